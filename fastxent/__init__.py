@@ -1,0 +1,85 @@
+"""fastxent: cross-entropy and every figure that can be read off the same logits, in one pass.
+
+Public names are resolved on first use: ``import fastxent`` loads neither numba nor pyarrow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastxent._version import __version__
+
+_HOME = {
+    name: module
+    for module, names in {
+        "fastxent.functional": (
+            "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad", "nll_loss",
+            "log_loss", "binary_cross_entropy", "binary_cross_entropy_with_grad",
+            "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad",
+            "focal_loss", "entropy", "kl_divergence", "js_divergence", "row_statistics", "LossAndGrad", "RowStatistics",
+        ),
+        "fastxent.threads": ("get_num_threads", "set_num_threads"),
+        "fastxent.evaluate": ("evaluate",),
+        "fastxent.transform": ("transform",),
+        "fastxent.config": ("EvalConfig",),
+        "fastxent.state": ("EvalState",),
+        "fastxent.result": ("EvalResult", "Metric"),
+        "fastxent.errors": (
+            "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "BadRowError",
+        ),
+    }.items()
+    for name in names
+}  # fmt: skip
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastxent' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from fastxent.config import EvalConfig as EvalConfig
+    from fastxent.errors import (
+        BadRowError as BadRowError,
+        ColumnError as ColumnError,
+        ConfigError as ConfigError,
+        FastxentError as FastxentError,
+        OutputError as OutputError,
+        SourceError as SourceError,
+        StateError as StateError,
+    )
+    from fastxent.evaluate import evaluate as evaluate
+    from fastxent.functional import (
+        LossAndGrad as LossAndGrad,
+        RowStatistics as RowStatistics,
+        binary_cross_entropy as binary_cross_entropy,
+        binary_cross_entropy_with_grad as binary_cross_entropy_with_grad,
+        binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_with_grad as binary_cross_entropy_with_logits_with_grad,
+        cross_entropy as cross_entropy,
+        cross_entropy_with_grad as cross_entropy_with_grad,
+        entropy as entropy,
+        focal_loss as focal_loss,
+        js_divergence as js_divergence,
+        kl_divergence as kl_divergence,
+        log_loss as log_loss,
+        log_softmax as log_softmax,
+        logsumexp as logsumexp,
+        nll_loss as nll_loss,
+        row_statistics as row_statistics,
+        softmax as softmax,
+    )
+    from fastxent.result import EvalResult as EvalResult, Metric as Metric
+    from fastxent.state import EvalState as EvalState
+    from fastxent.threads import get_num_threads as get_num_threads, set_num_threads as set_num_threads
+    from fastxent.transform import transform as transform

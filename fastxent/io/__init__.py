@@ -1,0 +1,1 @@
+"""Bytes to batches: formats, files and memory, and nothing of losses."""

@@ -1,0 +1,68 @@
+"""What io hands to the rest: a batch of logits rows and the columns beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fastxent.errors import Where
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Logits:
+    """(n, C) rows somewhere in memory, as kernels read them.
+
+    ``values``: an array of float32, float64, float16, or uint16 holding bfloat16 bits. The class axis is
+    contiguous; rows may lie any number of bytes apart; any alignment; possibly read-only.
+    ``dtype``: "float32" | "float64" | "float16" | "bfloat16".
+    """
+
+    values: np.ndarray
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[0], self.values.shape[1]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n rows of a dump, in the order of the file."""
+
+    logits: Logits
+    columns: dict[str, pa.Array]  # every other column asked for, each n long
+    where: Where
+    bad: dict[int, str] = field(default_factory=dict)
+    # ^ rows whose logits do not form a row (null, of another length, holding a null): index in the batch -> what is
+    #   wrong with it. Their place in ``logits`` is filled with NaN, so that nothing can be dropped silently.
+
+
+class Unit(Protocol):
+    """A part of a source that one worker reads by itself, such as a row group. Picklable where its source is on disk."""
+
+    where: Where
+    rows: int | None  # where known before reading
+    nbytes: int | None  # of logits in memory, where known
+
+    def batches(self, max_bytes: int) -> Iterator[Batch]:
+        """The unit's rows in order; the logits of one batch take at most ``max_bytes``, one row at the least."""
+        ...
+
+
+class Source(Protocol):
+    """A dump that has been opened: its shape is known and every named column exists with a usable type."""
+
+    n_classes: int
+    dtype: str  # of the logits
+    rows: int | None  # in all, where known before reading
+    nbytes: int | None  # of logits in memory
+    schema: pa.Schema  # hive partition columns included
+    files: list[str]
+
+    def units(self) -> Iterator[Unit]: ...

@@ -1,0 +1,1 @@
+"""The only code that touches the class axis: serial, nogil, allocation-free kernels and their launchers."""

@@ -1,0 +1,145 @@
+"""The one Numba policy: how every kernel of fastxent is compiled and where its code is kept.
+
+* serial and ``nogil``: threads belong to the caller (a pool), never to a kernel;
+* no fast-math: answers depend on NaN, infinities and the order of additions;
+* no bounds checks: what reaches a kernel has been proven in range by its launcher;
+* division follows IEEE (``error_model="numpy"``) and kernels raise nothing: they return codes;
+* lazily compiled, and cached on disk under a name that holds a hash of all kernel sources and the
+  package version, so a cache can never serve the code of another version. Numba's own stamp looks
+  only at the file of the outermost function and would miss an edit in a helper.
+
+A cache that cannot be written is no error: the code is compiled anew and one warning says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Hash of the package version and of every source file that may hold jitted code."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted([*_PACKAGE.glob("kernels/*.py"), *_PACKAGE.glob("io/*.py"), _PACKAGE / "_version.py"]):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+@functools.cache
+def cache_directory() -> Path | None:
+    """The folder compiled kernels are kept in, or None (said once) where none can be written.
+
+    ``FASTXENT_CACHE_DIR`` wins, then ``NUMBA_CACHE_DIR``, then the user's cache folder.
+    """
+    chosen = os.environ.get("FASTXENT_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
+    try:
+        if chosen:
+            base = Path(chosen)
+        elif sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "fastxent" / source_stamp()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        warnings.warn(
+            f"fastxent cannot keep compiled kernels ({error}); each process compiles them anew. "
+            "Set FASTXENT_CACHE_DIR to a writable folder.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return folder
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """Tells Numba's cache where to write and what makes an entry stale."""
+
+    def __init__(self, py_func: Callable[..., Any]) -> None:
+        self._name = f"{py_func.__module__}.{py_func.__qualname__}:{py_func.__code__.co_firstlineno}"
+
+    def get_cache_path(self) -> str:
+        return str(cache_directory())
+
+    def get_source_stamp(self) -> str:
+        return source_stamp()
+
+    def get_disambiguator(self) -> str:
+        return hashlib.sha256(self._name.encode()).hexdigest()[:10]
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
+        return cls(py_func)
+
+
+class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, py_func: Callable[..., Any]) -> None:
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator(py_func)
+        self._filename_base = self.get_filename_base(py_func.__name__, getattr(sys, "abiflags", ""))
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    """Numba's function cache, for which a damaged or full disk is a miss and never an error."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, AttributeError, KeyError, IndexError):
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            warnings.warn(f"fastxent could not keep a compiled kernel: {error}", RuntimeWarning, stacklevel=2)
+
+
+class _LazyCache(caching.NullCache):  # type: ignore[misc]
+    """Stands in until the first compilation, so that importing a kernel touches no disk."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+
+    def _resolve(self) -> Any:
+        cache = _Cache(self._dispatcher.py_func) if cache_directory() else caching.NullCache()
+        self._dispatcher._cache = cache
+        return cache
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        return self._resolve().load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        self._resolve().save_overload(sig, cres)
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile a kernel, or a helper that kernels call, under the policy above."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    dispatcher._cache = _LazyCache(dispatcher)
+    return dispatcher
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """A helper whose body is copied into each caller: for a few lines of arithmetic."""
+    return numba.njit(nogil=True, error_model="numpy", boundscheck=False, inline="always")(function)

@@ -1,0 +1,38 @@
+"""Rows after the kernels: about ten numbers each. All that metrics and state ever see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+USED, IGNORED, BAD_LOGITS, BAD_TARGET = 0, 1, 2, 3  # values of ScoredRows.status
+
+
+@dataclass
+class ScoredRows:
+    """n rows scored. Every array is n long; values of rows whose status is not USED mean nothing.
+
+    All numbers are functions of the row alone, never of its place in a batch. Nats.
+    """
+
+    status: np.ndarray  # int8: USED, IGNORED, BAD_LOGITS (NaN, +inf, nothing finite, no row), BAD_TARGET
+    target: np.ndarray  # int64 class ids; for soft targets the most probable class
+    loss: np.ndarray  # float64: the training loss of the row, class weight and label smoothing included, w_y not divided out
+    class_weight: np.ndarray | None  # float64 w_y, the row's share of the denominator of cross_entropy; None = 1 for all
+    nll: np.ndarray  # float64: -log p(target), nothing else in it
+    lse: np.ndarray  # float64
+    confidence: np.ndarray  # float64: probability of the predicted class
+    predicted: np.ndarray  # int64: first index of the maximum
+    rank: np.ndarray  # int64: of the target; 0 is "predicted == target"
+    entropy: np.ndarray  # float64
+    brier: np.ndarray  # float64
+    weight: np.ndarray | None = None  # float64 sample weights; None = 1 for all
+    n_bytes: np.ndarray | None = None  # float64
+    cluster: pa.Array | None = None
+    by: dict[str, pa.Array] = field(default_factory=dict)
+    unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3

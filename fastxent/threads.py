@@ -1,0 +1,60 @@
+"""One pool of threads over serial kernels: the only parallelism there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+_threads: int | None = None
+_pool: ThreadPoolExecutor | None = None
+
+
+def available_cpus() -> int:
+    """Processors this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """Threads used by array functions, and by `evaluate` unless told: `set_num_threads`, else
+    ``FASTXENT_NUM_THREADS``, else all processors of this process."""
+    if _threads is not None:
+        return _threads
+    return max(1, int(os.environ.get("FASTXENT_NUM_THREADS") or available_cpus()))
+
+
+def set_num_threads(threads: int) -> None:
+    """Set the number of threads of the array functions. Figures never depend on it."""
+    global _threads, _pool
+    if threads < 1:
+        raise ValueError(f"threads={threads}; at least one is needed")
+    _threads = threads
+    _pool = None
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def parallel_rows(work: Callable[[int, int], object], rows: int, row_bytes: int) -> list[object]:
+    """``work(begin, end)`` over ranges that cover ``rows``, shared by the pool; results in order.
+
+    Small inputs (under 1 MiB a thread) run on the calling thread: waking another costs more.
+    """
+    global _pool
+    threads = min(get_num_threads(), max(1, rows * max(row_bytes, 1) >> 20), max(rows, 1))
+    if threads == 1:
+        return [work(0, rows)]
+    if _pool is None:
+        _pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="fastxent")
+    parts = threads * 4 if rows >= threads * 64 else threads  # finer than the pool: a slow core holds up less
+    edges = [rows * k // parts for k in range(parts + 1)]
+    return list(_pool.map(work, edges[:-1], edges[1:]))
