@@ -65,7 +65,8 @@ class EvalConfig:
         unknown = sorted(set(values) - names)
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]!r}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**options)
 
 
 def check_loss_options(label_smoothing: float, temperature: float, softcap: float | None) -> None:

@@ -22,8 +22,8 @@ class ScoredRows:
 
     status: np.ndarray  # int8: USED, IGNORED, BAD_LOGITS (NaN, +inf, nothing finite, no row), BAD_TARGET
     target: np.ndarray  # int64 class ids; for soft targets the most probable class
-    loss: np.ndarray  # float64: the training loss of the row, class weight and label smoothing included, w_y not divided out
-    class_weight: np.ndarray | None  # float64 w_y, the row's share of the denominator of cross_entropy; None = 1 for all
+    loss: np.ndarray  # float64: the training loss, class weight and label smoothing included, w_y not divided out
+    class_weight: np.ndarray | None  # float64 w_y, the share in the denominator of cross_entropy; None = all 1
     nll: np.ndarray  # float64: -log p(target), nothing else in it
     lse: np.ndarray  # float64
     confidence: np.ndarray  # float64: probability of the predicted class

@@ -44,7 +44,7 @@ class Batch:
 
 
 class Unit(Protocol):
-    """A part of a source that one worker reads by itself, such as a row group. Picklable where its source is on disk."""
+    """What one worker reads by itself, such as a row group. Picklable where its source is on disk."""
 
     where: Where
     rows: int | None  # where known before reading

@@ -1,0 +1,43 @@
+# make demo and make test need Python >= 3.11 and make, nothing else; the rest lands in .venv.
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell \
+	$(p) -c 'import sys, venv, ensurepip; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(p))))
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint types bench clean help
+
+help: ## what each target does
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+
+demo: $(READY) ## evaluate the bundled dump; table here, figures under out/
+	@mkdir -p out
+	$(BIN)/fastxent eval examples/digits.parquet --by fold --cluster block --id id \
+		--per-row out/digits.rows.parquet --output out/digits.json
+	@echo
+	@echo "figures as JSON: out/digits.json    per-row losses: out/digits.rows.parquet"
+
+test: $(READY) ## the whole suite, doctests included
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(READY) ## benchmarks; results under out/bench.json
+	@mkdir -p out
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=out/bench.json
+
+clean: ## forget the environment and everything built
+	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# Installed again only when the dependencies may have changed.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" -o -x $(BIN)/python || { \
+		echo "fastxent needs Python 3.11 or newer with venv; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[dev]'
+	@touch $@
