@@ -1,0 +1,318 @@
+"""Exact sums of float64: the same bits for any order, grouping or number of workers.
+
+A sum is a long fixed-point integer held in *limbs*: int64 words that carry 32 bits of payload each, so that
+words may be added thousands of times before their carries are handed on, and two sums merge by adding their
+words (R. Neal 2015, "Fast exact summation using small and large superaccumulators", arXiv 1505.05571).
+Bit 0 of limb 0 stands for 2**-1075. A double reaches two neighbouring limbs: the low 32 bits of its shifted
+mantissa, and the up to 52 bits above. One correct rounding, to nearest even, ends the sum; a sum that cancels
+is +0.0. Infinities and NaN are kept beside: any NaN, or both infinities, makes NaN.
+
+* `exact_zeros`, `exact_add`, `exact_round`: one sum over the whole range of doubles, for kernels and reductions;
+* `ExactSums`: many sums by group, over only as many limbs as the values call for, with exact sums of products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from fastxent.kernels.jit import inline, jit
+
+SCALE = 1075  # a limb word w at index i stands for w * 2**(32 i - SCALE)
+_LIMBS = 67  # a double ends in limb 64 at most; two more take the carries
+_LANES = 4  # interleaved sums: an addition to the word that was stored just before waits for that store
+_EVERY = 1024  # additions between carries: |word| < 2**32 + 1024 * 2**52 < 2**63
+_MASK = 0xFFFFFFFF
+POS_INF, NEG_INF, NAN = 1, 2, 4
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c rounded once: LLVM's fma, an instruction where there is one and libm elsewhere."""
+
+    def build(_cgctx: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), build
+
+
+@inline
+def _split(bits):  # type: ignore[no-untyped-def]
+    """(limb, low word, high word) of the finite double that has these bits."""
+    exponent = (bits >> 52) & 0x7FF
+    mantissa = bits & 0xFFFFFFFFFFFFF
+    normal = exponent != 0
+    mantissa |= np.int64(normal) << 52
+    exponent += np.int64(not normal)
+    sign = bits >> 63
+    shift = exponent & 31
+    low = (mantissa << shift) & _MASK
+    high = mantissa >> (32 - shift)
+    return exponent >> 5, (low ^ sign) - sign, (high ^ sign) - sign
+
+
+@inline
+def _special(bits):  # type: ignore[no-untyped-def]
+    """Flag of a double whose exponent is all ones."""
+    if bits & 0xFFFFFFFFFFFFF:
+        return NAN
+    return NEG_INF if bits < 0 else POS_INF
+
+
+@inline
+def _carry(words, count):  # type: ignore[no-untyped-def]
+    """Hand on what exceeds 32 bits: afterwards all words but the last lie in [0, 2**32)."""
+    carry = np.int64(0)
+    for i in range(count - 1):
+        word = words[i] + carry
+        words[i] = word & _MASK
+        carry = word >> 32
+    words[count - 1] += carry
+
+
+def exact_zeros() -> np.ndarray:
+    """An empty sum for `exact_add`. Sums made by different threads merge with ``+``."""
+    return np.zeros((_LANES, _LIMBS + 3), np.int64)  # behind the limbs: counts of +inf, -inf, NaN
+
+
+@jit
+def exact_add(acc, values):  # type: ignore[no-untyped-def]
+    """Add ``values`` (float64, contiguous) to ``acc`` (from `exact_zeros`), in place. Callable from kernels."""
+    bits = values.view(np.int64)
+    n = bits.size
+    for begin in range(0, n, _EVERY * _LANES):
+        end = min(n, begin + _EVERY * _LANES)
+        for i in range(begin, end):
+            lane = i & (_LANES - 1)
+            b = bits[i]
+            if (b >> 52) & 0x7FF == 0x7FF:
+                flag = _special(b)
+                acc[lane, _LIMBS + (flag >> 1)] += 1
+                continue
+            limb, low, high = _split(b)
+            acc[lane, limb] += low
+            acc[lane, limb + 1] += high
+        for lane in range(_LANES):
+            _carry(acc[lane], _LIMBS)
+
+
+def exact_round(acc: np.ndarray) -> float:
+    """The sum in ``acc``, correctly rounded."""
+    positive, negative, nan = acc[:, _LIMBS:].sum(axis=0).tolist()
+    special = POS_INF * bool(positive) | NEG_INF * bool(negative) | NAN * bool(nan)
+    return round_exact(exact_value(acc[:, :_LIMBS].sum(axis=0), 0, special))
+
+
+def exact_sum(values: np.ndarray) -> float:
+    """The correctly rounded sum of a float64 array: `math.fsum`, at array speed and with infinities."""
+    acc = exact_zeros()
+    exact_add(acc, np.ascontiguousarray(values, np.float64).ravel())
+    return exact_round(acc)
+
+
+def exact_value(words: Iterable[int], base: int, special: int = 0) -> Fraction | float:
+    """The number that limbs from index ``base`` on stand for; a float if it is infinite or NaN."""
+    if special:
+        return {POS_INF: math.inf, NEG_INF: -math.inf}.get(special, math.nan)
+    total = 0
+    for word in reversed([int(w) for w in words]):
+        total = (total << 32) + word
+    return _scaled(total, 32 * base - SCALE)
+
+
+def _scaled(total: int, exponent: int) -> Fraction:
+    """total * 2**exponent."""
+    zeros = (total & -total).bit_length() - 1 if total else 0  # shifting them out is far cheaper than a gcd
+    total, exponent = total >> zeros, exponent + zeros
+    return Fraction(total << exponent) if exponent >= 0 else Fraction(total, 1 << -exponent)
+
+
+def round_exact(value: Fraction | float) -> float:
+    """To the nearest double, ties to even; beyond the largest, infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+@jit
+def _expand(values, left, right, terms):  # type: ignore[no-untyped-def]
+    """Lay out the terms of each row, products as hi + lo = x * y exactly; return their lowest and highest exponent.
+
+    lo is exact unless it falls below the smallest normal double (factors under about 1e-146); such a rest is
+    rounded, the same way wherever the row stands.
+    """
+    n, columns = values.shape
+    for i in range(n):
+        for k in range(columns):
+            terms[i, k] = values[i, k]
+        for p in range(left.size):
+            x, y = values[i, left[p]], values[i, right[p]]
+            hi = x * y
+            terms[i, columns + 2 * p] = hi
+            terms[i, columns + 2 * p + 1] = _fma(x, y, -hi) if abs(hi) < np.inf else 0.0
+    bits = terms.view(np.int64)
+    lowest, highest = np.int64(2047), np.int64(0)
+    for i in range(n):
+        for t in range(bits.shape[1]):
+            b = bits[i, t]
+            exponent = (b >> 52) & 0x7FF
+            if exponent < 0x7FF and b & 0x7FFFFFFFFFFFFFFF != 0:
+                lowest = min(lowest, exponent)
+                highest = max(highest, exponent)
+    return lowest, highest
+
+
+@jit
+def _add_rows(limbs, base, special, pending, terms, slots, codes):  # type: ignore[no-untyped-def]
+    """limbs[codes[i], slots[t]] += terms[i, t]. Zeros may lie below the window: they are added where it begins."""
+    bits = terms.view(np.int64)
+    n, count = bits.shape
+    sums, width = limbs.shape[1], limbs.shape[2]
+    for i in range(n):
+        g = codes[i]
+        for t in range(count):
+            b = bits[i, t]
+            k = slots[t]
+            if (b >> 52) & 0x7FF == 0x7FF:
+                special[g, k] |= _special(b)
+                continue
+            limb, low, high = _split(b)
+            at = max(limb - base, 0)
+            limbs[g, k, at] += low
+            limbs[g, k, at + 1] += high
+        pending[g] += 1
+        if pending[g] >= _EVERY // 2:  # a product adds two terms to its sum
+            pending[g] = 0
+            for k in range(sums):
+                _carry(limbs[g, k], width)
+
+
+@jit
+def _carry_all(limbs, pending):  # type: ignore[no-untyped-def]
+    for g in range(limbs.shape[0]):
+        if pending[g]:
+            pending[g] = 0
+            for k in range(limbs.shape[1]):
+                _carry(limbs[g, k], limbs.shape[2])
+
+
+class ExactSums:
+    """Exact sums by group: of ``columns`` values a row, then of the products of the named pairs of them.
+
+    ``limbs`` is (groups, sums, window): the window starts at limb ``base`` and grows to hold the values that come,
+    as does the number of groups. A sum takes some 60 to 100 bytes instead of 536.
+    """
+
+    _BLOCK = 2048  # rows expanded at a time: their terms stay in the cache
+
+    def __init__(self, columns: int, products: Sequence[tuple[int, int]] = (), groups: int = 0) -> None:
+        self.columns = columns
+        self.products = tuple(products)
+        self._left = np.array([a for a, _ in self.products], np.int64)
+        self._right = np.array([b for _, b in self.products], np.int64)
+        double = np.repeat(np.arange(columns, columns + len(self.products)), 2)
+        self._slots = np.concatenate([np.arange(columns), double]).astype(np.int64)
+        self.base = (1023 + 52 - 96) >> 5
+        self.limbs = np.zeros((groups, columns + len(self.products), 6), np.int64)
+        self.special = np.zeros(self.limbs.shape[:2], np.uint8)
+        self._pending = np.zeros(groups, np.int64)
+        self._used = groups
+
+    @property
+    def groups(self) -> int:
+        return self._used
+
+    def resize(self, groups: int) -> None:
+        """Make room for groups 0 .. ``groups`` - 1; new ones are empty."""
+        if groups > self.limbs.shape[0]:
+            more = max(groups, self.limbs.shape[0] * 3 // 2) - self.limbs.shape[0]  # amortised growth
+            self.limbs = np.pad(self.limbs, ((0, more), (0, 0), (0, 0)))
+            self.special = np.pad(self.special, ((0, more), (0, 0)))
+            self._pending = np.pad(self._pending, (0, more))
+        self._used = max(self._used, groups)
+
+    def add(self, values: np.ndarray, codes: np.ndarray) -> None:
+        """Add row i of ``values`` (n, columns) to the sums of group ``codes[i]`` < groups."""
+        terms = np.empty((min(len(values), self._BLOCK), self._slots.size))
+        for begin in range(0, len(values), self._BLOCK):
+            block = values[begin : begin + self._BLOCK]
+            part = terms[: len(block)]
+            lowest, highest = _expand(block, self._left, self._right, part)
+            if lowest <= highest:
+                self._widen(max(lowest, 1) >> 5, (highest >> 5) + 3)
+            _add_rows(
+                self.limbs, self.base, self.special, self._pending, part, self._slots,
+                codes[begin : begin + self._BLOCK],
+            )  # fmt: skip
+
+    def _widen(self, first: int, stop: int) -> None:
+        """Make the window reach over limbs ``first`` .. ``stop`` - 1."""
+        end = self.base + self.limbs.shape[2]
+        if first < self.base or stop > end:
+            below, above = max(0, self.base - first), max(0, stop - end)
+            self.limbs = np.pad(self.limbs, ((0, 0), (0, 0), (below, above)))
+            self.base -= below
+            self._pending[: self._used] = 1
+            self.carry()
+
+    def carry(self) -> None:
+        """Hand on all carries: equal sums over equal windows then have equal limbs."""
+        _carry_all(self.limbs, self._pending)
+
+    def merge_into(self, other: ExactSums, codes: np.ndarray) -> None:
+        """Add group g of ``other`` to group ``codes[g]`` here; no two g share a code."""
+        self._widen(other.base, other.base + other.limbs.shape[2])
+        other.carry()
+        self.carry()
+        at = other.base - self.base
+        n = other.groups
+        self.limbs[codes, :, at : at + other.limbs.shape[2]] += other.limbs[:n]
+        self.special[codes] |= other.special[:n]
+        self._pending[codes] = 1
+        self.carry()
+
+    def value(self, group: int, sum_: int) -> Fraction | float:
+        """One sum, exactly."""
+        return exact_value(self.limbs[group, sum_].tolist(), self.base, int(self.special[group, sum_]))
+
+    def trimmed(self, order: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """(base, limbs, special) of the groups in this order, over the least window: bytes follow content alone."""
+        self.carry()
+        limbs = self.limbs[order]
+        # First one word more than needed, so that what follows depends on the numbers and not on the window.
+        limbs = np.concatenate([limbs[:, :, :-1], limbs[:, :, -1:] & _MASK, limbs[:, :, -1:] >> 32], axis=2)
+        used = np.flatnonzero(limbs.any(axis=(0, 1)))
+        if not used.size:
+            return 0, np.zeros((len(order), limbs.shape[1], 1), np.int64), self.special[order]
+        limbs = limbs[:, :, used[0] :]
+        while limbs.shape[2] > 1 and np.abs(limbs[:, :, -1]).max() <= 1 << 29:  # mostly a bare sign: 0 or -1
+            limbs = np.concatenate([limbs[:, :, :-2], limbs[:, :, -2:-1] + (limbs[:, :, -1:] << 32)], axis=2)
+        return self.base + int(used[0]), np.ascontiguousarray(limbs), self.special[order]
+
+    @classmethod
+    def restore(
+        cls, columns: int, products: Sequence[tuple[int, int]], base: int, limbs: np.ndarray, special: np.ndarray
+    ) -> ExactSums:
+        """The inverse of `trimmed`; ValueError if these cannot be sums."""
+        sums = cls(columns, products)
+        low = limbs[:, :, :-1]
+        if not (
+            limbs.ndim == 3
+            and limbs.shape[1] == columns + len(sums.products)
+            and special.shape == limbs.shape[:2]
+            and 0 <= base < base + limbs.shape[2] <= _LIMBS + 1
+            and np.all((low >= 0) & (low <= _MASK))
+            and np.all(special < 8)
+        ):
+            raise ValueError("damaged exact sums")
+        sums.base, sums.limbs, sums.special = base, limbs.astype(np.int64), special.astype(np.uint8)
+        sums._used = len(limbs)
+        sums._pending = np.zeros(sums._used, np.int64)
+        return sums

@@ -1,0 +1,170 @@
+"""The exact sums against Python's rational numbers: equal bits, for any values, order and grouping."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastxent.kernels.exact import ExactSums, exact_add, exact_round, exact_sum, exact_zeros, round_exact
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+modest = st.floats(min_value=-(2.0**400), max_value=2.0**400, allow_nan=False)
+
+
+def slow_sum(values) -> float:
+    values = [float(v) for v in values]
+    if any(math.isnan(v) for v in values) or {math.inf, -math.inf} <= set(values):
+        return math.nan
+    if any(math.isinf(v) for v in values):
+        return next(v for v in values if math.isinf(v))
+    return round_exact(sum(map(Fraction, values), Fraction(0)))
+
+
+def same(a: float, b: float) -> bool:
+    return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+
+
+@given(st.lists(finite, max_size=60))
+@settings(deadline=None)  # the first call compiles
+def test_sum_is_correctly_rounded(values):
+    assert same(exact_sum(np.array(values, float)), slow_sum(values))
+
+
+@given(st.lists(st.floats(), max_size=12))
+@settings(deadline=None)
+def test_infinities_and_nan(values):
+    assert same(exact_sum(np.array(values, float)), slow_sum(values))
+
+
+def test_edges():
+    tiny, huge = 5e-324, 1.7976931348623157e308
+    assert exact_sum(np.array([])) == 0.0
+    assert math.copysign(1, exact_sum(np.array([-0.0]))) == 1.0
+    assert exact_sum(np.array([tiny, -huge, huge])) == tiny
+    assert exact_sum(np.array([huge, huge])) == math.inf
+    assert exact_sum(np.array([huge, huge, -huge])) == huge
+    assert exact_sum(np.array([-huge, -huge])) == -math.inf
+    assert exact_sum(np.array([1.0, 2.0**-53])) == 1.0  # a tie goes to even
+    assert exact_sum(np.array([1.0, 2.0**-53, tiny])) == 1.0 + 2.0**-52
+
+
+@pytest.mark.parametrize("value", [-1.7976931348623157e308, 0.1, -(2.0**-1074), 2.0**1023, 1.0 + 2.0**-52])
+def test_many_equal_terms_do_not_overflow_a_limb(value):
+    n = 100_003
+    assert exact_sum(np.full(n, value)) == round_exact(Fraction(value) * n)
+    sums = ExactSums(1, groups=1)
+    sums.add(np.full((n, 1), value), np.zeros(n, np.int64))
+    assert sums.value(0, 0) == Fraction(value) * n
+
+
+def test_partial_sums_merge_by_addition():
+    values = np.random.default_rng(1).standard_normal(10_000) * 10.0 ** (np.arange(10_000) % 30)
+    parts = [exact_zeros() for _ in range(7)]
+    for part, chunk in zip(parts, np.array_split(values, 7), strict=True):
+        exact_add(part, chunk)
+    assert exact_round(sum(parts)) == math.fsum(values)
+
+
+def test_a_read_only_array_is_summed():
+    values = np.ones(10)
+    values.flags.writeable = False
+    assert exact_sum(values) == 10.0
+
+
+rows = st.lists(st.tuples(st.integers(0, 4), modest, modest), max_size=50)
+
+
+def grouped(rows) -> ExactSums:
+    sums = ExactSums(2, [(0, 0), (0, 1)], groups=5)
+    if rows:
+        codes = np.array([r[0] for r in rows], np.int64)
+        values = np.array([r[1:] for r in rows], float)
+        sums.add(values, codes)
+    return sums
+
+
+def exact_product(x: float, y: float) -> Fraction:
+    """What is added for a product: exact, but for a rest below the normal doubles."""
+    hi = x * y
+    lo = Fraction(x) * Fraction(y) - Fraction(hi)
+    return Fraction(hi) + Fraction(float(lo))
+
+
+@given(rows)
+@settings(deadline=None)  # the first call compiles
+def test_grouped_sums_and_products(rows):
+    sums = grouped(rows)
+    for g in range(5):
+        mine = [r[1:] for r in rows if r[0] == g]
+        assert sums.value(g, 0) == sum((Fraction(x) for x, _ in mine), Fraction(0))
+        assert sums.value(g, 1) == sum((Fraction(y) for _, y in mine), Fraction(0))
+        assert sums.value(g, 2) == sum((exact_product(x, x) for x, _ in mine), Fraction(0))
+        assert sums.value(g, 3) == sum((exact_product(x, y) for x, y in mine), Fraction(0))
+
+
+@given(rows, st.integers(0, 50), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_bytes_follow_content_alone(rows, cut, rng: random.Random):
+    whole = grouped(rows)
+    shuffled = list(rows)
+    rng.shuffle(shuffled)
+    merged = grouped(shuffled[:cut])
+    merged.merge_into(grouped(shuffled[cut:]), np.arange(5))
+    base, limbs, special = whole.trimmed(np.arange(5))
+    base2, limbs2, special2 = merged.trimmed(np.arange(5))
+    assert base == base2
+    assert limbs.shape == limbs2.shape
+    assert limbs.tobytes() == limbs2.tobytes()
+    assert special.tobytes() == special2.tobytes()
+    back = ExactSums.restore(2, [(0, 0), (0, 1)], base, limbs, special)
+    assert [[back.value(g, k) for k in range(4)] for g in range(5)] == [
+        [whole.value(g, k) for k in range(4)] for g in range(5)
+    ]
+    assert back.trimmed(np.arange(5))[1].tobytes() == limbs.tobytes()
+
+
+def test_a_restored_sum_takes_more_values():
+    values = np.array([[3.5], [-1e300], [1e-300]])
+    sums = ExactSums(1, groups=1)
+    sums.add(values, np.zeros(3, np.int64))
+    back = ExactSums.restore(1, [], *sums.trimmed(np.arange(1)))
+    back.add(-values, np.zeros(3, np.int64))
+    assert back.value(0, 0) == 0
+
+
+def test_infinite_and_nan_groups_stay_apart():
+    sums = ExactSums(1, [(0, 0)], groups=4)
+    sums.add(np.array([[1.0], [math.inf], [-math.inf], [math.nan], [math.inf], [2.0]]), np.array([0, 1, 2, 3, 2, 0]))
+    got = [[float(sums.value(g, k)) for k in range(2)] for g in range(4)]
+    assert str(got) == "[[3.0, 5.0], [inf, inf], [nan, inf], [nan, nan]]"
+
+
+def test_groups_grow():
+    sums = ExactSums(1)
+    for g in range(100):
+        sums.resize(g + 1)
+        sums.add(np.array([[0.1 * g]]), np.array([g]))
+    assert sums.groups == 100
+    assert [sums.value(g, 0) for g in range(100)] == [Fraction(0.1 * g) for g in range(100)]
+
+
+@pytest.mark.parametrize("damage", ["negative", "shape", "base", "special"])
+def test_damaged_sums_are_refused(damage):
+    sums = ExactSums(1, groups=1)
+    sums.add(np.array([[1e50], [1.0]]), np.zeros(2, np.int64))
+    base, limbs, special = sums.trimmed(np.arange(1))
+    if damage == "negative":
+        limbs[0, 0, 0] = -1
+    elif damage == "shape":
+        limbs = limbs[:, :0]
+    elif damage == "base":
+        base = 68
+    else:
+        special[0, 0] = 9
+    with pytest.raises(ValueError, match="damaged"):
+        ExactSums.restore(1, [], base, limbs, special)
