@@ -1,0 +1,177 @@
+"""The commands. Each hands its options to the Python API and prints what comes back; the API is imported on use."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastxent.cli import options
+from fastxent.cli.conditions import Condition
+from fastxent.cli.options import Command, Items, option, section
+from fastxent.cli.output import Report, deliver, progress_bar, say
+from fastxent.errors import ConfigError, StateError
+from fastxent.io.atomic import check_destination, write_atomic
+
+if TYPE_CHECKING:
+    from fastxent.result import EvalResult
+
+FAILED = 1
+
+
+def _destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        check_destination(value)
+    return value
+
+
+_sources = click.argument("source", nargs=-1, required=True, metavar="SOURCE...")
+_output = option("--output", metavar="FILE", callback=_destination, help="Write the figures here too, as JSON.")
+_state = option("--state", metavar="FILE", callback=_destination, help="Save the state, for fastxent merge.")
+
+
+@click.command("eval", cls=Command, epilog="""\b
+Examples:
+  fastxent eval dump.parquet
+  fastxent eval 'shards/*.parquet' --by language --cluster document --n-bytes bytes
+  fastxent eval dump.parquet --logits 'logit_*' --target label
+  fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
+  fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
+
+\b
+Every figure comes with a standard error. Figures are the same, bit for bit, for any
+--threads, any --memory and any order of files.
+
+Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupted.""")  # fmt: skip
+@_sources
+@options.columns
+@options.loss
+@options.figures
+@options.printing
+@section(
+    "Output",
+    _output,
+    option("--per-row", metavar="FILE", callback=_destination, help="Write each row's loss, rank, … as Parquet."),
+    _state,
+)
+@options.running
+def eval_(**given: Any) -> int:
+    """Evaluate a dump: every figure, with error bars, from one read of the logits.
+
+    SOURCE is a file, a glob, a folder (hive partitions become columns) or a URL; several are one dump.
+    """
+    import fastxent as fx
+
+    output, state = given.pop("output"), given.pop("state")
+    conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
+    _check_slices(conditions, given["by"])
+    with _progress(given, "evaluating") as report:
+        result = fx.evaluate(_source(given.pop("source")), progress=report, **given)
+    if state is not None:
+        write_atomic(state, result.state.to_bytes())
+    return _finish(result, conditions, format_, output, verbose)
+
+
+@click.command(cls=Command, epilog="""\b
+Examples:
+  fastxent transform dump.parquet log_probs.parquet --keep id
+  fastxent transform dump.parquet gradient.arrow --output grad --reduction sum
+  fastxent transform dump.parquet half.parquet --output softmax --dtype float16""")  # fmt: skip
+@_sources
+@click.argument("dest", callback=_destination)
+@section(
+    "Transform",
+    option("--output", type=click.Choice(["log_softmax", "softmax", "grad"]), default="log_softmax",
+           help="What is written for every row."),
+    option("--reduction", type=click.Choice(["mean", "sum", "none"]), default="mean",
+           help="Of the loss that grad is the gradient of."),
+    option("--keep", multiple=True, type=Items(), metavar="COLUMN,...", callback=options.flatten, show_default=False,
+           help="Columns to carry over."),
+)  # fmt: skip
+@options.columns
+@options.loss
+@options.figures
+@options.printing
+@options.running
+def transform(**given: Any) -> int:
+    """Write log-softmax, softmax or the gradient of every row to a new file, and print the figures.
+
+    DEST ends in .parquet or .arrow; it is complete under its name, or not there.
+    """
+    import fastxent as fx
+
+    conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
+    _check_slices(conditions, given["by"])
+    with _progress(given, "transforming") as report:
+        result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=report, **given)
+    return _finish(result, conditions, format_, None, verbose)
+
+
+@click.command(cls=Command, epilog="""\b
+Examples:
+  fastxent eval part-1.parquet --state part-1.state
+  fastxent eval part-2.parquet --state part-2.state
+  fastxent merge part-*.state --output figures.json""")  # fmt: skip
+@click.argument("state_files", nargs=-1, required=True, metavar="STATE...")
+@options.printing
+@section("Output", _output, _state)
+def merge(state_files: tuple[str, ...], **given: Any) -> int:
+    """Merge saved states: the figures of all their rows, bit for bit those of one run.
+
+    States merge in any order; states of differing options are refused.
+    """
+    import fastxent as fx
+
+    def load(name: str) -> fx.EvalState:
+        try:
+            return fx.EvalState.from_bytes(Path(name).read_bytes())
+        except OSError as error:
+            raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
+        except StateError as error:
+            raise StateError(f"{name}: {error}") from error
+
+    state = functools.reduce(lambda left, right: left.merge(right), map(load, state_files))
+    if given["state"] is not None:
+        write_atomic(given["state"], state.to_bytes())
+    return _finish(state.result(), given["fail_if"], given["format_"], given["output"], verbose=False)
+
+
+@contextmanager
+def _progress(given: dict[str, Any], label: str) -> Iterator[Report | None]:
+    """Take the options about messages out of ``given`` and act on them."""
+    wanted, quiet = given.pop("progress"), given.pop("quiet")
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        with progress_bar(False if quiet else wanted, label) as report:
+            yield report
+
+
+def _source(given: tuple[str, ...]) -> str | list[str]:
+    return given[0] if len(given) == 1 else list(given)
+
+
+def _check_slices(conditions: tuple[Condition, ...], by: list[str] | None) -> None:
+    """A condition on a slice that will not exist is found before the run, not after it."""
+    for condition in conditions:
+        if condition.column is not None and condition.column not in (by or ()):
+            raise ConfigError(f"--fail-if {condition.text!r} names slices of {condition.column!r}; "
+                              f"add --by {condition.column}")  # fmt: skip
+
+
+def _finish(
+    result: EvalResult, conditions: tuple[Condition, ...], format_: str, output: str | None, verbose: bool
+) -> int:
+    deliver(result, format_, output)
+    if verbose:
+        for name, value in result.timing.items():
+            say(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
+    failures = [failure for condition in conditions if (failure := condition.check(result)) is not None]
+    for failure in failures:
+        say(f"failed: {failure}")
+    return FAILED if failures else 0
