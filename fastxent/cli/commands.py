@@ -35,7 +35,7 @@ _output = option("--output", metavar="FILE", callback=_destination, help="Write 
 _state = option("--state", metavar="FILE", callback=_destination, help="Save the state, for fastxent merge.")
 
 
-@click.command("eval", cls=Command, epilog="""\b
+@click.command("eval", cls=Command, short_help="Every figure of a dump, with error bars.", epilog="""\b
 Examples:
   fastxent eval dump.parquet
   fastxent eval 'shards/*.parquet' --by language --cluster document --n-bytes bytes
@@ -77,7 +77,7 @@ def eval_(**given: Any) -> int:
     return _finish(result, conditions, format_, output, verbose)
 
 
-@click.command(cls=Command, epilog="""\b
+@click.command(cls=Command, short_help="Write log-softmax, softmax or gradients of every row.", epilog="""\b
 Examples:
   fastxent transform dump.parquet log_probs.parquet --keep id
   fastxent transform dump.parquet gradient.arrow --output grad --reduction sum
@@ -112,7 +112,7 @@ def transform(**given: Any) -> int:
     return _finish(result, conditions, format_, None, verbose)
 
 
-@click.command(cls=Command, epilog="""\b
+@click.command(cls=Command, short_help="Merge states saved by eval --state.", epilog="""\b
 Examples:
   fastxent eval part-1.parquet --state part-1.state
   fastxent eval part-2.parquet --state part-2.state

@@ -57,10 +57,14 @@ def progress_bar(wanted: bool | None, label: str) -> Iterator[Report | None]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(
-        *columns, TimeRemainingColumn(elapsed_when_finished=True), console=console, transient=console.is_terminal
-    ) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console, transient=console.is_terminal) as bar:  # in a log, the last state stays
         task = bar.add_task(label, total=None, rate="")
         start = time.perf_counter()
 
