@@ -10,10 +10,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fastxent.kernels.exact import ExactSums, exact_add, exact_round, exact_sum, exact_zeros, round_exact
+from fastxent.kernels.exact import (
+    ExactSums,
+    exact_add,
+    exact_round,
+    exact_sum,
+    exact_zeros,
+    rounded_ratio,
+    special_value,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 modest = st.floats(min_value=-(2.0**400), max_value=2.0**400, allow_nan=False)
+
+
+def to_float(value: Fraction) -> float:
+    return rounded_ratio(value.numerator, value.denominator)
+
+
+def value(sums: ExactSums, group: int, k: int) -> Fraction | float:
+    totals, special = sums.totals(np.array([group]))
+    return special_value(special[k]) if special[k] else Fraction(totals[k], 1 << sums.scale)
 
 
 def slow_sum(values) -> float:
@@ -22,7 +39,7 @@ def slow_sum(values) -> float:
         return math.nan
     if any(math.isinf(v) for v in values):
         return next(v for v in values if math.isinf(v))
-    return round_exact(sum(map(Fraction, values), Fraction(0)))
+    return to_float(sum(map(Fraction, values), Fraction(0)))
 
 
 def same(a: float, b: float) -> bool:
@@ -53,13 +70,13 @@ def test_edges():
     assert exact_sum(np.array([1.0, 2.0**-53, tiny])) == 1.0 + 2.0**-52
 
 
-@pytest.mark.parametrize("value", [-1.7976931348623157e308, 0.1, -(2.0**-1074), 2.0**1023, 1.0 + 2.0**-52])
-def test_many_equal_terms_do_not_overflow_a_limb(value):
+@pytest.mark.parametrize("term", [-1.7976931348623157e308, 0.1, -(2.0**-1074), 2.0**1023, 1.0 + 2.0**-52])
+def test_many_equal_terms_do_not_overflow_a_limb(term):
     n = 100_003
-    assert exact_sum(np.full(n, value)) == round_exact(Fraction(value) * n)
+    assert exact_sum(np.full(n, term)) == to_float(Fraction(term) * n)
     sums = ExactSums(1, groups=1)
-    sums.add(np.full((n, 1), value), np.zeros(n, np.int64))
-    assert sums.value(0, 0) == Fraction(value) * n
+    sums.add(np.full((n, 1), term), np.zeros(n, np.int64))
+    assert value(sums, 0, 0) == Fraction(term) * n
 
 
 def test_partial_sums_merge_by_addition():
@@ -101,10 +118,10 @@ def test_grouped_sums_and_products(rows):
     sums = grouped(rows)
     for g in range(5):
         mine = [r[1:] for r in rows if r[0] == g]
-        assert sums.value(g, 0) == sum((Fraction(x) for x, _ in mine), Fraction(0))
-        assert sums.value(g, 1) == sum((Fraction(y) for _, y in mine), Fraction(0))
-        assert sums.value(g, 2) == sum((exact_product(x, x) for x, _ in mine), Fraction(0))
-        assert sums.value(g, 3) == sum((exact_product(x, y) for x, y in mine), Fraction(0))
+        assert value(sums, g, 0) == sum((Fraction(x) for x, _ in mine), Fraction(0))
+        assert value(sums, g, 1) == sum((Fraction(y) for _, y in mine), Fraction(0))
+        assert value(sums, g, 2) == sum((exact_product(x, x) for x, _ in mine), Fraction(0))
+        assert value(sums, g, 3) == sum((exact_product(x, y) for x, y in mine), Fraction(0))
 
 
 @given(rows, st.integers(0, 50), st.randoms(use_true_random=False))
@@ -122,8 +139,8 @@ def test_bytes_follow_content_alone(rows, cut, rng: random.Random):
     assert limbs.tobytes() == limbs2.tobytes()
     assert special.tobytes() == special2.tobytes()
     back = ExactSums.restore(2, [(0, 0), (0, 1)], base, limbs, special)
-    assert [[back.value(g, k) for k in range(4)] for g in range(5)] == [
-        [whole.value(g, k) for k in range(4)] for g in range(5)
+    assert [[value(back, g, k) for k in range(4)] for g in range(5)] == [
+        [value(whole, g, k) for k in range(4)] for g in range(5)
     ]
     assert back.trimmed(np.arange(5))[1].tobytes() == limbs.tobytes()
 
@@ -134,13 +151,13 @@ def test_a_restored_sum_takes_more_values():
     sums.add(values, np.zeros(3, np.int64))
     back = ExactSums.restore(1, [], *sums.trimmed(np.arange(1)))
     back.add(-values, np.zeros(3, np.int64))
-    assert back.value(0, 0) == 0
+    assert value(back, 0, 0) == 0
 
 
 def test_infinite_and_nan_groups_stay_apart():
     sums = ExactSums(1, [(0, 0)], groups=4)
     sums.add(np.array([[1.0], [math.inf], [-math.inf], [math.nan], [math.inf], [2.0]]), np.array([0, 1, 2, 3, 2, 0]))
-    got = [[float(sums.value(g, k)) for k in range(2)] for g in range(4)]
+    got = [[float(value(sums, g, k)) for k in range(2)] for g in range(4)]
     assert str(got) == "[[3.0, 5.0], [inf, inf], [nan, inf], [nan, nan]]"
 
 
@@ -150,7 +167,7 @@ def test_groups_grow():
         sums.resize(g + 1)
         sums.add(np.array([[0.1 * g]]), np.array([g]))
     assert sums.groups == 100
-    assert [sums.value(g, 0) for g in range(100)] == [Fraction(0.1 * g) for g in range(100)]
+    assert [value(sums, g, 0) for g in range(100)] == [Fraction(0.1 * g) for g in range(100)]
 
 
 @pytest.mark.parametrize("damage", ["negative", "shape", "base", "special"])
@@ -168,3 +185,17 @@ def test_damaged_sums_are_refused(damage):
         special[0, 0] = 9
     with pytest.raises(ValueError, match="damaged"):
         ExactSums.restore(1, [], base, limbs, special)
+
+
+@given(rows, st.sets(st.integers(0, 4), min_size=1))
+@settings(deadline=None)
+def test_sums_of_products_over_groups(rows, chosen):
+    sums = ExactSums(2, groups=5)
+    if rows:
+        sums.add(np.array([r[1:] for r in rows], float), np.array([r[0] for r in rows], np.int64))
+    groups = np.array(sorted(chosen))
+    pairs = [(0, 0), (0, 1), (1, 1)]
+    expected = [sum((value(sums, g, a) * value(sums, g, b) for g in groups), Fraction(0)) for a, b in pairs]
+    got = sums.sums_of_products(groups, pairs)
+    assert [Fraction(total, 1 << 2 * sums.scale) for total in got] == expected
+    assert sums.totals(groups)[0][0] == sum(value(sums, g, 0) for g in groups) * 2**sums.scale

@@ -14,8 +14,7 @@ is +0.0. Infinities and NaN are kept beside: any NaN, or both infinities, makes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ _LIMBS = 67  # a double ends in limb 64 at most; two more take the carries
 _LANES = 4  # interleaved sums: an addition to the word that was stored just before waits for that store
 _EVERY = 1024  # additions between carries: |word| < 2**32 + 1024 * 2**52 < 2**63
 _MASK = 0xFFFFFFFF
+_FIRST = 30  # where windows begin at first: numbers down to 2**-63 in magnitude, their last bits at 2**-115
 POS_INF, NEG_INF, NAN = 1, 2, 4
 
 
@@ -104,9 +104,10 @@ def exact_add(acc, values):  # type: ignore[no-untyped-def]
 
 def exact_round(acc: np.ndarray) -> float:
     """The sum in ``acc``, correctly rounded."""
-    positive, negative, nan = acc[:, _LIMBS:].sum(axis=0).tolist()
-    special = POS_INF * bool(positive) | NEG_INF * bool(negative) | NAN * bool(nan)
-    return round_exact(exact_value(acc[:, :_LIMBS].sum(axis=0), 0, special))
+    words = acc.sum(axis=0)
+    positive, negative, nan = (bool(count) for count in words[_LIMBS:])
+    special = POS_INF * positive | NEG_INF * negative | NAN * nan
+    return special_value(special) if special else rounded_ratio(_integer(words[:_LIMBS]), 1 << SCALE)
 
 
 def exact_sum(values: np.ndarray) -> float:
@@ -116,29 +117,27 @@ def exact_sum(values: np.ndarray) -> float:
     return exact_round(acc)
 
 
-def exact_value(words: Iterable[int], base: int, special: int = 0) -> Fraction | float:
-    """The number that limbs from index ``base`` on stand for; a float if it is infinite or NaN."""
-    if special:
-        return {POS_INF: math.inf, NEG_INF: -math.inf}.get(special, math.nan)
-    total = 0
-    for word in reversed([int(w) for w in words]):
-        total = (total << 32) + word
-    return _scaled(total, 32 * base - SCALE)
+def special_value(special: int) -> float:
+    """What a sum with these flags is, whatever else was added."""
+    return {POS_INF: math.inf, NEG_INF: -math.inf}.get(special, math.nan)
 
 
-def _scaled(total: int, exponent: int) -> Fraction:
-    """total * 2**exponent."""
-    zeros = (total & -total).bit_length() - 1 if total else 0  # shifting them out is far cheaper than a gcd
-    total, exponent = total >> zeros, exponent + zeros
-    return Fraction(total << exponent) if exponent >= 0 else Fraction(total, 1 << -exponent)
-
-
-def round_exact(value: Fraction | float) -> float:
-    """To the nearest double, ties to even; beyond the largest, infinity."""
+def rounded_ratio(numerator: int, denominator: int) -> float:
+    """The double nearest to a ratio of integers, ties to even; beyond the largest, infinity; NaN over 0."""
+    if not denominator:
+        return math.nan
     try:
-        return float(value)
+        return numerator / denominator  # Python rounds this correctly, subnormals included
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if (numerator > 0) == (denominator > 0) else -math.inf
+
+
+def _integer(words: np.ndarray) -> int:
+    """The integer that these words of 32 bits spell; any of them may exceed that and be negative."""
+    total = 0
+    for word in reversed(words.tolist()):
+        total = (total << 32) + word
+    return total
 
 
 @jit
@@ -219,7 +218,7 @@ class ExactSums:
         self._right = np.array([b for _, b in self.products], np.int64)
         double = np.repeat(np.arange(columns, columns + len(self.products)), 2)
         self._slots = np.concatenate([np.arange(columns), double]).astype(np.int64)
-        self.base = (1023 + 52 - 96) >> 5
+        self.base = _FIRST
         self.limbs = np.zeros((groups, columns + len(self.products), 6), np.int64)
         self.special = np.zeros(self.limbs.shape[:2], np.uint8)
         self._pending = np.zeros(groups, np.int64)
@@ -278,9 +277,38 @@ class ExactSums:
         self._pending[codes] = 1
         self.carry()
 
-    def value(self, group: int, sum_: int) -> Fraction | float:
-        """One sum, exactly."""
-        return exact_value(self.limbs[group, sum_].tolist(), self.base, int(self.special[group, sum_]))
+    @property
+    def scale(self) -> int:
+        """Integers below stand for multiples of 2**-scale."""
+        return SCALE - 32 * self.base
+
+    def totals(self, groups: np.ndarray) -> tuple[list[int], list[int]]:
+        """Each sum over these groups together, as integers, and the flags of those that are not finite."""
+        words = self.limbs[groups].sum(axis=0)
+        special = np.bitwise_or.reduce(self.special[groups], axis=0)
+        return [_integer(row) for row in words], special.tolist()
+
+    def sums_of_products(self, groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[int]:
+        """Σ_g S_a(g)·S_b(g) over these groups for each pair (a, b) of sums, as multiples of 2**(-2 scale).
+
+        One matrix product for all pairs: limbs are cut into halves of 16 bits, whose products and the sums
+        of 2**14 of them are integers that float64 holds exactly, in whatever order BLAS adds them.
+        """
+        self.carry()
+        sums, width = self.limbs.shape[1], 2 * (self.limbs.shape[2] + 1)
+        gram = np.zeros((sums * width, sums * width), np.int64)
+        for begin in range(0, len(groups), 1 << 14):
+            limbs = self.limbs[groups[begin : begin + (1 << 14)]]
+            limbs = np.concatenate([limbs[:, :, :-1], limbs[:, :, -1:] & _MASK, limbs[:, :, -1:] >> 32], axis=2)
+            halves = np.stack([limbs & 0xFFFF, limbs >> 16], axis=3).astype(np.float64).reshape(len(limbs), -1)
+            gram += (halves.T @ halves).astype(np.int64)
+        blocks = gram.reshape(sums, width, sums, width)
+        totals = []
+        for a, b in pairs:
+            skewed = np.pad(blocks[a, :, b], ((0, 0), (0, width))).ravel()[:-width].reshape(width, -1)
+            diagonals = skewed.sum(axis=0).tolist()  # of equal i + j, hence of equal power of two
+            totals.append(sum(word << (16 * power) for power, word in enumerate(diagonals)))
+        return totals
 
     def trimmed(self, order: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         """(base, limbs, special) of the groups in this order, over the least window: bytes follow content alone."""
@@ -315,4 +343,5 @@ class ExactSums:
         sums.base, sums.limbs, sums.special = base, limbs.astype(np.int64), special.astype(np.uint8)
         sums._used = len(limbs)
         sums._pending = np.zeros(sums._used, np.int64)
+        sums._widen(_FIRST, _FIRST + 1)
         return sums
