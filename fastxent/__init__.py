@@ -6,6 +6,8 @@ Public names are resolved on first use: ``import fastxent`` loads neither numba 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fastxent._version import __version__
@@ -45,6 +47,20 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """Keeps ``fastxent.evaluate`` the function when the module of that name is imported.
+
+    The import system binds a submodule as an attribute of its package, over whatever stands there.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 if TYPE_CHECKING:
