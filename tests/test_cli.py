@@ -1,0 +1,491 @@
+"""The command line end to end: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+
+import fastxent as fx
+from fastxent.cli import cli as program, commands, run
+from fastxent.cli.conditions import Condition
+
+DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def dump(path: Path, logits: Any = None, target: Any = None, **columns: Any) -> Path:
+    """Write a small dump, in row groups of two rows."""
+    logits = [[2.0, 0.0, 1.0], [0.0, 3.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.5, 4.0]] if logits is None else logits
+    logits = logits if isinstance(logits, pa.Array) else pa.array(logits, pa.list_(pa.float32()))
+    target = [0, 1, 2, 2] if target is None else target
+    pq.write_table(pa.table({"logits": logits, "target": target, **columns}), path, row_group_size=2)
+    return path
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_are_scikit_learns(cli: Cli) -> None:
+    code, out, err = cli("eval", DIGITS, "--format", "json", "--top-k", "1,3")
+    assert (code, err) == (0, "")
+    table = pq.read_table(DIGITS)
+    logits = np.array(table["logits"].to_pylist(), dtype=np.float64)
+    target = table["target"].to_numpy()
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    figures = json.loads(out)["metrics"]
+    assert figures["cross_entropy"]["value"] == pytest.approx(log_loss(target, p), rel=2e-6)
+    assert figures["accuracy"]["value"] == pytest.approx(accuracy_score(target, logits.argmax(1)), rel=1e-12)
+    assert figures["top_3_accuracy"]["value"] == pytest.approx(top_k_accuracy_score(target, p, k=3), rel=1e-12)
+
+
+def test_the_table_fits_a_terminal_and_is_the_default(cli: Cli) -> None:
+    code, out, err = cli("eval", DIGITS, "--by", "fold", "--cluster", "block")
+    assert (code, err) == (0, "")
+    assert "cross_entropy" in out
+    assert "fold 3" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert cli("eval", DIGITS, "--by", "fold", "--cluster", "block", "--format", "table")[1].splitlines()[0] in out
+
+
+def test_markdown_is_a_table(cli: Cli) -> None:
+    code, out, err = cli("eval", DIGITS, "--format", "markdown")
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("|") and "accuracy" in line]
+
+
+def test_threads_memory_and_file_order_change_nothing(cli: Cli, tmp_path: Path) -> None:
+    table = pq.read_table(DIGITS)
+    for k in range(7):
+        pq.write_table(table.slice(k * 257, 257), tmp_path / f"part-{k}.parquet", row_group_size=100)
+    options = ("--by", "fold", "--cluster", "block", "--format", "json")
+    runs = [
+        cli("eval", DIGITS, *options, "--threads", "1"),
+        cli("eval", DIGITS, *options, "--threads", "2", "--memory", "1MB"),
+        cli("eval", *(tmp_path / f"part-{k}.parquet" for k in (3, 0, 6, 1, 5, 2, 4)), *options),
+    ]
+    assert [code for code, _, _ in runs] == [0, 0, 0]
+    figures = [json.dumps([json.loads(out)[key] for key in ("metrics", "calibration", "slices")]) for _, out, _ in runs]
+    assert figures[0] == figures[1] == figures[2]
+
+
+def test_output_and_per_row_files(cli: Cli, tmp_path: Path) -> None:
+    where = ("--output", tmp_path / "figures.json", "--per-row", tmp_path / "rows.parquet")
+    code, out, _ = cli("eval", DIGITS, "--id", "id", "--format", "json", *where)
+    assert code == 0
+    written, printed = json.loads((tmp_path / "figures.json").read_text()), json.loads(out)
+    assert written["schema"] == printed["schema"] == "fastxent/eval/1"
+    assert written["metrics"] == printed["metrics"]
+    rows = pq.read_table(tmp_path / "rows.parquet")
+    assert sorted(rows["id"].to_pylist()) == list(range(1797))
+    assert np.mean(rows["nll"].to_numpy()) == pytest.approx(printed["metrics"]["cross_entropy"]["value"], rel=1e-12)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figures.json", "rows.parquet"]
+
+
+def test_merged_states_are_one_run(cli: Cli, tmp_path: Path) -> None:
+    table = pq.read_table(DIGITS)
+    for name, part in {"a": table.slice(0, 1000), "b": table.slice(1000)}.items():
+        pq.write_table(part, tmp_path / f"{name}.parquet")
+        assert cli("eval", tmp_path / f"{name}.parquet", "--cluster", "block", "--state", tmp_path / name)[0] == 0
+    code, out, err = cli("merge", tmp_path / "b", tmp_path / "a", "--format", "json", "--state", tmp_path / "all")
+    assert (code, err) == (0, "")
+    whole = json.loads(cli("eval", DIGITS, "--cluster", "block", "--format", "json")[1])
+    for key in ("metrics", "calibration", "rows"):
+        assert json.loads(out)[key] == whole[key]
+    assert json.loads(cli("merge", tmp_path / "all", "--format", "json")[1])["metrics"] == whole["metrics"]
+
+
+def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("cat\ndog\neel\n")
+    path = dump(tmp_path / "a.parquet", target=["cat", "dog", "eel", None])
+    options = ("--classes", f"@{tmp_path}/names", "--class-weight", "1,2,4", "--label-smoothing", "0.1")
+    code, out, _ = cli("eval", path, *options, "--temperature", "2", "--format", "json")
+    direct = fx.evaluate(
+        str(path), classes=["cat", "dog", "eel"], class_weight=[1, 2, 4], label_smoothing=0.1, temperature=2.0
+    )
+    assert code == 0
+    assert json.loads(out)["rows"]["ignored"] == 1
+    assert json.loads(out)["metrics"]["cross_entropy"]["value"] == direct.metrics["cross_entropy"].value
+    plain = json.loads(cli("eval", path, "--classes", "cat,dog,eel", "--format", "json")[1])
+    assert plain["metrics"]["cross_entropy"]["value"] != direct.metrics["cross_entropy"].value
+
+
+@pytest.mark.parametrize(("command", "function"), [("eval", "evaluate"), ("transform", "transform")])
+def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
+    parameters = inspect.signature(getattr(fx, function)).parameters
+    here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
+    here |= {"output", "state"} if command == "eval" else set()
+    context = program.commands[command].make_context(command, ["in", "out"], resilient_parsing=True)
+    for option in program.commands[command].params:
+        if option.name in here:
+            continue
+        assert option.name in parameters, f"--{option.name} has no keyword"
+        if option.param_type_name == "option":
+            value, default = context.params[str(option.name)], parameters[str(option.name)].default
+            assert (list(default) if isinstance(default, tuple) else default) == value, option.name
+
+
+def test_progress_is_asked_for_and_goes_to_stderr(cli: Cli) -> None:
+    code, out, err = cli("eval", DIGITS, "--format", "json", "--progress")
+    assert code == 0
+    assert json.loads(out)["rows"]["total"] == 1797
+    assert "rows/s" in err
+    assert "GB/s" in err
+    assert cli("eval", DIGITS, "--format", "json", "--progress", "--quiet")[2] == ""
+
+
+def test_warnings_are_one_line_each_and_can_be_silenced(cli: Cli, tmp_path: Path) -> None:
+    path = dump(tmp_path / "a.parquet", logits=[[0.5, 0.2, 0.2]] * 4)
+    code, _, err = cli("eval", path, "--input", "probs")
+    assert code == 0
+    assert err.startswith("fastxent: warning: ")
+    assert err.count("\n") == 1
+    assert cli("eval", path, "--input", "probs", "--quiet")[2] == ""
+
+
+def test_transform_writes_what_it_says(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("transform", DIGITS, tmp_path / "p.parquet", "--output", "softmax", "--keep", "id,target")
+    assert (code, err) == (0, "")
+    assert "cross_entropy" in out
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.num_rows == 1797
+    assert {"id", "target"} <= set(table.column_names)
+    (column,) = set(table.column_names) - {"id", "target"}
+    np.testing.assert_allclose(np.array(table[column].to_pylist()).sum(1), 1.0, rtol=1e-6)
+
+
+# -- fail-if and exit codes ------------------------------------------------------------------------------------------
+
+
+def test_fail_if_judges_all_and_exits_1(cli: Cli) -> None:
+    conditions = ["accuracy<0.99", "cross_entropy>2.1", "rows.bad>0", "rows.total==1797", "fold=fold 1:accuracy<=1"]
+    code, out, err = cli("eval", DIGITS, "--by", "fold", *(part for c in conditions for part in ("--fail-if", c)))
+    assert code == 1
+    assert "accuracy" in out, "the figures are still printed"
+    lines = err.splitlines()
+    assert [line.split(" (")[0] for line in lines] == [f"fastxent: failed: {conditions[k]}" for k in (0, 3, 4)]
+    assert cli("eval", DIGITS, "--fail-if", "accuracy<0.5")[0] == 0
+
+
+def test_nan_passes_no_gate(cli: Cli, tmp_path: Path) -> None:
+    path = dump(tmp_path / "a.parquet", target=[-100] * 4)
+    code, _, err = cli("eval", path, "--fail-if", "cross_entropy>2.1")
+    assert code == 1
+    assert "cross_entropy is nan" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("accuracy>0.5", False), ("accuracy>=0.5", True), ("accuracy<5e-1", False), ("accuracy<=.5", True),
+        ("accuracy==0.5", True), ("accuracy!=0.5", False), ("accuracy.stderr > 0.01", True), ("rows.bad<1", False),
+        ("rows.bad>0", True), ("kind=a=b:c:accuracy<0.4", True),
+    ],
+)  # fmt: skip
+def test_conditions(text: str, held: bool) -> None:
+    part = SimpleNamespace(metrics={"accuracy": SimpleNamespace(value=0.25, stderr=0.1)}, rows=None)
+    rows = SimpleNamespace(total=9, used=8, ignored=0, bad=1)
+    metrics = {"accuracy": SimpleNamespace(value=0.5, stderr=0.02)}
+    result: Any = SimpleNamespace(metrics=metrics, rows=rows, slices={"kind": {"a=b:c": part}})
+    assert (Condition.parse(text).check(result) is not None) is held
+
+
+@pytest.mark.parametrize("text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2"])
+def test_what_is_no_condition(text: str, cli: Cli) -> None:
+    code, out, err = cli("eval", DIGITS, "--fail-if", text)
+    assert (code, out) == (2, "")
+    assert err.startswith("fastxent: error: Invalid value for '--fail-if'")
+
+
+def test_a_misspelt_figure_is_no_silent_pass(cli: Cli) -> None:
+    code, _, err = cli("eval", DIGITS, "--fail-if", "acuracy<0.9")
+    assert code == 2
+    assert "did you mean 'accuracy'?" in err
+    code, out, err = cli("eval", DIGITS, "--fail-if", "fold=fold 1:accuracy<0.9")
+    assert (code, out) == (2, "")
+    assert "add --by fold" in err
+    assert cli("eval", DIGITS, "--by", "fold", "--fail-if", "fold=fold 9:accuracy<0.9")[0] == 2
+
+
+# -- bad input: one line, exit 2, nothing half-written ---------------------------------------------------------------
+
+
+def _no_logits(path: Path) -> Path:
+    return dump(path, logits=[[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], None, [1.0, 2.0, 3.0]])
+
+
+def _not_parquet(path: Path) -> Path:
+    path.write_text("id,logits\n")
+    return path
+
+
+def _cut(path: Path) -> Path:
+    dump(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    return path
+
+
+def _empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+def _loop(path: Path) -> Path:
+    path.symlink_to(path)
+    return path
+
+
+def _row(value: float) -> list[list[float]]:
+    return [[0.0, 1.0, 2.0]] * 3 + [[0.0, value, 2.0]]
+
+
+RAGGED = [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0], [1.0, 2.0, 3.0]]
+BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
+    "missing file": (lambda path: path, [], r"a\.parquet"),
+    "not Parquet": (_not_parquet, [], r"a\.parquet.*"),
+    "empty file": (_empty, [], r"a\.parquet"),
+    "cut short": (_cut, [], r"a\.parquet"),
+    "symbolic link to itself": (_loop, [], r"a\.parquet"),
+    "empty glob": (lambda path: path.with_name("*.arrow"), [], r"\*\.arrow"),
+    "missing logits": (dump, ["--logits", "logit"], r"no column 'logit'.*did you mean 'logits'\?"),
+    "missing target": (dump, ["--target", "targets"], r"no column 'targets'.*did you mean 'target'\?"),
+    "missing slice": (dump, ["--by", "zzz"], r"no column 'zzz'.*columns: .*target"),
+    "missing cluster": (dump, ["--cluster", "zzz"], r"no column 'zzz'"),
+    "missing weight": (dump, ["--weight", "zzz"], r"no column 'zzz'"),
+    "missing n_bytes": (dump, ["--n-bytes", "zzz"], r"no column 'zzz'"),
+    "missing id": (dump, ["--id", "zzz"], r"no column 'zzz'"),
+    "logits are text": (lambda path: dump(path, logits=pa.array(["x"] * 4)), [], r"logits.*string"),
+    "targets are floats": (lambda path: dump(path, target=[0.5, 1.0, 2.0, 0.0]), [], r"target.*double"),
+    "targets are unknown text": (lambda path: dump(path, target=["a", "b", "q", "a"]), ["--classes", "a,b,c"], r"'q'"),
+    "ragged": (lambda path: dump(path, logits=RAGGED), [], r"a\.parquet.*row group 1.*row 2.*\b2\b.*\b3\b"),
+    "null logits": (_no_logits, [], r"a\.parquet.*row group 1.*row 2.*null"),
+    "null in logits": (lambda path: dump(path, logits=[[1.0, None, 3.0]] * 4), [], r"a\.parquet.*row 0.*null"),
+    "target too large": (lambda path: dump(path, target=[0, 1, 2, 3]), [], r"a\.parquet.*row group 1.*row 3.*\b3\b"),
+    "target negative": (lambda path: dump(path, target=[0, -1, 2, 0]), [], r"a\.parquet.*row group 0.*row 1.*-1\b"),
+    "NaN": (lambda path: dump(path, logits=_row(np.nan)), [], r"a\.parquet.*row group 1.*row 3.*(?i:nan)"),
+    "+inf": (lambda path: dump(path, logits=_row(np.inf)), [], r"a\.parquet.*row group 1.*row 3.*inf"),
+    "unknown metric": (dump, ["--metrics", "acuracy"], r"acuracy"),
+    "bits per byte without bytes": (dump, ["--metrics", "bits_per_byte"], r"n[-_]bytes"),
+    "memory": (dump, ["--memory", "three potatoes"], r"memory"),
+    "smoothing": (dump, ["--label-smoothing", "1.5"], r"label_smoothing=1\.5"),
+    "temperature": (dump, ["--temperature", "0"], r"temperature=0"),
+    "class weights": (dump, ["--class-weight", "1,2"], r"class_weight has 2 entries.*3 classes"),
+    "where": (dump, ["--where", "target =="], r"where"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DUMPS)
+def test_bad_input(case: str, cli: Cli, tmp_path: Path) -> None:
+    make, options, message = BAD_DUMPS[case]
+    source = make(tmp_path / "a.parquet")
+    before = sorted(tmp_path.iterdir())
+    outputs = ["--output", tmp_path / "o.json", "--per-row", tmp_path / "rows.parquet", "--state", tmp_path / "state"]
+    check_failure(*cli("eval", source, *options, *outputs), message)
+    assert sorted(tmp_path.iterdir()) == before
+    check_failure(*cli("transform", source, tmp_path / "out.parquet", *options), message)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def check_failure(code: int, out: str, err: str, message: str) -> None:
+    assert (code, out) == (2, ""), err
+    assert err.startswith("fastxent: error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert re.search(message, err), err
+
+
+def test_files_of_other_widths(cli: Cli, tmp_path: Path) -> None:
+    dump(tmp_path / "a.parquet")
+    dump(tmp_path / "b.parquet", logits=[[0.0, 1.0]] * 4, target=[0] * 4)
+    check_failure(*cli("eval", tmp_path / "*.parquet"), r"b\.parquet.*\b2\b.*\b3\b|b\.parquet.*\b3\b.*\b2\b")
+
+
+@pytest.mark.parametrize("options", [("--logits", "logits"), ("--on-bad-row", "skip")])
+def test_bad_rows_stop_or_are_counted(options: tuple[str, str], cli: Cli, tmp_path: Path) -> None:
+    path = dump(tmp_path / "a.parquet", logits=_row(np.nan))
+    code, out, err = cli("eval", path, *options, "--format", "json")
+    if options[0] == "--on-bad-row":
+        assert code == 0
+        assert json.loads(out)["rows"] == {"total": 4, "used": 3, "ignored": 0, "bad": 1}
+    else:
+        check_failure(code, out, err, r"--on-bad-row skip")
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder everyone may enter, and a process that file permissions bind even if root runs the tests."""
+    run(["eval", DIGITS, "--quiet"])  # whatever is imported or compiled on use is in place before the change
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        euid = os.geteuid()
+        yield Path(folder)
+        os.seteuid(euid)
+
+
+def test_unreadable_file(cli: Cli, unprivileged: Path) -> None:
+    path = dump(unprivileged / "a.parquet")
+    path.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    check_failure(*cli("eval", path), r"(?i)a\.parquet.*permission denied|permission denied.*a\.parquet")
+
+
+def test_unwritable_folder(cli: Cli, unprivileged: Path) -> None:
+    path = dump(unprivileged / "a.parquet")
+    path.chmod(0o644)
+    unprivileged.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    for arguments in (["eval", path, "--output"], ["eval", path, "--per-row"], ["transform", path]):
+        check_failure(*cli(*arguments, unprivileged / "out.parquet"), r"cannot write .*out\.parquet.*permission denied")
+
+
+@pytest.mark.parametrize("option", ["--output", "--state"])
+def test_full_device(option: str, cli: Cli) -> None:
+    check_failure(*cli("eval", DIGITS, option, "/dev/full"), r"cannot write '/dev/full': No space left on device")
+
+
+@pytest.mark.parametrize("command", ["per-row", "output", "transform"])
+def test_no_room_for_the_output(command: str, cli: Cli, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: the write fails half-way just so."""
+    final = tmp_path / "out.parquet"
+    final.write_text("before")
+    arguments = ["transform", DIGITS, final] if command == "transform" else ["eval", DIGITS, f"--{command}", final]
+    assert cli("eval", DIGITS, "--per-row", tmp_path / "warm.parquet")[0] == 0
+    (tmp_path / "warm.parquet").unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        code, out, err = cli(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_failure(code, out, err, rf"cannot write .*out\.parquet.*{os.strerror(errno.EFBIG)}")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.parquet", "before")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["evl"], ["eval"], ["eval", DIGITS, "--bye", "fold"], ["eval", DIGITS, "--threads", "0"],
+     ["transform", DIGITS], ["eval", DIGITS, "--format", "yaml"], ["eval", DIGITS, "--class-weight", "@/nowhere"], ["merge"],
+     ["eval", DIGITS, "--output", "/nowhere/x"], ["transform", DIGITS, "/nowhere/x.parquet"], ["merge", "/nowhere/x"],
+     ["merge", DIGITS], ["eval", DIGITS, "--top-k", "0"], ["eval", DIGITS, "--bins", "0"]],
+)  # fmt: skip
+def test_bad_usage(arguments: list[str], cli: Cli) -> None:
+    code, out, err = cli(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("fastxent: error: " if arguments else "Usage: ")
+    assert err.count("\n") == 1 or not arguments
+
+
+# -- processes: pipes, signals, help ---------------------------------------------------------------------------------
+
+
+def process(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastxent", *arguments], stderr=subprocess.PIPE, text=True, timeout=300, **settings
+    )
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = process("eval", DIGITS, "--format", "json", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = process("eval", DIGITS, stdout=full)
+    check_failure(done.returncode, "", done.stderr, r"cannot write to standard output: No space left on device")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_half_way_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """The process signals itself when it reports its first progress: some rows are done, and not all."""
+    final = tmp_path / "out.parquet"
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(20_000, 50)).astype(np.float32)))
+    pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 50, 20_000)}), source, row_group_size=500)
+    script = f"""
+import contextlib, os, sys
+from fastxent.cli import commands, main
+sent = []
+@contextlib.contextmanager
+def reporting(*_):
+    def report(rows, *rest):
+        if 0 < rows < 20_000 and not sent:
+            sent.append(rows)
+            os.kill(os.getpid(), {int(number)})
+    yield report
+commands.progress_bar = reporting
+sys.argv[1:] = ["transform", {str(source)!r}, {str(final)!r}, "--memory", "1MB"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr == ("fastxent: interrupted; nothing was left half-written\n" if code == 130 else "")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_help_teaches(cli: Cli) -> None:
+    code, out, _ = cli("--help")
+    assert code == 0
+    for name in program.commands:
+        assert f"\n  {name} " in out
+        code, text, _ = cli(name, "--help")
+        assert code == 0
+        assert "Example" in text, name
+        assert f"fastxent {name} " in text
+    for line in [line.strip() for line in out.splitlines() if line.startswith("    fastxent ")]:
+        assert line.split()[1] in program.commands, line
+
+
+def test_every_option_says_what_it_does() -> None:
+    for command in program.commands.values():
+        for option in command.params:
+            if option.param_type_name == "option":
+                assert getattr(option, "help", None), f"{command.name} --{option.name}"
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version") == (0, f"fastxent {fx.__version__}\n", "")
+
+
+def test_interrupts_in_any_command_are_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_finish", interrupt)
+    assert cli("eval", DIGITS) == (130, "", "fastxent: interrupted; nothing was left half-written\n")
