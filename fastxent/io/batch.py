@@ -46,9 +46,12 @@ class Batch:
 class Unit(Protocol):
     """What one worker reads by itself, such as a row group. Picklable where its source is on disk."""
 
-    where: Where
-    rows: int | None  # where known before reading
-    nbytes: int | None  # of logits in memory, where known
+    @property
+    def where(self) -> Where: ...
+    @property
+    def rows(self) -> int | None: ...  # where known before reading
+    @property
+    def nbytes(self) -> int | None: ...  # of logits in memory, where known
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         """The unit's rows in order; the logits of one batch take at most ``max_bytes``, one row at the least."""
@@ -58,11 +61,17 @@ class Unit(Protocol):
 class Source(Protocol):
     """A dump that has been opened: its shape is known and every named column exists with a usable type."""
 
-    n_classes: int
-    dtype: str  # of the logits
-    rows: int | None  # in all, where known before reading
-    nbytes: int | None  # of logits in memory
-    schema: pa.Schema  # hive partition columns included
-    files: list[str]
+    @property
+    def n_classes(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...  # of the logits
+    @property
+    def rows(self) -> int | None: ...  # in all, where known before reading
+    @property
+    def nbytes(self) -> int | None: ...  # of logits in memory
+    @property
+    def schema(self) -> pa.Schema: ...  # hive partition columns included
+    @property
+    def files(self) -> list[str]: ...
 
     def units(self) -> Iterator[Unit]: ...

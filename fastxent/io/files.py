@@ -1,0 +1,191 @@
+"""Which files a path, glob, folder or URL means, in a fixed order, and how each is opened."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from fastxent.errors import SourceError
+
+SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_REMOTE_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a source. Picklable."""
+
+    name: str  # as the user would recognise it
+    path: str  # within ``filesystem``
+    filesystem: pafs.FileSystem | None = None  # None: this machine
+    hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
+
+    def open(self) -> pa.NativeFile:
+        """The file, mapped into memory where it is on this machine."""
+        with reading(self.name):
+            if self.filesystem is not None:
+                return self.filesystem.open_input_file(self.path)
+            if os.path.getsize(self.path) == 0:
+                raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
+            return pa.memory_map(self.path)
+
+    @property
+    def local(self) -> bool:
+        return self.filesystem is None
+
+
+@contextmanager
+def reading(name: str, part: str = "") -> Iterator[None]:
+    """Turns what goes wrong below into a `SourceError` that names the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"{name}: no such file or folder; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{name}: permission denied; you may not read it") from error
+    except IsADirectoryError as error:
+        raise SourceError(f"{name} is a folder where a file is expected") from error
+    except (OSError, pa.ArrowException, EOFError, ValueError) as error:
+        if isinstance(error, SourceError):
+            raise
+        detail = " ".join(str(error).split())
+        place = f"{name}{f', {part}' if part else ''}"
+        raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
+
+
+def find_files(source: str | os.PathLike[str]) -> list[File]:
+    """The files a path, glob, folder or URL means, sorted by name."""
+    text = os.fspath(source)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if not text:
+        raise SourceError("the source is an empty path; name a file, a folder or a glob")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if scheme and scheme[1] != "file":
+        return _find_remote(text, scheme[1])
+    return _find_local(unquote(text[7:]) if scheme else os.path.expanduser(text))
+
+
+def _find_local(text: str) -> list[File]:
+    with reading(text):
+        if os.path.isfile(text):
+            return [File(text, text)]
+        if os.path.isdir(text):
+            return _listed(text, [File(p, p, None, _hive(p, text)) for p in _walk(text)])
+        if not any(mark in text for mark in "*?["):
+            os.stat(text)  # says why it cannot be had
+            raise SourceError(f"{text} is neither a file nor a folder")
+        found: list[File] = []
+        for path in sorted(glob.glob(text, recursive=True)):
+            inside = _walk(path) if os.path.isdir(path) else [path]
+            found += [File(p, p, None, _hive(p, _fixed_part(text))) for p in inside]
+        # with "**" a folder and its files both match; each file counts once
+        found = [file for file in dict.fromkeys(found) if _visible(file.path, _fixed_part(text)) or "**" not in text]
+        if not found:
+            raise SourceError(f"no file matches {text!r}; check the folder, or quote the pattern for the shell")
+        return found
+
+
+def _walk(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(("_", ".")))
+        for name in sorted(names):
+            if _holds_rows(name):
+                yield os.path.join(base, name)
+
+
+def _holds_rows(name: str) -> bool:
+    return not name.startswith(("_", ".")) and not name.lower().endswith(SIDECARS)
+
+
+def _visible(path: str, root: str) -> bool:
+    return not any(part.startswith(("_", ".")) for part in os.path.relpath(path, root or ".").split(os.sep))
+
+
+def _listed(text: str, files: list[File]) -> list[File]:
+    if not files:
+        raise SourceError(f"{text} holds no data files; name the folder with the dump")
+    return sorted(files, key=lambda file: file.name)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folders of a glob before its first wildcard."""
+    return os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+
+
+def _hive(path: str, root: str) -> tuple[tuple[str, str | None], ...]:
+    """(key, value) of the ``key=value`` folders between root and file."""
+    below = path[len(root) :] if path.startswith(root) else path
+    pairs = [part.partition("=") for part in re.split(r"[/\\]", below)[:-1]]
+    return tuple((unquote(k), None if v == _HIVE_NULL else unquote(v)) for k, eq, v in pairs if eq and k)
+
+
+# ---- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def _find_remote(url: str, scheme: str) -> list[File]:
+    with reading(url):
+        filesystem, path, globbing = _filesystem(url, scheme)
+        path = path.rstrip("/")
+        prefix = url[: len(url.rstrip("/")) - len(path)] if url.rstrip("/").endswith(path) else f"{scheme}://"
+        info = filesystem.get_file_info(path)
+        if info.type == pafs.FileType.File:
+            return [File(url, path, filesystem)]
+        if info.type == pafs.FileType.Directory:
+            selected = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+            inside = [f.path for f in selected if f.type == pafs.FileType.File]
+            kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
+            return _listed(url, [File(prefix + p, p, filesystem, _hive(p, path)) for p in kept])
+        if not any(mark in path for mark in "*?["):
+            raise SourceError(f"{url}: no such file or folder; check the path and your access to it")
+        found = sorted(globbing.glob(path) if globbing else _glob_arrow(filesystem, path))
+        if not found:
+            raise SourceError(f"no file matches {url!r}; check the folder and your access to it")
+        root = _fixed_part(path)
+        return [File(prefix + p, p, filesystem, _hive(p, root)) for p in found]
+
+
+def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
+    """A filesystem for the URL, the path in it, and fsspec's own object where fsspec serves it."""
+    if scheme in ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"):
+        try:
+            bare = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
+            filesystem, path = pafs.FileSystem.from_uri(bare)
+            return filesystem, path + url[len(bare) :], None
+        except (pa.ArrowInvalid, NotImplementedError):
+            pass  # a pyarrow built without it
+    try:
+        import fsspec
+    except ImportError as error:
+        raise SourceError(f"{url} needs fsspec; install it with: pip install 'fastxent[remote]'") from error
+    try:
+        remote, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise SourceError(f"{url} needs a package for {scheme}://: {error}") from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path, remote
+
+
+def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
+    """Files that match a glob: ``*`` stays within a folder, ``**`` does not."""
+    selector = pafs.FileSelector(_fixed_part(pattern), recursive=True)
+    regex = "".join(
+        "(?:.*/)?" if part == "**/" else ".*" if part == "**" else fnmatch.translate(part)[4:-3].replace(".*", "[^/]*")
+        for part in re.split(r"(\*\*/?)", pattern)
+        if part
+    )
+    match = re.compile(regex).fullmatch
+    return [f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File and match(f.path)]

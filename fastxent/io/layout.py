@@ -1,0 +1,237 @@
+"""Which columns of a schema hold the logits, and how they lie there: proven once a file, before a row is read."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from fastxent.errors import ColumnError, Where
+from fastxent.io.batch import Batch, Logits
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, item_of, storage
+
+ACCEPTED = (
+    "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
+    "or float64, or one column per class"
+)
+
+
+# ---- which columns ---------------------------------------------------------------------------------------------------
+
+
+def find_field(schema: pa.Schema, name: str) -> pa.Field | None:
+    """The field of that name; ``a.b`` reaches into struct columns where no column is itself called so."""
+    found = schema.get_all_field_indices(name)
+    if len(found) > 1:
+        raise ColumnError(f"{len(found)} columns are called {name!r}; rename all but one")
+    if found:
+        return schema.field(found[0])
+    head, dot, tail = name.rpartition(".")
+    parent = find_field(schema, head) if dot else None
+    if parent is None or not pt.is_struct(parent.type) or parent.type.get_field_index(tail) < 0:
+        return None
+    return parent.type.field(parent.type.get_field_index(tail))
+
+
+def pick(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The column `find_field` names, nulls of the enclosing structs included."""
+    index = batch.schema.get_field_index(name)
+    if index >= 0:
+        return batch.column(index)
+    head, _, tail = name.rpartition(".")
+    return pc.struct_field(pick(batch, head), tail)
+
+
+def all_names(schema: pa.Schema) -> list[str]:
+    """Column names, and those of struct fields behind a dot."""
+
+    def walk(prefix: str, fields: Sequence[pa.Field]) -> Iterator[str]:
+        for field in fields:
+            yield prefix + field.name
+            if pt.is_struct(field.type):
+                yield from walk(f"{prefix}{field.name}.", list(field.type))
+
+    return list(walk("", list(schema)))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def expand(schema: pa.Schema, pattern: str, file: str) -> tuple[str, ...]:
+    """Columns that match a glob, ``logit_2`` before ``logit_10``; a gap in the numbers is an error, not a shift."""
+    names = sorted(fnmatch.filter(schema.names, pattern), key=_natural)
+    if not names:
+        raise ColumnError.missing(pattern, schema.names, file)
+    edges = re.fullmatch(r"([^*?\[]*)\*([^*?\[]*)", pattern)
+    if edges:
+        inner = [name[len(edges[1]) : len(name) - len(edges[2])] for name in names]
+        numbers = [int(part) for part in inner if part.isdigit()]
+        if numbers and len(numbers) < len(names):
+            odd = next(name for name, part in zip(names, inner, strict=True) if not part.isdigit())
+            raise ColumnError(f"{pattern!r} matches numbered columns and {odd!r} in {file}; list the names instead")
+        if numbers and (numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers)))):
+            raise ColumnError(
+                f"the numbers of the columns {pattern!r} in {file} are not 0, 1, 2, ... (found {numbers[:3]}...); "
+                "list the names in class order instead"
+            )
+    return tuple(names)
+
+
+# ---- how logits lie in them ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the logits of a file are and what their elements are."""
+
+    names: tuple[str, ...]  # one column, or one a class
+    per_class: bool
+    dtype: str
+    n_classes: int | None  # where the type tells it
+
+    @classmethod
+    def find(cls, schema: pa.Schema, logits: str | Sequence[str], dtype: str | None, file: str) -> Layout:
+        """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them."""
+        if dtype is not None and dtype not in STORED:
+            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(STORED)}")
+        if isinstance(logits, str):
+            exists = find_field(schema, logits) is not None
+            several = not exists and any(mark in logits for mark in "*?[")
+            names = expand(schema, logits, file) if several else (logits,)
+        else:
+            names, several = tuple(logits), True
+        if not names:
+            raise ColumnError("no logits column is named")
+        fields = []
+        for name in names:
+            field = find_field(schema, name)
+            if field is None:
+                raise ColumnError.missing(name, all_names(schema), file)
+            fields.append(field)
+        item, size = item_of(fields[0].type)
+        if len(names) == 1 and item is not None:
+            found = _element_dtype(fields[0], item, dtype, names[0], file)
+            return cls(names, False, found, _classes(size, item, found, names[0], file))
+        if not several:
+            raise _wrong_type(fields[0], names[0], file)
+        kinds = [_element_dtype(f, f.type, dtype, name, file) for f, name in zip(fields, names, strict=True)]
+        for name, kind in zip(names, kinds, strict=True):
+            if kind != kinds[0]:
+                raise ColumnError(f"logits columns of {file} differ: {names[0]!r} is {kinds[0]}, {name!r} is {kind}")
+        return cls(names, True, kinds[0], len(names))
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(STORED[self.dtype]).itemsize
+
+    def rows(self, batch: pa.RecordBatch, n_classes: int) -> tuple[Logits, dict[int, str]]:
+        """The logits of a record batch, and its bad rows."""
+        if self.per_class:
+            return gather([pick(batch, name) for name in self.names], self.names, self.dtype)
+        return as_rows(pick(batch, self.names[0]), self.dtype, n_classes, "logits")
+
+    def width(self, batch: pa.RecordBatch, file: str) -> int | None:
+        """Number of classes, from the first row of the batch that is neither null nor empty."""
+        if self.n_classes is not None:
+            return self.n_classes
+        for row in storage(pick(batch, self.names[0])):
+            if row.is_valid:
+                value = row.as_buffer() if isinstance(row, pa.BinaryScalar) else row.values
+                size = value.size if isinstance(value, pa.Buffer) else len(value) * self.itemsize
+                if size:
+                    return _classes(size, None, self.dtype, self.names[0], file)
+        return None
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Makes a `Batch` of a record batch: everything a worker needs to know beside the bytes."""
+
+    layout: Layout
+    n_classes: int
+    columns: tuple[str, ...]
+    constants: tuple[tuple[str, pa.Scalar], ...] = ()  # columns that folder names give
+
+    @property
+    def row_bytes(self) -> int:
+        return self.n_classes * self.layout.itemsize
+
+    @property
+    def stored(self) -> list[str]:
+        """The columns to read."""
+        constant = {name for name, _ in self.constants}
+        return list(dict.fromkeys([*self.layout.names, *(name for name in self.columns if name not in constant)]))
+
+    def rows_in(self, nbytes: int) -> int:
+        """Rows whose logits take at most ``nbytes``; one at the least."""
+        return max(1, nbytes // self.row_bytes)
+
+    def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
+        logits, bad = self.layout.rows(batch, self.n_classes)
+        constants = dict(self.constants)
+        columns = {
+            name: pa.repeat(constants[name], len(batch)) if name in constants else pick(batch, name)
+            for name in self.columns
+        }
+        return Batch(logits, columns, where, bad)
+
+    def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:
+        """A record batch in memory as batches of bounded size, without a copy."""
+        step = self.rows_in(max_bytes)
+        for begin in range(0, len(batch), step):
+            yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
+
+
+def _is_blob(field: pa.Field) -> bool:
+    kind = field.type
+    while isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return bool(
+        pt.is_fixed_size_binary(kind) or pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)
+    )
+
+
+def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: str, file: str) -> str:
+    """dtype of the elements: their type's, else the argument's, else what the field's metadata say."""
+    while isinstance(item, pa.BaseExtensionType):
+        item = item.storage_type
+    found = FLOATS.get(item)
+    if found is not None:
+        if dtype not in (None, found):
+            raise ColumnError(f"column {name!r} of {file} holds {found}, not {dtype}; leave dtype out")
+        return found
+    blob = _is_blob(field)
+    if not blob and item not in SIXTEEN_BITS:
+        raise _wrong_type(field, name, file)
+    metadata = [field.metadata] + ([field.type.value_field.metadata] if hasattr(field.type, "value_field") else [])
+    tags = [m[b"dtype"].decode("utf-8", "replace") for m in metadata if m and b"dtype" in m]
+    tag = dtype or next(iter(tags), None)
+    fitting = list(STORED) if blob else ["bfloat16", "float16"]
+    if tag not in fitting:
+        said = f"tagged {tag!r}" if tag else "and nothing says of what float type"
+        raise ColumnError(
+            f'column {name!r} of {file} is {field.type} {said}; give dtype="bfloat16" (one of {", ".join(fitting)}) '
+            'or write the field with the metadata {"dtype": "bfloat16"}'
+        )
+    return tag
+
+
+def _classes(size: int | None, item: pa.DataType | None, dtype: str, name: str, file: str) -> int | None:
+    """Classes in a row of ``size`` elements (bytes where ``item`` is uint8 or None)."""
+    if size is None:
+        return None
+    itemsize = np.dtype(STORED[dtype]).itemsize if item in (None, pa.uint8()) else 1
+    if size % itemsize or not size:
+        raise ColumnError(f"column {name!r} of {file} has rows of {size} bytes: no whole number of {dtype} logits")
+    return size // itemsize
+
+
+def _wrong_type(field: pa.Field, name: str, file: str) -> ColumnError:
+    return ColumnError(f"column {name!r} of {file} is {field.type}; logits are {ACCEPTED}")

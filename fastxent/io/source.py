@@ -1,0 +1,215 @@
+"""What is it? A path, a folder, a table or a dict of arrays, opened as a `Source` of batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from fastxent.errors import ColumnError, SourceError
+from fastxent.io import arrow, parquet
+from fastxent.io.batch import Source, Unit
+from fastxent.io.files import File, find_files, reading
+from fastxent.io.layout import Layout, RowReader, all_names, find_field
+
+
+class Part(Protocol):
+    """One file, or one thing in memory: what each format module offers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def hive(self) -> tuple[tuple[str, str | None], ...]: ...
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        """Classes in the first row that has any, where the schema does not tell."""
+        ...
+
+    def units(self, reader: RowReader) -> Iterator[Unit]: ...
+
+
+@dataclass
+class OpenSource:
+    """A dump whose every part has been looked at: same classes, same dtype, all columns there."""
+
+    n_classes: int
+    dtype: str
+    schema: pa.Schema
+    parts: list[tuple[Part, RowReader]] = field(repr=False)
+
+    @property
+    def rows(self) -> int | None:
+        counts = [part.rows for part, _ in self.parts]
+        return None if None in counts else sum(count for count in counts if count)
+
+    @property
+    def nbytes(self) -> int | None:
+        return None if self.rows is None else self.rows * self.parts[0][1].row_bytes
+
+    @property
+    def files(self) -> list[str]:
+        return [part.name for part, _ in self.parts]
+
+    def units(self) -> Iterator[Unit]:
+        """Every row of the source once, in the order of files and rows."""
+        for part, reader in self.parts:
+            yield from part.units(reader)
+
+
+def open_source(
+    source: Any, *, logits: str | Sequence[str], columns: Sequence[str] = (), dtype: str | None = None
+) -> Source:
+    """Open a dump and make sure that it can be read.
+
+    ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read.
+    ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary).
+    Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
+    """
+    parts = find_parts(source)
+    constants = _hive_columns(parts)
+    wanted = list(dict.fromkeys(columns))
+    layouts: list[Layout] = []
+    for part in parts:
+        layout = Layout.find(part.schema, logits, dtype, part.name)
+        if layouts and layout.dtype != layouts[0].dtype:
+            raise SourceError(
+                f"logits are {layouts[0].dtype} in {parts[0].name} and {layout.dtype} in {part.name}; "
+                "evaluate them apart or convert one"
+            )
+        if layouts and layout.per_class and layout.names != layouts[0].names:
+            raise SourceError(f"{parts[0].name} and {part.name} have different logits columns; evaluate them apart")
+        layouts.append(layout)
+    n_classes = _n_classes(parts, layouts)
+    opened: list[tuple[Part, RowReader]] = []
+    for part, layout in zip(parts, layouts, strict=True):
+        known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}
+        for name in wanted:
+            if name not in known and find_field(part.schema, name) is None:
+                raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
+        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()))))
+    schema = parts[0].schema
+    for key, values in constants.items():
+        if schema.get_field_index(key) < 0:
+            schema = schema.append(pa.field(key, next(iter(values.values())).type))
+    return OpenSource(n_classes, layouts[0].dtype, schema, opened)
+
+
+def _n_classes(parts: list[Part], layouts: list[Layout]) -> int:
+    """The number of classes all parts agree on."""
+    first: tuple[int, str] | None = None
+    for part, layout in zip(parts, layouts, strict=True):
+        width = layout.n_classes
+        if width is None:
+            width = part.width(layout, first[0] if first else None)
+        if width is None:
+            continue
+        if first is None:
+            first = (width, part.name)
+        elif width != first[0]:
+            raise SourceError(f"{first[1]} has {first[0]} classes and {part.name} has {width}; evaluate them apart")
+    if first is not None:
+        return first[0]
+    if all(part.rows == 0 for part in parts):
+        others = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+        raise SourceError(f"no rows in {parts[0].name}{others}, so nothing says how many classes there are")
+    raise ColumnError(
+        f"column {layouts[0].names[0]!r} of {parts[0].name} holds no logits, only null or empty rows: "
+        "the number of classes is unknown"
+    )
+
+
+def _hive_columns(parts: list[Part]) -> dict[str, dict[str, pa.Scalar]]:
+    """Columns that ``key=value`` folders give: name -> file -> value. Whole numbers if all are, else strings."""
+    keys = dict.fromkeys(key for part in parts for key, _ in part.hive)
+    columns = {}
+    for key in keys:
+        values = {part.name: dict(part.hive).get(key) for part in parts}
+        whole = all(value is None or _is_whole(value) for value in values.values())
+        kind = pa.int64() if whole else pa.string()
+        columns[key] = {
+            name: pa.scalar(int(value) if whole and value is not None else value, kind)
+            for name, value in values.items()
+        }
+    return columns
+
+
+def _is_whole(text: str) -> bool:
+    """Whether text is a number as it would be printed; "007" is a name."""
+    digits = text.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) < 19 and str(int(text)) == text
+
+
+# ---- what is it? -----------------------------------------------------------------------------------------------------
+
+
+def find_parts(source: Any) -> list[Part]:
+    """The parts of a source, in order."""
+    if isinstance(source, str | os.PathLike):
+        return _file_parts(find_files(source))
+    if isinstance(source, list | tuple):
+        if not source:
+            raise SourceError("the list of sources is empty; name at least one file")
+        if all(isinstance(item, str | os.PathLike) for item in source):
+            return _file_parts([file for item in source for file in find_files(item)])
+        return [part for item in source for part in find_parts(item)]
+    if isinstance(source, pa.Table):
+        return [arrow.TablePart(source)]
+    if isinstance(source, pa.RecordBatch):
+        return [arrow.TablePart(pa.Table.from_batches([source]), "<record batch>")]
+    if isinstance(source, pa.RecordBatchReader):
+        return [arrow.StreamPart(lambda: source, "<reader>", once=True)]
+    if type(source).__module__.startswith("pyarrow._dataset"):
+        return _dataset_parts(source)
+    if hasattr(source, "__arrow_c_stream__"):
+        name = f"<{type(source).__name__}>"
+        return [arrow.StreamPart(lambda: pa.RecordBatchReader.from_stream(source), name)]
+    raise SourceError(
+        f"a {type(source).__name__} is no source; pass a path, a glob, a folder, a list of them, an Arrow table "
+        "or stream, or a dict of arrays"
+    )
+
+
+def _dataset_parts(dataset: Any) -> list[Part]:
+    import pyarrow.dataset as ds
+
+    if not isinstance(dataset, ds.Dataset):
+        raise SourceError(f"a {type(dataset).__name__} is no source; pass the dataset itself or a Table")
+    # little read-ahead: by default a dataset decodes many row groups before the first is asked for
+    return [arrow.StreamPart(lambda: dataset.scanner(batch_readahead=1, fragment_readahead=1).to_reader(), "<dataset>")]
+
+
+def _file_parts(files: list[File]) -> list[Part]:
+    return [_file_part(file) for file in files]
+
+
+def _file_part(file: File) -> Part:
+    with file.open() as handle, reading(file.name):
+        head, size = handle.read(16), handle.size()
+    if size == 0:
+        raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
+    if head.startswith(parquet.MAGIC):
+        return parquet.ParquetPart(file)
+    if head.startswith(arrow.FILE_MAGIC):
+        return arrow.IpcPart(file)
+    if head.startswith(arrow.STREAM_MAGIC):
+        return arrow.StreamPart.of_file(file)
+    raise SourceError(f"{file.name}: {_unknown(head)}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors")
+
+
+def _unknown(head: bytes) -> str:
+    for magic, kind in {
+        b"PK\x03\x04": "a zip archive (.npz, .pt)", b"\x1f\x8b": "gzip-compressed", b"FEA1": "Feather version 1",
+        b"Obj\x01": "Avro", b"ORC": "ORC", b"\x89HDF": "HDF5", b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    }.items():  # fmt: skip
+        if head.startswith(magic):
+            return f"this is {kind}"
+    return "not a format known here"
