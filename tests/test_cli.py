@@ -395,10 +395,11 @@ def test_no_room_for_the_output(command: str, cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["evl"], ["eval"], ["eval", DIGITS, "--bye", "fold"], ["eval", DIGITS, "--threads", "0"],
-     ["transform", DIGITS], ["eval", DIGITS, "--format", "yaml"], ["eval", DIGITS, "--class-weight", "@/nowhere"], ["merge"],
-     ["eval", DIGITS, "--output", "/nowhere/x"], ["transform", DIGITS, "/nowhere/x.parquet"], ["merge", "/nowhere/x"],
-     ["merge", DIGITS], ["eval", DIGITS, "--top-k", "0"], ["eval", DIGITS, "--bins", "0"]],
+    [[], ["evl"], ["eval"], ["merge"], ["transform", DIGITS],
+     ["eval", DIGITS, "--bye", "fold"], ["eval", DIGITS, "--threads", "0"], ["eval", DIGITS, "--format", "yaml"],
+     ["eval", DIGITS, "--class-weight", "@/nowhere"], ["eval", DIGITS, "--top-k", "0"], ["eval", DIGITS, "--bins", "0"],
+     ["eval", DIGITS, "--output", "/nowhere/x"], ["transform", DIGITS, "/nowhere/x.parquet"],
+     ["merge", "/nowhere/x"], ["merge", DIGITS]],
 )  # fmt: skip
 def test_bad_usage(arguments: list[str], cli: Cli) -> None:
     code, out, err = cli(*arguments)
