@@ -342,9 +342,10 @@ def test_bad_rows_stop_or_are_counted(options: tuple[str, str], cli: Cli, tmp_pa
 
 
 @pytest.fixture
-def unprivileged() -> Iterator[Path]:
+def unprivileged(capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
     """A folder everyone may enter, and a process that file permissions bind even if root runs the tests."""
     run(["eval", DIGITS, "--quiet"])  # whatever is imported or compiled on use is in place before the change
+    capsys.readouterr()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         euid = os.geteuid()

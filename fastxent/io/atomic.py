@@ -24,7 +24,8 @@ def check_destination(path: str | os.PathLike[str]) -> None:
         raise OutputError(
             f"cannot write {os.fspath(path)!r}: there is no folder {str(final.parent)!r}; create it first"
         )
-    if not os.access(final if _is_device(final) else final.parent, os.W_OK):
+    place = final if _is_device(final) else final.parent
+    if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {os.fspath(path)!r}: permission denied; choose another place")
 
 
