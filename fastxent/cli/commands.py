@@ -169,7 +169,7 @@ def _finish(
 ) -> int:
     deliver(result, format_, output)
     if verbose:
-        for name, value in result.timing.items():
+        for name, value in (result.timing or {}).items():
             say(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
     failures = [failure for condition in conditions if (failure := condition.check(result)) is not None]
     for failure in failures:

@@ -7,15 +7,13 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import Any
 
 import click
 
 from fastxent.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fastxent.result import EvalResult
+from fastxent.result import EvalResult, Rows, Slice, labels
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -29,7 +27,7 @@ _PATTERN = re.compile(
     r"(?:(?P<column>[^=:<>]+)=(?P<value>.*):)?\s*"
     r"(?P<figure>\w+(?:\.\w+)?)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=]+)\s*"
 )
-_ROWS = ("total", "used", "ignored", "bad")
+_ROWS = tuple(field.name for field in fields(Rows))
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,18 @@ class Condition:
             return None
         return f"{self.text} ({self.figure} is {figure:.6g})"
 
-    def _part(self, result: Any) -> Any:
+    def _part(self, result: EvalResult) -> EvalResult | Slice:
         if self.column is None:
             return result
         slices = result.slices.get(self.column)
         if slices is None:
             raise ConfigError(f"--fail-if {self.text}: no slices of {self.column!r}; add --by {self.column}")
-        named = {str(value): part for value, part in slices.items()}
+        named = dict(zip(labels(slices), slices.values(), strict=True))
         if self.value not in named:
             raise ConfigError(f"--fail-if {self.text}: no {self.column} {self.value!r}; {_nearest(self.value, named)}")
         return named[self.value]
 
-    def _read(self, part: Any) -> float:
+    def _read(self, part: EvalResult | Slice) -> float:
         name, _, field = self.figure.partition(".")
         if name == "rows" and field in _ROWS:
             return float(getattr(part.rows, field))
