@@ -284,9 +284,15 @@ class ExactSums:
 
     def totals(self, groups: np.ndarray) -> tuple[list[int], list[int]]:
         """Each sum over these groups together, as integers, and the flags of those that are not finite."""
+        self.carry()  # words of 32 bits: those of 2**31 groups add up without overflow
         words = self.limbs[groups].sum(axis=0)
         special = np.bitwise_or.reduce(self.special[groups], axis=0)
         return [_integer(row) for row in words], special.tolist()
+
+    def each(self, groups: np.ndarray) -> list[list[int]]:
+        """For every sum its integers, one a group."""
+        words = self.limbs[groups]
+        return [[_integer(row) for row in words[:, k]] for k in range(words.shape[1])]
 
     def sums_of_products(self, groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[int]:
         """Σ_g S_a(g)·S_b(g) over these groups for each pair (a, b) of sums, as multiples of 2**(-2 scale).
@@ -310,38 +316,36 @@ class ExactSums:
             totals.append(sum(word << (16 * power) for power, word in enumerate(diagonals)))
         return totals
 
-    def trimmed(self, order: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-        """(base, limbs, special) of the groups in this order, over the least window: bytes follow content alone."""
+    def arrays(self, order: np.ndarray) -> dict[str, np.ndarray]:
+        """The groups in this order, for storage, over the least window: the bytes follow from the sums alone."""
         self.carry()
         limbs = self.limbs[order]
         # First one word more than needed, so that what follows depends on the numbers and not on the window.
         limbs = np.concatenate([limbs[:, :, :-1], limbs[:, :, -1:] & _MASK, limbs[:, :, -1:] >> 32], axis=2)
         used = np.flatnonzero(limbs.any(axis=(0, 1)))
         if not used.size:
-            return 0, np.zeros((len(order), limbs.shape[1], 1), np.int64), self.special[order]
+            return {"base": np.zeros(1, np.int64), "limbs": limbs[:, :, :1], "special": self.special[order]}
         limbs = limbs[:, :, used[0] :]
         while limbs.shape[2] > 1 and np.abs(limbs[:, :, -1]).max() <= 1 << 29:  # mostly a bare sign: 0 or -1
             limbs = np.concatenate([limbs[:, :, :-2], limbs[:, :, -2:-1] + (limbs[:, :, -1:] << 32)], axis=2)
-        return self.base + int(used[0]), np.ascontiguousarray(limbs), self.special[order]
+        return {"base": self.base + used[:1], "limbs": limbs, "special": self.special[order]}
 
     @classmethod
     def restore(
-        cls, columns: int, products: Sequence[tuple[int, int]], base: int, limbs: np.ndarray, special: np.ndarray
+        cls, columns: int, products: Sequence[tuple[int, int]], groups: int, arrays: dict[str, np.ndarray]
     ) -> ExactSums:
-        """The inverse of `trimmed`; ValueError if these cannot be sums."""
+        """The inverse of `arrays`; ValueError if these cannot be the sums of that many groups."""
         sums = cls(columns, products)
+        base, limbs, special = (arrays[name] for name in ("base", "limbs", "special"))
+        shape = (groups, columns + len(sums.products))
+        if not (base.shape == (1,) and limbs.ndim == 3 and limbs.shape[:2] == special.shape == shape):
+            raise ValueError("exact sums of another shape")
         low = limbs[:, :, :-1]
-        if not (
-            limbs.ndim == 3
-            and limbs.shape[1] == columns + len(sums.products)
-            and special.shape == limbs.shape[:2]
-            and 0 <= base < base + limbs.shape[2] <= _LIMBS + 1
-            and np.all((low >= 0) & (low <= _MASK))
-            and np.all(special < 8)
-        ):
-            raise ValueError("damaged exact sums")
-        sums.base, sums.limbs, sums.special = base, limbs.astype(np.int64), special.astype(np.uint8)
-        sums._used = len(limbs)
-        sums._pending = np.zeros(sums._used, np.int64)
+        inside = 0 <= base[0] < base[0] + limbs.shape[2] <= _LIMBS + 1
+        if not (inside and np.all((low >= 0) & (low <= _MASK)) and np.all(special < 8)):
+            raise ValueError("exact sums out of range")
+        sums.base, sums.limbs, sums.special = int(base[0]), limbs, special
+        sums._used = groups
+        sums._pending = np.zeros(groups, np.int64)
         sums._widen(_FIRST, _FIRST + 1)
         return sums

@@ -1,0 +1,271 @@
+"""What an evaluation found: read-only values, and the forms they are written in.
+
+JSON (schema ``fastxent/eval/1``): an undefined number (NaN) is ``null``, an infinite one the string ``"inf"`` or
+``"-inf"``; all others are the shortest decimals that read back as the same double.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from fastxent.config import EvalConfig
+from fastxent.errors import StateError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA = "fastxent/eval/1"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure, its standard error and its 95 % interval; NaN where they are not defined."""
+
+    value: float
+    stderr: float = math.nan
+    ci95: tuple[float, float] = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows there were, and what became of them: ``total = used + ignored + bad``."""
+
+    total: int
+    used: int
+    ignored: int
+    bad: int
+    bad_logits: int = 0
+    bad_target: int = 0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bins (lower, upper] of the confidence: rows, mean confidence and accuracy (NaN if empty) of each.
+
+    ``weight`` is the sum of the sample weights in each bin, by which the means are taken; None without weights.
+    """
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    count: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    weight: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """One entry for each class that is a target or a prediction of some row; ``name`` where classes have names.
+
+    ``support``, ``predicted``, ``correct`` count rows; precision, recall, F1 and the mean NLL of the rows of the
+    class go by sample weight. NaN is a ratio over nothing.
+    """
+
+    class_id: tuple[int, ...]
+    name: tuple[str, ...] | None
+    support: tuple[int, ...]
+    predicted: tuple[int, ...]
+    correct: tuple[int, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    nll: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """``counts[k]`` rows have edges[k] <= NLL < edges[k + 1]; ``infinite`` more have none. Edges are logarithmic."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    infinite: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows that have one value of a ``by`` column."""
+
+    rows: Rows
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True, repr=False)
+class EvalResult:
+    """Every figure of one evaluation. ``slices[column][value]`` has the ``rows`` and ``metrics`` of a slice;
+    ``clusters`` is the number of clusters that standard errors rest on; ``nll_quantiles`` maps 0 … 1 to nats."""
+
+    rows: Rows
+    metrics: dict[str, Metric]
+    calibration: Calibration
+    per_class: PerClass
+    nll_histogram: Histogram
+    nll_quantiles: dict[float, float]
+    slices: dict[str, dict[Any, Slice]]
+    config: EvalConfig
+    clusters: int | None = None
+    timing: dict[str, Any] | None = None
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        from fastxent.tables import terminal
+
+        return terminal(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values. Slices are keyed by their value as text; ``value`` in each holds it as it is."""
+        return {
+            "schema": SCHEMA,
+            "rows": asdict(self.rows),
+            "clusters": self.clusters,
+            "metrics": _metrics_out(self.metrics),
+            "calibration": _columns_out(self.calibration),
+            "per_class": _columns_out(self.per_class),
+            "nll_histogram": _columns_out(self.nll_histogram),
+            "nll_quantiles": {repr(q): _out(value) for q, value in self.nll_quantiles.items()},
+            "slices": {
+                column: dict(zip(labels(values), map(_slice_out, values, values.values()), strict=True))
+                for column, values in self.slices.items()
+            },
+            "config": self.config.to_dict(),
+            "files": list(self.files),
+            "timing": self.timing,
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EvalResult:
+        """The inverse of `to_dict`."""
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+            raise StateError(f"not a result of fastxent: its schema is not {SCHEMA!r}")
+        try:
+            return cls(
+                rows=Rows(**values["rows"]),
+                metrics=_metrics_in(values["metrics"]),
+                calibration=Calibration(**_columns_in(values["calibration"])),
+                per_class=PerClass(**_columns_in(values["per_class"])),
+                nll_histogram=Histogram(**_columns_in(values["nll_histogram"])),
+                nll_quantiles={float(q): _in(value) for q, value in values["nll_quantiles"].items()},
+                slices={
+                    column: {
+                        entry["value"]: Slice(Rows(**entry["rows"]), _metrics_in(entry["metrics"]))
+                        for entry in entries.values()
+                    }
+                    for column, entries in values["slices"].items()
+                },
+                config=EvalConfig.from_dict(values["config"]),
+                clusters=values["clusters"],
+                timing=values["timing"],
+                files=tuple(values["files"]),
+                warnings=tuple(values["warnings"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise StateError(f"a damaged result of fastxent: {error!r}") from None
+
+    def to_json(self, indent: int | None = 1) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> EvalResult:
+        """The inverse of `to_json`."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise StateError(f"not a result of fastxent: {error}") from None
+        return cls.from_dict(values)
+
+    def to_arrow(self) -> pa.Table:
+        """A tidy table: one row for each metric of the whole (column and slice null) and of each slice."""
+        import pyarrow as pa
+
+        records: list[tuple[str | None, str | None, str, Metric]] = [
+            (None, None, name, metric) for name, metric in self.metrics.items()
+        ]
+        for column, values in self.slices.items():
+            for label, part in zip(labels(values), values.values(), strict=True):
+                records += [(column, label, name, metric) for name, metric in part.metrics.items()]
+        number = pa.float64()
+        return pa.table(
+            {
+                "column": pa.array([r[0] for r in records], pa.string()),
+                "slice": pa.array([r[1] for r in records], pa.string()),
+                "metric": pa.array([r[2] for r in records], pa.string()),
+                "value": pa.array([r[3].value for r in records], number),
+                "stderr": pa.array([r[3].stderr for r in records], number),
+                "ci95_low": pa.array([r[3].ci95[0] for r in records], number),
+                "ci95_high": pa.array([r[3].ci95[1] for r in records], number),
+            }
+        )
+
+    def to_markdown(self) -> str:
+        """Markdown tables of metrics and slices."""
+        from fastxent.tables import markdown
+
+        return markdown(self)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write a self-contained HTML report."""
+        from fastxent.report import write_html
+
+        write_html(self, path)
+
+
+def labels(values: dict[Any, Slice]) -> list[str]:
+    """The values of a column as distinct texts, for display and as JSON keys."""
+    found: dict[str, None] = {}
+    for value in values:
+        text = value if isinstance(value, str) else json.dumps(value)
+        while text in found:  # the string "1" beside the number 1
+            text = json.dumps(text)
+        found[text] = None
+    return list(found)
+
+
+def _out(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _in(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
+    return {
+        name: {"value": _out(m.value), "stderr": _out(m.stderr), "ci95": [_out(end) for end in m.ci95]}
+        for name, m in metrics.items()
+    }
+
+
+def _metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
+    return {
+        name: Metric(_in(m["value"]), _in(m["stderr"]), (_in(m["ci95"][0]), _in(m["ci95"][1])))
+        for name, m in values.items()
+    }
+
+
+def _slice_out(value: Any, part: Slice) -> dict[str, Any]:
+    return {"value": value, "rows": asdict(part.rows), "metrics": _metrics_out(part.metrics)}
+
+
+def _columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
+    return {
+        name: [_out(value) for value in column] if isinstance(column, tuple) else column
+        for name, column in asdict(columns).items()
+    }
+
+
+def _columns_in(columns: dict[str, Any]) -> dict[str, Any]:
+    """Lists back to tuples; null and "inf" are floats."""
+    return {
+        name: tuple(_in(v) if v is None or (name != "name" and isinstance(v, str)) else v for v in column)
+        if isinstance(column, list)
+        else column
+        for name, column in columns.items()
+    }
