@@ -315,7 +315,7 @@ def assert_only_row_is_nan(rows: np.ndarray, bad: int) -> None:
 
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, "all -inf"])
-@pytest.mark.parametrize("c", [1, 2, 5, 31, 100, 261])
+@pytest.mark.parametrize("c", [1, 2, 5, 100, 129, 2051])
 def test_a_broken_row_is_nan_and_touches_no_other(c, value, dtype):
     for place in {0, c // 2, c - 1}:
         rows = ref.rows_of("normal", 9, c, ref.DTYPES[dtype])
@@ -325,7 +325,7 @@ def test_a_broken_row_is_nan_and_touches_no_other(c, value, dtype):
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=hex)
 def test_nan_of_any_payload_at_any_place_is_found(payload):
-    for c in (3, 19, 130):
+    for c in (3, 19, 141):
         for place in range(c):
             rows = ref.rows_of("masked", 3, c, np.float32)
             rows[1].view(np.uint32)[place] = payload

@@ -1,0 +1,405 @@
+"""Array functions and memory: any layout, any owner of the buffer, `out=`; and a row's bits are the row's alone."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import fastxent as fx
+import reference as ref
+
+N, C = 6, 37
+TARGET = np.array([0, 36, -100, 5, 17, 1])
+
+
+def every_function(x, target, **options) -> dict[str, np.ndarray]:
+    """What each array function makes of the rows, one entry a row."""
+    loss, grad = fx.cross_entropy_with_grad(x, target, reduction="none", **options)
+    statistics = fx.row_statistics(x, target, **options)._asdict()
+    return {
+        "loss": fx.cross_entropy(x, target, reduction="none", **options),
+        "smooth": fx.cross_entropy(x, target, label_smoothing=0.1, z_loss=1e-4, reduction="none", **options),
+        "loss with grad": loss,
+        "grad": grad,
+        "logsumexp": fx.logsumexp(x, **options),
+        "softmax": fx.softmax(x, **options),
+        "log_softmax": fx.log_softmax(x, **options),
+        "entropy": fx.entropy(x, input="logits", **options),
+    } | statistics
+
+
+def assert_same_bits(results: dict, expected: dict) -> None:
+    assert results.keys() == expected.keys()
+    for name, result in results.items():
+        assert result.dtype == expected[name].dtype, name
+        np.testing.assert_array_equal(ref.bits_of(result), ref.bits_of(expected[name]), err_msg=name)
+
+
+# ---- layouts -------------------------------------------------------------------------------------------------
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def every_other_class(x: np.ndarray) -> np.ndarray:
+    return np.repeat(x, 2, axis=-1)[:, ::2]
+
+
+def every_other_row(x: np.ndarray) -> np.ndarray:
+    return np.repeat(x, 2, axis=0)[::2]
+
+
+def padded_rows(x: np.ndarray) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, 3)))[:, :-3]
+
+
+def backwards(x: np.ndarray) -> np.ndarray:
+    return x[::-1, ::-1].copy()[::-1, ::-1]
+
+
+def unaligned(x: np.ndarray) -> np.ndarray:
+    buffer = bytearray(x.nbytes + 1)
+    view = np.frombuffer(buffer, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    view[...] = x
+    return view
+
+
+def misplaced_rows(x: np.ndarray) -> np.ndarray:
+    """Rows a number of bytes apart that is no multiple of the item's."""
+    step = x.shape[1] * x.itemsize + 1
+    view = np.ndarray(x.shape, x.dtype, np.zeros(len(x) * step + 1, np.uint8), offset=1, strides=(step, x.itemsize))
+    view[...] = x
+    return view
+
+
+LAYOUTS: list[Callable[[np.ndarray], np.ndarray]] = [
+    read_only,
+    np.asfortranarray,
+    every_other_class,
+    every_other_row,
+    padded_rows,
+    backwards,
+    unaligned,
+    misplaced_rows,
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ref.DTYPES)
+def test_any_layout_gives_the_same_bits(layout, dtype):
+    x = ref.rows_of("language model", N, C, ref.DTYPES[dtype])
+    laid = layout(x)
+    np.testing.assert_array_equal(ref.bits_of(laid), ref.bits_of(x))
+    assert_same_bits(every_function(laid, layout(TARGET[:, None])[:, 0]), every_function(x, TARGET))
+    np.testing.assert_array_equal(ref.bits_of(laid), ref.bits_of(x))  # the input is left alone
+
+
+def test_broadcast_rows_and_classes():
+    row = ref.rows_of("normal", 1, C, np.float32)
+    rows, column = np.broadcast_to(row, (N, C)), np.broadcast_to(np.float32([[1], [2]]), (2, C))
+    assert rows.strides[0] == column.strides[1] == 0
+    assert_same_bits(every_function(rows, TARGET), every_function(rows.copy(), TARGET))
+    assert_same_bits(every_function(column, TARGET[:2]), every_function(column.copy(), TARGET[:2]))
+
+
+@pytest.mark.parametrize("byteorder", ["<f4", ">f4", ">f8"])
+def test_either_byte_order(byteorder):
+    x = ref.rows_of("normal", N, C, byteorder)
+    assert_same_bits(every_function(x, TARGET), every_function(x.astype(x.dtype.newbyteorder("=")), TARGET))
+
+
+@pytest.mark.parametrize("dtype", ref.DTYPES)
+@pytest.mark.parametrize("shape", [(C,), (1, C), (4, C), (2, 3, C), (2, 2, 2, C)])
+def test_leading_dimensions_are_free(shape, dtype):
+    x = ref.rows_of("normal", math.prod(shape[:-1]), C, ref.DTYPES[dtype])
+    target = np.random.default_rng(4).integers(C, size=len(x))
+    flat, shaped = every_function(x, target), every_function(x.reshape(shape), target.reshape(shape[:-1]))
+    for name, result in shaped.items():
+        assert np.shape(result) in (shape, shape[:-1])
+        assert len(np.shape(flat[name])) - 1 == len(np.shape(result)) - len(shape[:-1])
+    assert_same_bits({k: np.reshape(v, flat[k].shape) for k, v in shaped.items()}, flat)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+def test_any_axis_may_hold_the_classes(axis):
+    x = ref.rows_of("normal", N, C, np.float32).reshape(2, 3, C)
+    target, moved = TARGET.reshape(2, 3), np.moveaxis(x, -1, axis)
+    last, other = every_function(x, target), every_function(moved, target, axis=axis)
+    for name in ("grad", "softmax", "log_softmax"):
+        other[name] = np.moveaxis(other[name], axis, -1)
+    assert_same_bits(other, last)
+    soft = fx.softmax(x)
+    soft_loss = fx.cross_entropy(moved, np.moveaxis(soft, -1, axis), axis=axis)
+    assert soft_loss == fx.cross_entropy(x, soft)
+
+
+def test_bfloat16_as_bits_with_a_dtype():
+    x = ref.rows_of("normal", N, C, ref.BFLOAT16)
+    results, expected = every_function(x.view(np.uint16), TARGET, dtype="bfloat16"), every_function(x, TARGET)
+    for name, result in results.items():
+        np.testing.assert_array_equal(ref.bits_of(result), ref.bits_of(expected[name]), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.complex64, np.bool_, object, "U3"])
+def test_logits_of_other_dtypes_are_refused(dtype):
+    x = np.zeros((2, 3)).astype(dtype)
+    for call in (fx.log_softmax, fx.row_statistics, lambda x: fx.cross_entropy(x, [0, 1])):
+        with pytest.raises((TypeError, ValueError), match=r"dtype|float"):
+            call(x)
+
+
+# ---- other owners of memory ----------------------------------------------------------------------------------
+
+
+class Array:
+    """Speaks `__array__` and nothing else."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array if dtype is None else self._array.astype(dtype)
+
+
+class DLPack:
+    """Speaks DLPack and nothing else."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+class Arrow:
+    """Speaks the Arrow PyCapsule interface and nothing else."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+        self._array = flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[-1])
+
+    def __arrow_c_array__(self, requested_schema=None):
+        return self._array.__arrow_c_array__(requested_schema)
+
+
+@pytest.mark.parametrize("owner", [Array, DLPack, Arrow])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_arrays_of_others(owner, dtype):
+    x = ref.rows_of("normal", N, C, ref.DTYPES[dtype])
+    assert_same_bits(every_function(owner(x), owner(TARGET)), every_function(x, TARGET))
+    weight = np.arange(C) / 4
+    assert fx.cross_entropy(owner(x), owner(TARGET), weight=owner(weight)) == fx.cross_entropy(x, TARGET, weight=weight)
+
+
+def arrow_forms(x: np.ndarray) -> dict[str, pa.Array]:
+    flat = pa.array(x.reshape(-1))
+    fixed = pa.FixedSizeListArray.from_arrays(flat, C)
+    offsets = np.arange(0, x.size + 1, C)
+    return {
+        "fixed": fixed,
+        "sliced": pa.concat_arrays([fixed.slice(0, 1), fixed]).slice(1),
+        "list": pa.ListArray.from_arrays(offsets.astype(np.int32), flat),
+        "large list": pa.LargeListArray.from_arrays(offsets, flat),
+        "chunked": pa.chunked_array([fixed.slice(0, 2), fixed.slice(2)]),
+        "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(x),
+    }
+
+
+@pytest.mark.parametrize("form", ["fixed", "sliced", "list", "large list", "chunked", "tensor"])
+def test_arrow_arrays(form):
+    x = ref.rows_of("normal", N, C, np.float32)
+    target = pa.chunked_array([TARGET]) if form == "chunked" else pa.array(TARGET)
+    assert_same_bits(every_function(arrow_forms(x)[form], target), every_function(x, TARGET))
+
+
+def test_arrow_nulls_and_ragged_lists_are_errors():
+    x = ref.rows_of("normal", N, C, np.float32)
+    with pytest.raises((TypeError, ValueError), match="null"):
+        fx.cross_entropy(x, pa.array([0, None, 1, 2, 3, 4]))
+    with pytest.raises((TypeError, ValueError), match="null"):
+        fx.log_softmax(pa.array([1.0, None, 2.0]))
+    with pytest.raises((TypeError, ValueError), match="null"):
+        fx.log_softmax(pa.array([[1.0, 2.0], None]))
+    with pytest.raises((TypeError, ValueError), match="length"):
+        fx.log_softmax(pa.array([[1.0, 2.0], [1.0]]))
+
+
+@pytest.mark.parametrize("owner", [read_only, DLPack, Arrow, lambda x: x[:, 4:]])
+def test_the_logits_are_not_copied(owner):
+    x = owner(np.zeros((4000, 1000), np.float32))
+    target = np.zeros(4000, np.int64)
+    fx.cross_entropy(x, target)  # compiled
+    tracemalloc.start()
+    try:
+        fx.cross_entropy(x, target)
+        fx.row_statistics(x, target)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+# ---- out= ----------------------------------------------------------------------------------------------------
+
+INTO_OUT = {
+    "log_softmax": fx.log_softmax,
+    "softmax": fx.softmax,
+    "grad": lambda x, out=None: fx.cross_entropy_with_grad(x, TARGET, out=out).grad,
+    "smooth grad": lambda x, out=None: fx.cross_entropy_with_grad(x, TARGET, label_smoothing=0.1, out=out).grad,
+    "soft grad": lambda x, out=None: fx.cross_entropy_with_grad(x, np.full((N, C), 1 / C), out=out).grad,
+}
+
+
+@pytest.mark.parametrize("name", INTO_OUT)
+@pytest.mark.parametrize("dtype", ref.DTYPES)
+@pytest.mark.parametrize("family", ["language model", "ascending"])
+def test_out_and_in_place(name, dtype, family):
+    x = ref.rows_of(family, N, C, ref.DTYPES[dtype])
+    expected = ref.bits_of(INTO_OUT[name](x))
+    for out in (np.empty_like(x), x.copy()):
+        assert INTO_OUT[name](x, out=out) is out
+        np.testing.assert_array_equal(ref.bits_of(out), expected)
+    inplace = x.copy()
+    assert INTO_OUT[name](inplace, out=inplace) is inplace
+    np.testing.assert_array_equal(ref.bits_of(inplace), expected)
+    wrong_layout = np.asfortranarray(x)
+    assert INTO_OUT[name](wrong_layout, out=wrong_layout) is wrong_layout
+    np.testing.assert_array_equal(ref.bits_of(wrong_layout), expected)
+
+
+def test_logsumexp_into_out():
+    x = ref.rows_of("normal", N, C, np.float32)
+    out = np.empty(N, np.float32)
+    assert fx.logsumexp(x, out=out) is out
+    np.testing.assert_array_equal(out, fx.logsumexp(x))
+
+
+@pytest.mark.parametrize("name", INTO_OUT)
+def test_out_that_overlaps_the_logits_is_right(name):
+    buffer = np.zeros((N + 1, C), np.float32)
+    for source, out in ((buffer[1:], buffer[:-1]), (buffer[:-1], buffer[1:])):
+        source[...] = ref.rows_of("normal", N, C, np.float32)
+        expected = INTO_OUT[name](source.copy())
+        INTO_OUT[name](source, out=out)
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("name", INTO_OUT)
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((N, C)),
+        np.empty((N, C), np.float16),
+        np.empty((N, C + 1), np.float32),
+        np.empty((N + 1, C), np.float32),
+        np.empty(N * C, np.float32),
+        np.broadcast_to(np.float32(0), (N, C)),
+        read_only(np.empty((N, C), np.float32)),
+        [[0.0] * C] * N,
+    ],
+    ids=["float64", "float16", "wide", "long", "flat", "broadcast", "read-only", "list"],
+)
+def test_a_wrong_out_is_an_error(name, out):
+    with pytest.raises((TypeError, ValueError), match="out"):
+        INTO_OUT[name](ref.rows_of("normal", N, C, np.float32), out=out)
+
+
+def test_an_error_leaves_the_logits_alone():
+    x = ref.rows_of("normal", N, C, np.float32)
+    before = x.copy()
+    with pytest.raises(ValueError, match="target"):
+        fx.cross_entropy_with_grad(x, np.full(N, C), out=x)
+    np.testing.assert_array_equal(x, before)
+
+
+# ---- a row's bits are the row's alone ------------------------------------------------------------------------
+
+families = st.sampled_from(list(ref.FAMILIES))
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 2, 3, 5, 8, 10, 16, 31, 33, 64, 65, 128, 129, 1000, 2049]),
+    st.sampled_from(list(ref.DTYPES)),
+    st.lists(families, min_size=1, max_size=5),
+    st.integers(1, 40),
+)
+def test_a_row_scored_alone_or_anywhere_has_the_same_bits(seed, c, dtype, neighbours, n):
+    """Among neighbours of every kind, broken ones too; at another place; unaligned; alone; widened to float32."""
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([ref.rows_of(family, n, c, ref.DTYPES[dtype], seed) for family in neighbours])
+    x[rng.random(len(x)) < 0.05, 0] = np.nan
+    x = x[rng.permutation(len(x))]
+    target = rng.integers(c, size=len(x))
+    batch = every_function(x, target)
+
+    moved = rng.permutation(len(x))
+    assert_same_bits(every_function(unaligned(x[moved]), target[moved]), {k: v[moved] for k, v in batch.items()})
+    for row in rng.integers(len(x), size=3):
+        alone = every_function(x[row], target[row])
+        assert_same_bits({k: np.asarray(v) for k, v in alone.items()}, {k: v[row] for k, v in batch.items()})
+    if x.itemsize == 2:
+        widened = every_function(x.astype(np.float32), target)
+        for name in ("grad", "softmax", "log_softmax", "logsumexp"):
+            widened[name] = widened[name].astype(batch[name].dtype)
+        assert_same_bits(widened, batch)
+
+
+@pytest.fixture
+def threads():
+    """Whatever the test sets, the suite goes on with the number it had."""
+    before = fx.get_num_threads()
+    yield fx.set_num_threads
+    fx.set_num_threads(before)
+
+
+SCALARS = {
+    "mean": {},
+    "sum": {"reduction": "sum"},
+    "weighted": {"weight": np.random.default_rng(9).random(1000)},
+    "smoothed": {"label_smoothing": 0.1, "z_loss": 1e-4},
+}
+
+
+@pytest.mark.parametrize("name", SCALARS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_scalar_depends_neither_on_threads_nor_on_the_order_of_rows(name, dtype, threads):
+    x = ref.rows_of("language model", 4000, 1000, dtype)
+    x[::7] *= 20
+    rng = np.random.default_rng(10)
+    target = rng.integers(1000, size=len(x))
+    sample_weight = rng.normal(size=len(x))
+    results = set()
+    for count, order in ((1, np.arange(len(x))), (2, np.arange(len(x))), (2, rng.permutation(len(x)))):
+        threads(count)
+        options = SCALARS[name] | {"sample_weight": sample_weight[order]}
+        loss, grad = fx.cross_entropy_with_grad(x[order], target[order], **options)
+        results.add((loss, fx.cross_entropy(x[order], target[order], **options), grad[np.argsort(order)].tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("dtype", ref.DTYPES)
+def test_a_scalar_is_the_correctly_rounded_sum_of_the_rows(dtype):
+    x = ref.rows_of("language model", 3000, 50, ref.DTYPES[dtype])
+    target = np.random.default_rng(11).integers(50, size=len(x))
+    rows = fx.row_statistics(x, target).nll
+    total = math.fsum(rows)
+    assert fx.cross_entropy(x, target, reduction="sum") == total
+    assert fx.cross_entropy(x, target) == total / len(x)
+    parts = [math.fsum(fx.row_statistics(x[k : k + 700], target[k : k + 700]).nll) for k in range(0, 3000, 700)]
+    assert fx.cross_entropy(x, target, reduction="sum") == pytest.approx(math.fsum(parts), rel=1e-15)
+    none = fx.cross_entropy(x, target, reduction="none")
+    np.testing.assert_array_equal(none, rows.astype(none.dtype))
