@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrow, parquet
+from fastxent.io import arrays, arrow, parquet, tensors
 from fastxent.io.batch import Source, Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
@@ -74,7 +75,8 @@ def open_source(
     ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary).
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
-    parts = find_parts(source)
+    named = [*([logits] if isinstance(logits, str) else logits), *columns]
+    parts = find_parts(source, named)
     constants = _hive_columns(parts)
     wanted = list(dict.fromkeys(columns))
     layouts: list[Layout] = []
@@ -151,16 +153,18 @@ def _is_whole(text: str) -> bool:
 # ---- what is it? -----------------------------------------------------------------------------------------------------
 
 
-def find_parts(source: Any) -> list[Part]:
-    """The parts of a source, in order."""
+def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
+    """The parts of a source, in order. ``named``: the columns that will be read, as far as they are known."""
     if isinstance(source, str | os.PathLike):
-        return _file_parts(find_files(source))
+        return _file_parts(find_files(source), named)
     if isinstance(source, list | tuple):
         if not source:
             raise SourceError("the list of sources is empty; name at least one file")
         if all(isinstance(item, str | os.PathLike) for item in source):
-            return _file_parts([file for item in source for file in find_files(item)])
-        return [part for item in source for part in find_parts(item)]
+            return _file_parts([file for item in source for file in find_files(item)], named)
+        return [part for item in source for part in find_parts(item, named)]
+    if isinstance(source, Mapping):
+        return [arrays.dict_part(source, named)]
     if isinstance(source, pa.Table):
         return [arrow.TablePart(source)]
     if isinstance(source, pa.RecordBatch):
@@ -179,21 +183,48 @@ def find_parts(source: Any) -> list[Part]:
 
 
 def _dataset_parts(dataset: Any) -> list[Part]:
+    """Parquet files of a dataset are read as files, since its own scanner decodes whole row groups; what else a
+    dataset may be (other formats, a filter, parts of files) comes through the scanner with little read-ahead."""
     import pyarrow.dataset as ds
 
     if not isinstance(dataset, ds.Dataset):
         raise SourceError(f"a {type(dataset).__name__} is no source; pass the dataset itself or a Table")
-    # little read-ahead: by default a dataset decodes many row groups before the first is asked for
-    return [arrow.StreamPart(lambda: dataset.scanner(batch_readahead=1, fragment_readahead=1).to_reader(), "<dataset>")]
+    if isinstance(dataset, ds.FileSystemDataset) and isinstance(dataset.format, ds.ParquetFileFormat):
+        try:
+            files = [_dataset_file(ds, fragment) for fragment in dataset.get_fragments()]
+        except ValueError:  # filtered: its fragments are not all of its meaning
+            files = []
+        parts: list[Part] = [parquet.ParquetPart(file) for file in files]
+        with reading("<dataset>"):
+            whole = bool(parts) and dataset.count_rows() == sum(part.rows or 0 for part in parts)
+        if whole:  # and not some row groups of the files
+            return parts
+    scanner = functools.partial(dataset.scanner, batch_readahead=1, fragment_readahead=1)
+    return [arrow.StreamPart(lambda: scanner().to_reader(), "<dataset>")]
 
 
-def _file_parts(files: list[File]) -> list[Part]:
-    return [_file_part(file) for file in files]
+def _dataset_file(ds: Any, fragment: Any) -> File:
+    keys = ds.get_partition_keys(fragment.partition_expression)
+    hive = tuple((key, None if value is None else str(value)) for key, value in keys.items())
+    local = fragment.filesystem.type_name == "local"
+    return File(fragment.path, fragment.path, None if local else fragment.filesystem, hive)
 
 
-def _file_part(file: File) -> Part:
-    with file.open() as handle, reading(file.name):
-        head, size = handle.read(16), handle.size()
+def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
+    """A part a file; ``.npy`` files of the same folder are the columns of one part."""
+    parts: list[Part] = []
+    folders: dict[str, list[File]] = {}
+    for file in files:
+        with file.open() as handle, reading(file.name):
+            head, size = handle.read(16), handle.size()
+        if head.startswith(tensors.NPY_MAGIC):
+            folders.setdefault(os.path.dirname(file.path), []).append(file)
+        else:
+            parts.append(_file_part(file, head, size, named))
+    return parts + [arrays.npy_part(inside, named) for inside in folders.values()]
+
+
+def _file_part(file: File, head: bytes, size: int, named: Sequence[str]) -> Part:
     if size == 0:
         raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
     if head.startswith(parquet.MAGIC):
@@ -202,6 +233,8 @@ def _file_part(file: File) -> Part:
         return arrow.IpcPart(file)
     if head.startswith(arrow.STREAM_MAGIC):
         return arrow.StreamPart.of_file(file)
+    if tensors.looks_like_safetensors(head, size):
+        return arrays.safetensors_part(file, named)
     raise SourceError(f"{file.name}: {_unknown(head)}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors")
 
 
