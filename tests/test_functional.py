@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ import reference as ref
 from reference import WIDE
 
 C = 6
-LOSS_OPTIONS = ("reduction", "sample_weight", "temperature", "softcap", "z_loss", "class_mask", "base")
 
 
 def agrees(result, truth, tolerance) -> None:
@@ -32,54 +33,72 @@ def compute_eps(dtype) -> float:
     return float(np.finfo(np.float64 if np.dtype(dtype) == np.float64 else np.float32).eps)
 
 
-@st.composite
-def cases(draw):
-    """(logits, target, options): any dtype, shape and target, any options together."""
-    shape = draw(st.sampled_from([(1,), (5,), (4, 1), (7, 2), (6, 3), (5, 10), (2, 3, 17), (3, 70), (2, 257)]))
-    dtype = ref.DTYPES[draw(st.sampled_from(list(ref.DTYPES)))]
-    family = draw(st.sampled_from(["normal", "language model", "flat", "peaked", "wide", "masked"]))
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    rows, classes = math.prod(shape[:-1]), shape[-1]
-    logits = ref.rows_of(family, rows, classes, dtype, seed).reshape(shape)
+@dataclass(frozen=True)
+class Case:
+    """What a failure prints; the arrays follow from it."""
 
-    if draw(st.booleans()):
-        kept = np.isfinite(ref.wide(logits))
-        target = rng.random(shape) * kept
-        target = (target / target.sum(axis=-1, keepdims=True)).astype(draw(st.sampled_from(["f4", "f8"])))
-    else:
-        target = rng.integers(classes, size=shape[:-1]).astype(draw(st.sampled_from(["i1", "u1", "i2", "i4", "i8"])))
-        if target.dtype.kind == "i" and draw(st.booleans()):
-            target = np.where(rng.random(target.shape) < 0.4, target.dtype.type(-100), target)
-    options = {
-        "weight": rng.integers(0, 9, size=classes) / 4,
-        "label_smoothing": draw(st.sampled_from([0.1, 1.0])),
-        "sample_weight": rng.integers(-4, 9, size=shape[:-1]) / 4,
-        "temperature": draw(st.sampled_from([0.5, 2.0])),
-        "softcap": 30.0,
-        "z_loss": 1e-3,
-        "class_mask": np.arange(classes) % 5 != 4,
-        "base": 2.0,
-        "ignore_index": 0,
-    }
-    chosen = draw(st.lists(st.sampled_from(list(options)), unique=True, max_size=3))
-    options = {name: options[name] for name in chosen}
-    if {"z_loss", "base"} <= set(options):
-        del options["base"]
-    options["reduction"] = draw(st.sampled_from(["none", "sum", "mean"]))
-    return logits, target, options
+    shape: tuple[int, ...]
+    dtype: str
+    family: str
+    target: str  # its dtype; probabilities where it is a float's
+    some_ignored: bool
+    chosen: list[str]
+    reduction: str
+    seed: int
+
+    def build(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        rng = np.random.default_rng(self.seed)
+        rows, classes = math.prod(self.shape[:-1]), self.shape[-1]
+        logits = ref.rows_of(self.family, rows, classes, ref.DTYPES[self.dtype], self.seed).reshape(self.shape)
+        kind = np.dtype(self.target)
+        if kind.kind == "f":
+            target = rng.random(self.shape) * np.isfinite(ref.wide(logits))
+            target = target / target.sum(axis=-1, keepdims=True)
+        else:
+            target = rng.integers(min(classes, np.iinfo(kind).max), size=self.shape[:-1])
+            if self.some_ignored and kind.kind == "i" and "ignore_index" not in self.chosen:
+                target = np.where(rng.random(target.shape) < 0.4, -100, target)
+        options = {
+            "weight": rng.integers(0, 9, size=classes) / 4,
+            "label_smoothing": rng.choice([0.1, 1.0]),
+            "sample_weight": rng.integers(-4, 9, size=self.shape[:-1]) / 4,
+            "temperature": rng.choice([0.5, 2.0]),
+            "softcap": 30.0,
+            "z_loss": 1e-3,
+            "class_mask": np.arange(classes) % 5 != 4,
+            "base": 2.0,
+            "ignore_index": 0,
+        }
+        return logits, target.astype(kind), {k: options[k] for k in self.chosen} | {"reduction": self.reduction}
+
+
+OPTIONS = ["weight", "label_smoothing", "sample_weight", "temperature", "softcap", "z_loss", "class_mask", "base"]
+cases = st.builds(
+    Case,
+    shape=st.sampled_from([(1,), (5,), (4, 1), (7, 2), (6, 3), (5, 10), (2, 3, 17), (3, 70), (2, 257)]),
+    dtype=st.sampled_from(list(ref.DTYPES)),
+    family=st.sampled_from(["normal", "language model", "flat", "peaked", "wide", "masked"]),
+    target=st.sampled_from(["i1", "u1", "i2", "i4", "i8", "u8", "f4", "f8"]),
+    some_ignored=st.booleans(),
+    chosen=st.lists(st.sampled_from([*OPTIONS, "ignore_index"]), unique=True, max_size=3).filter(
+        lambda names: not {"z_loss", "base"} <= set(names)
+    ),
+    reduction=st.sampled_from(["none", "sum", "mean"]),
+    seed=st.integers(0, 2**32 - 1),
+)
 
 
 @settings(deadline=None, max_examples=300)
-@given(cases())
+@given(cases)
 def test_cross_entropy_and_gradient_match_the_oracle(case):
-    logits, target, options = case
+    logits, target, options = case.build()
     with np.errstate(all="ignore"):
         truth, slope = ref.cross_entropy_with_grad(logits, target, **options)
-    size = float(np.abs(ref.wide(logits), where=np.isfinite(ref.wide(logits)), out=np.zeros(logits.shape, WIDE)).max())
-    size = 1 + size / options.get("temperature", 1.0)
-    each = 32 * compute_eps(logits.dtype) * (size + options.get("z_loss", 0) * size**2) * 16  # weights reach 8 / 4
-    rows = max(1, math.prod(logits.shape[:-1]))
+    x = ref.wide(logits)
+    size = 1 + float(np.abs(np.where(np.isfinite(x), x, 0)).max()) / options.get("temperature", 1.0)
+    weights = 2 * 2 / (math.log(2) * 0.25)  # class times sample weight, over the unit, over the smallest denominator
+    each = 16 * compute_eps(logits.dtype) * (size + options.get("z_loss", 0) * size**2) * weights
+    rows = 1 if options["reduction"] == "none" else max(1, math.prod(case.shape[:-1]))
 
     loss = fx.cross_entropy(logits, target, **options)
     with_grad = fx.cross_entropy_with_grad(logits, target, **options)
@@ -90,10 +109,11 @@ def test_cross_entropy_and_gradient_match_the_oracle(case):
         assert isinstance(loss, float)
         assert isinstance(with_grad.loss, float)
         assert loss == with_grad.loss or math.isnan(loss)
-    agrees(loss, truth, each * (rows if options["reduction"] != "none" else 1) * 4)
+    agrees(loss, truth, each * rows)
     assert with_grad.grad.dtype == logits.dtype
-    rounding = float(ref.ml_dtypes.finfo(logits.dtype).eps) * np.abs(np.where(np.isfinite(slope), slope, 0))
-    agrees(with_grad.grad, slope, each * 4 + rounding + float(ref.ml_dtypes.finfo(logits.dtype).smallest_subnormal))
+    info = ref.ml_dtypes.finfo(logits.dtype)
+    rounding = float(info.eps) * np.abs(np.where(np.isfinite(slope), slope, 0)) + float(info.smallest_subnormal)
+    agrees(with_grad.grad, slope, each + rounding)
 
 
 # ---- mean, weights, smoothing --------------------------------------------------------------------------------
@@ -273,7 +293,7 @@ def test_minus_infinity_is_a_masked_class():
         fx.cross_entropy(rows, soft, reduction="none"), [np.logaddexp(0, 1) - 0.5, 0.0], rtol=1e-15
     )
     assert fx.kl_divergence(rows, rows) == 0
-    assert fx.js_divergence(rows, rows) == 0
+    assert fx.js_divergence(rows, rows) == pytest.approx(0, abs=1e-15)
 
 
 def test_a_target_on_a_minus_infinite_logit_costs_infinity():
@@ -304,7 +324,7 @@ def assert_only_row_is_nan(rows: np.ndarray, bad: int) -> None:
         lambda x: fx.row_statistics(x, target).sum_p2,
         lambda x: fx.focal_loss(x, target, reduction="none"),
         lambda x: fx.entropy(x, input="logits"),
-        lambda x: fx.kl_divergence(x, x + x.dtype.type(1) * (x == x.max()), reduction="none"),
+        lambda x: fx.kl_divergence(x, clean, reduction="none"),
         lambda x: fx.js_divergence(clean, x, reduction="none"),
     ):
         result = ref.wide(of(rows))
@@ -438,6 +458,20 @@ def test_cross_entropy_of_probabilities_matches_the_oracle(seed, input, dtype, c
         loss, truth.astype(float), rtol=32 * np.finfo(dtype).eps, atol=1e-6 * (dtype != np.float64)
     )
     np.testing.assert_allclose(grad, slope.astype(float), rtol=32 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("input", ["probs", "log_probs"])
+def test_row_statistics_of_probabilities(input):
+    p = np.array([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.25, 0.5, 0.25]])
+    with np.errstate(divide="ignore"):
+        statistics = fx.row_statistics(p if input == "probs" else np.log(p), [1, 0, -100], input=input)
+    np.testing.assert_allclose(statistics.nll, [-math.log(0.3), np.inf, np.nan], rtol=1e-15)
+    np.testing.assert_allclose(statistics.confidence, [0.5, 1, 0.5], rtol=1e-15)
+    np.testing.assert_array_equal(statistics.predicted, [2, 1, 1])
+    np.testing.assert_array_equal(statistics.rank, [1, 1, -1])
+    np.testing.assert_allclose(statistics.entropy, ref.entropy(p).astype(float), rtol=1e-14, atol=1e-16)
+    np.testing.assert_allclose(statistics.brier, [0.04 + 0.49 + 0.25, 2, np.nan], rtol=1e-14)
+    np.testing.assert_allclose(statistics.sum_p2, (p**2).sum(axis=-1), rtol=1e-14)
 
 
 def test_log_loss_clips_as_scikit_learn_does():

@@ -35,15 +35,14 @@ def test_losses_and_softmax(family, dtype):
         at = (np.arange(rows)[finite], target[finite])
         assert_no_worse(loss[finite], -truth[at], -plain[at], loss.dtype)
         assert (loss[~finite] == np.inf).all()
-        assert_no_worse(fx.log_softmax(x), truth, plain.astype(x.dtype), x.dtype)
+        assert_no_worse(fx.log_softmax(x), truth, plain, x.dtype)
         one_hot = np.arange(c) == target[:, None]
         slope = np.where(one_hot, np.expm1(truth), np.exp(truth))
-        assert_no_worse(fx.softmax(x), np.exp(truth), np.exp(plain).astype(x.dtype), x.dtype)
-        assert_no_worse(grad, slope, (np.exp(plain) - one_hot).astype(x.dtype), x.dtype)
+        assert_no_worse(fx.softmax(x), np.exp(truth), np.exp(plain), x.dtype)
+        assert_no_worse(grad, slope, np.exp(plain) - one_hot, x.dtype)
 
 
-@pytest.mark.parametrize("dtype", ref.DTYPES)
-@pytest.mark.parametrize("c", [128_256, 1_000_000])
+@pytest.mark.parametrize(("c", "dtype"), [*((128_256, dtype) for dtype in ref.DTYPES), (1_000_000, "float32")])
 def test_many_classes(c, dtype):
     for family in ("language model", "peaked", "flat", "masked"):
         x = ref.rows_of(family, 1, c, ref.DTYPES[dtype])
