@@ -1,0 +1,132 @@
+"""What the native Parquet reader must know of a logits column chunk, and whether it can read it at all.
+
+The numbers come from a footer that pyarrow parsed but nobody vouches for: each is checked here or where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fastxent.errors import SourceError
+from fastxent.io.codecs import CODECS
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+_PHYSICAL = {"FLOAT": "float32", "DOUBLE": "float64"}
+_ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BYTE_STREAM_SPLIT"}
+
+
+@dataclass(frozen=True)
+class LogitsChunk:
+    """The logits column of one row group, or a run of its pages (`native.split`). Plain values: picklable."""
+
+    file: str
+    row_group: int
+    begin: int  # bytes of the file; a dictionary page comes first
+    end: int
+    pages_begin: int  # where to go on behind the dictionary page
+    entries: int  # levels, which is values and nulls
+    first_row: int  # within the row group
+    rows: int
+    codec: str | None
+    n_classes: int
+    dtype: str
+    unit_bytes: int  # of one number as it is stored: bfloat16 in a list of uint16 takes 4
+    max_rep: int  # 0: one entry a row, 1: one entry a logit
+    max_def: int
+    list_def: int  # definition level from which there is a list
+    element_def: int  # and from which there is an element, null or not
+    byte_array: bool = False
+    first_page: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row as stored."""
+        return self.n_classes * self.unit_bytes
+
+    @property
+    def per_row(self) -> int:
+        """Entries of a good row."""
+        return self.n_classes if self.max_rep else 1
+
+    @property
+    def def_width(self) -> int:
+        return self.max_def.bit_length()
+
+
+def plan(
+    metadata: pq.FileMetaData, row_group: int, column: int, n_classes: int, dtype: str, file: str, file_size: int
+) -> LogitsChunk | str:
+    """How to read leaf column ``column`` of a row group as (rows, n_classes) logits of ``dtype``.
+
+    A str says why the native reader cannot (pyarrow may); SourceError that the footer contradicts the file.
+    """
+    group, leaf = metadata.row_group(row_group), metadata.schema.column(column)
+    info = group.column(column)
+    shape = _levels(metadata, leaf)
+    if isinstance(shape, str):
+        return shape
+    list_def, element_def = shape
+    is_list = leaf.max_repetition_level == 1
+
+    unit, byte_array, element = _WIDTHS[dtype], False, info.physical_type
+    if element == "BYTE_ARRAY" and not is_list:
+        byte_array = True
+    elif element == "INT32" and dtype == "bfloat16" and is_list:
+        unit = 4
+    elif element == "FIXED_LEN_BYTE_ARRAY":
+        if leaf.length != (unit if is_list else unit * n_classes):
+            return f"fixed-size binary of {leaf.length} bytes"
+    elif _PHYSICAL.get(element) != dtype or not (is_list or n_classes == 1):
+        return f"{element} values as {dtype}"
+
+    codec = None if info.compression == "UNCOMPRESSED" else info.compression
+    if codec is not None and codec not in CODECS:
+        return f"compression {codec}"
+    known = _ENCODINGS if leaf.max_definition_level else _ENCODINGS | {"BIT_PACKED"}
+    if unknown := sorted(set(info.encodings) - known):
+        return f"encoding {unknown[0]}"
+    if info.file_path:
+        return "a column chunk in another file"
+
+    begin = info.data_page_offset
+    if info.dictionary_page_offset is not None and 0 < info.dictionary_page_offset < begin:
+        begin = info.dictionary_page_offset
+    end, entries, rows = begin + info.total_compressed_size, info.num_values, group.num_rows
+    if entries == rows == 0:
+        begin = end = 4  # writers of empty row groups leave any offset
+    if not 4 <= begin <= end <= file_size - 8:
+        raise SourceError(
+            f"{file}, row group {row_group}: its logits should lie in bytes {begin} to {end} "
+            f"of a file of {file_size}; the file is cut short or its footer is broken"
+        )
+    if rows < 0 or entries < rows or (not is_list and entries != rows):
+        raise SourceError(f"{file}, row group {row_group}: {entries} values in {rows} rows; the footer is broken")
+    return LogitsChunk(
+        file, row_group, begin, end, begin, entries, 0, rows, codec, n_classes, dtype, unit,
+        leaf.max_repetition_level, leaf.max_definition_level, list_def, element_def, byte_array,
+    )  # fmt: skip
+
+
+def _levels(metadata: pq.FileMetaData, leaf: pq.ColumnSchema) -> tuple[int, int] | str:
+    """(list_def, element_def) of a top-level column, or what else it is."""
+    field = metadata.schema.to_arrow_schema().field(leaf.path.split(".")[0])
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    optional = int(field.nullable)
+    if leaf.max_repetition_level == 0:
+        if leaf.max_definition_level != optional or pa.types.is_nested(kind):
+            return "logits inside a struct"
+        return leaf.max_definition_level, leaf.max_definition_level
+    if leaf.max_repetition_level > 1 or not (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        return f"logits nested as {kind}"
+    # the parts of the definition level: an optional list, the repeated group, an optional element
+    if leaf.max_definition_level != optional + 1 + int(kind.value_field.nullable):
+        return f"logits nested as {kind}"
+    return optional, optional + 1

@@ -1,0 +1,216 @@
+"""The native Parquet reader: one column chunk of logits → a stream of (n, C) rows.
+
+A page of an uncompressed file whose levels prove it to be whole rows of C plain values is handed out as a view
+of the mapped file; a compressed one as a view of its decompressed bytes. All else is assembled by a kernel into
+one reusable buffer of about half a megabyte, which stays in cache: encoded values, tiny pages, nulls, ragged
+rows, and rows that lie on two pages.
+
+    chunk = plan(metadata, group, column, n_classes, dtype, file, size)      # a str: read it through pyarrow
+    with closing(MappedRanges(file, chunk.begin, chunk.end)) as source:
+        for values, bad, first_row in read_rows(chunk, source, max_bytes):
+            ...
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.io import thrift
+from fastxent.io.chunk import LogitsChunk
+from fastxent.io.pages import Page, PageReader
+from fastxent.io.ranges import Ranges
+from fastxent.kernels import assemble as asm, levels as lv
+
+# A batch costs its consumer some 100 µs of Python: pages smaller than this are gathered, and a gathered batch
+# is this large, so that it is still in the cache of the core that wrote it.
+_SMALL, _GATHERED = 256 << 10, 512 << 10
+MAX_PAGE = 1 << 30
+
+_NUMBERS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
+_NAN = {"float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8 << 48}
+_ERRORS = {
+    asm.BAD_LEVELS: "its levels are malformed or end too early",
+    asm.BAD_VALUES: "it holds more or fewer bytes of values than its levels say",
+    asm.BAD_INDEX: "a dictionary index points behind the dictionary",
+    asm.ORPHAN: "its first row has no beginning",
+    asm.LEVEL_RANGE: "a definition level is out of range",
+}
+
+
+class Rows(NamedTuple):
+    """n rows in the order of the file. Read them before asking for the next: ``values`` may be a buffer used anew."""
+
+    values: np.ndarray  # (n, C) of the chunk's dtype (bfloat16: uint16), class axis contiguous, any alignment
+    bad: dict[int, str]  # index -> what is wrong with a row that is not C numbers; its place holds NaN
+    first_row: int  # within the row group
+
+
+def read_rows(chunk: LogitsChunk, source: Ranges, max_bytes: int, max_page: int = MAX_PAGE) -> Iterator[Rows]:
+    """Every row of ``chunk``, in order, at most ``max_bytes`` of logits at a time (one row at the least).
+
+    ``source`` gives the bytes [chunk.begin, chunk.end) of the file. A page of more than ``max_page`` bytes
+    in memory is refused.
+    """
+    return _RowReader(chunk, source, max_bytes, max_page).rows()
+
+
+def split(chunk: LogitsChunk, source: Ranges, target_bytes: int) -> list[LogitsChunk]:
+    """Parts of ``chunk`` of about ``target_bytes`` in the file, so that several workers can share a row group.
+
+    Only page headers are read. The chunk stays whole where its number of entries shows that some row is not
+    C logits, since rows before a page can then not be counted without reading them. Where lengths vary all the
+    same, the parts notice: they end in a SourceError, never in rows under a wrong number.
+    """
+    per_row = chunk.per_row
+    if chunk.entries != chunk.rows * per_row or chunk.end - chunk.begin < 2 * target_bytes:
+        return [chunk]
+    reader = PageReader(chunk, source, 0)
+    cuts: list[tuple[int, int, int]] = []  # (offset of a page header, entries before it, pages before it)
+    offset, entries, page, last, dictionary = chunk.begin, 0, 0, chunk.begin, False
+    while entries < chunk.entries and offset < chunk.end:
+        head = reader.header(offset)
+        dictionary |= head.type == thrift.DICTIONARY_PAGE
+        if head.type in (thrift.DATA_PAGE, thrift.DATA_PAGE_V2):
+            if offset - last >= target_bytes and entries % per_row == 0 and entries > 0:
+                cuts.append((offset, entries, page))
+                last = offset
+            entries += head.entries
+            page += 1
+        offset = head.body + head.compressed
+        source.passed(offset)
+    edges = [(chunk.pages_begin, 0, 0), *cuts, (chunk.end, chunk.entries, page)]
+    return [
+        replace(
+            chunk, begin=chunk.begin if dictionary else begin, pages_begin=begin, end=end, first_page=first_page,
+            entries=stop - start, first_row=start // per_row, rows=(stop - start) // per_row,
+        )
+        for (begin, start, first_page), (end, stop, _) in itertools.pairwise(edges)
+    ]  # fmt: skip
+
+
+class _RowReader:
+    def __init__(self, chunk: LogitsChunk, source: Ranges, max_bytes: int, max_page: int) -> None:
+        self._chunk, self._source, self._max_bytes = chunk, source, max_bytes
+        self._pages = PageReader(chunk, source, max_page)
+        self._per_row, self._row_bytes = chunk.per_row, chunk.row_bytes
+        self._row = chunk.first_row  # first row not handed out
+        self._pending = 0  # rows assembled and not handed out
+        self._out = self._raw = self._verdicts = np.empty(0)
+        self._s = np.zeros(asm.SLOTS, np.int64)
+        self._s[[asm.EXPECTED, asm.UNITS, asm.MAX_DEF, asm.LIST_DEF, asm.ELEMENT_DEF, asm.NAN, asm.ROW_BYTES]] = (
+            chunk.per_row, chunk.n_classes // chunk.per_row, chunk.max_def, chunk.list_def, chunk.element_def,
+            _NAN[chunk.dtype], chunk.row_bytes,
+        )  # fmt: skip
+
+    def rows(self) -> Iterator[Rows]:
+        """The whole chunk. In lists one page is looked at ahead: only its first level tells whether a row has ended."""
+        page: Page | None = None
+        for following in self._pages.pages():
+            if self._chunk.max_rep == 0:
+                yield from self._page_rows(following, True)
+                continue
+            if page is not None:
+                yield from self._page_rows(page, bool(lv.first_level_is_zero(following.levels, following.parts)))
+            page = following
+        if page is not None:
+            yield from self._page_rows(page, True)
+        if self._pending:
+            yield self._gathered()
+        missing = self._chunk.first_row + self._chunk.rows - self._row
+        if missing:
+            raise self._pages.broken(f"the pages hold {missing} rows fewer than the footer says", whole=True)
+
+    def _page_rows(self, page: Page, closes: bool) -> Iterator[Rows]:
+        self._pages.at = page.name
+        if page.folded >= 0:
+            page.values = self._pages.unfold(page.values, page.folded, page.entries)
+        view = self._as_view(page) if closes and not self._s[asm.OPEN] else None
+        if view is None:
+            yield from self._assemble(page, closes)
+        else:
+            if self._pending:
+                yield self._gathered()
+            most = max(1, self._max_bytes // self._row_bytes)
+            step = -(-len(view) // -(-len(view) // most))  # equal pieces: no batch of one row at the end of a page
+            for at in range(0, len(view), step):
+                yield self._hand_out(view[at : at + step], {})
+                if len(view) > step:
+                    behind = (len(view) - at - step) * view.strides[0]  # bytes of the page not handed out yet
+                    self._source.passed(page.end - max(0, behind))
+        self._source.passed(page.end)
+
+    def _as_view(self, page: Page) -> np.ndarray | None:
+        """The page as rows in its own memory, if it is nothing else and large enough to be a batch."""
+        chunk = self._chunk
+        n = page.entries // self._per_row
+        begin, stride = int(page.parts[4]), self._row_bytes
+        if n * stride < min(_SMALL, self._max_bytes) or n * self._per_row != page.entries:
+            return None
+        if page.encoding == asm.BYTES:
+            if not lv.lengths_are(page.values, begin, n, stride):
+                return None
+            begin, stride = begin + 4, stride + 4
+        elif page.encoding != asm.PLAIN or page.values.size - begin != n * stride:
+            return None
+        args = page.levels, page.parts, page.entries, chunk.n_classes
+        if lv.rows_are_regular(*args, chunk.max_rep, chunk.def_width, chunk.max_def) != lv.PROVEN:
+            return None
+        return np.ndarray((n, chunk.n_classes), self._pages.unit, page.values, begin, (stride, chunk.unit_bytes))
+
+    def _assemble(self, page: Page, closes: bool) -> Iterator[Rows]:
+        chunk, s = self._chunk, self._s
+        if not self._out.size:
+            rows = max(1, min(self._max_bytes, _GATHERED) // self._row_bytes)
+            self._out = np.empty(rows * chunk.n_classes, self._pages.unit)
+            self._raw = self._out.view(np.uint8)
+            self._verdicts = np.empty(rows, np.int64)
+        capacity = len(self._verdicts)
+        widths = chunk.max_rep, chunk.def_width
+        if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
+            raise self._pages.broken(_ERRORS[asm.BAD_VALUES])
+        while True:
+            got = asm.assemble(
+                page.levels, page.values, s, self._pages.dictionary, self._pages.places,
+                self._out, self._raw, self._verdicts, self._pending, capacity, closes,
+            )  # fmt: skip
+            if got < 0:
+                raise self._pages.broken(_ERRORS[got])
+            self._pending = got
+            if got < capacity:
+                return
+            yield self._gathered()
+
+    def _gathered(self) -> Rows:
+        n, self._pending = self._pending, 0
+        verdicts = self._verdicts[:n]
+        odd = np.flatnonzero(verdicts != asm.FINE).tolist()
+        bad = {k: self._reason(int(verdicts[k])) for k in odd}
+        return self._hand_out(self._out[: n * self._chunk.n_classes].reshape(n, -1), bad)
+
+    def _hand_out(self, values: np.ndarray, bad: dict[int, str]) -> Rows:
+        first, n = self._row, len(values)
+        self._row += n
+        if self._row > self._chunk.first_row + self._chunk.rows:
+            raise self._pages.broken("the pages hold more rows than the footer says", whole=True)
+        if self._chunk.dtype == "bfloat16" and self._chunk.unit_bytes == 4:
+            if values.max(initial=0) > 0xFFFF:
+                raise self._pages.broken("a value does not fit in the 16 bits of its type")
+            return Rows(values.astype(np.uint16), bad, first)
+        return Rows(values.view(_NUMBERS[self._chunk.dtype]), bad, first)
+
+    def _reason(self, verdict: int) -> str:
+        """In the words of `columns.as_rows`: what a row is told does not depend on who read it."""
+        chunk = self._chunk
+        if verdict == asm.NULL_ROW:
+            return "logits are null"
+        if verdict <= asm.NULL_ELEMENT:
+            return f"logits hold a null, at class {asm.NULL_ELEMENT - verdict}"
+        length = str(verdict)
+        if chunk.byte_array:
+            length = f"{verdict} bytes of" if verdict % chunk.unit_bytes else str(verdict // chunk.unit_bytes)
+        return f"{length} logits where {chunk.n_classes} are due"

@@ -1,0 +1,196 @@
+"""The pages of a Parquet column chunk: header → checksum → decompression → where the levels and the values lie.
+
+Every number in a page is hostile until checked. A broken page is a SourceError that names file, row group
+and page.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.errors import SourceError
+from fastxent.io import thrift
+from fastxent.io.chunk import LogitsChunk
+from fastxent.io.codecs import CodecError, Decompressor
+from fastxent.io.ranges import Ranges
+from fastxent.kernels import assemble as asm, levels as lv
+
+_PIECE = 8 << 20  # of a page whose checksum is taken
+_HEADER_GUESS, _HEADER_MOST = 4 << 10, 16 << 20
+_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _SPLIT = 0, 2, 3, 8, 9  # Encoding of the format
+
+
+class Header(NamedTuple):
+    """The slots of `thrift`, in their order."""
+
+    type: int
+    uncompressed: int
+    compressed: int
+    crc: int
+    entries: int
+    encoding: int
+    def_encoding: int
+    rep_encoding: int
+    nulls: int
+    rows: int
+    def_bytes: int
+    rep_bytes: int
+    is_compressed: int
+    body: int  # offset in the file
+
+
+@dataclass(slots=True)
+class Page:
+    """A data page whose levels and values have been located."""
+
+    name: str
+    entries: int
+    encoding: int
+    levels: np.ndarray  # bytes that hold the levels
+    parts: np.ndarray  # where in them (`levels.locate_levels`), and where the values begin in ``values``
+    values: np.ndarray
+    folded: int  # size of ``values`` decompressed where they still are compressed (v2 pages), else -1
+    end: int  # offset in the file
+
+
+class PageReader:
+    """Reads the pages of ``chunk`` in order, and keeps its dictionary."""
+
+    def __init__(self, chunk: LogitsChunk, source: Ranges, max_page: int) -> None:
+        self._chunk, self._source, self._max_page = chunk, source, max_page
+        self._decompressor = Decompressor(chunk.codec) if chunk.codec else None
+        self._slots = thrift.new_header()
+        self.at = ""  # the page that errors are about
+        self.unit = np.dtype(f"u{chunk.unit_bytes}")
+        self.dictionary = np.frombuffer(b"", self.unit).reshape(0, 1)  # (entries, numbers of an entry)
+        self.places = np.empty((0, 2), np.int64)  # for byte arrays: bytes and row in ``dictionary`` of each entry
+
+    def pages(self) -> Iterator[Page]:
+        """Every data page that holds something."""
+        chunk = self._chunk
+        offset, left, number = chunk.begin, chunk.entries, chunk.first_page
+        while left > 0:
+            self.at = f"page {number}"
+            if offset >= chunk.end:
+                raise self.broken(f"it is not there, and {left} values are missing")
+            begin, head = offset, self.header(offset)
+            offset = head.body + head.compressed
+            if head.type == thrift.DICTIONARY_PAGE:
+                if begin != chunk.begin:
+                    raise self.broken("a dictionary that is not the first page")
+                self.at = "dictionary page"
+                self._read_dictionary(head)
+                offset = max(offset, chunk.pages_begin)
+            elif head.type != thrift.INDEX_PAGE:
+                if head.entries > left:
+                    raise self.broken(f"{head.entries} values where the footer leaves {left}")
+                left -= head.entries
+                number += 1
+                if head.entries:
+                    yield self._data_page(head, offset)
+
+    def header(self, offset: int) -> Header:
+        """The page header at ``offset``; its page lies within the chunk."""
+        left, guess = self._chunk.end - offset, _HEADER_GUESS
+        while True:
+            got = thrift.read_page_header(self._source.view(offset, min(left, guess)), self._slots)
+            if got != thrift.NEED_MORE or guess >= min(left, _HEADER_MOST):
+                break
+            guess *= 16
+        if got < 0:
+            raise self.broken("its header is malformed")
+        head = Header._make([*self._slots[: thrift.SUBHEADER].tolist(), offset + got])
+        if head.compressed > left - got:
+            raise self.broken(f"its {head.compressed} bytes reach over the end of the column chunk")
+        return head
+
+    def _body(self, head: Header) -> np.ndarray:
+        """The page's bytes as stored, their CRC checked."""
+        if head.compressed > self._max_page and not (self._source.mapped and self._decompressor is None):
+            raise self._too_large(head.compressed)
+        if head.crc != thrift.MISSING:
+            crc = 0
+            for at in range(head.body, head.body + head.compressed, _PIECE):
+                crc = zlib.crc32(self._source.view(at, min(_PIECE, head.body + head.compressed - at)).data, crc)
+            if crc != head.crc & 0xFFFFFFFF:
+                raise self.broken("its checksum does not match: the file is damaged")
+        return self._source.view(head.body, head.compressed)
+
+    def _data_page(self, head: Header, end: int) -> Page:
+        chunk = self._chunk
+        if head.encoding == _PLAIN:
+            encoding = asm.BYTES if chunk.byte_array else asm.PLAIN
+        elif head.encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
+            encoding = asm.DICTIONARY
+        elif head.encoding == _SPLIT and not chunk.byte_array:
+            encoding = asm.SPLIT
+        else:
+            raise self.broken(f"encoding {head.encoding} is not one of its type")
+        body = self._body(head)
+        parts = np.zeros(5, np.int64)
+        if head.type == thrift.DATA_PAGE:
+            if (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
+                raise self.broken("its levels are not run-length encoded")
+            levels = values = self.unfold(body, head.uncompressed, head.entries)
+            if not lv.locate_levels(levels, chunk.max_rep, chunk.max_def, parts):
+                raise self.broken("its levels reach over its end")
+            return Page(self.at, head.entries, encoding, levels, parts, values, -1, end)
+        split, folded = head.rep_bytes + head.def_bytes, head.uncompressed - head.rep_bytes - head.def_bytes
+        if split > head.compressed or folded < 0:
+            raise self.broken("its levels reach over its end")
+        parts[:4] = 0, head.rep_bytes, head.rep_bytes, split
+        if self._decompressor is None or head.is_compressed == 0:
+            if head.uncompressed != head.compressed:
+                raise self.broken(f"{head.compressed} bytes where its header says {head.uncompressed}")
+            folded = -1
+        return Page(self.at, head.entries, encoding, body[:split], parts, body[split:], folded, end)
+
+    def unfold(self, body: np.ndarray, size: int, entries: int) -> np.ndarray:
+        """A page's bytes, decompressed where the chunk is. ``size`` must be in proportion before memory is taken."""
+        if self._decompressor is None:
+            if size != body.size:
+                raise self.broken(f"{body.size} bytes where its header says {size}")
+            return body
+        chunk = self._chunk
+        # at most: two levels of 2 bytes, a value, and for dictionary indices the overhead of a run each
+        if not chunk.byte_array and size > 64 + entries * (chunk.row_bytes // chunk.per_row + 9):
+            raise self.broken(f"{size} bytes are too many for {entries} values")
+        if size > self._max_page:
+            raise self._too_large(size)
+        try:
+            return self._decompressor.unfold(body, size)
+        except CodecError as error:
+            raise self.broken(str(error)) from None
+
+    def _read_dictionary(self, head: Header) -> None:
+        chunk = self._chunk
+        if head.encoding not in (_PLAIN, _PLAIN_DICTIONARY):
+            raise self.broken(f"its encoding is {head.encoding}, not plain")
+        body = self.unfold(self._body(head), head.uncompressed, head.entries)
+        units = chunk.n_classes // chunk.per_row
+        if not chunk.byte_array:
+            if body.size != head.entries * units * chunk.unit_bytes:
+                raise self.broken(f"{body.size} bytes for {head.entries} entries")
+            self.dictionary = np.frombuffer(body.tobytes(), self.unit).reshape(head.entries, units)
+        else:
+            if head.entries > body.size // 4:
+                raise self.broken(f"{body.size} bytes for {head.entries} entries")
+            self.places = np.empty((head.entries, 2), np.int64)
+            if not asm.byte_array_lengths(body, self.places):
+                raise self.broken("its lengths do not add up to its size")
+            good = self.places[:, 0] == chunk.row_bytes
+            rows = [body[at : at + chunk.row_bytes].data for at in self.places[good, 1].tolist()]
+            self.dictionary = np.frombuffer(b"".join(rows), self.unit).reshape(len(rows), units)
+            self.places[:, 1] = np.where(good, np.cumsum(good) - 1, -1)
+
+    def _too_large(self, size: int) -> SourceError:
+        return self.broken(f"a page of {size} bytes does not fit in {self._max_page}; rewrite with pages of about 1 MB")
+
+    def broken(self, what: str, whole: bool = False) -> SourceError:
+        page = "" if whole else f", {self.at}"
+        return SourceError(f"{self._chunk.file}, row group {self._chunk.row_group}{page}: {what}")

@@ -1,0 +1,139 @@
+"""Bytes of a file by range, without copies where the file is local.
+
+Both classes hand out read-only uint8 arrays that stay valid as long as they are held: a mapping lives until its
+last view dies. What a reader has passed leaves memory, so a file of any size takes a few MB.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import weakref
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastxent.errors import SourceError
+
+# One window of a mapped file. Its pages count as resident memory of the process; 8 MiB map in a time
+# that is nothing beside reading them, and one call maps them all (MAP_POPULATE) instead of 2048 page faults.
+_WINDOW = 8 << 20
+_BLOCK = 4 << 20  # of one read of a file that is not mapped
+
+
+class Ranges(Protocol):
+    """The bytes [begin, end) of a file."""
+
+    name: str
+    begin: int
+    end: int
+    mapped: bool
+
+    def view(self, offset: int, length: int) -> np.ndarray:
+        """``length`` bytes from ``offset`` of the file; SourceError where there are none."""
+        ...
+
+    def passed(self, offset: int) -> None:
+        """Nothing before ``offset`` is needed any more."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MappedRanges:
+    """A local file, mapped a window at a time."""
+
+    mapped = True
+
+    def __init__(self, path: str, begin: int = 0, end: int | None = None) -> None:
+        self.name = path
+        self._array = np.empty(0, np.uint8)
+        self._huge: list[tuple[int, int, weakref.ref[mmap.mmap]]] = []  # windows that one huge page needed
+        try:
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror}") from error
+        size = os.fstat(self._fd).st_size
+        self.begin, self.end = begin, size if end is None else end
+        self._low = self._high = begin
+        if not 0 <= self.begin <= self.end <= size:
+            self.close()
+            raise SourceError(f"{path}: no bytes {begin} to {self.end} in a file of {size}; it is cut short or broken")
+
+    def view(self, offset: int, length: int) -> np.ndarray:
+        if not self.begin <= offset <= offset + length <= self.end:
+            raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
+        if os.fstat(self._fd).st_size < self.end:  # reading a map past the end of its file kills the process
+            raise SourceError(f"{self.name}: the file became shorter while it was read")
+        if not self._low <= offset <= offset + length <= self._high:
+            self._low = offset - offset % mmap.ALLOCATIONGRANULARITY
+            self._high = min(self.end, max(offset + length, self._low + _WINDOW))
+            if self._high == self._low:
+                return np.empty(0, np.uint8)
+            window = _map(self._fd, self._low, self._high)
+            self._array = np.frombuffer(window, np.uint8)
+            if self._high - self._low > 2 * _WINDOW:
+                self._huge.append((self._low, self._high, weakref.ref(window)))
+        return self._array[offset - self._low : offset - self._low + length]
+
+    def passed(self, offset: int) -> None:
+        for entry in self._huge.copy():
+            low, high, reference = entry
+            window, length = reference(), (min(offset, high) - low) // mmap.PAGESIZE * mmap.PAGESIZE
+            if window is None:
+                self._huge.remove(entry)
+            elif length > 0 and hasattr(mmap, "MADV_DONTNEED"):  # only pages leave memory: views stay valid
+                window.madvise(mmap.MADV_DONTNEED, 0, length)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._array = np.empty(0, np.uint8)
+
+
+def _map(fd: int, low: int, high: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(fd, high - low, offset=low, access=mmap.ACCESS_READ)
+    # a window that one huge page needs is mapped as it is read, not at once
+    ahead = getattr(mmap, "MAP_POPULATE", 0) if high - low <= 2 * _WINDOW else 0
+    return mmap.mmap(fd, high - low, offset=low, flags=mmap.MAP_SHARED | ahead, prot=mmap.PROT_READ)
+
+
+class ReadRanges:
+    """Anything with ``seek`` and ``read`` (Python files, fsspec, pyarrow), read a block at a time."""
+
+    mapped = False
+
+    def __init__(self, file: Any, name: str, begin: int, end: int) -> None:
+        self._file, self.name, self.begin, self.end = file, name, begin, end
+        self._low, self._array = begin, np.empty(0, np.uint8)
+
+    def view(self, offset: int, length: int) -> np.ndarray:
+        if not self.begin <= offset <= offset + length <= self.end:
+            raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
+        high = self._low + self._array.size
+        if not self._low <= offset <= offset + length <= high:
+            kept = self._array[offset - self._low :] if self._low <= offset < high else self._array[:0]
+            start = offset + kept.size
+            fresh = self._read(start, min(self.end, max(offset + length, start + _BLOCK)) - start)
+            self._array = np.concatenate([kept, fresh]) if kept.size else fresh
+            self._low = offset
+        return self._array[offset - self._low : offset - self._low + length]
+
+    def _read(self, offset: int, length: int) -> np.ndarray:
+        try:
+            self._file.seek(offset)
+            got = self._file.read(length)
+        except OSError as error:
+            raise SourceError(f"{self.name}: cannot read bytes {offset} to {offset + length}: {error}") from error
+        if len(got) != length:
+            raise SourceError(f"{self.name}: {len(got)} bytes at {offset} instead of {length}; the file is cut short")
+        return np.frombuffer(got, np.uint8)
+
+    def passed(self, offset: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

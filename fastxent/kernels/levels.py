@@ -1,0 +1,253 @@
+"""Parquet levels: proving that a page is nothing but whole rows, in time proportional to its runs.
+
+Levels come as a hybrid of runs: a varint header whose lowest bit says "bit-packed groups of 8" or "one value
+repeated". A list page of rows of C values has the repetition levels 0 1 1 … 1 0 1 1 …, C long each, and every
+definition level at its maximum. Writers emit that as two or three runs a row, so proving it costs nothing beside
+the row, and once it is proven the values are plain memory. Pages that fail the proof go to `kernels/assemble.py`.
+
+Every kernel here takes hostile bytes: a position is compared with the end before each read, counts are clipped
+to what is left, and every turn of a loop consumes a byte.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.jit import inline, jit
+
+NOT_PROVEN, PROVEN = 0, 1
+
+
+@jit
+def run_header(buf, pos, end, width):  # type: ignore[no-untyped-def]
+    """(position behind the run, count, packed, value): the run at ``pos``.
+
+    ``value`` is the repeated value, or for a packed run the position of its first byte. count = -1: malformed.
+    A packed run cut short by ``end`` counts the whole values there are: some writers drop its padding.
+    """
+    header = np.uint64(0)
+    for shift in range(0, 35, 7):
+        if pos >= end:
+            return end, -1, False, 0
+        byte = np.uint64(buf[pos])
+        pos += 1
+        header |= (byte & np.uint64(127)) << np.uint64(shift)
+        if byte < 128:
+            break
+    else:
+        return end, -1, False, 0
+    count = np.int64(header >> np.uint64(1))
+    if header & np.uint64(1):
+        first = pos
+        size = count * width
+        if size > end - pos:
+            size = end - pos
+            return end, (size * 8 // width if size > 0 else -1), True, first
+        return pos + size, count * 8, True, first
+    size = (width + 7) // 8
+    if size > end - pos:
+        return end, -1, False, 0
+    value = np.int64(0)
+    for k in range(size):
+        value |= np.int64(buf[pos + k]) << (8 * k)
+    if value >> width:
+        return end, -1, False, 0
+    return pos + size, count, False, value
+
+
+@jit
+def repetition_is_regular(buf, pos, end, n, n_classes):  # type: ignore[no-untyped-def]
+    """Whether the n levels (width 1) in buf[pos:end] are 0 at every multiple of ``n_classes`` and 1 elsewhere."""
+    done = np.int64(0)
+    phase = np.int64(0)  # done modulo n_classes
+    while done < n:
+        pos, count, packed, value = run_header(buf, pos, end, 1)
+        if count < 0:
+            return False
+        if count > n - done:
+            count = n - done
+        if packed:
+            if not _packed_is_regular(buf, value, count, phase, n_classes):
+                return False
+            phase = (phase + count) % n_classes
+        elif value == 1:
+            if phase == 0 or phase + count > n_classes:
+                if count > 0:
+                    return False
+            phase += count
+            if phase == n_classes:
+                phase = 0
+        else:
+            if count > 1 and n_classes > 1:
+                return False
+            if count > 0:
+                if phase != 0:
+                    return False
+                phase = 1 % n_classes
+        done += count
+    return True
+
+
+@jit
+def _packed_is_regular(buf, pos, count, phase, n_classes):  # type: ignore[no-untyped-def]
+    """The same for ``count`` packed levels from byte ``pos``, the first at ``phase`` of its row: byte by byte."""
+    whole = count >> 3
+    if n_classes >= 8:  # one row start a byte at most
+        start = (n_classes - phase) % n_classes  # levels until the next row starts
+        for k in range(whole):
+            if start < 8:
+                if buf[pos + k] != 255 ^ (1 << start):
+                    return False
+                start += n_classes
+            elif buf[pos + k] != 255:
+                return False
+            start -= 8
+        phase = (n_classes - start) % n_classes
+    else:
+        table = np.uint64(0)  # byte p: the eight levels that follow phase p
+        for p in range(n_classes):
+            byte = np.uint64(255)
+            for k in range((n_classes - p) % n_classes, 8, n_classes):
+                byte ^= np.uint64(1) << np.uint64(k)
+            table |= byte << np.uint64(8 * p)
+        step = 8 % n_classes
+        for k in range(whole):
+            if np.uint64(buf[pos + k]) != (table >> np.uint64(8 * phase)) & np.uint64(255):
+                return False
+            phase += step
+            if phase >= n_classes:
+                phase -= n_classes
+    for k in range(count & 7):
+        level = (buf[pos + whole] >> k) & 1
+        if level != (phase != 0):
+            return False
+        phase += 1
+        if phase == n_classes:
+            phase = 0
+    return True
+
+
+@jit
+def definition_is_full(buf, pos, end, n, width, top):  # type: ignore[no-untyped-def]
+    """Whether the n levels (of ``width`` 1 or 2 bits) in buf[pos:end] all equal ``top``."""
+    full = np.int64(top)  # a byte of packed levels that all equal top
+    for _ in range(3):
+        full |= full << width
+    if width == 1:
+        full |= full << 4
+    full &= 255
+    done = np.int64(0)
+    while done < n:
+        pos, count, packed, value = run_header(buf, pos, end, width)
+        if count < 0:
+            return False
+        if count > n - done:
+            count = n - done
+        if packed:
+            bits = count * width
+            wrong = np.uint8(0)
+            for k in range(value, value + (bits >> 3)):  # no early exit: this form vectorises
+                wrong |= buf[k] ^ np.uint8(full)
+            if bits & 7 and (buf[value + (bits >> 3)] ^ full) & ((1 << (bits & 7)) - 1):
+                return False
+            if wrong:
+                return False
+        elif value != top and count > 0:
+            return False
+        done += count
+    return True
+
+
+@inline
+def _u32(buf, pos):  # type: ignore[no-untyped-def]
+    low = np.int64(buf[pos]) | np.int64(buf[pos + 1]) << 8
+    return low | np.int64(buf[pos + 2]) << 16 | np.int64(buf[pos + 3]) << 24
+
+
+@jit
+def locate_levels(buf, max_rep, max_def, out):  # type: ignore[no-untyped-def]
+    """Find the parts of a v1 page: out = (rep begin, rep end, def begin, def end, values begin). False: malformed."""
+    pos = np.int64(0)
+    for part in range(2):
+        out[2 * part] = out[2 * part + 1] = pos
+        if max_rep if part == 0 else max_def:
+            if buf.size - pos < 4:
+                return False
+            size = _u32(buf, pos)
+            pos += 4
+            if size > buf.size - pos:
+                return False
+            out[2 * part] = pos
+            pos += size
+            out[2 * part + 1] = pos
+    out[4] = pos
+    return True
+
+
+@jit
+def rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def):  # type: ignore[no-untyped-def]
+    """PROVEN if the page's n entries are whole rows of ``n_classes`` values each, none null; else NOT_PROVEN.
+
+    ``parts`` is what `locate_levels` gave for ``buf``; with max_rep 0 every entry is a row.
+    """
+    if max_rep and (n % n_classes != 0 or not repetition_is_regular(buf, parts[0], parts[1], n, n_classes)):
+        return NOT_PROVEN
+    if max_def and not definition_is_full(buf, parts[2], parts[3], n, def_width, max_def):
+        return NOT_PROVEN
+    return PROVEN
+
+
+@jit
+def first_level_is_zero(buf, parts):  # type: ignore[no-untyped-def]
+    """Whether the first repetition level is 0; True where there is none to read (the decoder will say so)."""
+    pos, count = parts[0], np.int64(0)
+    while count == 0:
+        pos, count, packed, value = run_header(buf, pos, parts[1], 1)
+        if count > 0:
+            return (buf[value] & 1 if packed else value) == 0
+    return True
+
+
+@jit
+def lengths_are(buf, begin, n, size):  # type: ignore[no-untyped-def]
+    """Whether buf[begin:] is exactly n byte arrays (u32 length, bytes) of ``size`` bytes each."""
+    if buf.size - begin != n * (size + 4):
+        return False
+    for k in range(n):
+        if _u32(buf, begin + k * (size + 4)) != size:
+            return False
+    return True
+
+
+@jit
+def lz4_size(buf):  # type: ignore[no-untyped-def]
+    """Bytes that the raw LZ4 block ``buf`` unfolds to, or -1: a walk over its tokens that writes nothing.
+
+    Needed because the library call behind pyarrow.Codec does not tell how much it wrote.
+    """
+    pos, total = np.int64(0), np.int64(0)
+    end = np.int64(buf.size)
+    while pos < end:
+        token = np.int64(buf[pos])
+        pos += 1
+        for part in range(2):
+            length = token >> 4 if part == 0 else token & 15
+            if part == 1:
+                if pos + 2 > end:
+                    return -1
+                pos += 2
+            more = length == 15
+            while more:
+                if pos >= end:
+                    return -1
+                length += buf[pos]
+                more = buf[pos] == 255
+                pos += 1
+            if part == 0:
+                pos += length
+                total += length
+                if pos >= end:  # the last sequence is literals only
+                    return total if pos == end else -1
+            else:
+                total += length + 4
+    return -1
