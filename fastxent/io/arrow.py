@@ -219,14 +219,17 @@ class StreamPart:
             return batch
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
+        seen = 0
         while True:
-            batch = self._next()
-            if batch is None:
-                return None
-            self._peeked.append(batch)
-            width = layout.width(batch, self.name)
+            if seen == len(self._peeked):
+                batch = self._next()
+                if batch is None:
+                    return None
+                self._peeked.append(batch)
+            width = layout.width(self._peeked[seen], self.name)
             if width is not None:
                 return width
+            seen += 1
 
     def units(self, reader: RowReader) -> Iterator[MemoryUnit]:
         return _memory_units(self._batches(reader), reader, self.name)

@@ -98,11 +98,16 @@ def open_source(
             if name not in known and find_field(part.schema, name) is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
         opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()))))
+    return OpenSource(n_classes, layouts[0].dtype, full_schema(parts), opened)
+
+
+def full_schema(parts: list[Part]) -> pa.Schema:
+    """The first part's schema, and the columns that folder names give."""
     schema = parts[0].schema
-    for key, values in constants.items():
+    for key, values in _hive_columns(parts).items():
         if schema.get_field_index(key) < 0:
             schema = schema.append(pa.field(key, next(iter(values.values())).type))
-    return OpenSource(n_classes, layouts[0].dtype, schema, opened)
+    return schema
 
 
 def _n_classes(parts: list[Part], layouts: list[Layout]) -> int:

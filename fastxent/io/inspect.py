@@ -1,0 +1,171 @@
+"""A look at a dump before it is evaluated: what is in it, and which columns look like what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from fastxent.errors import ColumnError
+from fastxent.io.columns import FLOATS, item_of
+from fastxent.io.files import File, reading
+from fastxent.io.layout import Layout, expand
+from fastxent.io.parquet import ParquetPart, open_parquet
+from fastxent.io.source import Part, find_parts, full_schema
+
+# role -> what its type must be, and the names it usually goes by, likeliest first
+_ROLES = {
+    "target": (
+        "class",
+        ("targets?", "labels?", "y|y_true|gold", "(next_)?token(_id)?", "class(_id)?", ".*_target|.*_label"),
+    ),
+    "id": ("key", ("id", "row_id|example_id", "uid|uuid", "index|row|key", ".*_id")),
+    "cluster": ("key", ("cluster(_id)?", "doc(ument)?(_id)?", "(conversation|user|session|question|block)(_id)?")),
+    "weight": ("number", ("(sample_)?weights?", "w")),
+    "n_bytes": ("number", ("n_?bytes|num_bytes|byte_(count|length)", "bytes")),
+}
+_SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task|.*_(kind|group|type)"
+_LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A column, or a family of them, that may hold logits."""
+
+    name: str  # as `--logits` takes it: a column or a glob
+    type: str
+    dtype: str | None  # None: nothing says, `dtype` must be given
+    n_classes: int | None
+
+
+@dataclass
+class Description:
+    """What `fastxent inspect` prints."""
+
+    files: list[str]
+    formats: list[str]
+    schema: pa.Schema
+    rows: int | None
+    row_groups: int | None = None  # of Parquet
+    compressed_bytes: int | None = None  # of the logits, in Parquet
+    uncompressed_bytes: int | None = None
+    codecs: list[str] = field(default_factory=list)  # of the logits, in Parquet
+    encodings: list[str] = field(default_factory=list)
+    logits: list[Candidate] = field(default_factory=list)  # likeliest first
+    roles: dict[str, list[str]] = field(default_factory=dict)
+    # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first
+
+
+def describe(source: Any, logits: str | None = None) -> Description:
+    """Look at a source without reading its rows. ``logits``: the column whose storage is described."""
+    parts = find_parts(source)
+    first, schema = parts[0], full_schema(parts)
+    counts = [part.rows for part in parts]
+    found = Description(
+        files=[part.name for part in parts],
+        formats=list(dict.fromkeys(part.format for part in parts)),
+        schema=schema,
+        rows=None if None in counts else sum(count for count in counts if count is not None),
+    )
+    found.logits = sorted(_candidates(first, schema), key=lambda c: _rank(c.name.rstrip("*_"), _LOGITS))
+    chosen = logits or (found.logits[0].name if found.logits else None)
+    taken = {name for candidate in found.logits for name in _names(schema, candidate.name)}
+    for role, (kind, patterns) in _ROLES.items():
+        fitting = [f.name for f in schema if f.name not in taken and _fits(f.type, kind)]
+        hits = [name for name in fitting if _rank(name, patterns) < len(patterns)]
+        found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
+    used = {names[0] for role, names in found.roles.items() if names and role != "cluster"}
+    found.roles["by"] = [f.name for f in schema if f.name not in taken | used and _slices(f)]
+    _storage(parts, schema, chosen, found)
+    return found
+
+
+def _fits(kind: pa.DataType, role: str) -> bool:
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    text = pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+    if role == "number":
+        return bool(pt.is_integer(kind) or pt.is_floating(kind))
+    return bool(
+        pt.is_integer(kind) or text or (role == "class" and (pt.is_boolean(kind) or item_of(kind)[0] in FLOATS))
+    )
+
+
+def _slices(column: pa.Field) -> bool:
+    kind = column.type
+    named = re.fullmatch(_SLICES, column.name, re.IGNORECASE) is not None
+    return bool(pt.is_dictionary(kind) or pt.is_boolean(kind) or (named and _fits(kind, "key")))
+
+
+def _rank(name: str, patterns: tuple[str, ...]) -> int:
+    """Place of the first pattern the name fits, past the end if none."""
+    fits = (i for i, pattern in enumerate(patterns) if re.fullmatch(pattern, name, re.IGNORECASE))
+    return next(fits, len(patterns))
+
+
+def _names(schema: pa.Schema, logits: str) -> tuple[str, ...]:
+    return (logits,) if schema.get_field_index(logits) >= 0 else expand(schema, logits, "")
+
+
+def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
+    """Columns of rows of floats, tagged or untagged blobs, and families such as logit_0, logit_1."""
+    families: dict[str, int] = {}
+    targets = _ROLES["target"][1]
+    for column in schema:
+        if _rank(column.name, targets) < len(targets):
+            continue  # rows of floats there are soft targets
+        item, size = item_of(column.type)
+        if item is not None:
+            try:
+                layout = Layout.find(part.schema, column.name, None, part.name)
+            except ColumnError:
+                if item == pa.uint16() or (item == pa.uint8() and size):
+                    yield Candidate(column.name, str(column.type), None, size if item == pa.uint16() else None)
+                continue
+            yield Candidate(column.name, str(column.type), layout.dtype, layout.n_classes or part.width(layout, None))
+        numbered = re.fullmatch(r"(.*?)\d+", column.name)
+        if column.type in FLOATS and numbered and numbered[1]:
+            families[numbered[1]] = families.get(numbered[1], 0) + 1
+    for prefix, members in families.items():
+        if members > 1:
+            try:
+                layout = Layout.find(part.schema, f"{prefix}*", None, part.name)
+            except ColumnError:
+                continue  # gaps, other columns between them, or several types: no family
+            kind = next(key for key, value in FLOATS.items() if value == layout.dtype)
+            yield Candidate(f"{prefix}*", f"{members} columns of {kind}", layout.dtype, layout.n_classes)
+
+
+def _storage(parts: list[Part], schema: pa.Schema, logits: str | None, found: Description) -> None:
+    """How the logits lie in Parquet files."""
+    inside = [part for part in parts if isinstance(part, ParquetPart)]
+    if not inside:
+        return
+    names = _names(schema, logits) if logits else ()
+    found.row_groups = sum(part.groups for part in inside)
+    found.compressed_bytes = found.uncompressed_bytes = 0
+    codecs: dict[str, None] = {}
+    encodings: dict[str, None] = {}
+    for part in inside:
+        for chunk in _chunks(part.file, names):
+            found.compressed_bytes += chunk.total_compressed_size
+            found.uncompressed_bytes += chunk.total_uncompressed_size
+            codecs[chunk.compression] = None
+            encodings.update(dict.fromkeys(chunk.encodings))
+    found.codecs, found.encodings = list(codecs), list(encodings)
+
+
+def _chunks(file: File, names: tuple[str, ...]) -> Iterator[Any]:
+    """Metadata of the column chunks below the names."""
+    with open_parquet(file) as opened, reading(file.name):
+        metadata = opened.metadata
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            for index in range(row_group.num_columns):
+                path = row_group.column(index).path_in_schema
+                if any(path == name or path.startswith(f"{name}.") for name in names):
+                    yield row_group.column(index)
