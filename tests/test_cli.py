@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -182,6 +183,33 @@ def test_transform_writes_what_it_says(cli: Cli, tmp_path: Path) -> None:
     assert {"id", "target"} <= set(table.column_names)
     (column,) = set(table.column_names) - {"id", "target"}
     np.testing.assert_allclose(np.array(table[column].to_pylist()).sum(1), 1.0, rtol=1e-6)
+
+
+def test_inspect_ends_in_a_line_that_runs(cli: Cli, tmp_path: Path) -> None:
+    path = dump(tmp_path / "odd name.parquet", kind=["a", "b", "a", "b"], document=[1, 1, 2, 2], n_bytes=[3, 4, 5, 6])
+    code, out, err = cli("inspect", path)
+    assert (code, err) == (0, "")
+    for fact in ("4 in 2 row groups", "3 classes of float32", "list<", "target", "48 B"):
+        assert fact in out
+    line = out.splitlines()[-1].strip()
+    assert line == f"fastxent eval '{path}' --by kind --cluster document --n-bytes n_bytes"
+    assert json.loads(cli("inspect", path, "--format", "json")[1])["command"] == line
+    code, out, _ = cli(*shlex.split(line)[1:], "--format", "json")
+    assert code == 0
+    assert set(json.loads(out)["slices"]["kind"]) == {"a", "b"}
+    assert "bits_per_byte" in json.loads(out)["metrics"]
+
+
+def test_inspect_names_what_is_unusual(cli: Cli, tmp_path: Path) -> None:
+    columns = {"p_0": [0.1, 0.2], "p_1": [0.9, 0.8], "label": [0, 1]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert cli("inspect", tmp_path / "a.parquet")[1].endswith("--logits 'p_*' --target label\n")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
+    code, out, _ = cli("inspect", tmp_path / "b.parquet")
+    assert code == 0
+    assert "No column looks like logits" in out
+    check_failure(*cli("inspect", tmp_path / "a.parquet", "--logits", "label"), r"'label' holds no logits.*p_\*")
+    check_failure(*cli("inspect", tmp_path / "none.parquet"), r"none\.parquet")
 
 
 # -- fail-if and exit codes ------------------------------------------------------------------------------------------

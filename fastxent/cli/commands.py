@@ -14,8 +14,8 @@ import click
 from fastxent.cli import options
 from fastxent.cli.conditions import Condition
 from fastxent.cli.options import Command, Items, option, section
-from fastxent.cli.output import Report, deliver, progress_bar, say
-from fastxent.errors import ConfigError, StateError
+from fastxent.cli.output import Report, deliver, emit, progress_bar, say
+from fastxent.errors import ColumnError, ConfigError, StateError
 from fastxent.io.atomic import check_destination, write_atomic
 
 if TYPE_CHECKING:
@@ -139,6 +139,34 @@ def merge(state_files: tuple[str, ...], **given: Any) -> int:
     if given["state"] is not None:
         write_atomic(given["state"], state.to_bytes())
     return _finish(state.result(), given["fail_if"], given["format_"], given["output"], verbose=False)
+
+
+@click.command(cls=Command, short_help="What is in a dump, and the eval line to run.", epilog="""\b
+Examples:
+  fastxent inspect dump.parquet
+  fastxent inspect 'shards/*.parquet' --logits scores --format json""")  # fmt: skip
+@_sources
+@section(
+    "Output",
+    option("--logits", metavar="COLUMN", help="Describe this column, not the likeliest."),
+    option("--format", "format_", type=click.Choice(["table", "json"]), default="table", help="What is printed."),
+)
+def inspect(source: tuple[str, ...], logits: str | None, format_: str) -> int:
+    """Look at a dump without reading its rows.
+
+    Schema, layout, rows, classes, which columns look like what, and the eval line to run.
+    """
+    from fastxent.cli.description import to_json, to_table
+    from fastxent.io.inspect import describe
+
+    found = describe(_source(source), logits)
+    named = [candidate for candidate in found.logits if logits in (None, candidate.name)]
+    if logits is not None and not named:
+        raise ColumnError(f"column {logits!r} holds no logits; candidates: "
+                          f"{', '.join(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
+    show = to_json if format_ == "json" else to_table
+    emit(show(found, named[0] if named else None, source))
+    return 0
 
 
 @contextmanager
