@@ -196,14 +196,13 @@ def _dataset_parts(dataset: Any) -> list[Part]:
         raise SourceError(f"a {type(dataset).__name__} is no source; pass the dataset itself or a Table")
     if isinstance(dataset, ds.FileSystemDataset) and isinstance(dataset.format, ds.ParquetFileFormat):
         try:
-            files = [_dataset_file(ds, fragment) for fragment in dataset.get_fragments()]
-        except ValueError:  # filtered: its fragments are not all of its meaning
-            files = []
-        parts: list[Part] = [parquet.ParquetPart(file) for file in files]
-        with reading("<dataset>"):
-            whole = bool(parts) and dataset.count_rows() == sum(part.rows or 0 for part in parts)
-        if whole:  # and not some row groups of the files
-            return parts
+            fragments = list(dataset.get_fragments())
+        except ValueError:  # filtered: its files hold more rows than it has
+            fragments = []
+        parts = [parquet.ParquetPart(_dataset_file(ds, fragment)) for fragment in fragments]
+        # a fragment may be some row groups of its file (which `count_rows` does not heed)
+        if parts and all(len(f.row_groups) == part.groups for f, part in zip(fragments, parts, strict=True)):
+            return list(parts)
     scanner = functools.partial(dataset.scanner, batch_readahead=1, fragment_readahead=1)
     return [arrow.StreamPart(lambda: scanner().to_reader(), "<dataset>")]
 
