@@ -21,7 +21,7 @@ import numpy as np
 
 from fastxent.config import EvalConfig
 from fastxent.errors import ConfigError
-from fastxent.kernels.exact import rounded_ratio, special_value
+from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
 from fastxent.result import Metric
 from fastxent.scored import ScoredRows
 
@@ -157,7 +157,7 @@ class Plan:
         if sums.units < 2 or d == 0 or uu is None or ud is None or dd is None:
             return value, math.nan
         residuals = max(0, d * d * uu - 2 * u * d * ud + u * u * dd)
-        return value, math.sqrt(rounded_ratio(sums.units * residuals, (sums.units - 1) * d**4))
+        return value, rounded_root(sums.units * residuals, (sums.units - 1) * d**4)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from fastxent.errors import StateError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastxent.state import EvalState
+
 SCHEMA = "fastxent/eval/1"
 
 
@@ -96,7 +98,8 @@ class Slice:
 @dataclass(frozen=True, repr=False)
 class EvalResult:
     """Every figure of one evaluation. ``slices[column][value]`` has the ``rows`` and ``metrics`` of a slice;
-    ``clusters`` is the number of clusters that standard errors rest on; ``nll_quantiles`` maps 0 … 1 to nats."""
+    ``clusters`` is the number of clusters that standard errors rest on; ``nll_quantiles`` maps 0 … 1 to nats;
+    ``state`` is what `evaluate` computed all this from, to be saved or merged (None if read from JSON)."""
 
     rows: Rows
     metrics: dict[str, Metric]
@@ -109,7 +112,8 @@ class EvalResult:
     clusters: int | None = None
     timing: dict[str, Any] | None = None
     files: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    state: EvalState | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         from fastxent.tables import terminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
 _SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
 _MAX_SLICES = 20
+_LONGEST = 26  # as long as the longest metric name; slice tables then fit in 80 columns
 
 
 def number(value: float, digits: int = 5) -> str:
@@ -91,8 +93,8 @@ def render(result: EvalResult) -> RenderableType:
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
         table = _table(*headers)
-        for row, _ in zip(rows, range(_MAX_SLICES), strict=False):
-            table.add_row(*row)
+        for row in itertools.islice(rows, _MAX_SLICES):
+            table.add_row(*map(_cell, row))
         parts.append(table)
         if len(values) > _MAX_SLICES:
             parts.append(Text(f"… and {len(values) - _MAX_SLICES} more values of {column}, in JSON and to_arrow()"))
@@ -107,10 +109,16 @@ def render(result: EvalResult) -> RenderableType:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, overflow="ellipsis", no_wrap=True)
+    table.add_column(_cell(first), no_wrap=True)
     for header in others:
-        table.add_column(header, justify="right", overflow="fold", no_wrap=True)
+        table.add_column(_cell(header), justify="right", no_wrap=True)
     return table
+
+
+def _cell(text: str) -> Text:
+    """Names from the data, of any length and content, as what they are: no markup, no control characters."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
 
 
 def terminal(result: EvalResult, width: int = WIDTH) -> str:

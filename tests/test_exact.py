@@ -17,6 +17,7 @@ from fastxent.kernels.exact import (
     exact_sum,
     exact_zeros,
     rounded_ratio,
+    rounded_root,
     special_value,
 )
 
@@ -199,3 +200,11 @@ def test_sums_of_products_over_groups(rows, chosen):
     got = sums.sums_of_products(groups, pairs)
     assert [Fraction(total, 1 << 2 * sums.scale) for total in got] == expected
     assert sums.totals(groups)[0][0] == sum(value(sums, g, 0) for g in groups) * 2**sums.scale
+
+
+@given(st.integers(0, 1 << 900), st.integers(1, 1 << 900))
+def test_roots_of_ratios(numerator, denominator):
+    root = rounded_root(numerator, denominator)
+    square = Fraction(numerator, denominator)
+    assert Fraction(math.nextafter(root, 0)) ** 2 <= square <= Fraction(math.nextafter(root, math.inf)) ** 2
+    assert math.isnan(rounded_root(numerator, 0))

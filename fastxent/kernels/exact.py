@@ -132,6 +132,14 @@ def rounded_ratio(numerator: int, denominator: int) -> float:
         return math.inf if (numerator > 0) == (denominator > 0) else -math.inf
 
 
+def rounded_root(numerator: int, denominator: int) -> float:
+    """The square root of a ratio of integers, neither negative, within one unit in the last place, at any size."""
+    if not denominator:
+        return math.nan
+    shift = max(0, (130 + denominator.bit_length() - numerator.bit_length()) // 2)
+    return rounded_ratio(math.isqrt((numerator << 2 * shift) // denominator), 1 << shift)
+
+
 def _integer(words: np.ndarray) -> int:
     """The integer that these words of 32 bits spell; any of them may exceed that and be negative."""
     total = 0
@@ -284,10 +292,10 @@ class ExactSums:
 
     def totals(self, groups: np.ndarray) -> tuple[list[int], list[int]]:
         """Each sum over these groups together, as integers, and the flags of those that are not finite."""
-        self.carry()  # words of 32 bits: those of 2**31 groups add up without overflow
-        words = self.limbs[groups].sum(axis=0)
+        limbs = self.limbs[groups]
+        words = (limbs & _MASK).sum(axis=0), (limbs >> 32).sum(axis=0)  # in halves, for the sum not to overflow
         special = np.bitwise_or.reduce(self.special[groups], axis=0)
-        return [_integer(row) for row in words], special.tolist()
+        return [_integer(low) + (_integer(high) << 32) for low, high in zip(*words, strict=True)], special.tolist()
 
     def each(self, groups: np.ndarray) -> list[list[int]]:
         """For every sum its integers, one a group."""
@@ -347,5 +355,5 @@ class ExactSums:
         sums.base, sums.limbs, sums.special = int(base[0]), limbs, special
         sums._used = groups
         sums._pending = np.zeros(groups, np.int64)
-        sums._widen(_FIRST, _FIRST + 1)
+        sums._widen(_FIRST, sums.base + limbs.shape[2] + 1)  # the last word may be nearly full
         return sums
