@@ -80,8 +80,8 @@ def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
 
 def quantile_line(result: EvalResult) -> str:
     """The quantiles of the NLL in one line."""
-    names = {0.0: "min", 0.25: "25 %", 0.5: "median", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
-    return " · ".join(f"{names[q]} {number(v, 4)}" for q, v in result.nll_quantiles.items() if q in names)
+    names = {0.0: "min", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
+    return " · ".join(f"{names[q]} {number(v, 3)}" for q, v in result.nll_quantiles.items() if q in names)
 
 
 def render(result: EvalResult) -> RenderableType:
@@ -89,27 +89,27 @@ def render(result: EvalResult) -> RenderableType:
     table = _table("metric", "value", "stderr", "95 % interval")
     for name, metric in result.metrics.items():
         table.add_row(name, *metric_cells(metric))
-    parts: list[RenderableType] = [Text(heading(result), style="bold"), table]
+    parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
         table = _table(*headers)
         for row in itertools.islice(rows, _MAX_SLICES):
             table.add_row(*map(_cell, row))
-        parts.append(table)
+        parts += [Text(), table]
         if len(values) > _MAX_SLICES:
             parts.append(Text(f"… and {len(values) - _MAX_SLICES} more values of {column}, in JSON and to_arrow()"))
     if result.rows.used:
         table = _table("confidence bin", "rows", "confidence", "accuracy")
         for cells in calibration_rows(result):
             table.add_row(*cells)
-        parts += [table, Text(f"NLL: {quantile_line(result)}")]
+        parts += [Text(), table, Text(f"\nNLL: {quantile_line(result)}")]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
     return Group(*parts)
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(_cell(first), no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(_cell(first))  # the one that rich may narrow: a long name takes two lines, numbers never do
     for header in others:
         table.add_column(_cell(header), justify="right", no_wrap=True)
     return table
