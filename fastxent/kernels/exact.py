@@ -44,17 +44,15 @@ def _fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @inline
 def _split(bits):  # type: ignore[no-untyped-def]
-    """(limb, low word, high word) of the finite double that has these bits."""
+    """(limb, low word >= 0, signed high word) of the finite double that has these bits."""
     exponent = (bits >> 52) & 0x7FF
-    mantissa = bits & 0xFFFFFFFFFFFFF
-    normal = exponent != 0
-    mantissa |= np.int64(normal) << 52
-    exponent += np.int64(not normal)
+    normal = min(exponent, 1)
+    mantissa = (bits & 0xFFFFFFFFFFFFF) | (normal << 52)
     sign = bits >> 63
+    mantissa = (mantissa ^ sign) - sign
+    exponent += 1 - normal
     shift = exponent & 31
-    low = (mantissa << shift) & _MASK
-    high = mantissa >> (32 - shift)
-    return exponent >> 5, (low ^ sign) - sign, (high ^ sign) - sign
+    return np.uint64(exponent >> 5), (mantissa << shift) & _MASK, mantissa >> (32 - shift)
 
 
 @inline
@@ -89,7 +87,7 @@ def exact_add(acc, values):  # type: ignore[no-untyped-def]
     for begin in range(0, n, _EVERY * _LANES):
         end = min(n, begin + _EVERY * _LANES)
         for i in range(begin, end):
-            lane = i & (_LANES - 1)
+            lane = np.uint64(i & (_LANES - 1))
             b = bits[i]
             if (b >> 52) & 0x7FF == 0x7FF:
                 flag = _special(b)
@@ -97,7 +95,7 @@ def exact_add(acc, values):  # type: ignore[no-untyped-def]
                 continue
             limb, low, high = _split(b)
             acc[lane, limb] += low
-            acc[lane, limb + 1] += high
+            acc[lane, limb + np.uint64(1)] += high
         for lane in range(_LANES):
             _carry(acc[lane], _LIMBS)
 
@@ -178,22 +176,26 @@ def _expand(values, left, right, terms):  # type: ignore[no-untyped-def]
 
 @jit
 def _add_rows(limbs, base, special, pending, terms, slots, codes):  # type: ignore[no-untyped-def]
-    """limbs[codes[i], slots[t]] += terms[i, t]. Zeros may lie below the window: they are added where it begins."""
+    """limbs[codes[i], slots[t]] += terms[i, t]. Zeros may lie below the window: they are added where it begins.
+
+    Words are addressed in the flat array by unsigned numbers: signed ones cost a test for negative indices each.
+    """
     bits = terms.view(np.int64)
+    flat = limbs.reshape(limbs.size)
     n, count = bits.shape
     sums, width = limbs.shape[1], limbs.shape[2]
     for i in range(n):
         g = codes[i]
+        origin = g * sums * width
         for t in range(count):
             b = bits[i, t]
-            k = slots[t]
             if (b >> 52) & 0x7FF == 0x7FF:
-                special[g, k] |= _special(b)
+                special[g, slots[t]] |= _special(b)
                 continue
             limb, low, high = _split(b)
-            at = max(limb - base, 0)
-            limbs[g, k, at] += low
-            limbs[g, k, at + 1] += high
+            at = np.uint64(origin + slots[t] * width + max(np.int64(limb) - base, 0))
+            flat[at] += low
+            flat[at + np.uint64(1)] += high
         pending[g] += 1
         if pending[g] >= _EVERY // 2:  # a product adds two terms to its sum
             pending[g] = 0
