@@ -142,19 +142,17 @@ class Plan:
     def _ratio(self, mean: Mean, sums: Sums) -> tuple[float, float]:
         """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale)."""
         iu, id_ = self._index[mean.column.name], self._index.get(mean.over.name)
-        special = sums.special[iu] or (id_ is not None and sums.special[id_])
         u = sums.totals[iu]
         d = sums.units << sums.scale if id_ is None else sums.totals[id_]
-        if special:
-            top = special_value(sums.special[iu]) if sums.special[iu] else rounded_ratio(u, 1 << sums.scale)
-            if (id_ is not None and sums.special[id_]) or d == 0:
-                return math.nan, math.nan
-            return (top if d > 0 else -top), math.nan
+        if (id_ is not None and sums.special[id_]) or d == 0:
+            return math.nan, math.nan
+        if sums.special[iu]:
+            return (1 if d > 0 else -1) * special_value(sums.special[iu]), math.nan
         value = rounded_ratio(u, d)
         pairs = self._pairs(mean)
         known = (u << sums.scale, u << sums.scale, d << sums.scale)  # u² = u for indicators, d = 1 for rows
         uu, ud, dd = (sums.products[p] if p is not None else k for p, k in zip(pairs, known, strict=True))
-        if sums.units < 2 or d == 0 or uu is None or ud is None or dd is None:
+        if sums.units < 2 or uu is None or ud is None or dd is None:
             return value, math.nan
         residuals = max(0, d * d * uu - 2 * u * d * ud + u * u * dd)
         return value, rounded_root(sums.units * residuals, (sums.units - 1) * d**4)
