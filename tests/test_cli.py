@@ -355,7 +355,7 @@ def check_failure(code: int, out: str, err: str, message: str) -> None:
 def test_files_of_other_widths(cli: Cli, tmp_path: Path) -> None:
     dump(tmp_path / "a.parquet")
     dump(tmp_path / "b.parquet", logits=[[0.0, 1.0]] * 4, target=[0] * 4)
-    check_failure(*cli("eval", tmp_path / "*.parquet"), r"b\.parquet.*\b2\b.*\b3\b|b\.parquet.*\b3\b.*\b2\b")
+    check_failure(*cli("eval", tmp_path / "*.parquet"), r"a\.parquet has 3 classes and \S+b\.parquet has 2")
 
 
 @pytest.mark.parametrize("options", [("--logits", "logits"), ("--on-bad-row", "skip")])
