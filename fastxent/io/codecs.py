@@ -78,5 +78,5 @@ def _snappy_size(body: np.ndarray) -> int:
     for k, byte in enumerate(body[:5].tolist()):
         size |= (byte & 127) << 7 * k
         if byte < 128:
-            return size
+            return int(size)
     return -1

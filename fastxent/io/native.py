@@ -155,7 +155,9 @@ class _RowReader:
             if not lv.lengths_are(page.values, begin, n, stride):
                 return None
             begin, stride = begin + 4, stride + 4
-        elif page.encoding != asm.PLAIN or page.values.size - begin != n * stride:
+        elif page.encoding != asm.PLAIN:
+            return None
+        if not 0 <= page.values.size - int(page.parts[4]) - n * stride <= asm.SLACK:
             return None
         args = page.levels, page.parts, page.entries, chunk.n_classes
         if lv.rows_are_regular(*args, chunk.max_rep, chunk.def_width, chunk.max_def) != lv.PROVEN:

@@ -30,6 +30,8 @@ SLOTS = 42
 
 PLAIN, DICTIONARY, SPLIT, BYTES = range(4)  # ENCODING; BYTES: plain byte arrays, each behind its length
 
+SLACK = 8  # bytes that may lie behind plain values: fastparquet leaves so many
+
 # verdicts on rows: a count >= 0 is a wrong number of elements (for byte arrays: of bytes)
 FINE, NULL_ROW, NULL_ELEMENT = -1, -2, -3  # NULL_ELEMENT - k: the first null is element k
 # errors, instead of a number of rows
@@ -289,7 +291,7 @@ def assemble(levels, values, s, dictionary, lengths, out, raw, verdicts, rows, c
             elif level < s[LIST_DEF]:
                 s[NO_LIST] = 1
         if not s[OPEN] or not (ended or closes):  # the page is used up, and so must be its values
-            used = s[TAKEN] == s[PLANE] if s[ENCODING] == SPLIT else s[NEXT] == s[VALUES_END]
+            used = s[TAKEN] == s[PLANE] if s[ENCODING] == SPLIT else s[VALUES_END] - s[NEXT] <= SLACK
             return rows if used or s[ENCODING] == DICTIONARY else BAD_VALUES
         verdict = np.int64(FINE)
         if s[NO_LIST]:

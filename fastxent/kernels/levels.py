@@ -210,8 +210,8 @@ def first_level_is_zero(buf, parts):  # type: ignore[no-untyped-def]
 
 @jit
 def lengths_are(buf, begin, n, size):  # type: ignore[no-untyped-def]
-    """Whether buf[begin:] is exactly n byte arrays (u32 length, bytes) of ``size`` bytes each."""
-    if buf.size - begin != n * (size + 4):
+    """Whether buf[begin:] starts with n byte arrays (u32 length, bytes) of ``size`` bytes each."""
+    if buf.size - begin < n * (size + 4):
         return False
     for k in range(n):
         if _u32(buf, begin + k * (size + 4)) != size:
