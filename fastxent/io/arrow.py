@@ -1,4 +1,4 @@
-"""Arrow: IPC files and streams (mapped, not copied), and tables, readers and streams in memory."""
+"""Arrow: IPC files (mapped, not copied) and streams, and tables, readers and streams in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastxent.io.layout import Layout, RowReader, pick
 
 FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
-UNIT_BYTES = 64 << 20  # of logits: enough to keep a worker busy, little enough to share a table out
+UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy, and what a unit maps counts as memory until it is done
 
 
 def roots(schema: pa.Schema, names: list[str]) -> list[str]:
@@ -47,6 +47,7 @@ class IpcUnit:
     rows: int
     first_batch: int
     skip: int  # rows of the first batch that belong to the unit before
+    in_place: bool
 
     @property
     def nbytes(self) -> int:
@@ -54,7 +55,8 @@ class IpcUnit:
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         skip, left, first = self.skip, self.rows, self.where.first_row
-        batches = record_batches(self.file, self.reader.stored, self.first_batch)
+        columns = None if self.in_place else self.reader.stored
+        batches = record_batches(self.file, columns, self.first_batch)
         while left:
             with reading(self.file.name):
                 batch = next(batches, None)
@@ -67,7 +69,10 @@ class IpcUnit:
 
 
 def record_batches(file: File, columns: list[str] | None, start: int = 0) -> Iterator[pa.RecordBatch]:
-    """Record batches of an IPC file from number ``start`` on, with the columns named (those that hold them)."""
+    """Record batches of an IPC file from number ``start`` on, with the columns named (those that hold them).
+
+    Leave ``columns`` out for a file that is read in place: choosing fields makes pyarrow copy whole bodies.
+    """
     options = pa.ipc.IpcReadOptions()
     with file.open() as handle, reading(file.name):
         if columns is not None:
@@ -76,6 +81,19 @@ def record_batches(file: File, columns: list[str] | None, start: int = 0) -> Ite
         opened = pa.ipc.open_file(handle, options=options)
         for index in range(start, opened.num_record_batches):
             yield opened.get_batch(index)
+
+
+def _in_place(file: File) -> bool:
+    """Whether the record batches are views of the mapped file: it is on this machine and not compressed."""
+    if not file.local:
+        return False
+    with file.open() as handle, reading(file.name):
+        mapping = handle.read_buffer(handle.size())
+        opened = pa.ipc.open_file(handle)
+        if not opened.num_record_batches:
+            return True
+        buffers = [b for column in opened.get_batch(0).columns for b in column.buffers() if b is not None and b.size]
+        return all(mapping.address <= b.address < mapping.address + mapping.size for b in buffers)
 
 
 class IpcPart:
@@ -89,14 +107,16 @@ class IpcPart:
         self.hive = file.hive
         with file.open() as handle, reading(file.name):
             self.schema: pa.Schema = pa.ipc.open_file(handle).schema
-        # rows are counted through the narrowest column, since with compressed bodies it is decoded
+        self.in_place = _in_place(file)
+        # compressed bodies are decoded to count their rows: through a narrow column, if there is one
         single = [f for f in self.schema if len(self.schema.get_all_field_indices(f.name)) == 1]
         narrow = [f.name for f in single if pt.is_primitive(f.type)]
-        self.lengths = [len(batch) for batch in record_batches(file, narrow[:1] or None)]
+        columns = narrow[:1] if narrow and not self.in_place else None
+        self.lengths = [len(batch) for batch in record_batches(file, columns)]
         self.rows: int | None = sum(self.lengths)
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
-        for batch in record_batches(self.file, list(layout.names)):
+        for batch in record_batches(self.file, None if self.in_place else list(layout.names)):
             with reading(self.name):
                 batch.validate()
             width = layout.width(batch, self.name)
@@ -112,13 +132,14 @@ class IpcPart:
             while length - used:
                 if not taken:
                     start = (index, used)
-                step = min(length - used, most - taken)
+                # a compressed batch is decoded as a whole: it is not shared out
+                step = min(length - used, most - taken) if self.in_place else length
                 used, taken = used + step, taken + step
-                if taken == most:
-                    yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start)
+                if taken >= most:
+                    yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start, self.in_place)
                     row, taken = row + taken, 0
         if taken:
-            yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start)
+            yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start, self.in_place)
 
 
 # ---- in memory -------------------------------------------------------------------------------------------------------
@@ -181,7 +202,7 @@ class TablePart:
 class StreamPart:
     """A stream of record batches; read again only where its maker can start it anew.
 
-    IPC streams on disk are mapped and come this way too: their batches are found only one after the other.
+    IPC streams on disk come this way too: their batches are found only one after the other.
     """
 
     def __init__(
@@ -209,7 +230,7 @@ class StreamPart:
     @classmethod
     def of_file(cls, file: File) -> StreamPart:
         """An IPC stream on disk."""
-        return cls(lambda: pa.ipc.open_stream(file.open()), file.name, file=file)
+        return cls(lambda: pa.ipc.open_stream(file.open(mapped=False)), file.name, file=file)
 
     def _next(self) -> pa.RecordBatch | None:
         with reading(self.name):

@@ -19,7 +19,6 @@ from fastxent.errors import SourceError
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_REMOTE_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,18 @@ class File:
     filesystem: pafs.FileSystem | None = None  # None: this machine
     hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
 
-    def open(self) -> pa.NativeFile:
-        """The file, mapped into memory where it is on this machine."""
+    def open(self, mapped: bool = True) -> pa.NativeFile:
+        """The file; ``mapped`` into memory where it is on this machine.
+
+        What has been looked at in a mapping counts as memory of the process until the mapping goes. So only what is
+        opened anew for every unit is mapped.
+        """
         with reading(self.name):
             if self.filesystem is not None:
                 return self.filesystem.open_input_file(self.path)
             if os.path.getsize(self.path) == 0:
                 raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
-            return pa.memory_map(self.path)
+            return pa.memory_map(self.path) if mapped else pa.OSFile(self.path)
 
     @property
     def local(self) -> bool:

@@ -1,8 +1,8 @@
 """Parquet files, one unit a row group, streamed through pyarrow in batches of bounded size.
 
-Within a row group pyarrow decodes page after page, so a batch costs its own rows, not the row group:
-local files are mapped (no column chunk is copied), remote ones read through a small buffer, and
-``pre_buffer`` is off. `Dataset.to_batches` would decode whole row groups ahead.
+Within a row group pyarrow decodes page after page, so a batch costs its own rows (about five times their logits, lists
+and levels included), not the row group: files are read through a small buffer, and ``pre_buffer`` is off.
+`Dataset.to_batches` would decode whole row groups ahead, and the pages of a mapping would stay with the process.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from fastxent.io.layout import Layout, RowReader
 
 MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
-_REMOTE_BUFFER = 1 << 20
+_BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
 
 
 def open_parquet(file: File, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     """The file as pyarrow reads it; a broken footer is a `SourceError`."""
-    handle = file.open()
+    handle = file.open(mapped=False)
     with reading(file.name):
-        return pq.ParquetFile(
-            handle, metadata=metadata, pre_buffer=False, buffer_size=0 if file.local else _REMOTE_BUFFER
-        )
+        return pq.ParquetFile(handle, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fastxent.errors import ColumnError, SourceError
 from fastxent.io.files import File, reading
 
 NPY_MAGIC = b"\x93NUMPY"
+_LONGEST_HEADER = 100_000_000  # as the format sets it
 _TENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1", "F8_E4M3": "<u1", "F8_E5M2": "<u1",
@@ -115,6 +116,8 @@ def read_safetensors(file: File) -> dict[str, Stored]:
     with file.open() as handle, reading(file.name, "its header"):
         size = handle.size()
         length = int.from_bytes(handle.read(8), "little")
+        if length > min(size - 8, _LONGEST_HEADER):
+            raise SourceError(f"{file.name}: its safetensors header is said to be {length} bytes; is it complete?")
         try:
             header = json.loads(handle.read(length).decode("utf-8"))
         except (ValueError, RecursionError) as error:

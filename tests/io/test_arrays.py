@@ -1,0 +1,240 @@
+"""Dicts of arrays, .npy and .safetensors against the arrays themselves."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastxent.errors import ColumnError, FastxentError, SourceError
+from fastxent.io.files import File
+from fastxent.io.source import open_source
+from fastxent.io.tensors import read_safetensors
+
+N, C = 120, 7
+X = np.random.default_rng(1).normal(size=(N, C))
+Y = np.arange(N)
+DTYPES = {"float16": np.float16, "float32": np.float32, "float64": np.float64, "bfloat16": ml_dtypes.bfloat16}
+
+
+def rows_of(source: Any, send: bool = False, **options: Any) -> tuple[np.ndarray, list, str]:
+    """Logits, targets and dtype, read in small batches."""
+    opened = open_source(source, logits=options.pop("logits", "logits"), columns=["target"], **options)
+    rows, target = [], []
+    assert opened.rows == N
+    for unit in opened.units():
+        unit = pickle.loads(pickle.dumps(unit)) if send else unit  # noqa: S301 - our own
+        at = unit.where.first_row
+        for batch in unit.batches(13 * C * 4):
+            assert batch.where.first_row == at
+            assert batch.bad == {}
+            at += batch.logits.shape[0]
+            rows.append(batch.logits.values)
+            target += batch.columns["target"].to_pylist()
+    return np.concatenate(rows), target, opened.dtype
+
+
+def expect(source: Any, kind: str = "float32", **options: Any) -> None:
+    rows, target, found = rows_of(source, **options)
+    truth = X.astype(DTYPES[kind])
+    assert found == kind
+    assert rows.tobytes() == truth.tobytes()
+    assert target == list(Y)
+
+
+def write_safetensors(path: Path, **tensors: tuple[str, np.ndarray]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"made": "here"}}
+    body = b""
+    for name, (dtype, array) in tensors.items():
+        extent = [len(body), len(body) + array.nbytes]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": extent}
+        body += array.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+
+
+# ---- in memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_of_every_dtype_and_order(dtype: str) -> None:
+    x = X.astype(DTYPES[dtype])
+    expect({"logits": x, "target": Y}, dtype)
+    expect({"logits": np.asfortranarray(x), "target": Y.astype(np.uint8)}, dtype)
+    expect({"logits": np.repeat(x, 2, axis=0)[::2], "target": np.repeat(Y, 3)[::3]}, dtype)
+    expect({"logits": x.reshape(4, 30, C), "target": Y.reshape(4, 30)}, dtype)
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    expect({"logits": frozen, "target": Y.tolist()}, dtype)
+
+
+def test_logits_in_row_order_are_not_copied() -> None:
+    x = X.astype(np.float32)
+    batch = next(next(open_source({"logits": x}, logits="logits").units()).batches(1 << 20))
+    assert np.shares_memory(batch.logits.values, x)
+
+
+def test_arrays_of_other_makers() -> None:
+    x = X.astype(np.float32)
+    expect({"logits": x.astype(">f4"), "target": Y.astype(">i8")})
+    expect({"logits": pa.array(list(x)), "target": pl.Series(Y)})
+    expect({"logits": pl.Series(list(x)), "target": pa.chunked_array([Y[:50], Y[50:]])})
+    expect({**{f"p{j}": x[:, j] for j in range(C)}, "target": Y}, logits="p*")
+    expect({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, "bfloat16", dtype="bfloat16")
+
+
+def test_torch_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor(X)
+    expect({"logits": tensor, "target": torch.tensor(Y)}, "float64")
+    expect({"logits": tensor.float().requires_grad_(), "target": torch.tensor(Y)})
+    expect({"logits": tensor.to(torch.bfloat16), "target": torch.tensor(Y)}, "bfloat16")
+
+
+def test_columns_beside_them() -> None:
+    soft = np.random.default_rng(0).random((N, C))
+    masked = np.ma.array(Y, mask=Y == 3)
+    words = np.array([f"w{i % 4}" for i in Y])
+    source = {
+        "logits": X,
+        "soft": soft,
+        "masked": masked,
+        "words": words,
+        "object": words.astype(object),
+        "other": Y[:3],
+    }
+    opened = open_source(source, logits="logits", columns=["soft", "masked", "words", "object"])
+    batch = next(next(opened.units()).batches(1 << 20))
+    assert np.array_equal(np.array(batch.columns["soft"].to_pylist()), soft)
+    assert batch.columns["masked"].to_pylist() == [None if i == 3 else i for i in Y]
+    assert batch.columns["words"].to_pylist() == batch.columns["object"].to_pylist() == list(words)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "message"),
+    [
+        ({"logits": X, "target": Y[:-1]}, SourceError, "'logits' has 120 rows and 'target' has 119"),
+        ({"logits": X}, ColumnError, "no column 'target' in <arrays>"),
+        ({"logits": X.astype(np.complex128), "target": Y}, ColumnError, "complex128 cannot be a column"),
+        ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "logits are a list"),
+        ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
+        ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
+        ({"logits": np.ma.array(X, mask=X > 1), "target": Y}, ColumnError, "masked array of rows"),
+        ({"logits": 3.0, "target": Y}, ColumnError, "is a float, not an array"),
+        ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        open_source(arrays, logits="logits", columns=["target"])
+
+
+# ---- .npy ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_npy_pairs_however_they_are_named(dtype: str, order: str, tmp_path: Path) -> None:
+    logits, target = tmp_path / "logits.npy", tmp_path / "target.npy"
+    np.save(logits, np.asarray(X.astype(DTYPES[dtype]), order=order))
+    np.save(target, Y)
+    options = {"dtype": "bfloat16"} if dtype == "bfloat16" else {}
+    for source in (tmp_path, logits, [target, logits], f"{tmp_path}/*.npy", {"logits": str(logits), "target": target}):
+        expect(source, dtype, send=True, **options)
+
+
+def test_a_missing_half_of_the_pair(tmp_path: Path) -> None:
+    np.save(tmp_path / "logits.npy", X)
+    with pytest.raises(ColumnError, match=r"no column 'target' in .*logits\.npy"):
+        open_source(tmp_path / "logits.npy", logits="logits", columns=["target"])
+    with pytest.raises(SourceError, match=r"target\.npy: no such file"):
+        open_source({"logits": X, "target": str(tmp_path / "target.npy")}, logits="logits", columns=["target"])
+
+
+def test_npy_files_that_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "logits.npy"
+    np.save(path, X)
+    whole = path.read_bytes()
+    for keep in (7, 60, 127, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(SourceError, match=r"logits\.npy"):
+            open_source(path, logits="logits")
+    np.save(path, np.array([{"a": 1}, 2], object), allow_pickle=True)
+    with pytest.raises(SourceError, match="Python objects"):
+        open_source(path, logits="logits")
+    np.save(path, np.float64(3))
+    with pytest.raises(SourceError, match="a single number"):
+        open_source(path, logits="logits")
+
+
+# ---- .safetensors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"), [("float64", "F64"), ("float32", "F32"), ("float16", "F16"), ("bfloat16", "BF16")]
+)
+def test_safetensors(dtype: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "dump.safetensors"
+    write_safetensors(
+        path, other=("U8", Y[:1].astype(np.uint8)), logits=(code, X.astype(DTYPES[dtype])), target=("I64", Y)
+    )
+    expect(path, dtype, send=True)
+
+
+def test_safetensors_shards_are_rows_one_after_the_other(tmp_path: Path) -> None:
+    x = X.astype(np.float32)
+    write_safetensors(tmp_path / "1.safetensors", logits=("F32", x[:50]), target=("I64", Y[:50]))
+    write_safetensors(tmp_path / "2.safetensors", logits=("F32", x[50:]), target=("I64", Y[50:]))
+    expect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"[1, 2]", "not a format"),
+        (b"{nonsense", "no valid JSON"),
+        (b"{" + b'"a":[' * 100_000, "no valid JSON"),
+        (b'{"logits": 3}', "described wrongly"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, -2], "data_offsets": [0, 16]}}', "described wrongly"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, 2.0], "data_offsets": [0, 16]}}', "described wrongly"),
+        (b'{"logits": {"dtype": "Q4", "shape": [2, 2], "data_offsets": [0, 16]}}', "described wrongly"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}}', "wrong size"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]}}', "past the end"),
+        (b'{"logits": {"dtype": "F32", "shape": [9999999999, 9999999999], "data_offsets": [0, 16]}}', "wrong size"),
+    ],
+)
+def test_safetensors_headers_are_not_believed(header: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(SourceError, match=message):
+        open_source(path, logits="logits")
+
+
+@settings(deadline=None)  # it writes files
+@given(st.data())
+def test_a_damaged_safetensors_header_is_an_error_or_reads_inside_the_file(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "x.safetensors"
+    write_safetensors(path, logits=("F32", X.astype(np.float32)), target=("I64", Y))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, 200))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        tensors = read_safetensors(File(str(path), str(path)))
+        opened = open_source(path, logits="logits", columns=["target"])
+        batches = [batch for unit in opened.units() for batch in unit.batches(1 << 20)]
+    except FastxentError:
+        return
+    for tensor in tensors.values():
+        assert tensor.offset + int(np.prod(tensor.shape)) * tensor.dtype.itemsize <= len(content)
+    assert sum(batch.logits.shape[0] for batch in batches) == opened.rows

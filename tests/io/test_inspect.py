@@ -1,0 +1,77 @@
+"""What `describe` finds in dumps of several shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastxent.io.inspect import Candidate, describe
+
+X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+
+
+def test_a_language_model_dump(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": np.arange(50),
+            "doc": pa.array([f"d{i // 5}" for i in range(50)]),
+            "kind": pa.array(["a", "b"] * 25).dictionary_encode(),
+            "target": np.arange(50, dtype=np.int32) % 4,
+            "n_bytes": np.arange(50),
+            "weight": np.ones(50),
+            "embedding": pa.array(list(X.astype(np.float64))),
+            "logits": pa.array(list(X.astype(np.float16))),
+        }
+    )
+    for fold in (0, 1):
+        (tmp_path / f"fold={fold}").mkdir()
+        pq.write_table(table, tmp_path / f"fold={fold}" / "x.parquet", row_group_size=20, compression="zstd")
+    found = describe(tmp_path)
+    assert (len(found.files), found.formats, found.rows, found.row_groups) == (2, ["parquet"], 100, 6)
+    assert found.logits[0] == Candidate("logits", "list<element: halffloat>", "float16", 4)
+    assert [candidate.name for candidate in found.logits] == ["logits", "embedding"]
+    assert found.roles == {
+        "target": ["target"], "id": ["id"], "cluster": ["doc"], "weight": ["weight"], "n_bytes": ["n_bytes"],
+        "by": ["kind", "fold"],
+    }  # fmt: skip
+    assert found.codecs == ["ZSTD"]
+    assert "PLAIN" in found.encodings
+    metadata = pq.read_metadata(tmp_path / "fold=0" / "x.parquet")
+    chunks = [metadata.row_group(g).column(7) for g in range(3)]
+    assert found.compressed_bytes == 2 * sum(chunk.total_compressed_size for chunk in chunks)
+    assert found.uncompressed_bytes == 2 * sum(chunk.total_uncompressed_size for chunk in chunks)
+
+
+def test_families_of_columns_and_tagged_blobs() -> None:
+    columns = {f"logit_{j}": X[:, j] for j in range(4)} | {"gap_0": X[:, 0], "gap_2": X[:, 0], "label": np.arange(50)}
+    table = pa.table(columns).append_column("blob", pa.array([row.tobytes() for row in X], pa.binary(16)))
+    found = describe(table)
+    assert found.logits == [
+        Candidate("logit_*", "4 columns of float", "float32", 4),
+        Candidate("blob", "fixed_size_binary[16]", None, None),
+    ]
+    assert found.roles["target"] == ["label"]
+    assert found.row_groups is None
+
+
+def test_soft_targets_are_no_logits() -> None:
+    found = describe({"target": X, "probs": X})
+    assert [candidate.name for candidate in found.logits] == ["probs"]
+    assert found.roles["target"] == ["target"]
+
+
+def test_nothing_that_looks_like_logits(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1, 2], "b": ["x", "y"]}), tmp_path / "x.parquet")
+    found = describe(tmp_path / "x.parquet")
+    assert found.logits == []
+    assert found.codecs == []
+    assert found.compressed_bytes == 0
+
+
+def test_a_reader_loses_nothing_to_the_look() -> None:
+    table = pa.table({"other_logits": pa.array([None, [1.0, 2.0]]), "logits": pa.array([[1.0], [2.0]])})
+    found = describe(table.to_reader(max_chunksize=1))
+    assert {candidate.name: candidate.n_classes for candidate in found.logits} == {"logits": 1, "other_logits": 2}
