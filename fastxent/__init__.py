@@ -17,10 +17,13 @@ _HOME = {
     for module, names in {
         "fastxent.functional": (
             "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad", "nll_loss",
-            "log_loss", "binary_cross_entropy", "binary_cross_entropy_with_grad",
-            "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad",
-            "focal_loss", "entropy", "kl_divergence", "js_divergence", "row_statistics", "LossAndGrad", "RowStatistics",
+            "log_loss", "focal_loss", "entropy", "row_statistics", "LossAndGrad", "RowStatistics",
         ),
+        "fastxent.binary": (
+            "binary_cross_entropy", "binary_cross_entropy_with_grad",
+            "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad",
+        ),
+        "fastxent.divergence": ("kl_divergence", "js_divergence"),
         "fastxent.threads": ("get_num_threads", "set_num_threads"),
         "fastxent.evaluate": ("evaluate",),
         "fastxent.transform": ("transform",),

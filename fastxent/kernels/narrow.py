@@ -15,7 +15,7 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows import (
-    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, IGNORED, LINEAR, LOGITS, LSE, MAX, NLL, PREDICTED, PROBS, RANK, SOFT,
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, IGNORED, LINEAR, LOG_SUM, LOGITS, LSE, MAX, NLL, PREDICTED, PROBS, RANK, SOFT,
     SOFT_WEIGHT, SUM_P, SUM_P2, USED, shape,
 )  # fmt: skip
 from fastxent.kernels.simd import (
@@ -63,7 +63,7 @@ def narrow_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int)
             rows = min(w, n - i)
             load_tile(addr + i * stride, stride, rows - 1, n_classes, scratch, tag)
             if soft:
-                load_tile(q_at + i * q_stride, q_stride, rows - 1, n_classes, q_tile, tag)
+                load_tile(q_at + i * q_stride, q_stride, rows - 1, n_classes, q_tile, real)
             t = load_targets(target.ctypes.data + i * 8, rows, n_classes, ignore, zero)
             top = off
             argmax = zero
@@ -147,8 +147,9 @@ def narrow_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int)
                 nll = select_ge(t8, none, nll, undefined)
                 store_first(record[NLL].ctypes.data + k, count, nll, 0.0)
                 store_first(record[LSE].ctypes.data + k, count, lse, 0.0)
-                if full or mode != LOGITS:
-                    store_first(record[SUM_P].ctypes.data + k, count, s, 0.0)
+                store_first(record[MAX].ctypes.data + k, count, base if mode == LOGITS else top8, 0.0)
+                store_first(record[SUM_P].ctypes.data + k, count, s, 0.0)
+                store_first(record[LOG_SUM].ctypes.data + k, count, log_s, 0.0)
                 if full:
                     mean_d = load_wide(at_row + SD * VECTOR, real) * splat(unbias(tag), 0.0)
                     p2 = load_wide(at_row + S2 * VECTOR, real) * splat(unbias(tag) * unbias(tag), 0.0)
@@ -163,7 +164,6 @@ def narrow_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int)
                     entropy = log_s - mean_d
                     speck = splat(1e-40, 0.0)  # of masked classes
                     small = select_gt(speck, entropy, select_gt(entropy, none - speck, none, entropy), entropy)
-                    store_first(record[MAX].ctypes.data + k, count, top8, 0.0)
                     store_first(record[CONFIDENCE].ctypes.data + k, count, confidence, 0.0)
                     store_first(record[ENTROPY].ctypes.data + k, count, small, 0.0)
                     store_first(record[SUM_P2].ctypes.data + k, count, p2, 0.0)

@@ -28,8 +28,8 @@ BLOCK = 2048
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
 
 # rows of the float64 record
-NLL, LSE, CONFIDENCE, ENTROPY, SUM_P2, MAX, SUM_P, LINEAR, SOFT, SOFT_WEIGHT = range(10)
-FIELDS = 10
+NLL, LSE, MAX, SUM_P, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, LINEAR, SOFT, SOFT_WEIGHT = range(11)
+FIELDS = 11
 # rows of the int64 record
 PREDICTED, RANK = range(2)
 # status of a row
@@ -64,7 +64,7 @@ def read(p, first, count, tag, mask_at):  # type: ignore[no-untyped-def]
 
 @inline
 def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
-    """Softcap, then temperature; probabilities become logarithms. -inf stays -inf: a masked class."""
+    """Softcap, then temperature; probabilities become logarithms. Infinities stay: a masked class, a broken row."""
     if mode == PROBS:
         return log(x)
     z = x
@@ -73,7 +73,8 @@ def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
         z = tanh(z / cap) * cap
     z = z / splat(temperature, x)
     off = splat(-np.inf, x)
-    return select_eq(x, off, off, z)
+    broken = splat(np.inf, x)
+    return select_eq(x, off, off, select_eq(x, broken, broken, z))
 
 
 @inline
@@ -179,6 +180,7 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                weight_at, q_at, q_stride, record, ids, status):  # type: ignore[no-untyped-def]  # fmt: skip
         w = lanes(tag)
         size = itemsize(tag)
+        real = lowest(tag)  # a tag of the compute type, that of soft targets
         zero = splat(0.0, tag)
         if not shaped:
             mask_at = 0
@@ -196,8 +198,6 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                 here = load_scalar(row + t * size, tag)
                 if mask_at != 0:
                     here = max_lanes(read(row, t, 1, tag, mask_at))
-                    if here == lowest(tag):
-                        here = load_scalar(row + t * size, tag)
             above = next_above(here)
             top = lowest(tag)
             reference = lowest(tag)
@@ -292,7 +292,7 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                                 weight = narrow_load(weight_at + c * 8, count, tag)
                                 v_flat = add_wide(v_flat, select_eq(weight, zero, zero, weight * z), count)
                         if soft:
-                            q = keep_first(load_first(q_at + i * q_stride + c * size, count, tag), count)
+                            q = keep_first(load_first(q_at + i * q_stride + c * itemsize(real), count, real), count)
                             if weight_at != 0:
                                 q = q * narrow_load(weight_at + c * 8, count, tag)
                             v_weight = add_wide(v_weight, q, count)
@@ -325,15 +325,15 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                     z_t = -np.inf
             record[NLL, i] = (base - z_t) + log_s if t != NO_TARGET else np.nan
             record[LSE, i] = base + log_s
+            record[MAX, i] = reference if mode == LOGITS else top
+            record[SUM_P, i] = s
+            record[LOG_SUM, i] = log_s
             if linear:
                 record[LINEAR, i] = flat
             if soft:
                 record[SOFT, i] = mixed
                 record[SOFT_WEIGHT, i] = mixed_weight
-            if full or mode != LOGITS:
-                record[SUM_P, i] = s
             if full:
-                record[MAX, i] = top
                 if mode == LOGITS:
                     record[CONFIDENCE, i] = 1.0 / s
                     entropy = log_s - sd / s

@@ -847,3 +847,42 @@ def store_ints(typingctx, address, count, v, integer):  # type: ignore[no-untype
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, v, integer), codegen
+
+
+def _log1p(x: V) -> V:
+    """log(1 + x) of float64 lanes for x >= 0: log u + (x - (u - 1)) / u with u = 1 + x rounded."""
+    u = x + 1.0
+    exact = x.b.fcmp_ordered("==", u.v, x.const(float("inf")).v)
+    return x.where(exact, _log(u) + (x - (u - 1.0)) / u)
+
+
+log1p = _unary(_by_wide(_log1p))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def absolute(typingctx, x):  # type: ignore[no-untyped-def]
+    """|x|, lanewise."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        v = V(b, args[0])
+        bits = v.bits()
+        keep = (1 << (63 if v.elem == _F64 else 31)) - 1
+        return v.from_bits(b.and_(bits, ir.Constant(bits.type, [keep] * v.lanes))).v
+
+    return x(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_wide(typingctx, address, count, x):  # type: ignore[no-untyped-def]
+    """The first ``count`` lanes to memory, as float64."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        wide = b.fpext(args[2], ir.VectorType(_F64, x.lanes)) if x is F32 else args[2]
+        pointer = b.inttoptr(args[0], wide.type.as_pointer())
+        mask = _lane_mask(b, args[1], x.lanes)
+        kind = ir.FunctionType(ir.VoidType(), [wide.type, pointer.type, _I32, mask.type])
+        name = f"llvm.masked.store.v{x.lanes}f64.p0"
+        b.call(cgutils.get_or_insert_function(b.module, kind, name), [wide, pointer, _I32(1), mask])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, x), codegen
