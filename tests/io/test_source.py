@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs as pafs
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.batch import Source
+from fastxent.io.files import _glob_arrow
 from fastxent.io.source import open_source
 
 N, C = 1000, 10
@@ -449,3 +451,22 @@ def test_pandas_frames_keep_their_nulls() -> None:
     batch = next(unit.batches(1 << 20))
     assert batch.bad == {1: "logits are null"}
     assert batch.columns["target"].to_pylist() == [0, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.parquet", ["top"]),
+        ("*/*.parquet", ["a=1/x0", "a=2/y0"]),
+        ("**/*.parquet", ["a=1/b/x1", "a=1/x0", "a=2/y0", "top"]),
+        ("a=[12]/*0*.par*", ["a=1/x0", "a=2/y0"]),
+        ("a=1/**/x?.parquet", ["a=1/b/x1", "a=1/x0"]),
+    ],
+)
+def test_globs_on_filesystems_of_pyarrow(pattern: str, found: list[str], tmp_path: Path) -> None:
+    for name in ("a=1/x0", "a=1/b/x1", "a=2/y0", "top"):
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    paths = _glob_arrow(pafs.LocalFileSystem(), f"{tmp_path}/{pattern}")
+    assert sorted(paths) == [f"{tmp_path}/{name}.parquet" for name in found]
