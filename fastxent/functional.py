@@ -248,6 +248,14 @@ def softmax(
     return _softmax(logits, axis, temperature, out, dtype, emit.SOFTMAX)
 
 
+def _largest(x: _Input, row: int, mask: np.ndarray | None) -> float:
+    """The maximum of a row that is broken: an infinity or NaN."""
+    values = x.matrix.values[row]
+    if x.matrix.dtype == "bfloat16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return float((values if mask is None else np.where(mask, values, -np.inf)).max())
+
+
 def logsumexp(
     logits: Any, *, axis: int = -1, temperature: float = 1.0, out: Any = None, dtype: str | None = None
 ) -> np.ndarray:
@@ -271,10 +279,8 @@ def logsumexp(
             lse[b:e] = take.record[rows.LSE, : e - b]
 
     parallel_rows(work, x.matrix.n, x.row_bytes)
-    for i in np.flatnonzero(np.isnan(lse)):  # rows without a finite maximum
-        row = x.matrix.values[i]
-        wide = (row.astype(np.uint32) << 16).view(np.float32) if x.matrix.dtype == "bfloat16" else row
-        top = wide.max()
+    for i in np.flatnonzero(np.isnan(lse)):
+        top = _largest(x, int(i), None)
         lse[i] = top if np.isinf(top) else np.nan
     result = lse.reshape(x.lead).astype(x.loss_dtype)
     if out is None:
@@ -683,7 +689,10 @@ def row_statistics(
         raise ConfigError(f"temperature, softcap and class_mask shape logits; input is {input!r}")
     full = _full_record(x, ids, rows.NO_TARGET + 1, options)
     record, numbers = full["record"], full["ids"]
-    record[:, full["status"] != rows.USED] = np.nan
+    broken = np.flatnonzero(full["status"] != rows.USED)
+    record[:, broken] = np.nan
+    for i in broken:
+        record[rows.MAX, i] = _largest(x, int(i), mask)
     return RowStatistics(
         *(
             array.reshape(x.lead)

@@ -58,7 +58,9 @@ class EvalState:
         """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
         from fastxent.evaluate import score_batch
 
-        return self.add(score_batch(batch, self.config))
+        for rows in score_batch(batch, self.config):
+            self.add(rows)
+        return self
 
     def add(self, rows: ScoredRows) -> EvalState:
         """Add scored rows, in place; an error leaves the state as it was."""

@@ -1,6 +1,6 @@
 """What the native Parquet reader must know of a logits column chunk, and whether it can read it at all.
 
-The numbers come from a footer that pyarrow parsed but nobody vouches for: each is checked here or where it is used.
+The numbers come from a footer that nobody vouches for: each is checked here or where it is used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from fastxent.errors import SourceError
 from fastxent.io.codecs import CODECS
+from fastxent.io.footer import ChunkInfo
+from fastxent.io.ranges import Ranges
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -60,21 +62,27 @@ class LogitsChunk:
 
 
 def plan(
-    metadata: pq.FileMetaData, row_group: int, column: int, n_classes: int, dtype: str, file: str, file_size: int
+    schema: pq.ParquetSchema,
+    leaf_index: int,
+    info: ChunkInfo,
+    row_group: int,
+    n_classes: int,
+    dtype: str,
+    source: Ranges,
 ) -> LogitsChunk | str:
-    """How to read leaf column ``column`` of a row group as (rows, n_classes) logits of ``dtype``.
+    """How to read a leaf column of a row group as (rows, n_classes) logits of ``dtype``.
 
+    ``info`` is what `footer.column_chunks` found of it in the file that ``source`` spans.
     A str says why the native reader cannot (pyarrow may); SourceError that the footer contradicts the file.
     """
-    group, leaf = metadata.row_group(row_group), metadata.schema.column(column)
-    info = group.column(column)
-    shape = _levels(metadata, leaf)
+    leaf, file, file_size = schema.column(leaf_index), source.name, source.end
+    shape = _levels(schema, leaf)
     if isinstance(shape, str):
         return shape
     list_def, element_def = shape
     is_list = leaf.max_repetition_level == 1
 
-    unit, byte_array, element = _WIDTHS[dtype], False, info.physical_type
+    unit, byte_array, element = _WIDTHS[dtype], False, leaf.physical_type
     if element == "BYTE_ARRAY" and not is_list:
         byte_array = True
     elif element == "INT32" and dtype == "bfloat16" and is_list:
@@ -85,19 +93,19 @@ def plan(
     elif _PHYSICAL.get(element) != dtype or not (is_list or n_classes == 1):
         return f"{element} values as {dtype}"
 
-    codec = None if info.compression == "UNCOMPRESSED" else info.compression
+    codec = None if info.codec == "UNCOMPRESSED" else info.codec
     if codec is not None and codec not in CODECS:
         return f"compression {codec}"
     known = _ENCODINGS if leaf.max_definition_level else _ENCODINGS | {"BIT_PACKED"}
-    if unknown := sorted(set(info.encodings) - known):
+    if unknown := sorted(info.encodings - known):
         return f"encoding {unknown[0]}"
-    if info.file_path:
-        return "a column chunk in another file"
+    if info.elsewhere:
+        return "a column chunk that is encrypted or in another file"
 
-    begin = info.data_page_offset
-    if info.dictionary_page_offset is not None and 0 < info.dictionary_page_offset < begin:
-        begin = info.dictionary_page_offset
-    end, entries, rows = begin + info.total_compressed_size, info.num_values, group.num_rows
+    begin = info.data_offset
+    if info.dictionary_offset is not None and 0 < info.dictionary_offset < begin:
+        begin = info.dictionary_offset
+    end, entries, rows = begin + info.size, info.entries, info.rows
     if entries == rows == 0:
         begin = end = 4  # writers of empty row groups leave any offset
     if not 4 <= begin <= end <= file_size - 8:
@@ -113,9 +121,9 @@ def plan(
     )  # fmt: skip
 
 
-def _levels(metadata: pq.FileMetaData, leaf: pq.ColumnSchema) -> tuple[int, int] | str:
+def _levels(schema: pq.ParquetSchema, leaf: pq.ColumnSchema) -> tuple[int, int] | str:
     """(list_def, element_def) of a top-level column, or what else it is."""
-    field = metadata.schema.to_arrow_schema().field(leaf.path.split(".")[0])
+    field = schema.to_arrow_schema().field(leaf.path.split(".")[0])
     kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
     optional = int(field.nullable)
     if leaf.max_repetition_level == 0:

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from fastxent.kernels.levels import lz4_size
 
-# pyarrow's names in file metadata -> names of its codecs, and the most that one compressed byte can unfold to
+# names of `footer` -> names of pyarrow's codecs, and the most that one compressed byte can unfold to
 # (None: no bound worth the name). An allocation past that bound cannot be honest.
 CODECS: dict[str, tuple[str, int | None]] = {
     "SNAPPY": ("snappy", 32),
     "GZIP": ("gzip", 1040),
-    "LZ4": ("lz4_raw", 256),  # what pyarrow calls LZ4 here is LZ4_RAW of the format
+    "LZ4_RAW": ("lz4_raw", 256),
     "ZSTD": ("zstd", None),
     "BROTLI": ("brotli", None),
 }

@@ -5,7 +5,9 @@ of the mapped file; a compressed one as a view of its decompressed bytes. All el
 one reusable buffer of about half a megabyte, which stays in cache: encoded values, tiny pages, nulls, ragged
 rows, and rows that lie on two pages.
 
-    chunk = plan(metadata, group, column, n_classes, dtype, file, size)      # a str: read it through pyarrow
+    with closing(MappedRanges(file)) as whole:
+        infos = column_chunks(whole, leaf)
+        chunk = plan(schema, leaf, infos[group], group, n_classes, dtype, whole)  # a str: read it through pyarrow
     with closing(MappedRanges(file, chunk.begin, chunk.end)) as source:
         for values, bad, first_row in read_rows(chunk, source, max_bytes):
             ...

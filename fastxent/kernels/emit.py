@@ -15,7 +15,7 @@ import numpy as np
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, SUM_P, USED, read, shape
 from fastxent.kernels.simd import (
-    exp_biased, fence, floor_exp, itemsize, keep_first, lanes, load_first, lowest, narrow_load, one_hot, prefetch, select_eq,
+    exp_biased, fence, floor_exp, itemsize, keep_first, lanes, load_first, load_flags, lowest, narrow_load, one_hot, prefetch, select_eq,
     splat, store, store_first, store_streaming, tanh, unbias,
 )  # fmt: skip
 
@@ -61,7 +61,9 @@ def element(row, c, count, tag, output, linear, soft, shaped, mode, reference, l
                 if softcap > 0.0:
                     t = tanh(x / splat(softcap, x))
                     y = y - y * t * t
-                y = select_eq(x, off, zero, y / splat(temperature, x))
+                y = y / splat(temperature, x)
+                if mask_at != 0:
+                    y = y * load_flags(mask_at + c, count, x)
     return y
 
 

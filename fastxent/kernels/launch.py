@@ -85,7 +85,8 @@ def _address(array: np.ndarray | None) -> int:
 class RowPass:
     """The row record of chunks of a matrix, into arrays that are used again for each chunk. One per thread.
 
-    full: the whole record; otherwise nll and lse. twice: the chunk's logits are read again, by `Emit`.
+    full: the whole record; otherwise nll and lse. twice: the chunk's logits are read again, by `Emit`. chunk: rows at a
+    time, where the caller knows better.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class RowPass:
         *,
         full: bool,
         twice: bool = False,
+        chunk: int | None = None,
     ) -> None:
         self.logits, self.soft, self.options = logits, soft, options
         self.target, self.ignore_index = target, ignore_index
@@ -114,7 +116,7 @@ class RowPass:
         self.flags = (options.linear, soft is not None, options.shaped, options.mode)
         self._kernel = make(full, *self.flags)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
-        self.chunk = max(1, min(CHUNK_ROWS, n, cached))
+        self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record = np.empty((rows.FIELDS, self.chunk))
         self.ids = np.empty((2, self.chunk), np.int64)
         self.status = np.empty(self.chunk, np.int8)

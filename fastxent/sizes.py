@@ -1,0 +1,27 @@
+"""Amounts of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from fastxent.errors import ConfigError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(value: int | str, name: str = "memory") -> int:
+    """Bytes in a number or in a text such as "512MB" or "2 GiB".
+
+    >>> parse_size("512MB"), parse_size("1.5 GiB")
+    (512000000, 1610612736)
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        nbytes = value
+    else:
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            raise ConfigError(f"{name}={value!r} is no size; such as '512MB' or '2GiB'")
+        nbytes = int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+    if nbytes < 1 << 20:
+        raise ConfigError(f"{name}={value!r}; at least 1 MiB is needed")
+    return nbytes
