@@ -167,7 +167,7 @@ def wrap(kind: int, size: int, body: bytes, sub: dict[int, Any], layout: Layout)
 def fold(data: bytes, layout: Layout) -> bytes:
     if layout.codec is None:
         return data
-    name = {"LZ4": "lz4_raw"}.get(layout.codec, layout.codec.lower())
+    name = layout.codec.lower()
     return pa.Codec(name).compress(data, asbytes=True)
 
 

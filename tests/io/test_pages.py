@@ -32,7 +32,7 @@ from tests.io.handmade import (
     wrap,
 )
 
-CODECS = [None, "SNAPPY", "ZSTD", "LZ4", "GZIP", "BROTLI"]
+CODECS = [None, "SNAPPY", "ZSTD", "LZ4_RAW", "GZIP", "BROTLI"]
 finite = st.sampled_from([0.0, -1.5, 2.0, 3.25, -4.0, 65504.0])
 
 

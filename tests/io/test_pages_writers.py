@@ -20,6 +20,7 @@ import pytest
 
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.columns import as_rows
+from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
 from fastxent.io.ranges import MappedRanges, ReadRanges
 
@@ -39,14 +40,20 @@ def listed(x: np.ndarray, kind: Callable[[pa.DataType], pa.DataType] = pa.list_)
     return pa.FixedSizeListArray.from_arrays(flat, x.shape[1]).cast(kind(flat.type))
 
 
+def planned(path: Path, n_classes: int, dtype: str) -> list[LogitsChunk | str]:
+    schema = pq.ParquetFile(path).schema
+    with closing(MappedRanges(str(path))) as whole:
+        infos = column_chunks(whole, 0)
+        return [plan(schema, 0, info, group, n_classes, dtype, whole) for group, info in enumerate(infos)]
+
+
 def native(path: Path, n_classes: int, dtype: str, max_bytes: int = 1 << 20) -> tuple[np.ndarray, dict[int, str]]:
     """Column 0 through the native reader: mapped, through `read`, and in parts, which must agree."""
     results = []
-    metadata = pq.ParquetFile(path).metadata
+    plans = planned(path, n_classes, dtype)
     for way in ("mapped", "read", "split"):
         pieces, bad, first = [np.empty((0, n_classes), dtype)], {}, 0
-        for group in range(metadata.num_row_groups):
-            chunk = plan(metadata, group, 0, n_classes, dtype, str(path), path.stat().st_size)
+        for chunk in plans:
             assert isinstance(chunk, LogitsChunk), chunk
             parts = [chunk]
             if way == "split":
@@ -65,7 +72,7 @@ def native(path: Path, n_classes: int, dtype: str, max_bytes: int = 1 << 20) -> 
                             at += len(values)
                             pieces.append(np.array(values))
                         assert at == part.first_row + part.rows
-            first += metadata.row_group(group).num_rows
+            first += chunk.rows
         results.append((np.concatenate(pieces), bad))
     for values, bad in results[1:]:
         assert values.tobytes() == results[0][0].tobytes()
@@ -200,8 +207,7 @@ def test_bfloat16_in_lists_of_uint16(tmp_path: Path) -> None:
 
 
 def _native_bits(path: Path, n_classes: int) -> tuple[np.ndarray, dict[int, str]]:
-    metadata = pq.ParquetFile(path).metadata
-    chunk = plan(metadata, 0, 0, n_classes, "bfloat16", str(path), path.stat().st_size)
+    (chunk,) = planned(path, n_classes, "bfloat16")
     assert isinstance(chunk, LogitsChunk)
     with closing(MappedRanges(str(path), chunk.begin, chunk.end)) as source:
         pieces = [(np.array(values), bad) for values, bad, _ in read_rows(chunk, source, 1 << 16)]
@@ -240,7 +246,7 @@ def test_empty_files_and_row_groups(tmp_path: Path) -> None:
 def test_what_is_left_to_pyarrow(tmp_path: Path, table: Any, n_classes: int, dtype: str, why: str) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(table), path)
-    answer = plan(pq.ParquetFile(path).metadata, 0, 0, n_classes, dtype, "a", path.stat().st_size)
+    (answer,) = planned(path, n_classes, dtype)
     assert isinstance(answer, str)
     assert answer.startswith(why)
 
@@ -249,7 +255,7 @@ def test_an_encoding_left_to_pyarrow(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"x": pa.array([b"12345678"])})
     pq.write_table(table, path, use_dictionary=False, column_encoding="DELTA_LENGTH_BYTE_ARRAY")
-    answer = plan(pq.ParquetFile(path).metadata, 0, 0, 2, "float32", "a", path.stat().st_size)
+    (answer,) = planned(path, 2, "float32")
     assert answer == "encoding DELTA_LENGTH_BYTE_ARRAY"
 
 
@@ -279,16 +285,15 @@ def test_polars(tmp_path: Path, dtype: str, n_classes: int, codec: Any) -> None:
 def test_duckdb(tmp_path: Path, dtype: str, n_classes: int, codec: str, version: str) -> None:
     x = matrix(9_000 // n_classes, n_classes, dtype)
     path = tmp_path / "a.parquet"
+    options = f"format parquet, compression {codec}, parquet_version {version}"
     with duckdb.connect() as db:
         for kind in (pa.list_, lambda t: pa.list_(t, n_classes)):
             db.register("t", pa.table({"logits": listed(x, kind)}))
-            db.sql(
-                f"copy t to '{path}' (format parquet, compression {codec}, row_group_size 3000, parquet_version {version})"
-            )
+            db.sql(f"copy t to '{path}' ({options}, row_group_size 3000)")
             assert check(path, n_classes, dtype).tobytes() == x.tobytes()
         rows = pa.array([*x[:5].tolist(), None, [], [1.0, None]], pa.list_(pa.from_numpy_dtype(dtype)))
         db.register("t", pa.table({"logits": rows}))
-        db.sql(f"copy t to '{path}' (format parquet, compression {codec}, parquet_version {version})")
+        db.sql(f"copy t to '{path}' ({options})")
         check(path, n_classes, dtype)
 
 
@@ -314,7 +319,7 @@ def test_parquet_rs_writes_halves_in_deltas_unless_told(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = arro3.core.Table.from_arrow(pa.table({"logits": listed(matrix(10, 4, "float16"))}))
     arro3.io.write_parquet(table, path, writer_version="parquet_2_0", dictionary_enabled=False)
-    answer = plan(pq.ParquetFile(path).metadata, 0, 0, 4, "float16", "a", path.stat().st_size)
+    (answer,) = planned(path, 4, "float16")
     assert answer == "encoding DELTA_BYTE_ARRAY"
 
 

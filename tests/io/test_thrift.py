@@ -54,6 +54,8 @@ def test_statistics_and_unknown_fields_are_stepped_over() -> None:
         b"\x49\x25" + zigzag(3) + zigzag(-4),  # a list of two i32
         b"\x49\xf8" + varint(16) + (varint(2) + b"ab") * 16,  # a long list of binaries
         b"\x4a\x37" + bytes(24),  # a set of doubles
+        b"\x49\x2c" + struct({1: 5}) + struct({2: b"ab"}),  # a list of structs
+        b"\x49\x29\x12\x01\x02",  # a list of lists of bools
     ):
         assert parse(tail + unknown + b"\0")[0] == len(tail + unknown) + 1
 
@@ -81,7 +83,7 @@ def test_every_cut_asks_for_more() -> None:
         pytest.param(struct({**V1, 8: V2[8]}), id="two subheaders"),
         pytest.param(b"\x15\x00\x05\x02\x00", id="type twice"),
         pytest.param(struct(V1)[:-1] + b"\x4b\x00\0", id="a map"),
-        pytest.param(struct(V1)[:-1] + b"\x49\x1c\x00\0", id="a list of structs"),
+        pytest.param(struct(V1)[:-1] + b"\x49\x1f\x00\0", id="a list of type 15"),
         pytest.param(struct(V1)[:-1] + b"\x4d\0", id="type 13"),
         pytest.param(b"\x15" + b"\xff" * 11, id="endless varint"),
         pytest.param(struct(V1)[:-1] + b"\x48" + varint(1 << 40), id="huge binary"),
