@@ -128,7 +128,7 @@ def _read_group(buf, pos, leaf, out, stack):  # type: ignore[no-untyped-def]
                     return pos
                 pos = _read_chunk(buf, pos, out, stack) if column == leaf else _skip(buf, pos, _STRUCT, stack)
         elif last == 3:
-            if field_type != _I64:
+            if not _I16 <= field_type <= _I64:  # varints all; fastparquet has its own mind on which
                 return BROKEN
             pos, out[ROWS] = _number(buf, pos)
         else:
@@ -156,7 +156,7 @@ def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
             pos = _skip(buf, pos, field_type, stack)
         elif last == 2 and field_type == _LIST:
             pos, count, element = _list(buf, pos)
-            if pos >= 0 and count and element != _I32:
+            if pos >= 0 and count and not _I16 <= element <= _I64:
                 return BROKEN
             for _ in range(count):
                 if pos < 0:
@@ -166,7 +166,7 @@ def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
                     return BROKEN
                 out[ENCODINGS] |= np.int64(1) << value
         elif last == 4 or last == 5 or last == 7 or last == 9 or last == 11:
-            if field_type != (_I32 if last == 4 else _I64):
+            if not _I16 <= field_type <= _I64:
                 return BROKEN
             slot = CODEC
             if last == 5:
@@ -214,7 +214,7 @@ def _list(buf, pos):  # type: ignore[no-untyped-def]
         if raw > np.uint64(1 << 31):
             return np.int64(BROKEN), np.int64(0), element
         count = np.int64(raw)
-    if pos >= 0 and (element == 0 or element > _STRUCT):
+    if pos >= 0 and count and (element == 0 or element > _STRUCT):  # fastparquet's empty lists are of type 0
         pos = np.int64(BROKEN)
     return pos, (count if pos >= 0 else np.int64(0)), element
 
