@@ -79,6 +79,31 @@ def ulp_error(result: Any, truth: Any, dtype: Any) -> np.ndarray:
     return np.where(same, WIDE(0), np.where(np.isfinite(result) & np.isfinite(truth), error, WIDE(np.inf)))
 
 
+def excess(result: Any, truth: Any, peer: Any, dtype: Any, *, terms: float | None = None) -> float:
+    """How many units in the last place a result is farther from the truth than the peer's; at most 1 is fine.
+
+    Losses are compared number for number. Where ``terms`` is given the last axis is a row of results (softmax, gradient):
+    the largest error of any row is compared with the peer's largest, in units of the row's largest number, or of
+    the ``terms`` that it is the difference of (a gradient's p and y) where those are larger.
+    """
+    if terms is None:
+        error, allowed = ulp_error(result, truth, dtype), ulp_error(peer, truth, dtype)
+        return float((error - np.minimum(allowed, 1e30)).max(initial=0))
+    result, truth, peer = wide(result), wide(truth), wide(peer)
+    with np.errstate(all="ignore"):
+        truth = np.where(np.isinf(truth.astype(np.float64).astype(dtype)), np.copysign(np.inf, truth), truth)
+        finite = np.isfinite(truth)
+        if not np.array_equal(np.where(finite, 0, result), np.where(finite, 0, truth), equal_nan=True):
+            return np.inf
+        error, allowed = (np.where(finite, np.abs(v - truth), 0).max(axis=-1) for v in (result, peer))
+    bits, smallest = float_parameters(dtype)
+    largest = np.maximum(np.where(finite, np.abs(truth), 0).max(axis=-1), terms)
+    exponent = np.where(largest == 0, smallest, np.frexp(largest)[1])
+    unit = np.ldexp(WIDE(1), np.maximum(exponent, smallest + 1) - bits)
+    allowed = np.nan_to_num(allowed, nan=np.inf)
+    return float((error / unit).max(initial=0) - (allowed / unit).max(initial=0))
+
+
 def plain_log_softmax(rows: np.ndarray) -> np.ndarray:
     """x - max - log(sum(exp(x - max))) in the dtype of the rows (halves: in float32), as a textbook has it."""
     x = rows.astype(np.float32) if rows.dtype.itemsize == 2 else rows
@@ -88,8 +113,10 @@ def plain_log_softmax(rows: np.ndarray) -> np.ndarray:
 
 
 def bits_of(array: Any) -> np.ndarray:
-    """The array's memory as unsigned integers: equality of bits, where NaN equals NaN and 0 differs from -0."""
+    """The array's memory as unsigned integers: equality of bits, where all NaN are equal and 0 differs from -0."""
     array = np.ascontiguousarray(array)
+    if array.dtype.kind not in "iu":
+        array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
     return array.view(f"u{array.dtype.itemsize}")
 
 

@@ -26,10 +26,10 @@ def numbers(result: torch.Tensor) -> np.ndarray:
     return result.detach().to(torch.float64).numpy()
 
 
-def assert_no_worse(result, truth, peer, dtype) -> None:
-    """Every number is no farther from the truth than torch's, plus one unit in the last place."""
-    excess = ref.ulp_error(result, truth, dtype) - np.minimum(ref.ulp_error(peer, truth, dtype), 1e30)
-    assert excess.max(initial=0) <= 1, f"{float(excess.max())} ulp farther from the truth than torch"
+def assert_no_worse(result, truth, peer, dtype, terms=None) -> None:
+    """The accuracy rule, as `reference.excess` measures it."""
+    worst = ref.excess(result, truth, peer, dtype, terms=terms)
+    assert worst <= 1, f"{worst} ulp farther from the truth than torch"
 
 
 # ---- cross-entropy over the whole grid -----------------------------------------------------------------------
@@ -73,7 +73,13 @@ def test_cross_entropy_and_its_gradient(shape, dtype, soft):
         peer.sum().backward()
         narrow = np.float64 if dtype == "float64" else np.float32
         assert_no_worse(loss, truth, numbers(peer), narrow)
-        assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype)
+        largest = np.ones(1) if weights is None else ref.wide(weights)
+        shares = np.ones(x.size // x.shape[axis])
+        if not soft:
+            shares = np.broadcast_to(largest, x.shape[axis])[t[t != ignore_index]]
+        terms = float(largest.max() / (shares.sum() if reduction == "mean" and shares.size else 1))
+        rows = (np.moveaxis(v, axis, -1) for v in (grad, slope, numbers(torch_x.grad)))
+        assert_no_worse(*rows, x.dtype, terms=terms)
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
@@ -120,10 +126,10 @@ def test_no_row_is_farther_from_the_truth_than_torch(family, dtype):
         peer.sum().backward()
         loss, grad = fx.cross_entropy_with_grad(x, target, reduction="none")
         assert_no_worse(loss, truth, numbers(peer), loss.dtype)
-        assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype)
+        assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype, terms=1)
         log_p = ref.log_softmax(x)
-        assert_no_worse(fx.log_softmax(x), log_p, numbers(F.log_softmax(tensor(x), -1)), x.dtype)
-        assert_no_worse(fx.softmax(x), np.exp(log_p), numbers(F.softmax(tensor(x), -1)), x.dtype)
+        assert_no_worse(fx.log_softmax(x), log_p, numbers(F.log_softmax(tensor(x), -1)), x.dtype, terms=0)
+        assert_no_worse(fx.softmax(x), np.exp(log_p), numbers(F.softmax(tensor(x), -1)), x.dtype, terms=0)
         assert_no_worse(fx.logsumexp(x), ref.logsumexp(x), numbers(torch.logsumexp(tensor(x), -1)), loss.dtype)
 
 
@@ -138,7 +144,7 @@ def test_no_long_row_is_farther_from_the_truth_than_torch(c, dtype):
         peer.sum().backward()
         loss, grad = fx.cross_entropy_with_grad(x, [c // 3], reduction="none")
         assert_no_worse(loss, truth, numbers(peer), np.float32)
-        assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype)
+        assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype, terms=1)
 
 
 # ---- binary, divergences -------------------------------------------------------------------------------------
@@ -166,7 +172,9 @@ def test_binary_cross_entropy_with_logits(dtype, reduction, soft):
             peer = F.binary_cross_entropy_with_logits(torch_x, tensor(target), reduction=reduction, **options)
             peer.sum().backward()
             assert_no_worse(loss, truth, numbers(peer), np.float64 if dtype == "float64" else np.float32)
-            assert_no_worse(grad, slope, numbers(torch_x.grad), x.dtype)
+            terms = 2 * 2 / (x.size if reduction == "mean" else 1)  # the weights reach 2
+            flat = (np.reshape(v, (-1, 1)) for v in (grad, slope, numbers(torch_x.grad)))
+            assert_no_worse(*flat, x.dtype, terms=terms)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
