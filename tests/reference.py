@@ -82,9 +82,9 @@ def ulp_error(result: Any, truth: Any, dtype: Any) -> np.ndarray:
 def excess(result: Any, truth: Any, peer: Any, dtype: Any, *, terms: float | None = None) -> float:
     """How many units in the last place a result is farther from the truth than the peer's; at most 1 is fine.
 
-    Losses are compared number for number. Where ``terms`` is given the last axis is a row of results (softmax, gradient):
-    the largest error of any row is compared with the peer's largest, in units of the row's largest number, or of
-    the ``terms`` that it is the difference of (a gradient's p and y) where those are larger.
+    Losses are compared number for number. Where ``terms`` is given the last axis is a row of results (softmax,
+    gradient): the largest error of any row is compared with the peer's largest, in units of the row's largest number,
+    or of the ``terms`` that it is the difference of (a gradient's p and y) where those are larger.
     """
     if terms is None:
         error, allowed = ulp_error(result, truth, dtype), ulp_error(peer, truth, dtype)
