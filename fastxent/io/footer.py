@@ -1,4 +1,8 @@
-"""The column chunks a Parquet footer lists, read without pyarrow, which aborts the process over damaged ones."""
+"""The column chunks that a Parquet footer lists.
+
+The schema and all else of a footer is pyarrow's work. Its column chunks are not: pyarrow aborts the process
+(an exception of C++ that nothing catches) when it is asked for the codec of a damaged one.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,24 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.errors import SourceError
-from fastxent.io import thrift
 from fastxent.io.ranges import Ranges
+from fastxent.io.thrift import (
+    BROKEN,
+    I16,
+    I64,
+    LIST,
+    MISSING,
+    STRUCT,
+    field_head,
+    list_head,
+    new_header,
+    number,
+    skip,
+)
+from fastxent.kernels.jit import jit
+
+# columns of what `read_chunks` fills, one line for each row group
+CODEC, ENCODINGS, ENTRIES, SIZE, DATA_OFFSET, DICTIONARY_OFFSET, ELSEWHERE, ROWS = range(8)
 
 _CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
 _ENCODINGS = {
@@ -38,8 +58,8 @@ def column_chunks(source: Ranges, leaf: int) -> list[ChunkInfo]:
     if tail[4:] != b"PAR1" or length > size - 12:
         raise SourceError(f"{source.name}: its footer is damaged or cut off; write the file again")
     footer = source.view(size - 8 - length, length)
-    table, scratch = np.empty((64, 8), np.int64), thrift.new_header()
-    while (groups := thrift.read_chunks(footer, leaf, table, scratch)) > len(table):
+    table, scratch = np.empty((64, 8), np.int64), new_header()
+    while (groups := read_chunks(footer, leaf, table, scratch)) > len(table):
         table = np.empty((groups, 8), np.int64)  # each takes a byte of the footer at least, and was seen
     if groups < 0:
         raise SourceError(f"{source.name}: its footer is damaged; write the file again")
@@ -63,6 +83,110 @@ def _info(
         entries,
         size,
         data_offset,
-        None if dictionary_offset == thrift.MISSING else dictionary_offset,
+        None if dictionary_offset == MISSING else dictionary_offset,
         bool(elsewhere),
     )
+
+
+@jit
+def read_chunks(buf, leaf, out, stack):  # type: ignore[no-untyped-def]
+    """Find leaf column ``leaf`` of every row group in a footer (FileMetaData). ``out``: (row groups at most, 8) int64;
+    ``stack``: `new_header`, as scratch.
+
+    Returns the number of row groups in the footer (``out`` holds those that fit), or NEED_MORE or BROKEN.
+    Absent numbers are MISSING; ENCODINGS is a set of bits; ELSEWHERE is 1 where the chunk is in another file.
+    """
+    pos, last, groups = np.int64(0), np.int64(0), np.int64(0)
+    while True:
+        pos, last, field_type = field_head(buf, pos, last)
+        if pos < 0 or field_type == 0:
+            return pos if pos < 0 else groups
+        if last != 4:
+            pos = skip(buf, pos, field_type, stack)
+            continue
+        if field_type != LIST or groups:
+            return BROKEN
+        pos, groups, element = list_head(buf, pos)
+        if pos >= 0 and groups and element != STRUCT:
+            return BROKEN
+        for group in range(groups):
+            if pos < 0:
+                return pos
+            if group < out.shape[0]:
+                out[group] = MISSING
+                pos = _read_group(buf, pos, leaf, out[group], stack)
+            else:
+                pos = skip(buf, pos, STRUCT, stack)
+
+
+@jit
+def _read_group(buf, pos, leaf, out, stack):  # type: ignore[no-untyped-def]
+    last = np.int64(0)
+    while pos >= 0:
+        pos, last, field_type = field_head(buf, pos, last)
+        if pos < 0 or field_type == 0:
+            return pos
+        if last == 1:
+            if field_type != LIST:
+                return BROKEN
+            pos, count, element = list_head(buf, pos)
+            if pos >= 0 and (leaf >= count or element != STRUCT):
+                return BROKEN
+            for column in range(count):
+                if pos < 0:
+                    return pos
+                pos = _read_chunk(buf, pos, out, stack) if column == leaf else skip(buf, pos, STRUCT, stack)
+        elif last == 3:
+            if not I16 <= field_type <= I64:  # varints all; fastparquet has its own mind on which
+                return BROKEN
+            pos, out[ROWS] = number(buf, pos)
+        else:
+            pos = skip(buf, pos, field_type, stack)
+    return pos
+
+
+@jit
+def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
+    last, outer, inside = np.int64(0), np.int64(0), False
+    out[ELSEWHERE] = out[ENCODINGS] = 0
+    while pos >= 0:
+        pos, last, field_type = field_head(buf, pos, last)
+        if pos < 0 or (field_type == 0 and not inside):
+            return pos
+        if field_type == 0:
+            last, inside = outer, False
+        elif not inside and last == 3:  # ColumnMetaData
+            if field_type != STRUCT or out[CODEC] != MISSING:
+                return BROKEN
+            outer, last, inside = last, np.int64(0), True
+        elif not inside:
+            if last == 1 or last == 8 or last == 9:  # a path, or encryption
+                out[ELSEWHERE] = 1
+            pos = skip(buf, pos, field_type, stack)
+        elif last == 2 and field_type == LIST:
+            pos, count, element = list_head(buf, pos)
+            if pos >= 0 and count and not I16 <= element <= I64:
+                return BROKEN
+            for _ in range(count):
+                if pos < 0:
+                    return pos
+                pos, value = number(buf, pos)
+                if value < 0 or value > 31:
+                    return BROKEN
+                out[ENCODINGS] |= np.int64(1) << value
+        elif last == 4 or last == 5 or last == 7 or last == 9 or last == 11:
+            if not I16 <= field_type <= I64:
+                return BROKEN
+            slot = CODEC
+            if last == 5:
+                slot = ENTRIES
+            elif last == 7:
+                slot = SIZE
+            elif last == 9:
+                slot = DATA_OFFSET
+            elif last == 11:
+                slot = DICTIONARY_OFFSET
+            pos, out[slot] = number(buf, pos)
+        else:
+            pos = skip(buf, pos, field_type, stack)
+    return pos

@@ -19,6 +19,7 @@ from fastxent.errors import SourceError
 # One window of a mapped file. Its pages count as resident memory of the process; 8 MiB map in a time
 # that is nothing beside reading them, and one call maps them all (MAP_POPULATE) instead of 2048 page faults.
 _WINDOW = 8 << 20
+_NOTHING = np.frombuffer(b"", np.uint8)  # read-only like all views: kernels are compiled for one kind of array
 _BLOCK = 4 << 20  # of one read of a file that is not mapped
 
 
@@ -48,7 +49,7 @@ class MappedRanges:
 
     def __init__(self, path: str, begin: int = 0, end: int | None = None) -> None:
         self.name = path
-        self._array = np.empty(0, np.uint8)
+        self._array = _NOTHING
         self._huge: list[tuple[int, int, weakref.ref[mmap.mmap]]] = []  # windows that one huge page needed
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -70,7 +71,7 @@ class MappedRanges:
             self._low = offset - offset % mmap.ALLOCATIONGRANULARITY
             self._high = min(self.end, max(offset + length, self._low + _WINDOW))
             if self._high == self._low:
-                return np.empty(0, np.uint8)
+                return _NOTHING
             window = _map(self._fd, self._low, self._high)
             self._array = np.frombuffer(window, np.uint8)
             if self._high - self._low > 2 * _WINDOW:
@@ -90,7 +91,7 @@ class MappedRanges:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-        self._array = np.empty(0, np.uint8)
+        self._array = _NOTHING
 
 
 def _map(fd: int, low: int, high: int) -> mmap.mmap:
@@ -108,7 +109,7 @@ class ReadRanges:
 
     def __init__(self, file: Any, name: str, begin: int, end: int) -> None:
         self._file, self.name, self.begin, self.end = file, name, begin, end
-        self._low, self._array = begin, np.empty(0, np.uint8)
+        self._low, self._array = begin, _NOTHING
 
     def view(self, offset: int, length: int) -> np.ndarray:
         if not self.begin <= offset <= offset + length <= self.end:
@@ -119,6 +120,7 @@ class ReadRanges:
             start = offset + kept.size
             fresh = self._read(start, min(self.end, max(offset + length, start + _BLOCK)) - start)
             self._array = np.concatenate([kept, fresh]) if kept.size else fresh
+            self._array.flags.writeable = False
             self._low = offset
         return self._array[offset - self._low : offset - self._low + length]
 

@@ -1,12 +1,9 @@
-"""The Thrift that decides what memory is read: Parquet page headers, and the column chunks a footer lists.
+"""Thrift's compact protocol as far as Parquet needs it, and the page headers written in it.
 
-Both are structs in Thrift's compact protocol: fields of (type, id) followed by varints. The parser is strict:
-known fields must have their type, none may come twice, what is unknown is stepped over within the buffer,
-and nesting has a limit. It is compiled: in Python the walk over one page header takes some 20 µs, a fifth of
-the time a page of 1 MB has.
-
-The schema and all else of a footer is pyarrow's work. Its column chunks are not: pyarrow 26 aborts the process
-when it is asked for the codec or the encodings of a damaged one.
+A struct is a row of fields, (type, id) and a value, numbers as varints. The parser is strict, because these numbers
+decide what memory is read next: known fields must have their type, none may come twice, what is unknown is
+stepped over within the buffer, and nesting has a limit. It is compiled: in Python the walk over one page header
+takes some 20 µs, a fifth of the time a page of 1 MB has.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from fastxent.kernels.jit import jit
 # slots of the result
 TYPE, UNCOMPRESSED, COMPRESSED, CRC, NUM_VALUES, ENCODING, DEF_ENCODING, REP_ENCODING = range(8)
 NUM_NULLS, NUM_ROWS, DEF_BYTES, REP_BYTES, IS_COMPRESSED, SUBHEADER = range(8, 14)
-_STACK = 14  # behind the slots: scratch for `_skip`
+_STACK = 14  # behind the slots: scratch for `skip`
 _DEPTH = 12  # of nesting
 
 DATA_PAGE, INDEX_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = range(4)  # values of TYPE
@@ -26,11 +23,8 @@ MISSING = -(1 << 40)  # a slot whose field is absent: outside the range of every
 NEED_MORE = -1  # the buffer ends inside the header
 BROKEN = -2
 
-# columns of what `read_chunks` fills, one line for each row group
-CODEC, ENCODINGS, ENTRIES, SIZE, DATA_OFFSET, DICTIONARY_OFFSET, ELSEWHERE, ROWS = range(8)
-
 _HEADER = 8  # kind of struct; a subheader's kind is the value of TYPE it belongs to
-_TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+TRUE, FALSE, I8, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 
 
 def new_header() -> np.ndarray:
@@ -48,7 +42,7 @@ def read_page_header(buf, out):  # type: ignore[no-untyped-def]
     out[:] = MISSING
     pos, last, outer, kind = np.int64(0), np.int64(0), np.int64(0), np.int64(_HEADER)
     while True:
-        pos, last, field_type = _field(buf, pos, last)
+        pos, last, field_type = field_head(buf, pos, last)
         if pos < 0:
             return pos
         if field_type == 0:
@@ -58,20 +52,20 @@ def read_page_header(buf, out):  # type: ignore[no-untyped-def]
             continue
         slot, expected = _slot(kind, last)
         if slot < 0:
-            pos = _skip(buf, pos, field_type, out[_STACK:])
+            pos = skip(buf, pos, field_type, out[_STACK:])
             if pos < 0:
                 return pos
             continue
-        is_bool = expected == _TRUE and field_type == _FALSE  # a bool's value is its type
+        is_bool = expected == TRUE and field_type == FALSE  # a bool's value is its type
         if out[slot] != MISSING or (field_type != expected and not is_bool):
             return BROKEN
         if slot == SUBHEADER:
             out[slot] = last - 5
             outer, last, kind = last, np.int64(0), last - 5
-        elif expected == _TRUE:
-            out[slot] = field_type == _TRUE
+        elif expected == TRUE:
+            out[slot] = field_type == TRUE
         else:
-            pos, value = _number(buf, pos)
+            pos, value = number(buf, pos)
             if pos < 0:
                 return pos
             if value < -(1 << 31) or value >= 1 << 31:
@@ -80,111 +74,7 @@ def read_page_header(buf, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def read_chunks(buf, leaf, out, stack):  # type: ignore[no-untyped-def]
-    """Find leaf column ``leaf`` of every row group in a footer (FileMetaData). ``out``: (row groups at most, 8) int64;
-    ``stack``: `new_header`, as scratch.
-
-    Returns the number of row groups in the footer (``out`` holds those that fit), or NEED_MORE or BROKEN.
-    Absent numbers are MISSING; ENCODINGS is a set of bits; ELSEWHERE is 1 where the chunk is in another file.
-    """
-    pos, last, groups = np.int64(0), np.int64(0), np.int64(0)
-    while True:
-        pos, last, field_type = _field(buf, pos, last)
-        if pos < 0 or field_type == 0:
-            return pos if pos < 0 else groups
-        if last != 4:
-            pos = _skip(buf, pos, field_type, stack)
-            continue
-        if field_type != _LIST or groups:
-            return BROKEN
-        pos, groups, element = _list(buf, pos)
-        if pos >= 0 and groups and element != _STRUCT:
-            return BROKEN
-        for group in range(groups):
-            if pos < 0:
-                return pos
-            if group < out.shape[0]:
-                out[group] = MISSING
-                pos = _read_group(buf, pos, leaf, out[group], stack)
-            else:
-                pos = _skip(buf, pos, _STRUCT, stack)
-
-
-@jit
-def _read_group(buf, pos, leaf, out, stack):  # type: ignore[no-untyped-def]
-    last = np.int64(0)
-    while pos >= 0:
-        pos, last, field_type = _field(buf, pos, last)
-        if pos < 0 or field_type == 0:
-            return pos
-        if last == 1:
-            if field_type != _LIST:
-                return BROKEN
-            pos, count, element = _list(buf, pos)
-            if pos >= 0 and (leaf >= count or element != _STRUCT):
-                return BROKEN
-            for column in range(count):
-                if pos < 0:
-                    return pos
-                pos = _read_chunk(buf, pos, out, stack) if column == leaf else _skip(buf, pos, _STRUCT, stack)
-        elif last == 3:
-            if not _I16 <= field_type <= _I64:  # varints all; fastparquet has its own mind on which
-                return BROKEN
-            pos, out[ROWS] = _number(buf, pos)
-        else:
-            pos = _skip(buf, pos, field_type, stack)
-    return pos
-
-
-@jit
-def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
-    last, outer, inside = np.int64(0), np.int64(0), False
-    out[ELSEWHERE] = out[ENCODINGS] = 0
-    while pos >= 0:
-        pos, last, field_type = _field(buf, pos, last)
-        if pos < 0 or (field_type == 0 and not inside):
-            return pos
-        if field_type == 0:
-            last, inside = outer, False
-        elif not inside and last == 3:  # ColumnMetaData
-            if field_type != _STRUCT or out[CODEC] != MISSING:
-                return BROKEN
-            outer, last, inside = last, np.int64(0), True
-        elif not inside:
-            if last == 1 or last == 8 or last == 9:  # a path, or encryption
-                out[ELSEWHERE] = 1
-            pos = _skip(buf, pos, field_type, stack)
-        elif last == 2 and field_type == _LIST:
-            pos, count, element = _list(buf, pos)
-            if pos >= 0 and count and not _I16 <= element <= _I64:
-                return BROKEN
-            for _ in range(count):
-                if pos < 0:
-                    return pos
-                pos, value = _number(buf, pos)
-                if value < 0 or value > 31:
-                    return BROKEN
-                out[ENCODINGS] |= np.int64(1) << value
-        elif last == 4 or last == 5 or last == 7 or last == 9 or last == 11:
-            if not _I16 <= field_type <= _I64:
-                return BROKEN
-            slot = CODEC
-            if last == 5:
-                slot = ENTRIES
-            elif last == 7:
-                slot = SIZE
-            elif last == 9:
-                slot = DATA_OFFSET
-            elif last == 11:
-                slot = DICTIONARY_OFFSET
-            pos, out[slot] = _number(buf, pos)
-        else:
-            pos = _skip(buf, pos, field_type, stack)
-    return pos
-
-
-@jit
-def _field(buf, pos, last):  # type: ignore[no-untyped-def]
+def field_head(buf, pos, last):  # type: ignore[no-untyped-def]
     """(position behind it, field id, type) of a field's head; type 0 ends the struct."""
     if pos < 0:
         return pos, last, np.int64(0)
@@ -196,14 +86,14 @@ def _field(buf, pos, last):  # type: ignore[no-untyped-def]
         return pos, last, head
     field = last + (head >> 4)
     if head >> 4 == 0:
-        pos, field = _number(buf, pos)
+        pos, field = number(buf, pos)
     if pos >= 0 and (field < 0 or field > 32767 or head & 15 == 0):
         pos = np.int64(BROKEN)
     return pos, field, head & 15
 
 
 @jit
-def _list(buf, pos):  # type: ignore[no-untyped-def]
+def list_head(buf, pos):  # type: ignore[no-untyped-def]
     """(position of the first element, count, type) of a list or set. An element takes a byte at least."""
     if pos >= buf.size:
         return np.int64(NEED_MORE), np.int64(0), np.int64(0)
@@ -214,13 +104,13 @@ def _list(buf, pos):  # type: ignore[no-untyped-def]
         if raw > np.uint64(1 << 31):
             return np.int64(BROKEN), np.int64(0), element
         count = np.int64(raw)
-    if pos >= 0 and count and (element == 0 or element > _STRUCT):  # fastparquet's empty lists are of type 0
+    if pos >= 0 and count and (element == 0 or element > STRUCT):  # fastparquet's empty lists are of type 0
         pos = np.int64(BROKEN)
     return pos, (count if pos >= 0 else np.int64(0)), element
 
 
 @jit
-def _number(buf, pos):  # type: ignore[no-untyped-def]
+def number(buf, pos):  # type: ignore[no-untyped-def]
     """(position behind it, value) of a signed varint."""
     pos, raw = _varint(buf, pos)
     return pos, np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1))
@@ -248,31 +138,31 @@ def _slot(kind, field):  # type: ignore[no-untyped-def]
     """(slot, type) of a field that matters, (-1, 0) of one to step over."""
     if kind == _HEADER:
         if 1 <= field <= 4:
-            return TYPE + field - 1, _I32
+            return TYPE + field - 1, I32
         if 5 <= field <= 8:
-            return SUBHEADER, _STRUCT
+            return SUBHEADER, STRUCT
     elif kind == DATA_PAGE:
         if 1 <= field <= 4:
-            return NUM_VALUES + field - 1, _I32
+            return NUM_VALUES + field - 1, I32
     elif kind == DICTIONARY_PAGE:
         if 1 <= field <= 2:
-            return NUM_VALUES + field - 1, _I32
+            return NUM_VALUES + field - 1, I32
     elif kind == DATA_PAGE_V2:
         if field == 1:
-            return NUM_VALUES, _I32
+            return NUM_VALUES, I32
         if field == 2 or field == 3:
-            return NUM_NULLS + field - 2, _I32
+            return NUM_NULLS + field - 2, I32
         if field == 4:
-            return ENCODING, _I32
+            return ENCODING, I32
         if field == 5 or field == 6:
-            return DEF_BYTES + field - 5, _I32
+            return DEF_BYTES + field - 5, I32
         if field == 7:
-            return IS_COMPRESSED, _TRUE
+            return IS_COMPRESSED, TRUE
     return -1, 0
 
 
 @jit
-def _skip(buf, pos, field_type, stack):  # type: ignore[no-untyped-def]
+def skip(buf, pos, field_type, stack):  # type: ignore[no-untyped-def]
     """Position behind a value; maps, which Parquet does not use, are refused.
 
     ``stack`` holds the open containers: elements left (-1 for a struct) and their type. (Not a recursion:
@@ -280,15 +170,15 @@ def _skip(buf, pos, field_type, stack):  # type: ignore[no-untyped-def]
     """
     depth, in_list = 0, False
     while True:
-        if field_type == _TRUE or field_type == _FALSE:
+        if field_type == TRUE or field_type == FALSE:
             pos += in_list  # a field's value is its type
-        elif field_type == _I8:
+        elif field_type == I8:
             pos += 1
-        elif field_type == _DOUBLE:
+        elif field_type == DOUBLE:
             pos += 8
-        elif field_type == _I16 or field_type == _I32 or field_type == _I64:
+        elif field_type == I16 or field_type == I32 or field_type == I64:
             pos, _ = _varint(buf, pos)
-        elif field_type == _BINARY:
+        elif field_type == BINARY:
             pos, length = _varint(buf, pos)
             if pos >= 0:
                 if length > np.uint64(1 << 31):
@@ -296,11 +186,11 @@ def _skip(buf, pos, field_type, stack):  # type: ignore[no-untyped-def]
                 pos += np.int64(length)
         elif depth == _DEPTH:
             return np.int64(BROKEN)
-        elif field_type == _STRUCT:
+        elif field_type == STRUCT:
             stack[2 * depth] = -1
             depth += 1
-        elif field_type == _LIST or field_type == _SET:
-            pos, stack[2 * depth], stack[2 * depth + 1] = _list(buf, pos)
+        elif field_type == LIST or field_type == SET:
+            pos, stack[2 * depth], stack[2 * depth + 1] = list_head(buf, pos)
             depth += 1
         else:
             return np.int64(BROKEN)
@@ -312,7 +202,7 @@ def _skip(buf, pos, field_type, stack):  # type: ignore[no-untyped-def]
             top = 2 * (depth - 1)
             if stack[top] < 0:
                 in_list = False
-                pos, _, field_type = _field(buf, pos, np.int64(0))
+                pos, _, field_type = field_head(buf, pos, np.int64(0))
                 if pos < 0:
                     return pos
                 if field_type:

@@ -162,7 +162,7 @@ def mutate(seed: Seed, rng: random.Random) -> tuple[bytes, str]:
             data[at : at + 1] = huge
         return bytes(data), where
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
-        at = rng.choice(places)
+        at = min(rng.choice(places), len(data) - 1)
         how = rng.random()
         if how < 0.4:
             data[at] ^= 1 << rng.randrange(8)

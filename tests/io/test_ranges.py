@@ -1,0 +1,119 @@
+"""Bytes by range: the same from a map and from reads, and never beyond what there is."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fastxent.errors import SourceError
+from fastxent.io import ranges
+from fastxent.io.ranges import MappedRanges, ReadRanges
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> tuple[Path, bytes]:
+    data = random.Random(0).randbytes(3_000_001)
+    path = tmp_path / "a.bin"
+    path.write_bytes(data)
+    return path, data
+
+
+def test_any_range_from_a_map_and_from_reads(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, data = big
+    monkeypatch.setattr(ranges, "_WINDOW", 50_000)
+    monkeypatch.setattr(ranges, "_BLOCK", 30_000)
+    rng = random.Random(1)
+    with open(path, "rb") as file, pa.memory_map(str(path)) as arrow:
+        sources = [
+            MappedRanges(str(path), 1000, 2_999_000),
+            ReadRanges(file, "a", 1000, 2_999_000),
+            ReadRanges(arrow, "a", 1000, 2_999_000),
+        ]
+        held = []
+        offset = 1000
+        for _ in range(300):
+            length = rng.choice([0, 1, 100, 20_000, 200_000])
+            offset = offset + length if rng.random() < 0.8 else rng.randrange(1000, 2_999_001)
+            offset = min(offset, 2_999_000)
+            length = min(length, 2_999_000 - offset)
+            for source in sources:
+                view = source.view(offset, length)
+                assert view.tobytes() == data[offset : offset + length]
+                assert not view.flags.writeable
+                held.append((view, offset, length))
+                source.passed(offset)
+        for source in sources:
+            source.close()
+        for view, at, size in held:  # what is held stays as it was, whatever was passed or closed
+            assert view.tobytes() == data[at : at + size]
+
+
+def test_ranges_outside_are_refused(big: tuple[Path, bytes]) -> None:
+    path, data = big
+    for source in (MappedRanges(str(path), 10, 100), ReadRanges(io.BytesIO(data), "a", 10, 100)):
+        with closing(source):
+            for offset, length in ((9, 1), (10, 91), (101, 0), (100, 1), (50, -1), (-5, 20)):
+                with pytest.raises(SourceError, match="lie outside"):
+                    source.view(offset, length)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 3_000_002), (-1, 5), (7, 6)])
+def test_a_file_shorter_than_its_footer_says(big: tuple[Path, bytes], begin: int, end: int) -> None:
+    with pytest.raises(SourceError, match="cut short or broken"):
+        MappedRanges(str(big[0]), begin, end)
+
+
+def test_a_file_that_shrinks_while_it_is_read(big: tuple[Path, bytes]) -> None:
+    path, _ = big
+    with closing(MappedRanges(str(path))) as source:
+        source.view(0, 100)
+        os.truncate(path, 1_000_000)
+        with pytest.raises(SourceError, match="became shorter"):
+            source.view(100, 100)
+    with open(path, "rb") as file, pytest.raises(SourceError, match="cut short"):
+        ReadRanges(file, "a", 0, 3_000_001).view(999_999, 2)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="No such file"):
+        MappedRanges(str(tmp_path / "none"))
+
+
+def test_an_empty_range(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"")
+    with closing(MappedRanges(str(path))) as source:
+        assert source.view(0, 0).size == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="resident memory is read from /proc")
+def test_a_window_of_any_size_leaves_memory_as_it_is_passed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(100 << 20))
+    with closing(MappedRanges(str(path))) as source:
+        view = source.view(0, 100 << 20)
+        most = 0
+        for at in range(0, 100 << 20, 4 << 20):
+            assert not view[at : at + (4 << 20)].any()
+            source.passed(at + (4 << 20))
+            most = max(most, _resident(path))
+        assert most < 20 << 20
+        assert not np.any(view)  # still there
+
+
+def _resident(path: Path) -> int:
+    """Bytes of the file's mappings that are in memory."""
+    total, counted = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
+            counted = line.endswith(f" {path}")
+        elif counted and line.startswith("Rss:"):
+            total += int(line.split()[1]) << 10
+    return total
