@@ -23,8 +23,8 @@ from fastxent.errors import ConfigError
 from fastxent.io.source import open_source
 from fastxent.score import Scored, Scorer
 from fastxent.scored import ScoredRows
-from fastxent.sizes import parse_size
 from fastxent.sink import OrderedSink
+from fastxent.sizes import parse_size
 from fastxent.state import EvalState
 from fastxent.threads import get_num_threads
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,16 @@ from fastxent.arrays import as_floats, as_numpy
 from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
 from fastxent.kernels import emit, rows
-from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
+from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.launch import (
-    Emit, LossTerms, Matrix, MODES, Options, RowPass, gradient_coefficients, loss_rows,
+    MODES,
+    Emit,
+    LossTerms,
+    Matrix,
+    Options,
+    RowPass,
+    gradient_coefficients,
+    loss_rows,
 )  # fmt: skip
 from fastxent.threads import parallel_rows
 
@@ -287,7 +294,9 @@ def logsumexp(
         return result if x.lead else result[()]
     array = as_numpy(out, "out")
     if array.shape != result.shape or array.dtype != result.dtype or not array.flags.writeable:
-        raise ConfigError(f"out is {array.dtype} of shape {array.shape}; the result is {result.dtype} of {result.shape}")
+        raise ConfigError(
+            f"out is {array.dtype} of shape {array.shape}; the result is {result.dtype} of {result.shape}"
+        )
     array[...] = result
     return array
 
@@ -397,10 +406,8 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     if losses is not None:
         value: Any = losses.reshape(x.lead) if x.lead else losses.reshape(())[()]
     else:
-        value = exact_round(sum(s[0] for s in sums)) / unit
-        if o.reduction == "mean":
-            share_sum = exact_round(sum(s[1] for s in sums))
-            value = value / share_sum if share_sum else math.nan
+        total, weights = (sum((s[k] for s in sums), exact_zeros()) for k in (0, 1))
+        value = (exact_ratio(total, weights) if o.reduction == "mean" else exact_round(total)) / unit
     if result is None:
         return value, None
     grad = result.finish(x)
@@ -588,7 +595,7 @@ def log_loss(
     total, weights = exact_zeros(), exact_zeros()
     exact_add(total, rows_ * s)
     exact_add(weights, s)
-    return exact_round(total) / exact_round(weights) if exact_round(weights) else math.nan
+    return exact_ratio(total, weights)
 
 
 def focal_loss(

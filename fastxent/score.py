@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits
 from fastxent.kernels import emit, rows
-from fastxent.kernels.launch import Emit, LossTerms, Matrix, MODES, Options, RowPass, gradient_coefficients, loss_rows
+from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, gradient_coefficients, loss_rows
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
@@ -81,7 +81,7 @@ class Scorer:
             batch = _take(batch, index)
         n = batch.logits.shape[0]
         matrix = self._matrix(batch.logits)
-        target, soft = self._targets(batch, matrix)
+        target, soft = self._targets(batch, matrix.compute_dtype)
         take = RowPass(matrix, target, _NO_IGNORE, self._options, soft, full=True, chunk=n)
         take(0, n)
         record, ids, status = take.record[:, :n], take.ids[:, :n], take.status[:n]
@@ -114,6 +114,22 @@ class Scorer:
             scored.unnormalised = int(((np.abs(record[rows.SUM_P] - 1.0) > 1e-3) & (status == USED)).sum())
         return Scored(scored, batch, take, terms)
 
+    def shares(self, batch: Batch) -> np.ndarray:
+        """What each row counts for in the denominator of a mean, from the columns alone; bad rows are found later."""
+        c = self.config
+        index: np.ndarray | None = None
+        if self._filter is not None:
+            index = self._filter.rows(batch.columns)
+            batch = _take(batch, index)
+        n = batch.logits.shape[0]
+        shares = np.ones(n)
+        ids, soft = self._targets(batch, np.dtype(np.float64))
+        used = (ids >= 0) & (ids < c.n_classes)
+        if soft is None and self._options.class_weight is not None:
+            shares = self._options.class_weight[np.where(used, ids, 0)]
+        weight = self._numbers(batch, c.weight, index)
+        return np.where(used, shares if weight is None else shares * weight, 0.0)
+
     def _matrix(self, logits: Logits) -> Matrix:
         eps = self.config.clip_eps
         if eps is not None:
@@ -125,7 +141,7 @@ class Scorer:
             return Matrix.of(widened(logits.values, logits.dtype))
         return Matrix.of(logits.values, logits.dtype)
 
-    def _targets(self, batch: Batch, matrix: Matrix) -> tuple[np.ndarray, Matrix | None]:
+    def _targets(self, batch: Batch, dtype: np.dtype[Any]) -> tuple[np.ndarray, Matrix | None]:
         """Class ids (the likeliest class of soft targets) with ignored rows marked, and the soft targets."""
         from fastxent.io.columns import is_soft, soft_rows, target_ids
 
@@ -135,7 +151,7 @@ class Scorer:
             ids = target_ids(column, c.ignore_index, c.classes)
             return np.where(ids == c.ignore_index, _NO_IGNORE, ids), None
         found, bad = soft_rows(column, c.n_classes)
-        soft = widened(found.values, found.dtype).astype(matrix.compute_dtype, order="C")
+        soft = widened(found.values, found.dtype).astype(dtype, order="C")
         with np.errstate(invalid="ignore"):
             broken = ~(soft >= 0).all(axis=1)
         ids = np.where(np.isnan(soft), -1.0, soft).argmax(axis=1).astype(np.int64)
@@ -232,5 +248,3 @@ def _soft_brier(matrix: Matrix, soft: Matrix, take: RowPass, config: EvalConfig)
         p = np.exp(p) if config.input == "log_probs" else p
         out[i : i + step] = ((p - soft.values[i : i + step]) ** 2).sum(axis=1)
     return out
-
-

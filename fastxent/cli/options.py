@@ -99,7 +99,7 @@ def columns(function: Function) -> Function:
                help="Class ids, strings (with --classes), or lists of probabilities."),
         option("--input", type=click.Choice(["logits", "log_probs", "probs"]), default="logits",
                help="What the scores are."),
-        option("--dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), default=None,
+        option("--logits-dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), default=None,
                help="What binary or 16-bit integer scores hold, where the file does not say."),
         option("--classes", type=Items(), metavar="LIST|@FILE", default=None, show_default=False,
                help="Class names in order, for string targets and for display."),

@@ -158,23 +158,28 @@ class RowReader:
     n_classes: int
     columns: tuple[str, ...]
     constants: tuple[tuple[str, pa.Scalar], ...] = ()  # columns that folder names give
+    blind: bool = False  # the logits are not read
 
     @property
     def row_bytes(self) -> int:
-        return self.n_classes * self.layout.itemsize
+        return 64 if self.blind else self.n_classes * self.layout.itemsize
 
     @property
     def stored(self) -> list[str]:
         """The columns to read."""
         constant = {name for name, _ in self.constants}
-        return list(dict.fromkeys([*self.layout.names, *(name for name in self.columns if name not in constant)]))
+        logits = () if self.blind else self.layout.names
+        return list(dict.fromkeys([*logits, *(name for name in self.columns if name not in constant)]))
 
     def rows_in(self, nbytes: int) -> int:
         """Rows whose logits take at most ``nbytes``; one at the least."""
         return max(1, nbytes // self.row_bytes)
 
     def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
-        logits, bad = self.layout.rows(batch, self.n_classes)
+        if self.blind:
+            logits, bad = Logits(np.empty((len(batch), 0), np.float32), "float32"), {}
+        else:
+            logits, bad = self.layout.rows(batch, self.n_classes)
         constants = dict(self.constants)
         columns = {
             name: pa.repeat(constants[name], len(batch)) if name in constants else pick(batch, name)

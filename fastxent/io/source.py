@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -59,6 +59,10 @@ class OpenSource:
     @property
     def files(self) -> list[str]:
         return [part.name for part, _ in self.parts]
+
+    def columns_only(self) -> OpenSource:
+        """The same source without its logits, whose batches have no classes: a cheap look ahead."""
+        return replace(self, parts=[(part, replace(reader, blind=True)) for part, reader in self.parts])
 
     def units(self) -> Iterator[Unit]:
         """Every row of the source once, in the order of files and rows."""

@@ -129,8 +129,47 @@ def _next_stretch(buf, s, c):  # type: ignore[no-untyped-def]
 
 @jit
 def _copy(source, pos, out, at, n):  # type: ignore[no-untyped-def]
-    for i in range(n):  # an assignment of slices does the same, and takes Numba a second to compile
-        out[at + i] = source[pos + i]
+    # (an assignment of slices would do the same, and takes Numba a second to compile; indices that start at 0
+    # are known not to be negative, which is what lets the loop become wide moves)
+    a, b = source[pos : pos + n], out[at : at + n]
+    for i in range(n):
+        b[i] = a[i]
+
+
+@jit
+def _join(planes, step, out):  # type: ignore[no-untyped-def]
+    """Four-byte numbers from their byte planes, which lie ``step`` apart."""
+    n = out.size
+    p0, p1, p2, p3 = (
+        planes[:n],
+        planes[step : step + n],
+        planes[2 * step : 2 * step + n],
+        planes[3 * step : 3 * step + n],
+    )
+    for i in range(n):
+        low = np.uint32(np.uint32(p0[i]) | np.uint32(np.uint32(p1[i]) << np.uint32(8)))
+        high = np.uint32(np.uint32(p2[i]) | np.uint32(np.uint32(p3[i]) << np.uint32(8)))
+        out[i] = np.uint32(low | np.uint32(high << np.uint32(16)))
+
+
+@jit
+def _unpack(values, bit, width, table, out):  # type: ignore[no-untyped-def]
+    """out[i] = table[i-th of the packed indices from ``bit`` on]. False: one points behind the table."""
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    pos, held = bit >> 3, 8 - (bit & 7)
+    pending = np.uint64(values[pos]) >> np.uint64(bit & 7)  # the next ``held`` bits
+    for i in range(out.size):
+        while held < width:
+            pos += 1
+            pending |= np.uint64(values[pos]) << np.uint64(held)
+            held += 8
+        index = pending & mask
+        pending >>= np.uint64(width)
+        held -= width
+        if index >= np.uint64(table.size):
+            return False
+        out[i] = table[index]
+    return True
 
 
 @jit
@@ -155,13 +194,7 @@ def _take(values, s, dictionary, lengths, out, raw, at, k, wanted):  # type: ign
         if s[TAKEN] > plane:
             return BAD_VALUES
         if wanted and units == 1 and size == 4:
-            for i in range(k):
-                out[at + i] = (
-                    np.uint32(values[first + i])
-                    | np.uint32(values[first + plane + i]) << np.uint32(8)
-                    | np.uint32(values[first + 2 * plane + i]) << np.uint32(16)
-                    | np.uint32(values[first + 3 * plane + i]) << np.uint32(24)
-                )
+            _join(values[first:], plane, out[at : at + k])
         elif wanted:
             for b in range(width):
                 for i in range(k):
@@ -195,7 +228,6 @@ def _look_up(values, s, dictionary, lengths, out, at, k, wanted):  # type: ignor
     units, width = s[UNITS], s[INDEX + _WIDTH]
     varying = lengths.shape[0] > 0
     entries = lengths.shape[0] if varying else dictionary.shape[0]
-    mask = (np.int64(1) << width) - 1
     done = np.int64(0)
     while done < k:
         if s[INDEX + _LEFT] == 0 and not _next_run(values, s, INDEX):
@@ -209,21 +241,15 @@ def _look_up(values, s, dictionary, lengths, out, at, k, wanted):  # type: ignor
         if not wanted:
             done += count
             continue
+        if packed and units == 1 and not varying:  # the common case
+            if not _unpack(values, bit, width, dictionary[:, 0], out[at + done : at + done + count]):
+                return BAD_INDEX
+            done += count
+            continue
         index = np.int64(0) if s[INDEX + _PACKED] else s[INDEX + _VALUE]
-        # a window of bits that slides over the packed bytes: `pending` holds the next `held` of them
-        pos, held, pending = bit >> 3, np.int64(0), np.int64(0)
-        if packed:
-            pending, held = np.int64(values[pos]) >> (bit & 7), 8 - (bit & 7)
-            pos += 1
         for i in range(count):
             if packed:
-                while held < width:
-                    pending |= np.int64(values[pos]) << held
-                    pos += 1
-                    held += 8
-                index = pending & mask
-                pending >>= width
-                held -= width
+                index = _bits(values, bit + i * width, width)
             if index >= entries:
                 return BAD_INDEX
             place = index

@@ -11,8 +11,22 @@ from typing import Any
 
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd import (
-    absolute, exp_biased, floor_exp, itemsize, lanes, load_first, log, log1p, lowest, select_eq, select_gt, splat,
-    store_first, store_wide, unbias, vmax,
+    absolute,
+    exp_biased,
+    floor_exp,
+    itemsize,
+    lanes,
+    load_first,
+    log,
+    log1p,
+    lowest,
+    select_eq,
+    select_gt,
+    splat,
+    store_first,
+    store_wide,
+    unbias,
+    vmax,
 )  # fmt: skip
 
 
@@ -57,7 +71,9 @@ def binary_kernel(with_logits: bool, loss_too: bool, gradient_too: bool) -> Any:
                 other = select_gt(x, zero, small, large)
                 g = select_eq(x, x, rest * sigma - b * other, x)
             else:
-                y = select_eq(b, zero, zero, b * (zero - log(x))) + select_eq(rest, zero, zero, rest * (zero - log(one - x)))
+                y = select_eq(b, zero, zero, b * (zero - log(x))) + select_eq(
+                    rest, zero, zero, rest * (zero - log(one - x))
+                )
                 y = select_eq(x, x, y, x)
                 g = select_eq(rest, zero, zero, rest / (one - x)) - select_eq(b, zero, zero, b / x)
             if loss_too:

@@ -15,8 +15,25 @@ import numpy as np
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, SUM_P, USED, read, shape
 from fastxent.kernels.simd import (
-    exp_biased, fence, floor_exp, itemsize, keep_first, lanes, load_first, load_flags, lowest, narrow_load, one_hot, prefetch, select_eq,
-    splat, store, store_first, store_streaming, tanh, unbias,
+    exp_biased,
+    fence,
+    floor_exp,
+    itemsize,
+    keep_first,
+    lanes,
+    load_first,
+    load_flags,
+    lowest,
+    narrow_load,
+    one_hot,
+    prefetch,
+    select_eq,
+    splat,
+    store,
+    store_first,
+    store_streaming,
+    tanh,
+    unbias,
 )  # fmt: skip
 
 # coefficients of a gradient row: A·p_c - H·[c = y] - U·w_c - S·q_c·w_c

@@ -100,12 +100,26 @@ def exact_add(acc, values):  # type: ignore[no-untyped-def]
             _carry(acc[lane], _LIMBS)
 
 
-def exact_round(acc: np.ndarray) -> float:
-    """The sum in ``acc``, correctly rounded."""
+def _parts(acc: np.ndarray) -> tuple[int, int]:
+    """(flags of what is not finite, the finite sum as an integer) of ``acc``."""
     words = acc.sum(axis=0)
     positive, negative, nan = (bool(count) for count in words[_LIMBS:])
-    special = POS_INF * positive | NEG_INF * negative | NAN * nan
-    return special_value(special) if special else rounded_ratio(_integer(words[:_LIMBS]), 1 << SCALE)
+    return POS_INF * positive | NEG_INF * negative | NAN * nan, _integer(words[:_LIMBS])
+
+
+def exact_round(acc: np.ndarray) -> float:
+    """The sum in ``acc``, correctly rounded."""
+    special, total = _parts(acc)
+    return special_value(special) if special else rounded_ratio(total, 1 << SCALE)
+
+
+def exact_ratio(acc: np.ndarray, over: np.ndarray) -> float:
+    """One sum over another, rounded once; NaN over 0."""
+    special, total = _parts(acc)
+    over_special, divisor = _parts(over)
+    if special or over_special:
+        return exact_round(acc) / exact_round(over) if exact_round(over) else math.nan
+    return rounded_ratio(total, divisor) if divisor > 0 else rounded_ratio(-total, -divisor)
 
 
 def exact_sum(values: np.ndarray) -> float:

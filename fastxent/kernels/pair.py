@@ -12,7 +12,17 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows import LOG_SUM, LOGITS, MAX, PROBS, USED
-from fastxent.kernels.simd import exp_biased, floor_exp, keep_first, load_first, log, select_eq, splat, sum_lanes, unbias
+from fastxent.kernels.simd import (
+    exp_biased,
+    floor_exp,
+    keep_first,
+    load_first,
+    log,
+    select_eq,
+    splat,
+    sum_lanes,
+    unbias,
+)
 
 
 @inline

@@ -19,9 +19,34 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd import (
-    add_exp, add_wide, count_ge, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first, lanes, load,
-    load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, prefetch, select_eq, select_gt, splat,
-    sum_lanes, tanh, unbias, vmax,
+    add_exp,
+    add_wide,
+    count_ge,
+    counters,
+    exp_biased,
+    first_equal,
+    floor_exp,
+    fma,
+    itemsize,
+    keep_first,
+    lanes,
+    load,
+    load_first,
+    load_flags,
+    load_scalar,
+    log,
+    lowest,
+    max_lanes,
+    narrow_load,
+    next_above,
+    prefetch,
+    select_eq,
+    select_gt,
+    splat,
+    sum_lanes,
+    tanh,
+    unbias,
+    vmax,
 )  # fmt: skip
 
 BLOCK = 2048
@@ -258,9 +283,11 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                                 prefetch(fetch + line)
                                 line += 64
                             v_s, v_sd, v_s2, v_count = gather(
-                                load(row + c * size, tag), m, threshold, v_s, v_sd, v_s2, v_count)
+                                load(row + c * size, tag), m, threshold, v_s, v_sd, v_s2, v_count
+                            )
                             u_s, u_sd, u_s2, u_count = gather(
-                                load(row + (c + w) * size, tag), m, threshold, u_s, u_sd, u_s2, u_count)
+                                load(row + (c + w) * size, tag), m, threshold, u_s, u_sd, u_s2, u_count
+                            )
                             c += 2 * w
                         v_s = v_s + u_s
                         v_sd = v_sd + u_sd
