@@ -424,6 +424,16 @@ def test_row_statistics_without_a_target():
     np.testing.assert_array_equal(result.predicted, LOGITS.argmax(axis=-1))
 
 
+def test_a_broken_row_has_neither_a_predicted_class_nor_a_rank():
+    for c in (3, 64, 200):
+        rows = ref.rows_of("normal", 5, c, np.float32)
+        rows[1, 0], rows[2, -1], rows[3] = np.nan, np.inf, -np.inf
+        statistics = fx.row_statistics(rows, np.zeros(5, np.int64))
+        np.testing.assert_array_equal(statistics.predicted[1:4], -1)
+        np.testing.assert_array_equal(statistics.rank[1:4], -1)
+        assert (statistics.predicted[[0, 4]] >= 0).all()
+
+
 def test_brier_score_is_between_0_and_2():
     rows = np.array([[100.0, -100.0, 0.0], [100.0, -100.0, 0.0], [0.0, 0.0, 0.0]])
     np.testing.assert_allclose(fx.row_statistics(rows, [0, 1, 2]).brier, [0, 2, 2 / 3], atol=1e-15)
