@@ -2,7 +2,7 @@
 
 Every worker takes a unit (a row group, a file, a slice), reads it batch by batch, scores each batch and adds it to a
 state of its own; the states merge at the end. Sums are exact, so nothing depends on who took what. Results that leave
-the loop row by row (per-row files, transformed rows) pass an `OrderedSink`, which hands them on in the order of the file.
+the loop row by row (per-row files, transformed rows) pass an `OrderedSink`, which hands them on in the file's order.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Loop:
         job: Job,
         *,
         threads: int | None,
-        memory: int | str,
+        memory: int,
         progress: Progress | None,
         visit: Callable[[int, Scored], None] | None = None,
         done: Callable[[int], None] | None = None,
@@ -108,7 +108,7 @@ class Loop:
             raise ConfigError(f"threads={threads}; at least one is needed")
         itemsize = {"float64": 8, "float32": 4}.get(job.source.dtype, 2)
         self.row_bytes = job.source.n_classes * itemsize
-        self.batch_bytes = batch_bytes(parse_size(memory), self.threads, self.row_bytes)
+        self.batch_bytes = batch_bytes(memory, self.threads, self.row_bytes)
         self.scorer = scorer or Scorer(job.config)
         self._units: Iterator[tuple[int, Unit]] = enumerate(job.source.units())
         self._lock = threading.Lock()
@@ -123,11 +123,10 @@ class Loop:
             self._work(workers[0])
         else:
             with ThreadPoolExecutor(self.threads, thread_name_prefix="fastxent") as pool:
-                futures = [pool.submit(self._work, worker) for worker in workers]
                 try:
-                    for future in futures:
+                    for future in [pool.submit(self._work, worker) for worker in workers]:
                         future.result()
-                except BaseException as error:  # an interrupt: let the others end before their work is torn down
+                except BaseException as error:  # an interrupt: before every unit, so that every worker ends its batch
                     self._fail(-1, error)
                     raise
         if self._failure is not None:
@@ -150,6 +149,8 @@ class Loop:
         with self._lock:
             if self._failure is None or index < self._failure[0]:
                 self._failure = index, error
+        if self.done is not None:
+            self.done(-1)
 
     def _next(self) -> tuple[int, Unit] | None:
         with self._lock:  # units before a failed one are still finished: the first error in the source is the one told
@@ -166,10 +167,8 @@ class Loop:
                     return
                 index, unit = item
                 self._unit(worker, index, unit)
-            except BaseException as error:  # handed to the caller's thread, interrupts included
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, interrupts included
                 self._fail(index, error)
-                if self.done is not None:
-                    self.done(-1)
                 return
 
     def _unit(self, worker: Worker, index: int, unit: Unit) -> None:
@@ -250,7 +249,8 @@ def evaluate(
 
     Args:
         source: a path, glob, folder (hive partitions become columns), URL, or a list of them; a pyarrow Table,
-            RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of arrays.
+            RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
+            arrays.
         logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*".
         target: class ids (any integer; strings with ``classes``), or lists of probabilities. Null means ignored.
         input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
@@ -285,20 +285,20 @@ def evaluate(
         temperature=temperature, softcap=softcap, class_mask=class_mask, clip_eps=clip_eps, classes=classes,
         top_k=top_k, bins=bins, on_bad_row=on_bad_row,
     )  # fmt: skip
+    room = parse_size(memory)
     job = Job.open(source, options, logits_dtype=logits_dtype, columns=_names(id))
     with ExitStack() as stack:
-        sink: OrderedSink | None = None
-        visit = None
+        visit = done = None
         if per_row is not None:
             from fastxent.per_row import per_row_batch
             from fastxent.writers import open_writer
 
-            sink = OrderedSink(stack.enter_context(open_writer(per_row)), parse_size(memory) // 4)
-            put = sink.put
+            sink = OrderedSink(stack.enter_context(open_writer(per_row)), room // 4)
+            put, done = sink.put, sink.done
 
             def visit(index: int, scored: Scored) -> None:
                 put(index, per_row_batch(scored, id))
 
-        loop = Loop(job, threads=threads, memory=memory, progress=progress, visit=visit, done=sink and sink.done)
+        loop = Loop(job, threads=threads, memory=room, progress=progress, visit=visit, done=done)
         state, timing = loop.run()
     return replace(state.result(timing=timing, files=job.source.files), state=state)

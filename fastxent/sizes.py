@@ -22,6 +22,6 @@ def parse_size(value: int | str, name: str = "memory") -> int:
         if match is None:
             raise ConfigError(f"{name}={value!r} is no size; such as '512MB' or '2GiB'")
         nbytes = int(float(match[1]) * _UNITS[(match[2] or "").lower()])
-    if nbytes < 1 << 20:
-        raise ConfigError(f"{name}={value!r}; at least 1 MiB is needed")
+    if nbytes < 10**6:
+        raise ConfigError(f"{name}={value!r}; at least 1MB is needed")
     return nbytes

@@ -73,8 +73,8 @@ def transform(
         keep: columns to carry over.
 
     Returns:
-        What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C. Rows
-        that are ignored have gradient 0; bad ones, with ``on_bad_row="skip"``, are NaN.
+        What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C.
+        Rows that are ignored have gradient 0; bad ones, with ``on_bad_row="skip"``, are NaN.
 
     >>> import os, tempfile, numpy as np, pyarrow.parquet as pq, fastxent as fx
     >>> path = os.path.join(tempfile.mkdtemp(), "grad.parquet")
@@ -99,6 +99,7 @@ def transform(
         temperature=temperature, softcap=softcap, class_mask=class_mask, clip_eps=clip_eps, classes=classes,
         top_k=top_k, bins=bins, on_bad_row=on_bad_row,
     )  # fmt: skip
+    room = parse_size(memory)
     job = Job.open(source, options, logits_dtype=logits_dtype, columns=kept)
     scale = 1.0
     if output == "grad" and reduction == "mean":
@@ -107,7 +108,7 @@ def transform(
     wider = final != job.source.dtype
     scorer = Scorer(job.config, upcast=wider)
     with open_writer(dest) as write:
-        sink = OrderedSink(write, parse_size(memory) // 4)
+        sink = OrderedSink(write, room // 4)
 
         def visit(index: int, scored: Scored) -> None:
             m = scored.take.logits
@@ -116,8 +117,7 @@ def transform(
             sink.put(index, _batch(out, final, output, scored, kept))
 
         loop = Loop(
-            job, threads=threads, memory=parse_size(memory) // 2, progress=progress, visit=visit, done=sink.done,
-            scorer=scorer,
+            job, threads=threads, memory=room // 2, progress=progress, visit=visit, done=sink.done, scorer=scorer,
         )  # fmt: skip
         state, timing = loop.run()
     return replace(state.result(timing=timing, files=job.source.files), state=state)

@@ -311,7 +311,6 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "missing cluster": (dump, ["--cluster", "zzz"], r"no column 'zzz'"),
     "missing weight": (dump, ["--weight", "zzz"], r"no column 'zzz'"),
     "missing n_bytes": (dump, ["--n-bytes", "zzz"], r"no column 'zzz'"),
-    "missing id": (dump, ["--id", "zzz"], r"no column 'zzz'"),
     "logits are text": (lambda path: dump(path, logits=pa.array(["x"] * 4)), [], r"logits.*string"),
     "targets are floats": (lambda path: dump(path, target=[0.5, 1.0, 2.0, 0.0]), [], r"target.*double"),
     "targets are unknown text": (lambda path: dump(path, target=["a", "b", "q", "a"]), ["--classes", "a,b,c"], r"'q'"),
@@ -342,6 +341,15 @@ def test_bad_input(case: str, cli: Cli, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
     check_failure(*cli("transform", source, tmp_path / "out.parquet", *options), message)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_missing_columns_to_carry_over(cli: Cli, tmp_path: Path) -> None:
+    source = dump(tmp_path / "a.parquet", name=["a", "b", "c", "d"])
+    rows = ["--per-row", tmp_path / "rows.parquet"]
+    check_failure(*cli("eval", source, *rows, "--id", "nam"), r"no column 'nam'.*did you mean 'name'\?")
+    out = tmp_path / "out.parquet"
+    check_failure(*cli("transform", source, out, "--keep", "nam"), r"no column 'nam'.*did you mean 'name'\?")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def check_failure(code: int, out: str, err: str, message: str) -> None:

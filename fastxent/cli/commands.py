@@ -57,6 +57,7 @@ Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupte
     "Output",
     _output,
     option("--per-row", metavar="FILE", callback=_destination, help="Write each row's loss, rank, … as Parquet."),
+    option("--id", metavar="COLUMN", help="Row names, for --per-row."),
     _state,
 )
 @options.running
@@ -90,6 +91,8 @@ Examples:
            help="What is written for every row."),
     option("--reduction", type=click.Choice(["mean", "sum", "none"]), default="mean",
            help="Of the loss that grad is the gradient of."),
+    option("--dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), default=None,
+           help="Of what is written; the scores' own if not given."),
     option("--keep", multiple=True, type=Items(), metavar="COLUMN,...", callback=options.flatten, show_default=False,
            help="Columns to carry over."),
 )  # fmt: skip

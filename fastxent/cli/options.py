@@ -106,7 +106,6 @@ def columns(function: Function) -> Function:
         option("--by", multiple=True, type=Items(), metavar="COLUMN,...", callback=flatten, show_default=False,
                help="Figures for each value of these columns too."),
         option("--cluster", metavar="COLUMN", help="Rows that belong together (a document, a user): clustered errors."),
-        option("--id", metavar="COLUMN", help="Row names, for --per-row and for messages."),
         option("--weight", metavar="COLUMN", help="Weights of rows."),
         option("--n-bytes", metavar="COLUMN", help="Bytes of text each row stands for: adds bits_per_byte."),
         option("--where", metavar="EXPR", help="Only rows for which this holds, as in \"kind == 'code'\"."),
