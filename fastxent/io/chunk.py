@@ -76,7 +76,7 @@ def plan(
     A str says why the native reader cannot (pyarrow may); SourceError that the footer contradicts the file.
     """
     leaf, file, file_size = schema.column(leaf_index), source.name, source.end
-    shape = _levels(schema, leaf)
+    shape = _levels(_top_field(schema, leaf_index, file), leaf)
     if isinstance(shape, str):
         return shape
     list_def, element_def = shape
@@ -121,9 +121,27 @@ def plan(
     )  # fmt: skip
 
 
-def _levels(schema: pq.ParquetSchema, leaf: pq.ColumnSchema) -> tuple[int, int] | str:
+def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field:
+    """The top-level column that a leaf belongs to: by counting, since names may hold dots and may come twice."""
+    try:
+        arrow = schema.to_arrow_schema()
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{file}: its schema cannot be read: {error}") from error
+    for field in arrow:
+        leaf_index -= _leaves(field.type)
+        if leaf_index < 0:
+            return field
+    raise SourceError(f"{file}: its schema has fewer columns than its footer; the file is damaged")
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    return sum(_leaves(kind.field(k).type) for k in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
+
+
+def _levels(field: pa.Field, leaf: pq.ColumnSchema) -> tuple[int, int] | str:
     """(list_def, element_def) of a top-level column, or what else it is."""
-    field = schema.to_arrow_schema().field(leaf.path.split(".")[0])
     kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
     optional = int(field.nullable)
     if leaf.max_repetition_level == 0:

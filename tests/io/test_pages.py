@@ -144,6 +144,13 @@ def test_one_null_is_always_found(max_def: str, packed: float) -> None:
         same(rows, layout, [], 12)
 
 
+def test_a_null_in_a_page_that_holds_a_value_for_every_entry() -> None:
+    layout, rows = Layout(3), [*ROWS[:5], [1.0, None, 2.0], *ROWS[6:]]
+    rep, definition, values = levels_of(rows, layout)
+    pages = [page(rep, definition, [*values, bytes(4)], layout, random.Random(0))]
+    assert read(*chunk_of(pages, 24, 8, layout), 12)[1] == {5: "logits hold a null, at class 1"}
+
+
 def test_pages_without_entries_and_index_pages_are_stepped_over() -> None:
     layout, rng = Layout(2), random.Random(0)
     parts = levels_of([[1.0, 2.0], [3.0, 4.0]], layout)

@@ -251,6 +251,19 @@ def test_what_is_left_to_pyarrow(tmp_path: Path, table: Any, n_classes: int, dty
     assert answer.startswith(why)
 
 
+def test_a_name_with_dots_behind_nested_columns(tmp_path: Path) -> None:
+    x, path = matrix(50, 3), tmp_path / "a.parquet"
+    nested = pa.array([{"a": [{"b": 1, "c": 2}], "d": 1.0}] * 50)
+    pq.write_table(pa.table({"s": nested, "my.logits": listed(x)}), path)
+    schema = pq.ParquetFile(path).schema
+    leaf = len(schema) - 1
+    with closing(MappedRanges(str(path))) as whole:
+        chunk = plan(schema, leaf, column_chunks(whole, leaf)[0], 0, 3, "float32", whole)
+        assert isinstance(chunk, LogitsChunk)
+        (rows,) = read_rows(chunk, whole, 1 << 20)
+    assert rows.values.tobytes() == x.tobytes()
+
+
 def test_an_encoding_left_to_pyarrow(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"x": pa.array([b"12345678"])})
