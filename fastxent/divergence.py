@@ -9,7 +9,7 @@ import numpy as np
 
 from fastxent.errors import ConfigError
 from fastxent.functional import _input, _mode, _reduce, _reduction, _unit
-from fastxent.kernels import rows
+from fastxent.kernels import record as rows
 from fastxent.kernels.launch import Matrix, Options, RowPass
 from fastxent.kernels.pair import divergence_kernel
 from fastxent.threads import parallel_rows

@@ -18,7 +18,7 @@ import numpy as np
 from fastxent.arrays import as_floats, as_numpy
 from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
-from fastxent.kernels import emit, rows
+from fastxent.kernels import emit, record as rows
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.launch import (
     MODES,

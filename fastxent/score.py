@@ -11,7 +11,7 @@ import numpy as np
 from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits
-from fastxent.kernels import emit, rows
+from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, gradient_coefficients, loss_rows
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
@@ -111,7 +111,7 @@ class Scorer:
             by={name: batch.columns[name] for name in c.by},
         )
         if c.input != "logits":
-            scored.unnormalised = int(((np.abs(record[rows.SUM_P] - 1.0) > 1e-3) & (status == USED)).sum())
+            scored.unnormalised = int(((np.abs(record[rows.REST]) > 1e-3) & (status == USED)).sum())
         return Scored(scored, batch, take, terms)
 
     def shares(self, batch: Batch) -> np.ndarray:

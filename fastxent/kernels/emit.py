@@ -13,27 +13,11 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, SUM_P, USED, read, shape
+from fastxent.kernels.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
+from fastxent.kernels.rows import read, shape
 from fastxent.kernels.simd import (
-    exp_biased,
-    fence,
-    floor_exp,
-    itemsize,
-    keep_first,
-    lanes,
-    load_first,
-    load_flags,
-    lowest,
-    narrow_load,
-    one_hot,
-    prefetch,
-    select_eq,
-    splat,
-    store,
-    store_first,
-    store_streaming,
-    tanh,
-    unbias,
+    exp_biased, fence, floor_exp, fma, itemsize, keep_first, lanes, load_first, load_flags, lowest, max_lanes,
+    narrow_load, one_hot, prefetch, select_eq, splat, store, store_first, store_streaming, tanh, unbias,
 )  # fmt: skip
 
 # coefficients of a gradient row: A·p_c - H·[c = y] - U·w_c - S·q_c·w_c
@@ -44,8 +28,8 @@ LOG_SOFTMAX, SOFTMAX, GRADIENT = range(3)
 
 
 @inline
-def element(row, c, count, tag, output, linear, soft, shaped, mode, reference, log_sum, scale, at, hot, uniform, share,
-            softcap, temperature, mask_at, weight_at, q_row):  # type: ignore[no-untyped-def]  # fmt: skip
+def element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot, uniform,
+            share, softcap, temperature, mask_at, weight_at, q_row):  # type: ignore[no-untyped-def]  # fmt: skip
     """Outputs ``c`` .. ``c + count`` of a row."""
     x = read(row, c, count, tag, mask_at)
     zero = splat(0.0, x)
@@ -58,20 +42,19 @@ def element(row, c, count, tag, output, linear, soft, shaped, mode, reference, l
     else:
         y = zero
         if mode == LOGITS:
-            y = select_eq(z, off, zero, exp_biased(floor_exp(z - reference)) * scale)
+            e = exp_biased(floor_exp(z - reference))
+            y = select_eq(z, off, zero, fma(e, scale, e * scale_low))
         if output == GRADIENT:
             y = y - one_hot(at - c, hot, zero)
-            if linear:
-                if weight_at == 0:
-                    y = y - uniform
-                else:
-                    y = y - uniform * narrow_load(weight_at + c * 8, count, tag)
-            if soft:
-                real = lowest(tag)  # soft targets are of the compute type
-                q = keep_first(load_first(q_row + c * itemsize(real), count, real), count)
+            if mixed:
+                weight = splat(1.0, x)
                 if weight_at != 0:
-                    q = q * narrow_load(weight_at + c * 8, count, tag)
-                y = y - share * q
+                    weight = narrow_load(weight_at + c * 8, count, tag)
+                y = y - uniform * weight
+                if q_row != 0:
+                    real = lowest(tag)  # soft targets are of the compute type
+                    q = load_first(q_row + c * itemsize(real), count, real)
+                    y = y - share * keep_first(q, count) * weight
             if mode == PROBS:
                 y = select_eq(y, zero, zero, y / x)
             if shaped:
@@ -85,10 +68,10 @@ def element(row, c, count, tag, output, linear, soft, shaped, mode, reference, l
 
 
 @functools.cache
-def emit_kernel(output: int, linear: bool, soft: bool, shaped: bool, mode: int) -> Any:
+def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
     """The kernel for one set of compile-time flags.
 
-    output: LOG_SOFTMAX, SOFTMAX or GRADIENT; linear: the uniform term of label smoothing; soft: target probabilities;
+    output: LOG_SOFTMAX, SOFTMAX or GRADIENT; mixed: label smoothing or target probabilities;
     shaped: softcap, temperature or a class mask; mode: what the numbers are. ``record`` is that of the row kernels,
     ``streaming`` asks for stores past the cache.
     """
@@ -126,16 +109,19 @@ def emit_kernel(output: int, linear: bool, soft: bool, shaped: bool, mode: int) 
                 at = target[i]
                 uniform = splat(coefficients[UNIFORM, i], tag)
                 share = splat(coefficients[SOFT, i], tag)
-            scale = splat(a * unbias(tag) / record[SUM_P, i], tag)
+            # in two parts, so that a rounded 1/Σ does not push every number of the row the same way
+            exact = a * unbias(tag) / (1.0 + record[REST, i])
+            scale = splat(exact, tag)
+            scale_low = splat(exact - float(max_lanes(scale)), tag)
             if aligned and there % line != 0:  # up to the first whole line
                 count = min(n_classes, (line - there % line) // size)
-                y = element(row, c, count, tag, output, linear, soft, shaped, mode, reference, log_sum, scale, at, hot,
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
                             uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there, count, y, tag)
                 c += count
             ahead = row + stride
             while c + w <= n_classes:
-                y = element(row, c, w, tag, output, linear, soft, shaped, mode, reference, log_sum, scale, at, hot,
+                y = element(row, c, w, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
                             uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 prefetch(ahead + c * size)
                 if aligned:
@@ -145,7 +131,7 @@ def emit_kernel(output: int, linear: bool, soft: bool, shaped: bool, mode: int) 
                 c += w
             if c < n_classes:
                 count = n_classes - c
-                y = element(row, c, count, tag, output, linear, soft, shaped, mode, reference, log_sum, scale, at, hot,
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
                             uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there + c * size, count, y, tag)
         fence()

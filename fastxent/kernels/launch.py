@@ -14,10 +14,11 @@ import numpy as np
 
 from fastxent.kernels import emit, narrow, rows
 from fastxent.kernels.jit import jit
-from fastxent.kernels.rows import BAD_TARGET, LINEAR, LSE, NLL, SOFT, SOFT_WEIGHT, USED
+from fastxent.kernels import record as r
+from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
 from fastxent.kernels.simd import TAGS
 
-MODES = {"logits": rows.LOGITS, "log_probs": rows.LOG_PROBS, "probs": rows.PROBS}
+MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 20  # of logits, where a second sweep follows: what a core has of the caches beyond the first
 CHUNK_ROWS = 4096
 
@@ -66,12 +67,12 @@ class Matrix:
 class Options:
     """What shapes a row's numbers before anything is summed, and what else is summed over classes."""
 
-    mode: int = rows.LOGITS
+    mode: int = r.LOGITS
     softcap: float | None = None
     temperature: float = 1.0
     class_mask: np.ndarray | None = None  # (C,) uint8, 0 = masked
     class_weight: np.ndarray | None = None  # (C,) float64
-    linear: bool = False  # Σ w·z is wanted (label smoothing)
+    smoothed: bool = False  # label smoothing: sums over all classes are wanted
 
     @property
     def shaped(self) -> bool:
@@ -113,15 +114,15 @@ class RowPass:
                 raise TypeError("class_mask or class_weight is not a contiguous (C,) array of its dtype")
         self._narrow = c <= rows.NARROW
         make = narrow.narrow_kernel if self._narrow else rows.wide_kernel
-        self.flags = (options.linear, soft is not None, options.shaped, options.mode)
+        self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
         self._kernel = make(full, *self.flags)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
-        self.record = np.empty((rows.FIELDS, self.chunk))
+        self.record = np.empty((r.FIELDS, self.chunk))
         self.ids = np.empty((2, self.chunk), np.int64)
         self.status = np.empty(self.chunk, np.int8)
         self._scratch = np.empty(narrow.scratch_bytes(c) if self._narrow else 0, np.uint8)
-        self._no_target = np.full(self.chunk, rows.NO_TARGET) if target is None else None
+        self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
 
     def targets(self, begin: int, end: int) -> np.ndarray:
         if self._no_target is not None:
@@ -159,7 +160,7 @@ class Emit:
         if not out.values.flags.writeable:
             raise TypeError("out is read-only")
         self.source, self.out, self.streaming = source, out, streaming
-        flags = source.flags if output == emit.GRADIENT else (False, False, *source.flags[2:])
+        flags = source.flags if output == emit.GRADIENT else (False, *source.flags[1:])
         self._kernel = emit.emit_kernel(output, *flags)
         self.coefficients = np.zeros((emit.COEFFICIENTS, source.chunk))
 
@@ -206,7 +207,7 @@ def loss_rows(begin, n, record, target, status, sample_weight, weight, smoothing
             w = 1.0
             main = 0.0
             if soft:
-                main = record[SOFT_WEIGHT, i] * record[LSE, i] - record[SOFT, i]
+                main = record[SOFT_WEIGHT, i] * record[LOG_SUM, i] - record[SOFT, i]
             else:
                 if weight.size > 0:
                     w = weight[target[i]]
@@ -214,7 +215,7 @@ def loss_rows(begin, n, record, target, status, sample_weight, weight, smoothing
                     main = w * record[NLL, i]
             value = main
             if smoothing > 0.0:
-                value = smoothing / n_classes * (weight_sum * record[LSE, i] - record[LINEAR, i])
+                value = smoothing / n_classes * (weight_sum * record[LOG_SUM, i] - record[LINEAR, i])
                 if smoothing < 1.0:
                     value += (1.0 - smoothing) * main
             if record[LSE, i] != record[LSE, i]:
@@ -232,7 +233,7 @@ def loss_rows(begin, n, record, target, status, sample_weight, weight, smoothing
             if wrong < 0:
                 wrong = begin + i
         else:
-            broken = status[i] == rows.BAD_LOGITS
+            broken = status[i] == BAD_LOGITS
             loss[i] = np.nan if broken else 0.0
             share[i] = 0.0
             if broken:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows import LOG_SUM, LOGITS, MAX, PROBS, USED
+from fastxent.kernels.record import LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd import (
     exp_biased,
     floor_exp,

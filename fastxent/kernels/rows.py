@@ -18,63 +18,24 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.record import (
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOGITS, MAX, NO_TARGET, PREDICTED, PROBS, RANK,
+    REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
+)  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp,
-    add_wide,
-    count_ge,
-    counters,
-    exp_biased,
-    first_equal,
-    floor_exp,
-    fma,
-    itemsize,
-    keep_first,
-    lanes,
-    load,
-    load_first,
-    load_flags,
-    load_scalar,
-    log,
-    lowest,
-    max_lanes,
-    narrow_load,
-    next_above,
-    prefetch,
-    select_eq,
-    select_gt,
-    splat,
-    sum_lanes,
-    tanh,
-    unbias,
-    vmax,
+    add_exp, add_wide, count_ge, count_zero, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first,
+    lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, prefetch,
+    select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 2048
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
-
-# rows of the float64 record
-NLL, LSE, MAX, SUM_P, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, LINEAR, SOFT, SOFT_WEIGHT = range(11)
-FIELDS = 11
-# rows of the int64 record
-PREDICTED, RANK = range(2)
-# status of a row
-USED, IGNORED, BAD_LOGITS, BAD_TARGET = range(4)
-NO_TARGET = np.iinfo(np.int64).min  # a target that is not there: the row is used, nll and rank are not
-
-LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
 
 
 @inline
 def exp_one(x):  # type: ignore[no-untyped-def]
     """exp of one float64 <= 0, from the same polynomial on every machine."""
     return max_lanes(exp_biased(splat(x, 0.0))) * unbias(0.0)
-
-
-@inline
-def log_one(x):  # type: ignore[no-untyped-def]
-    """log of one float64, from the same polynomial on every machine."""
-    y = log(splat(x, 0.0))
-    return sum_lanes(keep_first(y, 1))
 
 
 @inline
@@ -154,51 +115,48 @@ def count_equal(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-
 
 
 @inline
-def block_exp_sum(p, first, end, ahead, reference, tag):  # type: ignore[no-untyped-def]
-    """Sum of exp(x - reference), biased, over plain logits ``first``..``end``; ``ahead`` is fetched meanwhile."""
-    w = lanes(tag)
-    step = w * itemsize(tag)
-    m = splat(reference, tag)
-    s0 = splat(0.0, tag)
-    s1 = s0
-    s2 = s0
-    s3 = s0
-    c = first
-    while c + 4 * w <= end:
-        q = p + c * itemsize(tag)
-        fetch = ahead + (c - first) * itemsize(tag)
-        s0 = add_exp(s0, load(q, tag) - m)
-        s1 = add_exp(s1, load(q + step, tag) - m)
-        s2 = add_exp(s2, load(q + 2 * step, tag) - m)
-        s3 = add_exp(s3, load(q + 3 * step, tag) - m)
-        line = 0
-        while line < 4 * step:
-            prefetch(fetch + line)
-            line += 64
-        c += 4 * w
-    while c < end:
-        prefetch(ahead + (c - first) * itemsize(tag))
-        s0 = add_exp(s0, load_first(p + c * itemsize(tag), min(end - c, w), tag) - m)
-        c += w
-    return sum_lanes((s0 + s1) + (s2 + s3))
+def fetch(ahead, nbytes):  # type: ignore[no-untyped-def]
+    """Ask for the lines of ``nbytes`` from ``ahead`` on."""
+    line = 0
+    while line < nbytes:
+        prefetch(ahead + line)
+        line += 64
 
 
 @inline
-def gather(x, m, threshold, s, sd, s2, count):  # type: ignore[no-untyped-def]
-    """Take a vector of plain logits into Σe, Σe·d, Σe² and the count of those at or above the threshold."""
-    d = floor_exp(x - m)
+def gather(x, m, s, count):  # type: ignore[no-untyped-def]
+    """Take a vector of plain logits into Σ e, without the maximum, and the number of maxima."""
+    d = x - m
+    return add_exp(s, d), count_zero(count, d)
+
+
+@inline
+def gather_all(x, m, threshold, s, sd, s2, count, above):  # type: ignore[no-untyped-def]
+    """The same, and Σ e·d, Σ e², and how many lie at or above the threshold."""
+    return gather_all_shaped(x, x, m, threshold, s, sd, s2, count, above)
+
+
+@inline
+def gather_all_shaped(x, z, m, threshold, s, sd, s2, count, above):  # type: ignore[no-untyped-def]
+    """`gather_all` of shaped logits z, whose order is that of the numbers x."""
+    d = floor_exp(z - m)
     e = exp_biased(d)
-    return s + e, fma(e, d, sd), fma(e, e, s2), count_ge(count, x, threshold)
+    zero = splat(0.0, x)
+    return (
+        s + select_eq(d, zero, zero, e), fma(e, d, sd), fma(e, e, s2), count_zero(count, d),
+        count_ge(above, x, threshold),
+    )  # fmt: skip
 
 
 @functools.cache
-def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -> Any:
+def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     """The kernel for one set of compile-time flags.
 
-    full: confidence, entropy, sum of p², predicted class and rank beside nll and lse. linear: Σ w·z (label smoothing).
-    soft: Σ q·w·z and Σ q·w for a row q of target probabilities. shaped: softcap, temperature or a class mask
-    is given. mode: what the numbers are.
+    full: the whole record, predicted class and rank beside nll and lse. mixed: also Σ w·(z - max) for label smoothing, and,
+    where target probabilities q are given, Σ q·w·(z - max) and Σ q·w. shaped: softcap, temperature or a class mask is
+    given. mode: what the numbers are.
     """
+    plain = not (mixed or shaped or mode != LOGITS)
 
     @jit
     def kernel(addr, stride, n, n_classes, tag, target, ignore, softcap, temperature, mask_at,
@@ -207,16 +165,19 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
         size = itemsize(tag)
         real = lowest(tag)  # a tag of the compute type, that of soft targets
         zero = splat(0.0, tag)
+        scale = unbias(tag)
         if not shaped:
             mask_at = 0
         for i in range(n):
             row = addr + i * stride
             t = target[i]
-            if t == ignore:
-                status[i] = IGNORED
-                continue
-            if t != NO_TARGET and not (0 <= t < n_classes):
-                status[i] = BAD_TARGET
+            if t == ignore or (t != NO_TARGET and not (0 <= t < n_classes)):
+                status[i] = IGNORED if t == ignore else BAD_TARGET
+                record[MAX, i] = np.nan
+                record[REST, i] = 0.0
+                if full:
+                    ids[PREDICTED, i] = -1
+                    ids[RANK, i] = -1
                 continue
             here = lowest(tag)  # of the same type as the logits
             if t != NO_TARGET:
@@ -228,12 +189,14 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
             reference = lowest(tag)
             if mode != LOGITS:
                 reference = reference * 0 + 0
-            s = 0.0
+            s = 0.0  # Σ exp(z - reference) without the maxima, of which there are ``maxima``
+            maxima = 0
             sd = 0.0
             s2 = 0.0
             flat = 0.0
-            mixed = 0.0
-            mixed_weight = 0.0
+            flat_weight = 0.0
+            soft = 0.0
+            soft_weight = 0.0
             rank = 0
             top_block = 0
             for first in range(0, n_classes, BLOCK):
@@ -247,9 +210,10 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                         risen = top
                         if shaped:
                             risen = max_lanes(shape(splat(top, tag), softcap, temperature, mode))
-                        if s != 0.0:
+                        if first > 0:
                             fall = float(reference) - float(risen)
                             f = exp_one(fall)
+                            s += maxima
                             if f == 0.0:
                                 sd = s * 0.0  # keeps NaN
                                 s2 = s * 0.0
@@ -257,121 +221,122 @@ def wide_kernel(full: bool, linear: bool, soft: bool, shaped: bool, mode: int) -
                                 sd = f * (sd + fall * s)
                                 s2 = f * f * s2
                             s *= f
+                            if mixed:
+                                if flat_weight != 0.0:
+                                    flat += fall * flat_weight
+                                if soft_weight != 0.0:
+                                    soft += fall * soft_weight
+                            maxima = 0
                         reference = risen
-                if not (full or linear or soft or shaped or mode != LOGITS):
-                    s += block_exp_sum(row, first, end, ahead, reference, tag) * unbias(tag)
+                m = splat(reference, tag)
+                v_s = zero
+                u_s = zero
+                v_max = counters(tag)
+                u_max = counters(tag)
+                c = first
+                if plain and not full:
+                    while c + 4 * w <= end:
+                        p = row + c * size
+                        fetch(ahead + (c - first) * size, 4 * w * size)
+                        v_s, v_max = gather(load(p, tag), m, v_s, v_max)
+                        u_s, u_max = gather(load(p + w * size, tag), m, u_s, u_max)
+                        v_s, v_max = gather(load(p + 2 * w * size, tag), m, v_s, v_max)
+                        u_s, u_max = gather(load(p + 3 * w * size, tag), m, u_s, u_max)
+                        c += 4 * w
+                    while c < end:
+                        fetch(ahead + (c - first) * size, w * size)
+                        v_s, v_max = gather(load_first(row + c * size, min(end - c, w), tag), m, v_s, v_max)
+                        c += w
                 else:
-                    m = splat(reference, tag)
                     threshold = splat(here if t >= end else above, tag)
-                    v_s = zero
                     v_sd = zero
                     v_s2 = zero
-                    v_count = counters(tag)
-                    v_flat = splat(0.0, 0.0)
-                    v_mixed = splat(0.0, 0.0)
-                    v_weight = splat(0.0, 0.0)
-                    c = first
-                    if full and not (linear or soft or shaped or mode != LOGITS):  # the common case, two at a time
-                        u_s = zero
+                    v_above = counters(tag)
+                    if plain:  # two at a time
                         u_sd = zero
                         u_s2 = zero
-                        u_count = counters(tag)
+                        u_above = counters(tag)
                         while c + 2 * w <= end:
-                            fetch = ahead + (c - first) * size
-                            line = 0
-                            while line < 2 * w * size:
-                                prefetch(fetch + line)
-                                line += 64
-                            v_s, v_sd, v_s2, v_count = gather(
-                                load(row + c * size, tag), m, threshold, v_s, v_sd, v_s2, v_count
-                            )
-                            u_s, u_sd, u_s2, u_count = gather(
-                                load(row + (c + w) * size, tag), m, threshold, u_s, u_sd, u_s2, u_count
-                            )
+                            p = row + c * size
+                            fetch(ahead + (c - first) * size, 2 * w * size)
+                            v_s, v_sd, v_s2, v_max, v_above = gather_all(
+                                load(p, tag), m, threshold, v_s, v_sd, v_s2, v_max, v_above)
+                            u_s, u_sd, u_s2, u_max, u_above = gather_all(
+                                load(p + w * size, tag), m, threshold, u_s, u_sd, u_s2, u_max, u_above)
                             c += 2 * w
-                        v_s = v_s + u_s
                         v_sd = v_sd + u_sd
                         v_s2 = v_s2 + u_s2
-                        v_count = v_count + u_count
+                        v_above = v_above + u_above
+                    v_flat = splat(0.0, 0.0)
+                    v_flat_weight = splat(0.0, 0.0)
+                    v_soft = splat(0.0, 0.0)
+                    v_soft_weight = splat(0.0, 0.0)
                     while c < end:
                         count = min(end - c, w)
-                        prefetch(ahead + (c - first) * size)
+                        fetch(ahead + (c - first) * size, w * size)
                         x = read(row, c, count, tag, mask_at)
                         if mode == PROBS:
                             x = keep_first(x, count)
                         z = x
                         if shaped or mode == PROBS:
                             z = shape(x, softcap, temperature, mode)
-                        d = floor_exp(z - m)
-                        if mode == PROBS:
-                            e = x * splat(1.0 / unbias(tag), tag)
+                        if mode == LOGITS:
+                            v_s, v_sd, v_s2, v_max, v_above = gather_all_shaped(
+                                x, z, m, threshold, v_s, v_sd, v_s2, v_max, v_above)
                         else:
-                            e = exp_biased(d)
-                        v_s = v_s + e
-                        if full:
+                            d = floor_exp(z)
+                            if mode == PROBS:
+                                e = x * splat(1.0 / scale, tag)
+                            else:
+                                e = exp_biased(d)
+                            v_s = v_s + e
                             v_sd = fma(e, d, v_sd)
                             v_s2 = fma(e, e, v_s2)
-                            v_count = count_ge(v_count, x, threshold)
-                        if linear:
-                            if weight_at == 0:
-                                v_flat = add_wide(v_flat, z, count)
-                            else:
-                                weight = narrow_load(weight_at + c * 8, count, tag)
-                                v_flat = add_wide(v_flat, select_eq(weight, zero, zero, weight * z), count)
-                        if soft:
-                            q = keep_first(load_first(q_at + i * q_stride + c * itemsize(real), count, real), count)
+                            v_above = count_ge(v_above, x, threshold)
+                        if mixed:
+                            d = z - m
+                            weight = keep_first(splat(1.0, tag), count)
                             if weight_at != 0:
-                                q = q * narrow_load(weight_at + c * 8, count, tag)
-                            v_weight = add_wide(v_weight, q, count)
-                            v_mixed = add_wide(v_mixed, select_eq(q, zero, zero, q * z), count)
+                                weight = narrow_load(weight_at + c * 8, count, tag)
+                            v_flat_weight = add_wide(v_flat_weight, weight, count)
+                            v_flat = add_wide(v_flat, select_eq(weight, zero, zero, weight * d), count)
+                            if q_at != 0:
+                                q = load_first(q_at + i * q_stride + c * itemsize(real), count, real)
+                                q = keep_first(q, count) * weight
+                                v_soft_weight = add_wide(v_soft_weight, q, count)
+                                v_soft = add_wide(v_soft, select_eq(q, zero, zero, q * d), count)
                         c += w
-                    scale = unbias(tag)
-                    s += sum_lanes(v_s) * scale
                     sd += sum_lanes(v_sd) * scale
                     s2 += sum_lanes(v_s2) * (scale * scale)
-                    rank += sum_lanes(v_count)
-                    flat += sum_lanes(v_flat)
-                    mixed += sum_lanes(v_mixed)
-                    mixed_weight += sum_lanes(v_weight)
+                    rank += sum_lanes(v_above)
+                    if mixed:
+                        flat += sum_lanes(v_flat)
+                        flat_weight += sum_lanes(v_flat_weight)
+                        soft += sum_lanes(v_soft)
+                        soft_weight += sum_lanes(v_soft_weight)
                     if full and t != NO_TARGET and first <= t < end:
                         rank += count_equal(row, first, t, here, tag, mask_at)
-            status[i] = USED
-            if mode == LOGITS:
-                if not 0.5 <= s < np.inf:  # NaN, +inf, or nothing above -inf: the maximum itself gives 1
-                    status[i] = BAD_LOGITS
-            elif not s < np.inf:
-                status[i] = BAD_LOGITS
-            base = float(reference)
-            log_s = log_one(s) if mode == LOGITS else 0.0
-            if status[i] == BAD_LOGITS:
-                base = np.nan
+                s += sum_lanes(v_s + u_s) * scale
+                maxima += sum_lanes(v_max + u_max)
+            # NaN, +inf, or nothing above -inf: then no number equals the maximum
+            fine = s < np.inf and (mode != LOGITS or maxima > 0)
+            status[i] = USED if fine else BAD_LOGITS
             z_t = float(here)
             if shaped or mode == PROBS:
                 z_t = float(max_lanes(shape(splat(here, tag), softcap, temperature, mode)))
-                if here == -np.inf or (mode == PROBS and here == 0.0):
-                    z_t = -np.inf
-            record[NLL, i] = (base - z_t) + log_s if t != NO_TARGET else np.nan
-            record[LSE, i] = base + log_s
-            record[MAX, i] = reference if mode == LOGITS else top
-            record[SUM_P, i] = s
-            record[LOG_SUM, i] = log_s
-            if linear:
+            record[MAX, i] = float(reference) if fine else np.nan
+            record[HERE, i] = z_t if t != NO_TARGET else np.nan
+            record[REST, i] = s + (maxima - 1)
+            if mixed:
                 record[LINEAR, i] = flat
-            if soft:
-                record[SOFT, i] = mixed
-                record[SOFT_WEIGHT, i] = mixed_weight
+                record[SOFT, i] = soft
+                record[SOFT_WEIGHT, i] = soft_weight
             if full:
-                if mode == LOGITS:
-                    record[CONFIDENCE, i] = 1.0 / s
-                    entropy = log_s - sd / s
-                    record[SUM_P2, i] = s2 / (s * s)
-                else:
-                    record[CONFIDENCE, i] = float(top) if mode == PROBS else exp_one(float(top))
-                    entropy = -sd
-                    record[SUM_P2, i] = s2
-                record[ENTROPY, i] = 0.0 if abs(entropy) <= 1e-40 else entropy  # specks of masked classes
-                if status[i] == USED:
-                    ids[PREDICTED, i] = find_first(row, top_block, n_classes, top, tag, mask_at)
-                ids[RANK, i] = rank if t != NO_TARGET else -1
+                record[CONFIDENCE, i] = top
+                record[ENTROPY, i] = sd
+                record[SUM_P2, i] = s2
+                ids[PREDICTED, i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
+                ids[RANK, i] = rank if fine and t != NO_TARGET else -1
+        finish(n, record, full, mode)
 
     return kernel

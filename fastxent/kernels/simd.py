@@ -463,13 +463,26 @@ tanh = _unary(_by_wide(_tanh))
 
 @intrinsic  # type: ignore[untyped-decorator]
 def add_exp(typingctx, total, x):  # type: ignore[no-untyped-def]
-    """total + exp_biased(x), one rounding less and one instruction less than the two apart."""
+    """total + exp_biased(x) where x is not 0, total where it is: the maximum's own term is counted, not summed."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        _, p, scale = _exp_parts(V(b, args[1]))
-        return p.fma(scale, V(b, args[0])).v
+        d = V(b, args[1])
+        _, p, scale = _exp_parts(d)
+        before = V(b, args[0])
+        return before.where(b.fcmp_ordered("==", d.v, d.const(0.0).v), p.fma(scale, before)).v
 
     return total(total, x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def count_zero(typingctx, counts, x):  # type: ignore[no-untyped-def]
+    """counts + (x = 0), lanewise."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        held = b.fcmp_ordered("==", args[1], ir.Constant(args[1].type, [0.0] * x.lanes))
+        return b.sub(args[0], b.sext(held, args[0].type))
+
+    return counts(counts, x), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -777,6 +790,39 @@ def load_columns(typingctx, address, stride, last, count, scratch, tag):  # type
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def load_interleaved(typingctx, address, n_classes, scratch, tag):  # type: ignore[no-untyped-def]
+    """`load_columns` of L whole rows of 1 to 4 numbers without gaps: C vectors, taken apart by C·(C-1) shuffles."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where, count, scratch_, _ = args
+        vec = ir.VectorType(_memory(tag), out.lanes)
+        width = out.lanes * {_F32: 4, _F64: 8}.get(_memory(tag), 2)
+        done = b.append_basic_block("interleaved")
+        switch = b.switch(count, done)
+        for n in (1, 2, 3, 4):
+            block = b.append_basic_block(f"interleaved{n}")
+            switch.add_case(_I64(n), block)
+            b.position_at_end(block)
+            parts = []
+            for k in range(n):
+                pointer = b.inttoptr(b.add(where, _I64(k * width)), vec.as_pointer())
+                parts.append(_widen(b, b.load(pointer, align=1), tag))
+            for c in range(n):
+                column = parts[0]
+                for k in range(n):  # lane r holds number r·n + c, which is in part (r·n + c) // L
+                    lanes_ = [divmod(r * n + c, out.lanes) for r in range(out.lanes)]
+                    pick = [out.lanes + at if part == k else r for r, (part, at) in enumerate(lanes_)]
+                    column = _shuffle(b, column, parts[k], pick)
+                b.store(column, b.inttoptr(b.add(scratch_, _I64(c * 64)), out.ir.as_pointer()), align=4)
+            b.branch(done)
+        b.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store_columns(typingctx, address, stride, rows, count, scratch, tag):  # type: ignore[no-untyped-def]
     """The inverse of `load_columns`: L columns at ``scratch`` become the first ``rows`` rows of ``count`` numbers."""
     out = compute_type(tag)
@@ -850,10 +896,11 @@ def store_ints(typingctx, address, count, v, integer):  # type: ignore[no-untype
 
 
 def _log1p(x: V) -> V:
-    """log(1 + x) of float64 lanes for x >= 0: log u + (x - (u - 1)) / u with u = 1 + x rounded."""
+    """log(1 + x) of float64 lanes for x >= -1: log u + (x - (u - 1)) / u with u = 1 + x rounded."""
     u = x + 1.0
-    exact = x.b.fcmp_ordered("==", u.v, x.const(float("inf")).v)
-    return x.where(exact, _log(u) + (x - (u - 1.0)) / u)
+    finite = x.b.fcmp_ordered("<", u.v, x.const(float("inf")).v)
+    correction = ((x - (u - 1.0)) / u).where(x.b.and_(finite, x.const(0.0) < u), 0.0)
+    return _log(u) + correction
 
 
 log1p = _unary(_by_wide(_log1p))

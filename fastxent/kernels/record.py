@@ -1,0 +1,67 @@
+"""The row record: the numbers that are left of a row when its C logits have been read.
+
+Row kernels gather the raw sums of each row; `finish` turns them into the record, eight rows at a time, since a logarithm
+and two divisions for one row alone would cost more than the exponentials of a hundred classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.jit import jit
+from fastxent.kernels.simd import (
+    exp_biased, floor_exp, load_first, log1p, select_gt, splat, store_first, unbias,
+)  # fmt: skip
+
+# Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
+# (NaN where the row is broken); HERE, the shaped logit of the target; REST, Σ exp(z - MAX) less 1, the maximum's own term,
+# so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX); SUM_P2, first
+# Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT, Σ q·w·(z - MAX);
+# SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities there is no maximum to take off: MAX is 0.
+NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, LINEAR, SOFT, SOFT_WEIGHT = range(12)
+FIELDS = 12
+# Rows of the int64 record.
+PREDICTED, RANK = range(2)
+# Status of a row.
+USED, IGNORED, BAD_LOGITS, BAD_TARGET = range(4)
+NO_TARGET = np.iinfo(np.int64).min  # a target that is not there: the row is used, nll and rank are not
+
+LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
+
+
+@jit
+def finish(n, record, full, mode):  # type: ignore[no-untyped-def]
+    """Turn what was gathered of ``n`` rows into their record; broken rows become NaN throughout."""
+    none = splat(0.0, 0.0)
+    unit = splat(1.0, 0.0)
+    speck = splat(1e-40, 0.0)  # what masked classes leave in a sum that should be 0
+    stride = record.strides[0]
+    start = record.ctypes.data
+    for i in range(0, n, 8):
+        count = min(8, n - i)
+        at = start + i * 8
+        base = load_first(at + MAX * stride, count, 0.0)
+        rest = load_first(at + REST * stride, count, 0.0)
+        log_s = none
+        if mode == LOGITS:
+            log_s = log1p(rest)
+        store_first(at + NLL * stride, count, (base - load_first(at + HERE * stride, count, 0.0)) + log_s, 0.0)
+        store_first(at + LSE * stride, count, base + log_s, 0.0)
+        store_first(at + LOG_SUM * stride, count, log_s, 0.0)
+        if full:
+            entropy = load_first(at + ENTROPY * stride, count, 0.0)
+            p2 = load_first(at + SUM_P2 * stride, count, 0.0)
+            if mode == LOGITS:
+                confidence = unit / (rest + unit)
+                entropy = log_s - entropy * confidence
+                p2 = p2 * confidence * confidence
+            else:
+                confidence = load_first(at + CONFIDENCE * stride, count, 0.0)
+                if mode == LOG_PROBS:
+                    confidence = exp_biased(floor_exp(confidence)) * splat(unbias(0.0), 0.0)
+                entropy = none - entropy
+            tiny = select_gt(speck, entropy, select_gt(entropy, none - speck, none, entropy), entropy)
+            broken = base - base  # NaN, else 0
+            store_first(at + CONFIDENCE * stride, count, confidence + broken, 0.0)
+            store_first(at + ENTROPY * stride, count, tiny + broken, 0.0)
+            store_first(at + SUM_P2 * stride, count, p2 + broken, 0.0)
