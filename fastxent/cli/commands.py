@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,11 +72,12 @@ def eval_(**given: Any) -> int:
     output, state = given.pop("output"), given.pop("state")
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
+    quiet = given["quiet"]
     with _progress(given, "evaluating") as report:
         result = fx.evaluate(_source(given.pop("source")), progress=report, **given)
     if state is not None:
-        write_atomic(state, result.state.to_bytes())
-    return _finish(result, conditions, format_, output, verbose)
+        _save(result, state)
+    return _finish(result, conditions, format_, output, quiet, verbose)
 
 
 @click.command(cls=Command, short_help="Write log-softmax, softmax or gradients of every row.", epilog="""\b
@@ -110,9 +112,10 @@ def transform(**given: Any) -> int:
 
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
+    quiet = given["quiet"]
     with _progress(given, "transforming") as report:
         result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=report, **given)
-    return _finish(result, conditions, format_, None, verbose)
+    return _finish(result, conditions, format_, None, quiet, verbose)
 
 
 @click.command(cls=Command, short_help="Merge states saved by eval --state.", epilog="""\b
@@ -141,7 +144,7 @@ def merge(state_files: tuple[str, ...], **given: Any) -> int:
     state = functools.reduce(lambda left, right: left.merge(right), map(load, state_files))
     if given["state"] is not None:
         write_atomic(given["state"], state.to_bytes())
-    return _finish(state.result(), given["fail_if"], given["format_"], given["output"], verbose=False)
+    return _finish(state.result(), given["fail_if"], given["format_"], given["output"])
 
 
 @click.command(cls=Command, short_help="What is in a dump, and the eval line to run.", epilog="""\b
@@ -195,10 +198,23 @@ def _check_slices(conditions: tuple[Condition, ...], by: list[str] | None) -> No
                               f"add --by {condition.column}")  # fmt: skip
 
 
+def _save(result: EvalResult, path: str) -> None:
+    assert result.state is not None  # only results read from JSON have none
+    write_atomic(path, result.state.to_bytes())
+
+
 def _finish(
-    result: EvalResult, conditions: tuple[Condition, ...], format_: str, output: str | None, verbose: bool
+    result: EvalResult,
+    conditions: tuple[Condition, ...],
+    format_: str,
+    output: str | None,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     deliver(result, format_, output)
+    if not (quiet or (format_ == "table" and sys.stdout.isatty())):  # the table on the screen has said it
+        for warning in result.warnings:
+            say(f"warning: {warning}")
     if verbose:
         for name, value in (result.timing or {}).items():
             say(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
