@@ -1,6 +1,6 @@
 """What only a fresh process can tell: import, the first result with and without compiled kernels, peak memory.
 
-    python -m bench.startup
+python -m bench.startup
 """
 
 from __future__ import annotations

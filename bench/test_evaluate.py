@@ -1,6 +1,6 @@
 """`evaluate` with all metrics on files of every layout, in turn with readers that only read.
 
-    python -m pytest bench/test_evaluate.py [--quick] [--size 2GB] [-k zstd]
+python -m pytest bench/test_evaluate.py [--quick] [--size 2GB] [-k zstd]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Array functions over the table of cases: right first, then timed in turn with the peers and the memory's ceiling.
 
-    python -m pytest bench/test_kernels.py [--quick] [--logits 16MiB] [-k loss-C1000]
+python -m pytest bench/test_kernels.py [--quick] [--logits 16MiB] [-k loss-C1000]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bench import peers
 from bench.cases import Case, cases, data_of, runner, truth_of, use_threads
 from bench.roofline import roofline
 from bench.turns import Effort, Turns
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     quick = metafunc.config.getoption("--quick")
@@ -49,7 +50,9 @@ def test_kernel(case: Case, effort: Effort, benchmark: BenchmarkFixture) -> None
         turns.add_rate("ceiling, one thread", lambda: roof.measure(case.bound, 1))
     seconds = turns.run(benchmark, call, effort.rounds(case.marked))
     if seconds is not None:
-        benchmark.extra_info.update(asdict(case) | {"marked": case.marked} | figures(case, moved, seconds, turns, rivals))
+        benchmark.extra_info.update(
+            asdict(case) | {"marked": case.marked} | figures(case, moved, seconds, turns, rivals)
+        )
 
 
 def figures(case: Case, moved: int, seconds: float, turns: Turns, rivals: Iterable[str]) -> dict[str, Any]:

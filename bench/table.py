@@ -1,0 +1,154 @@
+"""Runs every benchmark and prints the table of marks, filled in; figures are saved under bench/results/.
+
+    python -m bench.table [--quick] [--size 2GB]
+
+A figure counts as a ratio measured in one run on one machine that does nothing else; that of a quick run not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import fastxent as fx
+from bench import accuracy, marks, peers, roofline, startup
+from fastxent.sizes import parse_size
+from fastxent.threads import available_cpus
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+VERSIONS = ("numpy", "numba", "llvmlite", "pyarrow", "scipy", "torch", "jax", "optax", "scikit-learn", "polars",
+            "duckdb", "arro3-io", "pytest-benchmark")  # fmt: skip
+CONSOLE = Console(width=150, highlight=False)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, and nothing that names the machine."""
+    from cpuinfo import get_cpu_info
+
+    cpu = get_cpu_info()
+    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "fastxent"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "processor": cpu.get("brand_raw"),
+        "cpus": available_cpus(),
+        "caches": {level: cpu.get(f"{level}_cache_size") for level in ("l2", "l3")},
+        "flags": sorted(
+            flag for flag in cpu.get("flags", ()) if flag.startswith(("avx", "fma", "f16c", "neon", "sve"))
+        ),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "fastxent": fx.__version__,
+        "commit": commit.stdout.strip(),
+        "changed_since_commit": bool(changed.stdout.strip()),
+        "load_average": os.getloadavg(),
+        "versions": {name: installed[name] for name in VERSIONS if name in installed},
+    }
+
+
+def benchmarks(quick: bool, size: str | None) -> tuple[int, list[dict[str, Any]]]:
+    """(pytest's exit code, the figures of every case) of the benchmarks run by pytest, in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "benchmarks.json")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "bench",
+            "-q",
+            "--no-header",
+            "-W",
+            "default",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += ["--benchmark-json", str(path), "--benchmark-quiet", "--benchmark-columns=min"]
+        command += (["--quick"] if quick else []) + (["--size", size] if size else [])
+        done = subprocess.run(command, cwd=ROOT, check=False)
+        if not path.exists() or not path.stat().st_size:
+            return done.returncode or 1, []
+        return done.returncode, [b["extra_info"] for b in json.loads(path.read_text())["benchmarks"]]
+
+
+def print_marks(rows: list[marks.Row]) -> None:
+    table = Table(title="Marks: ratios measured in this run", title_justify="left")
+    for name, side in (("job", "left"), ("best peer", "left"), ("ours", "right"), ("ratio", "right"), ("of", "left"),
+                       ("mark", "right"), ("aim", "right"), ("met", "left")):  # fmt: skip
+        table.add_column(name, justify=side, no_wrap=name != "job")  # type: ignore[arg-type]
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+
+    for row in rows:
+        sign = "<=" if row.most else ">="
+        limits = [f"{sign} {number(v)}" if v is not None else "-" for v in (row.mark, row.aim)]
+        style = "red" if row.verdict == "NO" else None
+        table.add_row(row.job, row.peer, row.ours, number(row.figure), row.unit, *limits, row.verdict, style=style)
+    CONSOLE.print(table)
+
+
+def print_accuracy(found: list[dict[str, Any]]) -> None:
+    table = Table(title="Largest error in ulp against the truth in long double", title_justify="left")
+    for name in ("kernel", "dtype", "ours", "torch", "beyond torch", "worst rows"):
+        table.add_column(name, justify="left" if name in ("kernel", "dtype", "worst rows") else "right")
+    for entry in accuracy.by_kernel(found):
+        numbers = [f"{entry[k]:.3g}" if k in entry else "-" for k in ("ours", "torch", "beyond_torch")]
+        style = "red" if entry.get("beyond_torch", 0) > 1 else None
+        table.add_row(entry["kernel"], entry["dtype"], *numbers, entry["family"], style=style)
+    CONSOLE.print(table)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every benchmark; print the table of marks.")
+    parser.add_argument("--quick", action="store_true", help="the table's cases alone, on little data")
+    parser.add_argument("--size", help="logits in each file of `evaluate`, such as 2GB")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    about = machine()
+    CONSOLE.print(f"{about['processor']}, {about['cpus']} CPUs; fastxent {about['fastxent']}, numba "
+                  f"{about['versions']['numba']}; load {about['load_average'][0]:.1f}")  # fmt: skip
+    if about["load_average"][0] > 0.5:
+        CONSOLE.print("the machine is busy: no figure of this run counts", style="red")
+    if missing := peers.missing():
+        CONSOLE.print(f"left out, not installed: {', '.join(missing)}", style="red")
+    ceilings = roofline.ceilings(3 if options.quick else 7)
+    CONSOLE.print("; ".join(f"{name} {value / 1e9:.1f} GB/s" for name, value in ceilings.items()))
+    fresh = startup.startup(rounds=1 if options.quick else 3)
+    least = 256_000_000 if options.quick else 512_000_000
+    peak = startup.peak_memory(max(least, parse_size(options.size) if options.size else 0), memory=64_000_000)
+    code, found = benchmarks(options.quick, options.size)
+    errors = accuracy.accuracy(options.quick)
+    rows = marks.rows(found, fresh, peak)
+    print_accuracy(errors)
+    print_marks(rows)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}{'-quick' if options.quick else ''}.json"
+    report = {
+        "machine": about, "quick": options.quick, "seconds": time.perf_counter() - began, "ceilings": ceilings,
+        "marks": [vars(row) | {"met": row.verdict} for row in rows], "cases": found, "startup": fresh,
+        "peak_memory": peak, "accuracy": errors,
+    }  # fmt: skip
+    path.write_text(json.dumps(report, indent=1))
+    unmet = [row.job for row in rows if row.verdict == "NO"]
+    CONSOLE.print(f"{len(unmet)} marks not met; {report['seconds']:.0f} s; figures: {path.relative_to(ROOT)}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
