@@ -33,7 +33,8 @@ class Logits:
 
 @dataclass(frozen=True)
 class Batch:
-    """n rows of a dump, in the order of the file."""
+    """n rows of a dump, in the order of the file. Its logits are to be read before the next batch is asked for, which may
+    come in the same memory."""
 
     logits: Logits
     columns: dict[str, pa.Array]  # every other column asked for, each n long
@@ -74,4 +75,5 @@ class Source(Protocol):
     @property
     def files(self) -> list[str]: ...
 
+    def columns_only(self) -> Source: ...  # the same rows without their logits: a cheap look ahead
     def units(self) -> Iterator[Unit]: ...

@@ -134,6 +134,15 @@ def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field
     raise SourceError(f"{file}: its schema has fewer columns than its footer; the file is damaged")
 
 
+def leaf_of(schema: pq.ParquetSchema, name: str) -> int | None:
+    """The leaf of a top-level column, where it has just one and its name stands once."""
+    arrow = schema.to_arrow_schema()
+    at = arrow.get_field_index(name)
+    if at < 0 or _leaves(arrow.field(at).type) != 1:
+        return None
+    return sum(_leaves(arrow.field(k).type) for k in range(at))
+
+
 def _leaves(kind: pa.DataType) -> int:
     if isinstance(kind, pa.BaseExtensionType):
         return _leaves(kind.storage_type)

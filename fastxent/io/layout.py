@@ -180,12 +180,15 @@ class RowReader:
             logits, bad = Logits(np.empty((len(batch), 0), np.float32), "float32"), {}
         else:
             logits, bad = self.layout.rows(batch, self.n_classes)
+        return Batch(logits, self.beside(batch, len(batch)), where, bad)
+
+    def beside(self, batch: pa.RecordBatch | None, rows: int) -> dict[str, pa.Array]:
+        """The columns beside the logits, of a record batch that holds them (None if folder names give them all)."""
         constants = dict(self.constants)
-        columns = {
-            name: pa.repeat(constants[name], len(batch)) if name in constants else pick(batch, name)
+        return {
+            name: pa.repeat(constants[name], rows) if name in constants else pick(batch, name)
             for name in self.columns
         }
-        return Batch(logits, columns, where, bad)
 
     def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:
         """A record batch in memory as batches of bounded size, without a copy."""

@@ -1,6 +1,7 @@
-"""Parquet files, one unit a row group, streamed through pyarrow in batches of bounded size.
+"""Parquet files: logits through the native page reader, the columns beside them through pyarrow.
 
-Within a row group pyarrow decodes page after page, so a batch costs its own rows (about five times their logits, lists
+A unit is a row group, or a run of pages of a large one. What the native reader does not support (one column a class,
+an encoding it has not met) is streamed through pyarrow in batches of bounded size, with the same answers. Within a row group pyarrow decodes page after page, so a batch costs its own rows (about five times their logits, lists
 and levels included), not the row group: files are read through a small buffer, and ``pre_buffer`` is off.
 `Dataset.to_batches` would decode whole row groups ahead, and the pages of a mapping would stay with the process.
 """
@@ -8,6 +9,7 @@ and levels included), not the row group: files are read through a small buffer, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch
+from fastxent.io import native
+from fastxent.io.batch import Batch, Logits
+from fastxent.io.chunk import LogitsChunk, leaf_of, plan
 from fastxent.io.files import File, reading
+from fastxent.io.footer import ChunkInfo, column_chunks
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.ranges import MappedRanges, Ranges, ReadRanges
 
 MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
+_PART_BYTES = 128 << 20  # in the file: a row group of more than twice that is shared out
 
 
 def open_parquet(file: File, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
@@ -68,6 +75,71 @@ class ParquetUnit:
         return {**self.__dict__, "metadata": None}  # a worker elsewhere reads the footer itself
 
 
+@dataclass(frozen=True)
+class NativeUnit:
+    """A row group or a run of its pages: logits by the native reader, the other columns of the same rows by pyarrow."""
+
+    file: File
+    reader: RowReader
+    where: Where
+    rows: int
+    chunk: LogitsChunk
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.reader.row_bytes
+
+    def batches(self, max_bytes: int) -> Iterator[Batch]:
+        group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
+        beside = _Beside(self.file, self.reader, group or 0, self.reader.rows_in(max_bytes))
+        with closing(_ranges(self.file)) as source, closing(beside):
+            beside.take(self.chunk.first_row)
+            for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
+                columns = self.reader.beside(beside.take(len(values)), len(values))
+                logits = Logits(values, self.reader.layout.dtype)
+                yield Batch(logits, columns, Where(self.file.name, group, first + row), bad)
+
+
+class _Beside:
+    """The columns beside the logits of a row group, as many rows at a time as are asked for."""
+
+    def __init__(self, file: File, reader: RowReader, group: int, step: int) -> None:
+        self._name, self._group = file.name, group
+        self._names = [name for name in reader.stored if name not in reader.layout.names]
+        self._opened = open_parquet(file) if self._names else None
+        self._stream = _stream(self._opened, [group], self._names, step) if self._opened else iter(())
+        self._rest: pa.RecordBatch | None = None
+
+    def take(self, rows: int) -> pa.RecordBatch | None:
+        """The next ``rows`` rows; None where there are no columns."""
+        if self._opened is None:
+            return None
+        parts: list[pa.RecordBatch] = []
+        while rows or not parts:
+            if self._rest is None or not len(self._rest):
+                with reading(self._name, f"row group {self._group}"):
+                    self._rest = next(self._stream, None)
+                if self._rest is None:
+                    if not rows:
+                        return None
+                    raise SourceError(
+                        f"{self._name}, row group {self._group}: the columns beside the logits end {rows} rows early; "
+                        "the file is damaged"
+                    )
+            part = self._rest.slice(0, rows)
+            parts.append(part)
+            self._rest = self._rest.slice(len(part))
+            rows -= len(part)
+        if len(parts) == 1:
+            return parts[0]
+        table = pa.Table.from_batches(parts).combine_chunks()
+        return table.to_batches()[0] if len(table) else parts[0]
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+
 def _stream(opened: pq.ParquetFile, groups: list[int], columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     # threads belong to the caller
     return iter(opened.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False))
@@ -82,6 +154,7 @@ class ParquetPart:
         self.file = file
         self.name = file.name
         self.hive = file.hive
+        self.fallback: str | None = None  # why the logits of some row group went through pyarrow
         with open_parquet(file) as opened:
             if opened.metadata.num_columns == 0:
                 raise SourceError(f"{file.name} has no columns; write it again")
@@ -107,15 +180,55 @@ class ParquetPart:
                 if width is not None:
                     return width
 
-    def units(self, reader: RowReader) -> Iterator[ParquetUnit]:
+    def units(self, reader: RowReader) -> Iterator[ParquetUnit | NativeUnit]:
         with open_parquet(self.file) as opened:
-            metadata = opened.metadata
+            metadata, schema = opened.metadata, opened.schema
+        infos = self._chunk_infos(schema, reader)
         first = 0
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
             if rows:
-                yield ParquetUnit(self.file, reader, Where(self.name, group, first), rows, metadata)
+                where = Where(self.name, group, first)
+                yield from self._native_units(schema, infos, reader, where) or [
+                    ParquetUnit(self.file, reader, where, rows, metadata)
+                ]
             first += rows
+
+    def _chunk_infos(self, schema: pq.ParquetSchema, reader: RowReader) -> list[ChunkInfo]:
+        """What the footer says of the logits column in each row group; nothing where the native reader has no part."""
+        leaf = None if reader.blind or reader.layout.per_class else leaf_of(schema, reader.layout.names[0])
+        if leaf is None:
+            return []
+        with closing(_ranges(self.file)) as source:
+            return column_chunks(source, leaf)
+
+    def _native_units(
+        self, schema: pq.ParquetSchema, infos: list[ChunkInfo], reader: RowReader, where: Where
+    ) -> list[NativeUnit]:
+        if not infos:
+            return []
+        group = where.row_group or 0
+        leaf = leaf_of(schema, reader.layout.names[0])
+        assert leaf is not None
+        with closing(_ranges(self.file)) as source:
+            chunk = plan(schema, leaf, infos[group], group, reader.n_classes, reader.layout.dtype, source)
+            if isinstance(chunk, str):
+                self.fallback = chunk
+                return []
+            parts = native.split(chunk, source, _PART_BYTES) if self.file.local else [chunk]
+        return [
+            NativeUnit(self.file, reader, Where(self.name, group, where.first_row + part.first_row), part.rows, part)
+            for part in parts
+        ]
+
+
+def _ranges(file: File) -> Ranges:
+    """The bytes of a file: mapped where it is on this machine."""
+    if file.local:
+        with reading(file.name):
+            return MappedRanges(file.path)
+    handle = file.open()
+    return ReadRanges(handle, file.name, 0, handle.size())
 
 
 def _counted(metadata: pq.FileMetaData, name: str) -> int | None:

@@ -37,7 +37,7 @@ def rows_of(source: Any, send: bool = False, **options: Any) -> tuple[np.ndarray
             assert batch.where.first_row == at
             assert batch.bad == {}
             at += batch.logits.shape[0]
-            rows.append(batch.logits.values)
+            rows.append(batch.logits.values.copy())
             target += batch.columns["target"].to_pylist()
     return np.concatenate(rows), target, opened.dtype
 

@@ -101,7 +101,7 @@ def read(source: Source, max_bytes: int = 77 * ROW, send: bool = False) -> tuple
             assert c == source.n_classes
             assert batch.logits.dtype == source.dtype
             assert batch.bad == {}
-            rows.append(batch.logits.values)
+            rows.append(batch.logits.values.copy())
             for name, column in batch.columns.items():
                 assert len(column) == n
                 columns.setdefault(name, []).extend(column.to_pylist())
@@ -304,10 +304,13 @@ def test_leading_null_rows_in_a_file(tmp_path: Path) -> None:
         write(table, tmp_path / name)
         source = open_source(tmp_path / name, logits="logits", columns=["target"])
         assert source.n_classes == C
-        batches = [batch for unit in source.units() for batch in unit.batches(7 * ROW)]
-        bad = {batch.where.first_row + i: reason for batch in batches for i, reason in batch.bad.items()}
+        bad: dict[int, str] = {}
+        values = []
+        for batch in (batch for unit in source.units() for batch in unit.batches(7 * ROW)):
+            bad |= {batch.where.first_row + i: reason for i, reason in batch.bad.items()}
+            values.append(batch.logits.values.copy())
         assert list(bad) == list(range(52))
-        got = np.concatenate([batch.logits.values for batch in batches])
+        got = np.concatenate(values)
         assert np.array_equal(got[52:], X[:8])
         assert np.isnan(got[:52]).all()
 
@@ -437,12 +440,18 @@ def test_fsspec_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_row_group_that_lies_about_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_parquet(TABLES["fixed"], tmp_path / "x.parquet")
-    unit = next(open_source(tmp_path / "x.parquet", logits="logits").units())
-    five = TABLES["fixed"].slice(0, 5).combine_chunks().to_batches()
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: iter(five))
-    with pytest.raises(SourceError, match="row group 0 holds 5 rows where its footer says 300"):
-        list(unit.batches(1 << 20))
+    for layout, message in (
+        ("columns", "row group 0 holds 5 rows where its footer says 300"),
+        ("fixed", "row group 0: the columns beside the logits end 295 rows early"),
+    ):
+        write_parquet(TABLES[layout], tmp_path / "x.parquet")
+        source = open_source(tmp_path / "x.parquet", logits=NAME.get(layout, "logits"), columns=["target"])
+        unit = next(source.units())
+        five = TABLES[layout].slice(0, 5).combine_chunks().to_batches()
+        with monkeypatch.context() as patched:
+            patched.setattr(pq.ParquetFile, "iter_batches", lambda *_, five=five, **__: iter(five))
+            with pytest.raises(SourceError, match=message):
+                list(unit.batches(1 << 20))
 
 
 def test_pandas_frames_keep_their_nulls() -> None:
