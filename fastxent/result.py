@@ -6,17 +6,23 @@ JSON (schema ``fastxent/eval/1``): an undefined number (NaN) is ``null``, an inf
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import importlib.util
 import json
 import math
+import platform
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from fastxent._version import __version__
 from fastxent.config import EvalConfig
 from fastxent.errors import StateError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
     from fastxent.state import EvalState
 
@@ -95,11 +101,19 @@ class Slice:
     metrics: dict[str, Metric]
 
 
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Of the programs that the figures rest on."""
+    packages = [(name, importlib.metadata.version(name)) for name in ("numba", "numpy", "pyarrow")]
+    return (("fastxent", __version__), *packages, ("python", platform.python_version()))
+
+
 @dataclass(frozen=True, repr=False)
 class EvalResult:
     """Every figure of one evaluation. ``slices[column][value]`` has the ``rows`` and ``metrics`` of a slice;
     ``clusters`` is the number of clusters that standard errors rest on; ``nll_quantiles`` maps 0 … 1 to nats;
-    ``state`` is what `evaluate` computed all this from, to be saved or merged (None if read from JSON)."""
+    ``versions`` are those of the programs that computed it; ``state`` is what `evaluate` computed all this from, to be
+    saved or merged (None if read from JSON)."""
 
     rows: Rows
     metrics: dict[str, Metric]
@@ -113,6 +127,7 @@ class EvalResult:
     timing: dict[str, Any] | None = None
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=lambda: dict(_versions()), compare=False)
     state: EvalState | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
@@ -139,6 +154,7 @@ class EvalResult:
             "files": list(self.files),
             "timing": self.timing,
             "warnings": list(self.warnings),
+            "versions": self.versions,
         }
 
     @classmethod
@@ -166,6 +182,7 @@ class EvalResult:
                 timing=values["timing"],
                 files=tuple(values["files"]),
                 warnings=tuple(values["warnings"]),
+                versions=values["versions"],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StateError(f"a damaged result of fastxent: {error!r}") from None
@@ -217,6 +234,32 @@ class EvalResult:
         from fastxent.report import write_html
 
         write_html(self, path)
+
+    def _repr_html_(self) -> str | None:
+        """The report for a notebook; without the packages that draw it, None, and the notebook shows the table."""
+        if not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
+            return None
+        from fastxent.report import notebook_html
+
+        return notebook_html(self)
+
+    def plot_reliability(self) -> Figure:
+        """Accuracy against confidence by bin, over the number of rows in each bin."""
+        from fastxent.report import plot
+
+        return plot("reliability", self)
+
+    def plot_nll_histogram(self) -> Figure:
+        """The distribution of the per-row NLL: density, and the share of rows below."""
+        from fastxent.report import plot
+
+        return plot("nll_histogram", self)
+
+    def plot_slices(self, column: str | None = None, metric: str | None = None) -> Figure:
+        """Forest plot of ``metric`` (the first of the result) by the values of ``column`` (the first of ``by``)."""
+        from fastxent.report import plot
+
+        return plot("forest", self, column=column, metric=metric)
 
 
 def labels(values: dict[Any, Slice]) -> list[str]:

@@ -16,6 +16,7 @@ import click
 from fastxent._version import __version__
 from fastxent.cli import commands
 from fastxent.cli.output import say
+from fastxent.cli.report import report
 from fastxent.errors import FastxentError
 
 INTERRUPTED = 130
@@ -53,7 +54,7 @@ def cli() -> None:
     """Cross-entropy, and every figure that can be read off the same logits, in one pass."""
 
 
-for _command in (commands.eval_, commands.transform, commands.inspect, commands.merge):
+for _command in (commands.eval_, commands.transform, commands.inspect, commands.merge, report):
     cli.add_command(_command)
 
 

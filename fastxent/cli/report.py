@@ -1,0 +1,44 @@
+"""``fastxent report``: the HTML report of a result that was saved as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fastxent.cli.options import Command, option, section
+from fastxent.cli.output import say
+from fastxent.errors import StateError
+
+
+@click.command(cls=Command, short_help="The HTML report of a saved result.", epilog="""\b
+Examples:
+  fastxent eval dump.parquet --output figures.json
+  fastxent report figures.json
+  fastxent report figures.json -o report.html""")  # fmt: skip
+@click.argument("result", metavar="RESULT")
+@section(
+    "Output",
+    option("-o", "--output", metavar="FILE", help="Where to write it; beside RESULT if not given."),
+)
+def report(result: str, output: str | None) -> int:
+    """Write the HTML report of RESULT, the JSON that fastxent eval wrote.
+
+    One file that opens offline: figures, tables, and what was read.
+    """
+    from fastxent.result import EvalResult
+
+    try:
+        text = Path(result).read_text(encoding="utf-8")
+    except OSError as error:
+        raise StateError(f"cannot read the result {result!r}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise StateError(f"{result}: not a result of fastxent: not UTF-8 text") from None
+    try:
+        found = EvalResult.from_json(text)
+    except StateError as error:
+        raise StateError(f"{result}: {error}") from None
+    dest = output if output is not None else str(Path(result).with_suffix(".html"))
+    found.to_html(dest)
+    say(f"wrote {dest}")
+    return 0
