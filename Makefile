@@ -27,9 +27,8 @@ lint: $(READY) ## ruff: rules and format
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(READY) ## benchmarks; results under out/bench.json
-	@mkdir -p out
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-json=out/bench.json
+bench: $(READY) ## every benchmark and the table of marks; QUICK=1 for a look, SIZE=2GB for large files
+	$(BIN)/python -m bench.table $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE))
 
 clean: ## forget the environment and everything built
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

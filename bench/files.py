@@ -5,6 +5,7 @@ Written with pyarrow's defaults, as dumps are, but for what the layout is named 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -145,7 +146,7 @@ class FileRead:
         edges = [size * k // parts for k in range(parts + 1)]
         handle = os.open(self._path, os.O_RDONLY)
         try:
-            _pooled(lambda span: self._read(handle, *span), list(zip(edges[:-1], edges[1:], strict=True)))
+            _pooled(lambda span: self._read(handle, *span), list(itertools.pairwise(edges)))
         finally:
             os.close(handle)
 

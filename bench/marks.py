@@ -65,9 +65,12 @@ def _kernels(found: list[Found]) -> Iterator[Row]:
     for job, label, mark, aim, classes in KERNELS:
         for f in marked:
             if f["job"] == job and f["dtype"] == "float32" and f["classes"] in classes:
+                of = f["bound"]
+                if "fraction_of_numpy_copy" in f:
+                    of += f" ({f['fraction_of_numpy_copy']:.2f} of NumPy's)"
                 yield Row(
-                    f"{label}, {_classes(f)}", _peer(f), _rate(f["gb_per_second"]), f["fraction_of_ceiling"],
-                    f["bound"], mark, aim,
+                    f"{label}, {_classes(f)}", _peer(f), _rate(f["gb_per_second"]), f["fraction_of_ceiling"], of,
+                    mark, aim,
                 )  # fmt: skip
     for f in marked:
         if "ratio_to_float32" in f:

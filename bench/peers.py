@@ -104,7 +104,7 @@ def _torch(case: Case, data: Data) -> Call | None:
     def record() -> Record:
         log_p = torch.log_softmax(x, -1)
         p = log_p.exp()
-        top, predicted = x.max(-1)
+        predicted = x.argmax(-1)
         at = x.gather(1, index)
         p_target = p.gather(1, index)[:, 0]
         return Record(
