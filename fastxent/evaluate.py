@@ -100,7 +100,6 @@ class Loop:
         progress: Progress | None,
         visit: Callable[[int, Scored], None] | None = None,
         done: Callable[[int], None] | None = None,
-        scorer: Scorer | None = None,
     ) -> None:
         self.job, self.progress, self.visit, self.done = job, progress, visit, done
         self.threads = get_num_threads() if threads is None else int(threads)
@@ -109,8 +108,9 @@ class Loop:
         itemsize = {"float64": 8, "float32": 4}.get(job.source.dtype, 2)
         self.row_bytes = job.source.n_classes * itemsize
         self.batch_bytes = batch_bytes(memory, self.threads, self.row_bytes)
-        self.scorer = scorer or Scorer(job.config)
-        self._units: Iterator[tuple[int, Unit]] = enumerate(job.source.units())
+        self.scorer = Scorer(job.config)
+        self._units: Iterator[Unit] = job.source.units()
+        self._taken = 0
         self._lock = threading.Lock()
         self._failure: tuple[int, BaseException] | None = None
         self._rows = 0
@@ -153,23 +153,26 @@ class Loop:
             self.done(-1)
 
     def _next(self) -> tuple[int, Unit] | None:
-        with self._lock:  # units before a failed one are still finished: the first error in the source is the one told
+        """The next unit and its number. None past the last, or once one has failed: those before it have been taken
+        and are finished, so that the error told is the first in the order of the source."""
+        with self._lock:
             if self._failure is not None:
                 return None
-            return next(self._units, None)
+            try:
+                unit = next(self._units, None)
+            except BaseException as error:  # noqa: BLE001 - comes after all units taken so far
+                self._failure = self._taken, error
+                return None
+            self._taken += 1
+            return None if unit is None else (self._taken - 1, unit)
 
     def _work(self, worker: Worker) -> None:
-        while True:
-            index = -1
+        while (item := self._next()) is not None:
+            index, unit = item
             try:
-                item = self._next()
-                if item is None:
-                    return
-                index, unit = item
                 self._unit(worker, index, unit)
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, interrupts included
                 self._fail(index, error)
-                return
 
     def _unit(self, worker: Worker, index: int, unit: Unit) -> None:
         clock = time.perf_counter
@@ -204,15 +207,15 @@ class Loop:
                 self.progress(self._rows, source.rows, self._rows * self.row_bytes, source.nbytes)
 
 
-def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> Iterator[ScoredRows]:
-    """The scored rows of columns in memory, named as ``config`` names them; for `EvalState.update`."""
+def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
+    """The scored rows of columns in memory, named as ``config`` names them; for `EvalState.update`, which adds all of
+    them or, where one is bad, none."""
     source = open_source(batch, logits=config.logits, columns=Scorer.columns(config))
     if source.n_classes != config.n_classes:
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
     scorer = Scorer(config)
-    for unit in source.units():
-        for part in unit.batches(batch_bytes(512 << 20, 1, source.n_classes * 4)):
-            yield scorer(part).rows
+    size = batch_bytes(512 << 20, 1, source.n_classes * 4)
+    return [scorer(part).rows for unit in source.units() for part in unit.batches(size)]
 
 
 def evaluate(
@@ -290,14 +293,16 @@ def evaluate(
     with ExitStack() as stack:
         visit = done = None
         if per_row is not None:
-            from fastxent.per_row import per_row_batch
-            from fastxent.writers import open_writer
+            from fastxent.per_row import per_row_batch, per_row_schema
+            from fastxent.writers import check_not_source, open_writer
 
-            sink = OrderedSink(stack.enter_context(open_writer(per_row)), room // 4)
+            check_not_source(per_row, job.source.files)
+            schema = per_row_schema(job.source.schema, id)
+            sink = OrderedSink(stack.enter_context(open_writer(per_row, schema)), room // 4)
             put, done = sink.put, sink.done
 
             def visit(index: int, scored: Scored) -> None:
-                put(index, per_row_batch(scored, id))
+                put(index, per_row_batch(scored, schema, id))
 
         loop = Loop(job, threads=threads, memory=room, progress=progress, visit=visit, done=done)
         state, timing = loop.run()

@@ -6,30 +6,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastxent.errors import ConfigError
 from fastxent.score import Scored
 from fastxent.scored import BAD_LOGITS, IGNORED, USED
+from fastxent.writers import carried, carried_field
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_STATUS = ["used", "ignored", "bad"]
 
-def per_row_batch(scored: Scored, id: str | None) -> pa.RecordBatch:
-    """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad"), one for each row.
 
-    Figures are null in rows that are not used.
-    """
+def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
+    """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad")."""
+    import pyarrow as pa
+
+    number, whole = pa.float64(), pa.int64()
+    figures = [
+        ("nll", number), ("rank", whole), ("predicted", whole), ("confidence", number), ("entropy", number),
+        ("status", pa.dictionary(pa.int8(), pa.string())),
+    ]  # fmt: skip
+    if id in dict(figures):
+        raise ConfigError(f"id={id!r} is also the name of a figure in the per-row file; rename that column")
+    return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
+
+
+def per_row_batch(scored: Scored, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
+    """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used."""
     import pyarrow as pa
 
     rows = scored.rows
     unused = rows.status != USED
     names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
-    columns: dict[str, pa.Array] = {} if id is None else {id: scored.batch.columns[id]}
-    columns |= {
-        "nll": pa.array(rows.nll, mask=unused),
-        "rank": pa.array(rows.rank, mask=unused),
-        "predicted": pa.array(rows.predicted, mask=unused),
-        "confidence": pa.array(rows.confidence, mask=unused),
-        "entropy": pa.array(rows.entropy, mask=unused),
-        "status": pa.DictionaryArray.from_arrays(pa.array(names), ["used", "ignored", "bad"]),
-    }
-    return pa.record_batch(columns)
+    columns = [] if id is None else [carried(scored.batch.columns[id], schema.field(id))]
+    for values in (rows.nll, rows.rank, rows.predicted, rows.confidence, rows.entropy):
+        columns.append(pa.array(values, mask=unused))
+    columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
+    return pa.record_batch(columns, schema=schema)

@@ -12,14 +12,14 @@ from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits
 from fastxent.kernels import emit, record as rows
-from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, gradient_coefficients, loss_rows
+from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NO_IGNORE = rows.NO_TARGET + 1  # what an ignored row's target becomes, whatever the user's ignore_index
+NO_IGNORE = rows.NO_TARGET + 1  # what an ignored row's target becomes, whatever the user's ignore_index
 _EMPTY = np.empty(0)
 
 
@@ -36,34 +36,35 @@ class Scored:
 
     rows: ScoredRows
     batch: Batch  # the rows that passed the filter
-    take: RowPass
+    logits: Matrix  # as the kernels read them: within ``clip``
+    soft: Matrix | None
+    options: Options  # for losses
+    plain: Options  # for softmax: nothing is summed but the exponentials
     terms: LossTerms
-
-    def emit(self, out: Matrix, output: int, scale: float) -> None:
-        """Softmax, log-softmax or gradient rows (times ``scale``) into ``out``, of the logits' dtype."""
-        n = self.take.logits.n
-        write = Emit(self.take, out, output, streaming=False)
-        if output == emit.GRADIENT:
-            weight = _EMPTY if self.rows.weight is None else self.rows.weight
-            arguments = self.take.record, self.take.targets(0, n), self.take.status, weight, *self.terms.arguments()
-            gradient_coefficients(0, n, *arguments, scale, write.coefficients)
-        write(0, n)
+    clip: tuple[float, float] | None
 
 
 class Scorer:
     """Scores batches under one configuration."""
 
-    def __init__(self, config: EvalConfig, upcast: bool = False) -> None:
-        self.config, self.upcast = config, upcast
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
         weight = None if config.class_weight is None else np.array(config.class_weight, np.float64)
         mask = None if config.class_mask is None else np.array(config.class_mask, np.uint8)
         smoothed = config.label_smoothing > 0.0
         self._options = Options(MODES[config.input], config.softcap, config.temperature, mask, weight, smoothed)
+        self._plain = Options(MODES[config.input], config.softcap, config.temperature, mask)
         self._filter = Filter(config.where) if config.where is not None else None
         if config.input != "logits" and self._options.shaped:
             raise ConfigError(f"temperature, softcap and class_mask shape logits; input is {config.input!r}")
         if config.clip_eps is not None and not (config.input != "logits" and 0.0 <= config.clip_eps < 0.5):
             raise ConfigError(f"clip_eps={config.clip_eps} needs input='probs' or 'log_probs' and lies in 0..0.5")
+        self._clip: tuple[float, float] | None = None
+        if config.clip_eps is not None:
+            low, high = config.clip_eps, 1.0 - config.clip_eps
+            if config.input == "log_probs":
+                low, high = math.log(low) if low else -math.inf, math.log1p(-config.clip_eps)
+            self._clip = low, high
 
     @staticmethod
     def columns(config: EvalConfig) -> list[str]:
@@ -82,108 +83,134 @@ class Scorer:
         n = batch.logits.shape[0]
         matrix = self._matrix(batch.logits)
         target, soft = self._targets(batch, matrix.compute_dtype)
-        take = RowPass(matrix, target, _NO_IGNORE, self._options, soft, full=True, chunk=n)
+        weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
+        take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, chunk=n)
         take(0, n)
         record, ids, status = take.record[:, :n], take.ids[:, :n], take.status[:n]
+        if c.input != "logits":  # a negative probability
+            status[(status == USED) & np.isnan(record[rows.ENTROPY])] = BAD_LOGITS
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, soft is not None)
         loss, share = np.empty(n), np.empty(n)
         loss_rows(0, n, record, target, status, _EMPTY, *terms.arguments(), loss, share)
         if c.on_bad_row == "error":
-            self._refuse_bad(batch, status, target, index)
-        plain = soft is not None and not c.label_smoothing and c.class_weight is None
+            self._refuse_bad(batch, status, index)
         with np.errstate(all="ignore"):  # rows that are not used
-            brier = _brier(record) if soft is None else _soft_brier(matrix, soft, take, c)
+            nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
+            brier = _brier(record) if soft is None else self._soft_brier(matrix, soft)
         scored = ScoredRows(
             status=status,
             target=target,
             loss=loss,
             class_weight=None if c.class_weight is None else share,
-            nll=loss if plain else record[rows.NLL],
+            nll=nll,
             lse=record[rows.LSE],
             confidence=record[rows.CONFIDENCE],
             predicted=ids[rows.PREDICTED],
             rank=ids[rows.RANK],
             entropy=record[rows.ENTROPY],
             brier=brier,
-            weight=self._numbers(batch, c.weight, index),
-            n_bytes=self._numbers(batch, c.n_bytes, index),
+            weight=weight,
+            n_bytes=n_bytes,
             cluster=None if c.cluster is None else batch.columns[c.cluster],
             by={name: batch.columns[name] for name in c.by},
         )
         if c.input != "logits":
             scored.unnormalised = int(((np.abs(record[rows.REST]) > 1e-3) & (status == USED)).sum())
-        return Scored(scored, batch, take, terms)
+        return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
 
     def shares(self, batch: Batch) -> np.ndarray:
         """What each row counts for in the denominator of a mean, from the columns alone; bad rows are found later."""
         c = self.config
-        index: np.ndarray | None = None
         if self._filter is not None:
-            index = self._filter.rows(batch.columns)
-            batch = _take(batch, index)
-        n = batch.logits.shape[0]
-        shares = np.ones(n)
+            batch = _take(batch, self._filter.rows(batch.columns))
         ids, soft = self._targets(batch, np.dtype(np.float64))
+        weight = self._numbers(batch, c.weight, ids)
         used = (ids >= 0) & (ids < c.n_classes)
+        shares = np.ones(len(ids)) if weight is None else weight
         if soft is None and self._options.class_weight is not None:
-            shares = self._options.class_weight[np.where(used, ids, 0)]
-        weight = self._numbers(batch, c.weight, index)
-        return np.where(used, shares if weight is None else shares * weight, 0.0)
+            shares = self._options.class_weight[np.where(used, ids, 0)] * shares
+        return np.where(used, shares, 0.0)
 
     def _matrix(self, logits: Logits) -> Matrix:
-        eps = self.config.clip_eps
-        if eps is not None:
-            low, high = eps, 1.0 - eps
-            if self.config.input == "log_probs":
-                low, high = math.log(eps) if eps else -math.inf, math.log1p(-eps)
-            return Matrix.of(np.clip(widened(logits.values, logits.dtype), low, high))
-        if self.upcast:
-            return Matrix.of(widened(logits.values, logits.dtype))
-        return Matrix.of(logits.values, logits.dtype)
+        if self._clip is None:
+            return Matrix.of(logits.values, logits.dtype)
+        return Matrix.of(np.clip(widened(logits.values, logits.dtype), *self._clip))
 
     def _targets(self, batch: Batch, dtype: np.dtype[Any]) -> tuple[np.ndarray, Matrix | None]:
-        """Class ids (the likeliest class of soft targets) with ignored rows marked, and the soft targets."""
+        """(class ids, soft targets). Ids, of soft targets the likeliest class, are `NO_IGNORE` where the row is
+        ignored and C where the target is none of the classes, or no distribution over them."""
         from fastxent.io.columns import is_soft, soft_rows, target_ids
 
         c = self.config
         column = batch.columns[c.target]
         if not is_soft(column.type):
             ids = target_ids(column, c.ignore_index, c.classes)
-            return np.where(ids == c.ignore_index, _NO_IGNORE, ids), None
+            outside = (ids < 0) | (ids >= c.n_classes)
+            return np.where(ids == c.ignore_index, NO_IGNORE, np.where(outside, c.n_classes, ids)), None
         found, bad = soft_rows(column, c.n_classes)
         soft = widened(found.values, found.dtype).astype(dtype, order="C")
         with np.errstate(invalid="ignore"):
-            broken = ~(soft >= 0).all(axis=1)
+            broken = ~((soft >= 0) & (soft < np.inf)).all(axis=1)
         ids = np.where(np.isnan(soft), -1.0, soft).argmax(axis=1).astype(np.int64)
-        ids[list(bad)] = c.n_classes  # out of range: a bad target
+        ids[list(bad)] = c.n_classes
         ids[broken] = c.n_classes
         if column.null_count:
-            ids[np.asarray(column.is_null())] = _NO_IGNORE
+            ids[np.asarray(column.is_null())] = NO_IGNORE
         return ids, Matrix.of(soft)
 
-    def _numbers(self, batch: Batch, name: str | None, index: np.ndarray | None) -> np.ndarray | None:
+    def _numbers(self, batch: Batch, name: str | None, target: np.ndarray) -> np.ndarray | None:
+        """A column of weights or bytes. A row without a finite number is bad, and marked so in ``target``."""
         from fastxent.io.columns import float_column
 
         if name is None:
             return None
         column = batch.columns[name]
-        missing = np.flatnonzero(np.asarray(column.is_null())) if column.null_count else _EMPTY
-        if len(missing):
-            raise BadRowError(batch.where, _original(int(missing[0]), index), f"column {name!r} is null")
-        values = float_column(column, name)
-        odd = np.flatnonzero(~np.isfinite(values))
-        if len(odd):
-            row = int(odd[0])
-            raise BadRowError(batch.where, _original(row, index), f"column {name!r} is {values[row]}")
+        valid = np.asarray(column.is_valid())
+        values = np.full(len(valid), np.nan)
+        values[valid] = float_column(column.drop_null(), name)
+        target[~np.isfinite(values) & (target != NO_IGNORE)] = self.config.n_classes
         return values
 
-    def _refuse_bad(self, batch: Batch, status: np.ndarray, target: np.ndarray, index: np.ndarray | None) -> None:
+    def _soft_nll(self, matrix: Matrix, target: np.ndarray, soft: Matrix, take: RowPass) -> np.ndarray:
+        """Σ_c q_c·(-log p_c), without class weights and smoothing."""
+        n, nll, share = matrix.n, np.empty(matrix.n), np.empty(matrix.n)
+        if self._options.class_weight is not None:
+            take = RowPass(matrix, target, NO_IGNORE, self._plain, soft, full=False, chunk=n)
+            take(0, n)
+        plain = LossTerms(self.config.n_classes, soft=True)
+        loss_rows(0, n, take.record, target, take.status, _EMPTY, *plain.arguments(), nll, share)
+        return nll
+
+    def _soft_brier(self, matrix: Matrix, soft: Matrix) -> np.ndarray:
+        """Σ_c (p_c - q_c)², some rows at a time."""
+        out = np.empty(matrix.n)
+        step = max(1, (1 << 20) // matrix.n_classes)
+        for i in range(0, matrix.n, step):
+            part = Matrix.of(np.ascontiguousarray(widened(matrix.values[i : i + step], matrix.dtype)))
+            p = part.values
+            if self.config.input == "logits":
+                result = Matrix.of(np.empty_like(p))
+                take = RowPass(part, None, NO_IGNORE, self._plain, full=False, chunk=part.n)
+                take(0, part.n)
+                Emit(take, result, emit.SOFTMAX, streaming=False)(0, part.n)
+                p = result.values
+            p = p.astype(np.float64)
+            p = np.exp(p) if self.config.input == "log_probs" else p
+            out[i : i + step] = ((p - soft.values[i : i + step]) ** 2).sum(axis=1)
+        return out
+
+    def _refuse_bad(self, batch: Batch, status: np.ndarray, index: np.ndarray | None) -> None:
         bad = np.flatnonzero(status >= BAD_LOGITS)
         if not len(bad):
             return
         i = int(bad[0])
         c = self.config.n_classes
-        if status[i] == BAD_TARGET:
+        numbers = {name: batch.columns[name][i].as_py() for name in (self.config.weight, self.config.n_bytes) if name}
+        unfit = {name: value for name, value in numbers.items() if value is None or not math.isfinite(value)}
+        if status[i] == BAD_TARGET and unfit:
+            name, value = next(iter(unfit.items()))
+            reason = f"column {name!r} is {'null' if value is None else value}"
+        elif status[i] == BAD_TARGET:
             value = batch.columns[self.config.target][i].as_py()
             if isinstance(value, list):
                 reason = f"the target is no list of {c} probabilities"
@@ -192,19 +219,18 @@ class Scorer:
             else:
                 reason = f"target {value} is outside the {c} classes 0..{c - 1}"
         else:
-            reason = batch.bad.get(i) or _describe(widened(batch.logits.values[i], batch.logits.dtype))
-        raise BadRowError(batch.where, _original(i, index), reason)
+            row = widened(batch.logits.values[i], batch.logits.dtype)
+            reason = batch.bad.get(i) or _describe(row, self.config.input == "probs")
+        raise BadRowError(batch.where, i if index is None else int(index[i]), reason)
 
 
-def _original(row: int, index: np.ndarray | None) -> int:
-    return row if index is None else int(index[row])
-
-
-def _describe(row: np.ndarray) -> str:
+def _describe(row: np.ndarray, probabilities: bool) -> str:
     """What makes a row of logits unusable."""
     for found, name in ((np.isnan(row), "NaN"), (row == np.inf, "+inf")):
         if found.any():
             return f"logit {int(found.argmax())} is {name}"
+    if probabilities and (row < 0).any():
+        return f"probability {int((row < 0).argmax())} is {row[(row < 0).argmax()]}"
     return "no logit is finite" if np.isneginf(row).all() else "the sum of the probabilities is not finite"
 
 
@@ -230,21 +256,5 @@ def _indices(index: np.ndarray) -> pa.Array:
 def _brier(record: np.ndarray) -> np.ndarray:
     """Σ_c (p_c - [c = y])² = (Σ p² - p_y²) + (1 - p_y)²."""
     p = np.exp(-record[rows.NLL])
-    return np.maximum(record[rows.SUM_P2] - p * p, 0.0) + np.expm1(-record[rows.NLL]) ** 2
-
-
-def _soft_brier(matrix: Matrix, soft: Matrix, take: RowPass, config: EvalConfig) -> np.ndarray:
-    """Σ_c (p_c - q_c)², some rows at a time."""
-    out = np.empty(matrix.n)
-    if config.input == "logits":
-        p_rows = Matrix.of(np.empty_like(matrix.values, order="C"), matrix.dtype)
-        Emit(take, p_rows, emit.SOFTMAX, streaming=False)(0, matrix.n)
-        values = p_rows.values
-    else:
-        values = matrix.values
-    step = max(1, (1 << 20) // matrix.n_classes)
-    for i in range(0, matrix.n, step):
-        p = widened(values[i : i + step], matrix.dtype).astype(np.float64)
-        p = np.exp(p) if config.input == "log_probs" else p
-        out[i : i + step] = ((p - soft.values[i : i + step]) ** 2).sum(axis=1)
-    return out
+    squares: np.ndarray = np.maximum(record[rows.SUM_P2] - p * p, 0.0) + np.expm1(-record[rows.NLL]) ** 2
+    return squares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.evaluate import Job, Loop, Names, Progress, _names
+from fastxent.evaluate import Job, Loop, Names, Progress, _names, batch_bytes
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import Matrix
-from fastxent.score import Scored, Scorer, widened
+from fastxent.kernels.launch import Emit, Matrix, RowPass, gradient_coefficients
+from fastxent.score import NO_IGNORE, Scored, Scorer, widened
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
-from fastxent.writers import open_writer
+from fastxent.writers import carried, carried_field, check_not_source, open_writer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,8 @@ def transform(
 
     Returns:
         What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C.
-        Rows that are ignored have gradient 0; bad ones, with ``on_bad_row="skip"``, are NaN.
+        Softmax and log-softmax are of every row, whatever its target; the gradient of an ignored row is 0. With
+        ``on_bad_row="skip"``, rows with bad logits are NaN, and the gradients of all bad rows.
 
     >>> import os, tempfile, numpy as np, pyarrow.parquet as pq, fastxent as fx
     >>> path = os.path.join(tempfile.mkdtemp(), "grad.parquet")
@@ -90,7 +92,7 @@ def transform(
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
     if input != "logits" and output != "grad":
         raise ConfigError(f"output={output!r} takes logits; input is {input!r}")
-    kept = _names(keep)
+    kept = tuple(dict.fromkeys(_names(keep)))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     options = dict(
@@ -103,27 +105,24 @@ def transform(
     job = Job.open(source, options, logits_dtype=logits_dtype, columns=kept)
     scale = 1.0
     if output == "grad" and reduction == "mean":
-        scale = 1.0 / _total_weight(job)
+        rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
+        total = _total_weight(job, rows * 64)
+        scale = 1.0 / total if total else math.nan
     final = dtype or job.source.dtype
-    wider = final != job.source.dtype
-    scorer = Scorer(job.config, upcast=wider)
-    with open_writer(dest) as write:
+    check_not_source(dest, job.source.files)
+    schema = _schema(job, final, output, kept)
+    with open_writer(dest, schema) as write:
         sink = OrderedSink(write, room // 4)
 
         def visit(index: int, scored: Scored) -> None:
-            m = scored.take.logits
-            out = Matrix.of(np.empty((m.n, m.n_classes), m.values.dtype), m.dtype)
-            scored.emit(out, OUTPUTS[output], scale)
-            sink.put(index, _batch(out, final, output, scored, kept))
+            sink.put(index, _batch(scored, schema, final, OUTPUTS[output], scale))
 
-        loop = Loop(
-            job, threads=threads, memory=room // 2, progress=progress, visit=visit, done=sink.done, scorer=scorer,
-        )  # fmt: skip
+        loop = Loop(job, threads=threads, memory=room // 2, progress=progress, visit=visit, done=sink.done)
         state, timing = loop.run()
     return replace(state.result(timing=timing, files=job.source.files), state=state)
 
 
-def _total_weight(job: Job) -> float:
+def _total_weight(job: Job, nbytes: int) -> float:
     """Σ of class and sample weights over rows not ignored, from the columns beside the logits alone."""
     if job.config.on_bad_row == "skip":
         raise ConfigError(
@@ -133,9 +132,38 @@ def _total_weight(job: Job) -> float:
     scorer = Scorer(job.config)
     total = exact_zeros()
     for unit in job.source.columns_only().units():
-        for batch in unit.batches(8 << 20):
+        for batch in unit.batches(nbytes):
             exact_add(total, scorer.shares(batch))
     return exact_round(total)
+
+
+def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
+    """Rows of the result, computed at the wider of the logits' dtype and ``dtype``."""
+    logits, soft = scored.logits, scored.soft
+    if dtype == "float64" and logits.dtype != "float64":
+        logits = Matrix.of(widened(logits.values, logits.dtype).astype(np.float64))
+        soft = None if soft is None else Matrix.of(soft.values.astype(np.float64))
+    elif dtype != logits.dtype and logits.dtype in ("float16", "bfloat16"):
+        logits = Matrix.of(widened(logits.values, logits.dtype))
+    out = Matrix.of(np.empty(logits.values.shape, logits.values.dtype), logits.dtype)
+    gradient = output == emit.GRADIENT
+    if gradient:
+        take = RowPass(logits, scored.rows.target, NO_IGNORE, scored.options, soft, full=False, twice=True)
+    else:  # of every row, whatever its target
+        take = RowPass(logits, None, NO_IGNORE, scored.plain, full=False, twice=True)
+    write = Emit(take, out, output, streaming=False)
+    weight = np.empty(0) if scored.rows.weight is None else scored.rows.weight
+    for begin in range(0, logits.n, take.chunk):
+        end = min(begin + take.chunk, logits.n)
+        take(begin, end)
+        if gradient:
+            rows = take.record, take.targets(begin, end), take.status, weight
+            gradient_coefficients(begin, end - begin, *rows, *scored.terms.arguments(), scale, write.coefficients)
+        write(begin, end)
+    if scored.clip is not None:  # what is held at a bound does not move the loss
+        given = widened(scored.batch.logits.values, scored.batch.logits.dtype)
+        out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
+    return out
 
 
 def _round_to(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -148,12 +176,22 @@ def _round_to(values: np.ndarray, dtype: str) -> np.ndarray:
     return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
-def _batch(out: Matrix, dtype: str, name: str, scored: Scored, keep: tuple[str, ...]) -> pa.RecordBatch:
+def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
+    """The columns carried over, then the result: lists of C."""
     import pyarrow as pa
 
+    tagged = dtype == "bfloat16"
+    item = pa.uint16() if tagged else pa.type_for_alias(dtype)
+    rows = pa.list_(item, job.source.n_classes)
+    field = pa.field(output, rows, metadata={"dtype": "bfloat16"} if tagged else None)
+    return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
+
+
+def _batch(scored: Scored, schema: pa.Schema, dtype: str, output: int, scale: float) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    out = _emitted(scored, output, scale, dtype)
     values = out.values if out.dtype == dtype else _round_to(widened(out.values, out.dtype), dtype)
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), out.n_classes)
-    field = pa.field(name, rows.type, metadata={"dtype": "bfloat16"} if dtype == "bfloat16" else None)
-    columns = [scored.batch.columns[column] for column in keep]
-    fields = [pa.field(column, array.type) for column, array in zip(keep, columns, strict=True)]
-    return pa.record_batch([*columns, rows], schema=pa.schema([*fields, field]))
+    *keep, result = schema
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
+    return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)

@@ -25,6 +25,10 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
 class Filter:
     """A parsed ``where``: the columns it reads, and the rows it keeps."""
 
@@ -33,9 +37,14 @@ class Filter:
         self.columns: list[str] = []
         try:
             tree = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError) as error:
-            raise ConfigError(f"where={text!r} is no condition ({error.args[0]}); such as \"kind == 'code'\"") from None
-        self._expression = self._condition(tree)
+            self._expression = self._condition(tree)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            detail = error.args[0] if error.args else "nested too deeply"
+            raise ConfigError(f"where={text!r} is no condition ({detail}); such as \"kind == 'code'\"") from None
+        if not self.columns:
+            raise ConfigError(f"where={text!r} names no column; such as \"kind == 'code'\"")
 
     def _refuse(self, node: ast.AST) -> ConfigError:
         return ConfigError(
@@ -66,20 +75,31 @@ class Filter:
         raise self._refuse(node)
 
     def _comparison(self, left: ast.expr, op: ast.cmpop, right: ast.expr, node: ast.AST) -> pc.Expression:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         a = self._operand(left)
         if isinstance(op, ast.Is | ast.IsNot):
-            if not (isinstance(right, ast.Constant) and right.value is None):
+            if not _is_none(right):
                 raise self._refuse(node)
             return a.is_null() if isinstance(op, ast.Is) else a.is_valid()
         if isinstance(op, ast.In | ast.NotIn):
+            if not isinstance(right, ast.List | ast.Tuple | ast.Set):
+                raise self._refuse(node)
             try:
-                values = list(ast.literal_eval(right))
-            except (ValueError, TypeError):
+                values = pa.array([ast.literal_eval(item) for item in right.elts])
+            except (ValueError, TypeError, OverflowError, pa.ArrowException):  # of several types, say
                 raise self._refuse(node) from None
-            return a.isin(values) if isinstance(op, ast.In) else ~a.isin(values)
+            held = a.isin(values) if len(values) else a.is_null() & a.is_valid()
+            if not values.null_count:
+                held = pc.if_else(a.is_valid(), held, pa.scalar(None, pa.bool_()))
+            return held if isinstance(op, ast.In) else ~held
+        if _is_none(left) or _is_none(right):
+            raise ConfigError(f"where={self.text!r}: nothing equals None; write 'is None' or 'is not None'")
         return _COMPARE[type(op)](a, self._operand(right))
 
     def _operand(self, node: ast.expr) -> pc.Expression:
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         match node:
@@ -90,7 +110,10 @@ class Filter:
                 self.columns.append(ast.unparse(node))
                 return pc.field(ast.unparse(node))
             case ast.Constant() | ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
-                return pc.scalar(ast.literal_eval(node))
+                try:
+                    return pc.scalar(ast.literal_eval(node))
+                except (ValueError, TypeError, OverflowError, pa.ArrowException):  # 1j, -'a', 10**99
+                    raise self._refuse(node) from None
         raise self._refuse(node)
 
     def rows(self, columns: dict[str, pa.Array]) -> np.ndarray:
@@ -98,7 +121,7 @@ class Filter:
         import pyarrow as pa
 
         names = list(dict.fromkeys(self.columns))
-        n = len(columns[names[0]]) if names else 0
+        n = len(columns[names[0]])
         table = pa.table({"": pa.array(np.arange(n)), **{name: columns[name] for name in names}})
         try:
             kept = table.filter(self._expression).column("")

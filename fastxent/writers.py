@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastxent.errors import ConfigError
+from fastxent.errors import ColumnError, ConfigError, OutputError
 from fastxent.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ARROW = (".arrow", ".feather", ".ipc")
+_FLUSH_BYTES = 4 << 20  # small batches are gathered up to this: a row group each would drown the file in footers
+
+
+def carried_field(schema: pa.Schema, name: str) -> pa.Field:
+    """The field under which a column of a source is written. Dictionaries, which may differ from batch to batch while
+    an Arrow file takes one, are written as their values."""
+    import pyarrow as pa
+
+    from fastxent.io.layout import find_field
+
+    found = find_field(schema, name)
+    assert found is not None, "open_source has made sure of it"
+    kind = found.type
+    return pa.field(name, kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def carried(column: pa.Array, field: pa.Field) -> pa.Array:
+    """A column of a batch as ``field`` has it, whatever the type it has in this batch's file."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        raise ColumnError(
+            f"column {field.name!r} is {field.type} in the first file and {column.type} in another, and what it holds "
+            f"there does not fit ({str(error).splitlines()[0]}); make them one type, or leave it out"
+        ) from None
+
+
+def check_not_source(path: str | os.PathLike[str], files: Iterable[str]) -> None:
+    """Refuse to write over what is being read."""
+    for file in files:
+        if os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
+            raise OutputError(f"cannot write {os.fspath(path)!r}: it is a source of this very run; choose another name")
 
 
 @contextmanager
-def open_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """A function that appends record batches of one schema to the file that ``path`` will be.
+def open_writer(path: str | os.PathLike[str], schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """A function that appends record batches of ``schema`` to the file that ``path`` will be.
 
     .parquet, or .arrow (.feather, .ipc). Numbers this dense do not compress, so large list columns are written plain;
-    that is also what reads back fastest. No batch at all leaves an empty file of no columns.
+    that is also what reads back fastest.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -30,27 +68,32 @@ def open_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[pa.RecordBat
     arrow = name.endswith(_ARROW)
     if not arrow and not name.endswith((".parquet", ".pq")):
         raise ConfigError(f"cannot tell the format of {name!r}; end its name in .parquet or .arrow")
-    with atomic_path(path) as temporary:
-        writer: Any = None
+    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
+    flat = [f.name for f in schema if f.name not in nested]
+    codecs = {f"{n}.list.element": "none" for n in nested} | dict.fromkeys(flat, "zstd")
+    pending: list[pa.RecordBatch] = []
 
-        def open_for(schema: pa.Schema) -> Any:
-            if arrow:
-                return pa.ipc.new_file(str(temporary), schema)
-            nested = [f.name for f in schema if pa.types.is_nested(f.type)]
-            flat = [f.name for f in schema if f.name not in nested]
-            codecs = {f"{n}.list.element": "none" for n in nested} | dict.fromkeys(flat, "zstd")
-            return pq.ParquetWriter(str(temporary), schema, compression=codecs, use_dictionary=flat)
+    with atomic_path(path) as temporary:
+        try:
+            writer: Any = (
+                pa.ipc.new_file(str(temporary), schema)
+                if arrow
+                else pq.ParquetWriter(str(temporary), schema, compression=codecs, use_dictionary=flat)
+            )
+        except pa.ArrowException as error:
+            raise OutputError(f"cannot write {name!r}: {str(error).splitlines()[0]}") from error
+
+        def flush() -> None:
+            table = pa.Table.from_batches(pending, schema).combine_chunks()
+            pending.clear()
+            if len(table):
+                writer.write_table(table)
 
         def write(batch: pa.RecordBatch) -> None:
-            nonlocal writer
-            if writer is None:
-                writer = open_for(batch.schema)
-            writer.write_batch(batch)
+            pending.append(batch)
+            if sum(b.nbytes for b in pending) >= _FLUSH_BYTES:
+                flush()
 
-        try:
+        with writer:
             yield write
-            if writer is None:
-                writer = open_for(pa.schema([]))
-        finally:
-            if writer is not None:
-                writer.close()
+            flush()
