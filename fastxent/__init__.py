@@ -15,10 +15,10 @@ from fastxent._version import __version__
 _HOME = {
     name: module
     for module, names in {
-        "fastxent.functional": (
-            "log_softmax", "softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad", "nll_loss",
-            "log_loss", "focal_loss", "entropy", "row_statistics", "LossAndGrad", "RowStatistics",
-        ),
+        "fastxent.softmaxes": ("log_softmax", "softmax", "logsumexp"),
+        "fastxent.crossentropy": ("cross_entropy", "cross_entropy_with_grad", "nll_loss", "LossAndGrad"),
+        "fastxent.losses": ("log_loss", "focal_loss"),
+        "fastxent.records": ("entropy", "row_statistics", "RowStatistics"),
         "fastxent.binary": (
             "binary_cross_entropy", "binary_cross_entropy_with_grad",
             "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_with_grad",
@@ -67,7 +67,20 @@ sys.modules[__name__].__class__ = _Package
 
 
 if TYPE_CHECKING:
+    from fastxent.binary import (
+        binary_cross_entropy as binary_cross_entropy,
+        binary_cross_entropy_with_grad as binary_cross_entropy_with_grad,
+        binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_with_grad as binary_cross_entropy_with_logits_with_grad,
+    )
     from fastxent.config import EvalConfig as EvalConfig
+    from fastxent.crossentropy import (
+        LossAndGrad as LossAndGrad,
+        cross_entropy as cross_entropy,
+        cross_entropy_with_grad as cross_entropy_with_grad,
+        nll_loss as nll_loss,
+    )
+    from fastxent.divergence import js_divergence as js_divergence, kl_divergence as kl_divergence
     from fastxent.errors import (
         BadRowError as BadRowError,
         ColumnError as ColumnError,
@@ -78,27 +91,10 @@ if TYPE_CHECKING:
         StateError as StateError,
     )
     from fastxent.evaluate import evaluate as evaluate
-    from fastxent.functional import (
-        LossAndGrad as LossAndGrad,
-        RowStatistics as RowStatistics,
-        binary_cross_entropy as binary_cross_entropy,
-        binary_cross_entropy_with_grad as binary_cross_entropy_with_grad,
-        binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
-        binary_cross_entropy_with_logits_with_grad as binary_cross_entropy_with_logits_with_grad,
-        cross_entropy as cross_entropy,
-        cross_entropy_with_grad as cross_entropy_with_grad,
-        entropy as entropy,
-        focal_loss as focal_loss,
-        js_divergence as js_divergence,
-        kl_divergence as kl_divergence,
-        log_loss as log_loss,
-        log_softmax as log_softmax,
-        logsumexp as logsumexp,
-        nll_loss as nll_loss,
-        row_statistics as row_statistics,
-        softmax as softmax,
-    )
+    from fastxent.losses import focal_loss as focal_loss, log_loss as log_loss
+    from fastxent.records import RowStatistics as RowStatistics, entropy as entropy, row_statistics as row_statistics
     from fastxent.result import EvalResult as EvalResult, Metric as Metric
+    from fastxent.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.state import EvalState as EvalState
     from fastxent.threads import get_num_threads as get_num_threads, set_num_threads as set_num_threads
     from fastxent.transform import transform as transform

@@ -16,14 +16,17 @@ def as_numpy(values: Any, name: str = "array") -> np.ndarray:
     """A NumPy view of anything that speaks DLPack, ``__array__`` or the Arrow PyCapsule interface, or of a sequence."""
     if isinstance(values, np.ndarray):
         return values
+    array: np.ndarray
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
         values = values.detach()
         if values.dtype == torch.bfloat16:
             import ml_dtypes
 
-            return values.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return values.numpy()
+            array = values.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        else:
+            array = values.numpy()
+        return array
     if hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         return _from_arrow(values, name)
     if hasattr(values, "__dlpack__"):
@@ -47,29 +50,29 @@ def _from_arrow(values: Any, name: str) -> np.ndarray:
         array = array.chunk(0) if array.num_chunks == 1 else pa.concat_arrays(array.chunks)
     if isinstance(array, pa.BaseExtensionArray if hasattr(pa, "BaseExtensionArray") else pa.ExtensionArray):
         if hasattr(array, "to_numpy_ndarray"):
-            return array.to_numpy_ndarray()
+            result: np.ndarray = array.to_numpy_ndarray()
+            return result
         array = array.storage
     shape = [len(array)]
     while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         if array.null_count:
             raise ConfigError(f"{name} holds null rows")
-        lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False)) if _is_variable(array.type) else []
-        if len(lengths) > 1:
-            raise ConfigError(f"{name} has rows of {lengths[0]} and of {lengths[1]} values; all rows have one length")
-        width = array.type.list_size if not _is_variable(array.type) else int(lengths[0]) if len(lengths) else 0
-        shape.append(width)
+        if pa.types.is_fixed_size_list(array.type):
+            shape.append(array.type.list_size)
+        else:
+            lengths = np.unique(array.value_lengths().to_numpy(zero_copy_only=False))
+            if len(lengths) > 1:
+                raise ConfigError(
+                    f"{name} has rows of {lengths[0]} and of {lengths[1]} values; all rows have one length"
+                )
+            shape.append(int(lengths[0]) if len(lengths) else 0)
         array = array.flatten()
     if array.null_count:
         raise ConfigError(f"{name} holds nulls")
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array.to_numpy(zero_copy_only=False).reshape(shape)
-
-
-def _is_variable(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return not pa.types.is_fixed_size_list(kind)
+    found: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return found.reshape(shape)
 
 
 def as_floats(values: Any, dtype: str | None = None, name: str = "logits") -> tuple[np.ndarray, str]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastxent.arrays import as_floats, as_numpy
+from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
-from fastxent.functional import LossAndGrad, _reduction
+from fastxent.inputs import check_reduction
 from fastxent.kernels.binary import binary_kernel
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.simd import TAGS
@@ -35,7 +36,7 @@ def _binary(
     values: Any, target: Any, weight: Any, pos_weight: Any, smoothing: float, reduction: str, with_logits: bool,
     with_grad: bool, dtype: str | None,
 ) -> tuple[Any, np.ndarray | None]:  # fmt: skip
-    _reduction(reduction)
+    check_reduction(reduction)
     if not 0.0 <= smoothing <= 1.0:
         raise ConfigError(f"label_smoothing={smoothing}; it lies between 0 and 1")
     x, kind = as_floats(values, dtype, "logits" if with_logits else "probs")
@@ -93,8 +94,8 @@ def binary_cross_entropy(
     float64 for float64 input, else float32. Follows `torch.nn.functional.binary_cross_entropy`, without its clamp of
     the logarithm at -100: a certain mistake costs +inf.
 
-    >>> import numpy as np, fastxent as fx
-    >>> fx.binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == np.log(2) / 2
+    >>> import math, numpy as np, fastxent as fx
+    >>> fx.binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == math.log(2) / 2
     True
     """
     return _binary(probs, target, weight, None, 0.0, reduction, False, False, dtype)[0]
@@ -124,8 +125,8 @@ def binary_cross_entropy_with_logits(
     Label smoothing ε moves the target to t·(1-ε) + ε/2. Shapes, dtypes and errors as in `binary_cross_entropy`. Follows
     `torch.nn.functional.binary_cross_entropy_with_logits`.
 
-    >>> import numpy as np, fastxent as fx
-    >>> fx.binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0])) == np.log(2)
+    >>> import math, numpy as np, fastxent as fx
+    >>> fx.binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0])) == math.log(2)
     True
     """
     return _binary(logits, target, weight, pos_weight, label_smoothing, reduction, True, False, dtype)[0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.functional import _input, _mode, _reduce, _reduction, _unit
+from fastxent.inputs import check_reduction, input_of, mode_of, reduce_rows, unit_of
 from fastxent.kernels import record as rows
 from fastxent.kernels.launch import Matrix, Options, RowPass
 from fastxent.kernels.pair import divergence_kernel
@@ -25,9 +25,9 @@ def _wide(matrix: Matrix, begin: int, end: int) -> np.ndarray:
 
 
 def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, jensen_shannon: bool) -> Any:
-    _reduction(reduction, ("batchmean", "mean", "sum", "none"))
-    unit, mode = _unit(base), _mode(input)
-    a, b = _input(p, name="p"), _input(q, name="q")
+    check_reduction(reduction, ("batchmean", "mean", "sum", "none"))
+    unit, mode = unit_of(base), mode_of(input)
+    a, b = input_of(p, name="p"), input_of(q, name="q")
     if a.array.shape != b.array.shape:
         raise ConfigError(f"p of shape {a.array.shape} and q of shape {b.array.shape} differ")
     n, c = a.matrix.n, a.matrix.n_classes
@@ -47,7 +47,7 @@ def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, 
 
     parallel_rows(work, n, a.row_bytes + b.row_bytes)
     with np.errstate(invalid="ignore"):
-        value = _reduce((result / unit).reshape(a.lead), "none" if reduction == "none" else "sum", a)
+        value = reduce_rows((result / unit).reshape(a.lead), "none" if reduction == "none" else "sum", a)
     if reduction in ("none", "sum"):
         return value
     count = n if reduction == "batchmean" else n * c
@@ -59,8 +59,8 @@ def kl_divergence(
 ) -> Any:
     """KL(p‖q) = Σ_c p_c (log p_c - log q_c) of each row, in nats or to ``base``; +inf where q is 0 and p is not.
 
-    ``p``, ``q``: the same shape, classes last; logits, log-probabilities or probabilities as ``input`` says; computed in
-    float64. ``reduction``: "batchmean" (mean over rows), "mean" (over all numbers), "sum", or "none". Follows
+    ``p``, ``q``: the same shape, classes last; logits, log-probabilities or probabilities as ``input`` says; computed
+    in float64. ``reduction``: "batchmean" (mean over rows), "mean" (over all numbers), "sum", or "none". Follows
     `torch.nn.functional.kl_div`, with p the target and q the input.
 
     >>> import numpy as np, fastxent as fx

@@ -13,6 +13,7 @@ from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows
+from fastxent.records import brier
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
@@ -96,7 +97,7 @@ class Scorer:
             self._refuse_bad(batch, status, index)
         with np.errstate(all="ignore"):  # rows that are not used
             nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
-            brier = _brier(record) if soft is None else self._soft_brier(matrix, soft)
+            brier_score = brier(record) if soft is None else self._soft_brier(matrix, soft)
         scored = ScoredRows(
             status=status,
             target=target,
@@ -108,7 +109,7 @@ class Scorer:
             predicted=ids[rows.PREDICTED],
             rank=ids[rows.RANK],
             entropy=record[rows.ENTROPY],
-            brier=brier,
+            brier=brier_score,
             weight=weight,
             n_bytes=n_bytes,
             cluster=None if c.cluster is None else batch.columns[c.cluster],
@@ -251,10 +252,3 @@ def _indices(index: np.ndarray) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(index)
-
-
-def _brier(record: np.ndarray) -> np.ndarray:
-    """Σ_c (p_c - [c = y])² = (Σ p² - p_y²) + (1 - p_y)²."""
-    p = np.exp(-record[rows.NLL])
-    squares: np.ndarray = np.maximum(record[rows.SUM_P2] - p * p, 0.0) + np.expm1(-record[rows.NLL]) ** 2
-    return squares

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 _threads: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -44,7 +47,7 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's t
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def parallel_rows(work: Callable[[int, int], object], rows: int, row_bytes: int) -> list[object]:
+def parallel_rows(work: Callable[[int, int], Result], rows: int, row_bytes: int) -> list[Result]:
     """``work(begin, end)`` over ranges that cover ``rows``, shared by the pool; results in order.
 
     Small inputs (under 1 MiB a thread) run on the calling thread: waking another costs more.

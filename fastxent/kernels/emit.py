@@ -115,8 +115,8 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
             scale_low = splat(exact - float(max_lanes(scale)), tag)
             if aligned and there % line != 0:  # up to the first whole line
                 count = min(n_classes, (line - there % line) // size)
-                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
-                            uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at,
+                            hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there, count, y, tag)
                 c += count
             ahead = row + stride
@@ -131,8 +131,8 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
                 c += w
             if c < n_classes:
                 count = n_classes - c
-                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
-                            uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at,
+                            hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there + c * size, count, y, tag)
         fence()
 

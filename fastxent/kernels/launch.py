@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels import emit, narrow, rows
+from fastxent.kernels import emit, narrow, record as r, rows
 from fastxent.kernels.jit import jit
-from fastxent.kernels import record as r
 from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
 from fastxent.kernels.simd import TAGS
 

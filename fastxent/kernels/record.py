@@ -1,7 +1,7 @@
 """The row record: the numbers that are left of a row when its C logits have been read.
 
-Row kernels gather the raw sums of each row; `finish` turns them into the record, eight rows at a time, since a logarithm
-and two divisions for one row alone would cost more than the exponentials of a hundred classes.
+Row kernels gather the raw sums of each row; `finish` turns them into the record, eight rows at a time, since a
+logarithm and two divisions for one row alone would cost more than the exponentials of a hundred classes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fastxent.kernels.simd import (
 )  # fmt: skip
 
 # Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
-# (NaN where the row is broken); HERE, the shaped logit of the target; REST, Σ exp(z - MAX) less 1, the maximum's own term,
-# so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX); SUM_P2, first
-# Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT, Σ q·w·(z - MAX);
-# SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities there is no maximum to take off: MAX is 0.
+# (NaN where the row is broken); HERE, the shaped logit of the target; REST, Σ exp(z - MAX) less 1, the maximum's own
+# term, so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX);
+# SUM_P2, first Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT,
+# Σ q·w·(z - MAX); SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities no maximum is taken off: MAX is 0.
 NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, LINEAR, SOFT, SOFT_WEIGHT = range(12)
 FIELDS = 12
 # Rows of the int64 record.

@@ -152,9 +152,9 @@ def gather_all_shaped(x, z, m, threshold, s, sd, s2, count, above):  # type: ign
 def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     """The kernel for one set of compile-time flags.
 
-    full: the whole record, predicted class and rank beside nll and lse. mixed: also Σ w·(z - max) for label smoothing, and,
-    where target probabilities q are given, Σ q·w·(z - max) and Σ q·w. shaped: softcap, temperature or a class mask is
-    given. mode: what the numbers are.
+    full: the whole record, predicted class and rank beside nll and lse. mixed: also Σ w·(z - max) for label smoothing,
+    and, where target probabilities q are given, Σ q·w·(z - max) and Σ q·w. shaped: softcap, temperature or a class mask
+    is given. mode: what the numbers are.
     """
     plain = not (mixed or shaped or mode != LOGITS)
 

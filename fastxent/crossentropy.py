@@ -1,0 +1,287 @@
+"""Cross-entropy and its gradient: check, launch, reduce. Semantics of torch unless said otherwise."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastxent.arrays import as_floats, as_numpy
+from fastxent.config import check_loss_options
+from fastxent.errors import ConfigError
+from fastxent.inputs import (
+    Out,
+    check_reduction,
+    describe_row,
+    input_of,
+    mode_of,
+    per_class,
+    per_row,
+    targets_of,
+    unit_of,
+)
+from fastxent.kernels import emit, record as rows
+from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
+from fastxent.kernels.launch import Emit, LossTerms, Options, RowPass, gradient_coefficients, loss_rows
+from fastxent.threads import parallel_rows
+
+
+class LossAndGrad(NamedTuple):
+    """A loss, and its derivative with respect to the input, of the input's shape and dtype."""
+
+    loss: Any
+    grad: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """The options of cross_entropy and its gradient, past the two arrays."""
+
+    weight: Any = None
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+    reduction: str = "mean"
+    sample_weight: Any = None
+    temperature: float = 1.0
+    softcap: float | None = None
+    z_loss: float = 0.0
+    class_mask: Any = None
+    base: float | None = None
+    input: str = "logits"
+    axis: int = -1
+    clip_eps: float | None = None
+    dtype: str | None = None
+
+
+def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
+    """Probabilities held within [eps, 1 - eps], and where a change of the input changes them."""
+    if o.clip_eps is None:
+        return logits, None
+    if o.input == "logits":
+        raise ConfigError("clip_eps applies to probabilities; pass input='probs' or 'log_probs'")
+    if not 0.0 <= o.clip_eps < 0.5:
+        raise ConfigError(f"clip_eps={o.clip_eps}; it lies between 0 and 0.5")
+    array, kind = as_floats(logits, o.dtype)
+    if kind == "bfloat16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    array = array.astype(np.float64 if kind == "float64" else np.float32, copy=False)
+    low, high = o.clip_eps, 1.0 - o.clip_eps
+    if o.input == "log_probs":
+        low, high = math.log(low) if low else -math.inf, math.log1p(-o.clip_eps)
+    return np.clip(array, low, high), (array >= low) & (array <= high)
+
+
+def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool) -> tuple[Any, np.ndarray | None]:
+    """The one implementation behind cross_entropy, nll_loss, and their gradient."""
+    check_loss_options(o.label_smoothing, o.temperature, o.softcap)
+    check_reduction(o.reduction)
+    mode, unit = mode_of(o.input), unit_of(o.base)
+    if mode != rows.LOGITS and (o.temperature != 1.0 or o.softcap is not None or o.class_mask is not None or o.z_loss):
+        raise ConfigError(f"temperature, softcap, class_mask and z_loss shape logits; input is {o.input!r}")
+    if not math.isfinite(o.z_loss):
+        raise ConfigError(f"z_loss={o.z_loss}; it is finite")
+    values, moves = _clipped(logits, o)
+    x = input_of(values, o.axis, o.dtype if moves is None else None)
+    ids, soft, given = targets_of(target, x)
+    c, n = x.matrix.n_classes, x.matrix.n
+    weight = per_class(o.weight, c, "weight")
+    mask = per_class(o.class_mask, c, "class_mask", np.bool_)
+    sample = per_row(o.sample_weight, x, "sample_weight")
+    options = Options(
+        mode, o.softcap, o.temperature, None if mask is None else mask.view(np.uint8), weight, o.label_smoothing > 0.0
+    )
+    terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None)
+    scale = 1.0 / unit
+    if with_grad and o.reduction == "mean":
+        denominator = _denominator(ids, sample, weight, o.ignore_index, n, c)
+        scale = scale / denominator if denominator else math.nan
+    result = Out(x, out) if with_grad else None
+    losses = np.empty(n, x.loss_dtype) if o.reduction == "none" else None
+    sums: list[tuple[np.ndarray, np.ndarray]] = []
+    lock = threading.Lock()
+
+    def work(begin: int, end: int) -> int:
+        take = RowPass(x.matrix, ids, o.ignore_index, options, soft, full=False, twice=with_grad)
+        write = Emit(take, result.matrix, emit.GRADIENT, result.streaming) if result is not None else None
+        loss, share = np.empty(take.chunk), np.empty(take.chunk)
+        total, weights = exact_zeros(), exact_zeros()
+        for b in range(begin, end, take.chunk):
+            e = min(end, b + take.chunk)
+            take(b, e)
+            tail = (take.record, take.targets(b, e), take.status, sample, *terms.arguments())
+            wrong = loss_rows(b, e - b, *tail, loss, share)
+            if wrong >= 0:
+                return int(wrong)
+            if losses is not None:
+                np.divide(loss[: e - b], unit, out=losses[b:e], casting="same_kind")
+            else:
+                exact_add(total, loss[: e - b])
+                exact_add(weights, share[: e - b])
+            if write is not None:
+                gradient_coefficients(b, e - b, *tail, scale, write.coefficients)
+                write(b, e)
+        with lock:
+            sums.append((total, weights))
+        return -1
+
+    with np.errstate(over="ignore"):
+        wrong = [row for row in parallel_rows(work, n, x.row_bytes * (2 if with_grad else 1)) if row >= 0]
+    if wrong:
+        row = min(wrong)
+        raise ConfigError(
+            f"target {given.reshape(-1)[row]} of {describe_row(x.lead, row)} is outside the {c} classes 0..{c - 1} "
+            f"and is not ignore_index={o.ignore_index}"
+        )
+    if losses is not None:
+        value: Any = losses.reshape(x.lead) if x.lead else losses.reshape(())[()]
+    else:
+        total, weights = (sum((s[k] for s in sums), exact_zeros()) for k in (0, 1))
+        value = (exact_ratio(total, weights) if o.reduction == "mean" else exact_round(total)) / unit
+    if result is None:
+        return value, None
+    grad = result.finish(x)
+    if moves is not None:
+        grad = (grad * moves).astype(as_floats(logits, o.dtype)[0].dtype, copy=False)
+    return value, grad
+
+
+def _denominator(
+    ids: np.ndarray | None, sample: np.ndarray, weight: np.ndarray | None, ignore: int, n: int, c: int
+) -> float:
+    """Σ of the rows' shares, from the targets and weights alone; ids out of range are found later and are an error."""
+    if ids is None:
+        share = sample if sample.size else np.ones(n)
+    else:
+        used = (ids != ignore) & (ids >= 0) & (ids < c)
+        share = used.astype(np.float64) if weight is None else np.where(used, weight[np.where(used, ids, 0)], 0.0)
+        if sample.size:
+            share = np.where(used, share * sample, 0.0)
+    total = exact_zeros()
+    exact_add(total, share)
+    return exact_round(total)
+
+
+def cross_entropy(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Any = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    class_mask: Any = None,
+    base: float | None = None,
+    input: str = "logits",
+    axis: int = -1,
+    clip_eps: float | None = None,
+    dtype: str | None = None,
+) -> Any:
+    """Cross-entropy of the softmax of ``logits`` with ``target``, in nats (or to ``base``).
+
+    Class ids y: (1-ε)·w_y·(-log p_y) + (ε/C)·Σ_c w_c·(-log p_c) + λ·lse². Probabilities q: Σ_c w_c·((1-ε)·q_c + ε/C)·
+    (-log p_c) + λ·lse². p is the softmax of softcap·tanh(x/softcap), then /temperature, then without masked classes.
+
+    Args:
+        logits: classes along ``axis``, any other dimensions; -inf is a masked class.
+        target: class ids, one for each row, of any integer type; or probabilities of the logits' shape.
+        weight: (C,) class weights w. ignore_index: the class id of rows that cost nothing.
+        label_smoothing: ε in 0..1. z_loss: λ. class_mask: (C,), False removes a class.
+        sample_weight: of each row, possibly negative.
+        reduction: "mean" (Σ s·loss / Σ s·w_y over rows not ignored; Σ / Σ s for probabilities), "sum", or "none".
+        input: "logits", or "log_probs" or "probs", which are used as given; ``clip_eps`` holds those within
+            [eps, 1 - eps].
+        dtype: "bfloat16" if 16-bit integers hold it.
+
+    Returns:
+        A float, or an array of the leading shape for "none": float64 for float64 logits, else float32. NaN for a row
+        with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean of no rows is NaN.
+
+    Raises:
+        ConfigError: (a ValueError) a class id outside 0..C-1, naming its row; shapes or options that do not fit.
+        TypeError: numbers that are not floating-point, class ids that are not integers.
+
+    Follows `torch.nn.functional.cross_entropy`.
+
+    >>> import numpy as np, fastxent as fx
+    >>> fx.cross_entropy(np.zeros((2, 8), np.float32), [3, -100], base=2)
+    3.0
+    >>> fx.cross_entropy(np.zeros((2, 4)), np.array([0, 1]), reduction="none", class_mask=[True, True, False, False])
+    array([0.69314718, 0.69314718])
+    """
+    o = _Loss(weight, ignore_index, label_smoothing, reduction, sample_weight, temperature, softcap, z_loss, class_mask,
+              base, input, axis, clip_eps, dtype)  # fmt: skip
+    return _cross_entropy(logits, target, o, None, False)[0]
+
+
+def cross_entropy_with_grad(
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Any = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    class_mask: Any = None,
+    base: float | None = None,
+    input: str = "logits",
+    axis: int = -1,
+    clip_eps: float | None = None,
+    dtype: str | None = None,
+    out: Any = None,
+) -> LossAndGrad:
+    """`cross_entropy` and its derivative with respect to ``logits``, from one read of them.
+
+    ``grad`` has the logits' shape and dtype; it is written to ``out`` if given, which may be ``logits`` itself. With
+    ``reduction="none"`` row i of it is the derivative of loss i. Ignored rows are 0, broken ones NaN. Arguments, errors
+    and source as in `cross_entropy`.
+
+    >>> import numpy as np, fastxent as fx
+    >>> loss, grad = fx.cross_entropy_with_grad(np.zeros((1, 4)), [2])
+    >>> grad
+    array([[ 0.25,  0.25, -0.75,  0.25]])
+    """
+    o = _Loss(weight, ignore_index, label_smoothing, reduction, sample_weight, temperature, softcap, z_loss, class_mask,
+              base, input, axis, clip_eps, dtype)  # fmt: skip
+    loss, grad = _cross_entropy(logits, target, o, out, True)
+    assert grad is not None
+    if out is not None and grad is not out and o.clip_eps is not None:
+        as_numpy(out)[...] = grad
+    return LossAndGrad(loss, grad)
+
+
+def nll_loss(
+    log_probs: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    sample_weight: Any = None,
+    base: float | None = None,
+    axis: int = -1,
+    clip_eps: float | None = None,
+    dtype: str | None = None,
+) -> Any:
+    """`cross_entropy` of log-probabilities, which are used as given. Follows `torch.nn.functional.nll_loss`.
+
+    >>> import numpy as np, fastxent as fx
+    >>> fx.nll_loss(np.log([[0.5, 0.5]]), [1], base=2)
+    1.0
+    """
+    return cross_entropy(
+        log_probs, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        reduction=reduction, sample_weight=sample_weight, base=base, axis=axis, clip_eps=clip_eps, dtype=dtype,
+        input="log_probs",
+    )  # fmt: skip

@@ -1,0 +1,188 @@
+"""What array functions take and give: logits as a matrix, targets, weights, places for results, each checked.
+
+Anything that speaks DLPack, ``__array__`` or the Arrow PyCapsule interface is taken, of float32, float64, float16 or
+bfloat16 (ml_dtypes arrays; or 16-bit integers and ``dtype="bfloat16"``), with any leading dimensions. Half precision is
+computed in float32: losses come back as float32, gradients and softmax in the logits' dtype. Scalars reduced over rows
+are exact sums of the float64 loss of each row, rounded once: they depend on no order and no thread.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastxent.arrays import as_floats, as_numpy
+from fastxent.errors import ConfigError
+from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
+from fastxent.kernels.launch import MODES, Matrix
+
+STREAM_BYTES = 4 << 20  # results larger than this go past the cache
+
+
+@dataclass(frozen=True)
+class Input:
+    """Logits as a matrix, and how to give results their shape back."""
+
+    matrix: Matrix
+    lead: tuple[int, ...]
+    axis: int
+    array: np.ndarray  # as given, bfloat16 as uint16
+    values: Any  # the user's own object
+
+    @property
+    def loss_dtype(self) -> np.dtype[Any]:
+        return self.matrix.compute_dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return self.matrix.n_classes * self.array.itemsize
+
+
+def rows_last(array: np.ndarray, axis: int) -> np.ndarray:
+    """(n, C), a view where the memory allows."""
+    moved = np.moveaxis(array, axis, -1)
+    return moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
+
+
+def input_of(values: Any, axis: int = -1, dtype: str | None = None, name: str = "logits") -> Input:
+    array, kind = as_floats(values, dtype, name)
+    if array.ndim == 0:
+        raise ConfigError(f"{name} is a single number; its class axis is missing")
+    if not -array.ndim <= axis < array.ndim:
+        raise ConfigError(f"axis={axis}; {name} has {array.ndim} dimensions")
+    if array.shape[axis] == 0:
+        raise ConfigError(f"{name} of shape {array.shape} have no classes")
+    moved = np.moveaxis(array, axis, -1)
+    return Input(Matrix.of(rows_last(array, axis), kind), moved.shape[:-1], axis, array, values)
+
+
+def describe_row(lead: tuple[int, ...], row: int) -> str:
+    index = np.unravel_index(row, lead) if len(lead) > 1 else (row,)
+    return f"row {', '.join(str(int(i)) for i in index)}"
+
+
+def class_ids(target: Any) -> np.ndarray:
+    """int64 ids, one for each row; what no class of the logits can have stays out of range."""
+    if target.dtype.kind not in "ui":
+        raise TypeError(f"target holds {target.dtype}; class ids are integers, probabilities have the logits' shape")
+    if target.dtype.itemsize == 8 and target.dtype.kind == "u":
+        target = np.minimum(target, np.uint64(np.iinfo(np.int64).max))
+    return np.ascontiguousarray(target.reshape(-1), np.int64)
+
+
+def targets_of(target: Any, x: Input) -> tuple[np.ndarray | None, Matrix | None, np.ndarray]:
+    """(class ids, soft targets, the array as given): which of the two it is follows from the dimensions."""
+    array = as_numpy(target, "target")
+    if array.shape == x.lead and array.ndim == x.array.ndim - 1:
+        return class_ids(array), None, array
+    if array.shape == x.array.shape:
+        soft = rows_last(array, x.axis).astype(x.loss_dtype, order="C", copy=None)  # type: ignore[call-overload]
+        return None, Matrix.of(soft), array
+    raise ConfigError(
+        f"target of shape {array.shape} fits neither class ids {x.lead} nor probabilities {x.array.shape} "
+        f"of logits {x.array.shape}"
+    )
+
+
+def per_class(values: Any, n_classes: int, name: str, dtype: Any = np.float64) -> np.ndarray | None:
+    if values is None:
+        return None
+    array = np.ascontiguousarray(as_numpy(values, name), dtype)
+    if array.shape != (n_classes,):
+        raise ConfigError(f"{name} of shape {array.shape}; there are {n_classes} classes")
+    return array
+
+
+def per_row(values: Any, x: Input, name: str) -> np.ndarray:
+    if values is None:
+        return np.empty(0)
+    array = as_numpy(values, name)
+    if array.shape != x.lead:
+        raise ConfigError(f"{name} of shape {array.shape}; there is one for each row: {x.lead}")
+    return np.ascontiguousarray(array.reshape(-1), np.float64)
+
+
+def check_reduction(value: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> str:
+    if value not in allowed:
+        raise ConfigError(f"reduction={value!r}; it is one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+def unit_of(base: float | None) -> float:
+    """Nats in one unit of the result."""
+    if base is None:
+        return 1.0
+    if not (base > 0 and base != 1 and math.isfinite(base)):
+        raise ConfigError(f"base={base}; a logarithm's base is above 0 and not 1")
+    return math.log(base)
+
+
+def mode_of(value: str) -> int:
+    if value not in MODES:
+        raise ConfigError(f"input={value!r}; it is one of {', '.join(map(repr, MODES))}")
+    return MODES[value]
+
+
+class Out:
+    """Where an (n, C) result goes: the caller's array itself where its memory allows, else a copy at the end."""
+
+    def __init__(self, x: Input, out: Any) -> None:
+        self._final: np.ndarray | None = None
+        if out is None:
+            self.result = np.empty(np.moveaxis(x.array, x.axis, -1).shape, x.array.dtype)
+            target = self.result
+            self.result = np.moveaxis(self.result, -1, x.axis)
+        else:
+            array, kind = as_floats(out, "bfloat16" if x.matrix.dtype == "bfloat16" else None, "out")
+            if array.shape != x.array.shape or kind != x.matrix.dtype:
+                raise ConfigError(
+                    f"out is {kind} of shape {array.shape}; the result is {x.matrix.dtype} of shape {x.array.shape}"
+                )
+            if not array.flags.writeable:
+                raise ConfigError("out is read-only")
+            self.result = array
+            target = np.moveaxis(array, x.axis, -1)
+            same = array.__array_interface__["data"] == x.array.__array_interface__["data"]
+            inside = target.flags.c_contiguous and (
+                (same and array.strides == x.array.strides) or not np.may_share_memory(array, x.array)
+            )
+            if not inside:
+                self._final = target
+                target = np.empty(target.shape, array.dtype)
+        self._rows = target.reshape(x.matrix.n, x.matrix.n_classes)
+        self.matrix = Matrix(self._rows, x.matrix.dtype)
+        self.streaming = self._rows.nbytes > STREAM_BYTES
+        self._given = out
+
+    def finish(self, x: Input) -> np.ndarray:
+        if self._final is not None:
+            self._final[...] = self._rows.reshape(self._final.shape)
+        if self._given is not None and isinstance(self._given, np.ndarray):
+            return self._given
+        if x.matrix.dtype == "bfloat16" and str(getattr(as_numpy(x.values), "dtype", "")) == "bfloat16":
+            import ml_dtypes
+
+            return self.result.view(ml_dtypes.bfloat16)
+        return self.result
+
+
+def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
+    if reduction == "none":
+        return loss.astype(x.loss_dtype) if x.lead else x.loss_dtype.type(loss)
+    total = exact_zeros()
+    exact_add(total, np.ascontiguousarray(loss, np.float64).reshape(-1))
+    value = exact_round(total)
+    if reduction == "sum":
+        return value
+    return value / loss.size if loss.size else math.nan
+
+
+def largest(x: Input, row: int, mask: np.ndarray | None) -> float:
+    """The maximum of a row that is broken: an infinity or NaN."""
+    values = x.matrix.values[row]
+    if x.matrix.dtype == "bfloat16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return float((values if mask is None else np.where(mask, values, -np.inf)).max())
