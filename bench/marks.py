@@ -40,7 +40,7 @@ def _peer(found: Found) -> str:
     if "best_peer" not in found:
         return "-"
     name = found["best_peer"]
-    return f"{name} {_rate(found['peers_gb_per_second'][name])} (ours {found['ratio_to_best_peer']:.1f} x)"
+    return f"{name} {_rate(found['peers_gb_per_second'][name])} ({found['ratio_to_best_peer']:.1f} x)"
 
 
 def _classes(found: Found) -> str:
@@ -124,7 +124,7 @@ def _startup(seconds: dict[str, float]) -> Iterator[Row]:
 
 def _memory(peak: dict[str, int]) -> Row:
     mb = {name: value / 1e6 for name, value in peak.items()}
-    name = f"peak memory, {mb['size']:.0f} MB in one row group, memory = {mb['memory']:.0f} MB"
+    name = f"peak memory of {mb['memory']:.0f} MB, row group {mb['size']:.0f} MB"
     return Row(name, "-", f"{mb['peak']:.0f} MB", mb["peak"], "MB", mb["memory"] + 250, 300, most=True)
 
 

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 VERSIONS = ("numpy", "numba", "llvmlite", "pyarrow", "scipy", "torch", "jax", "optax", "scikit-learn", "polars",
             "duckdb", "arro3-io", "pytest-benchmark")  # fmt: skip
-CONSOLE = Console(width=150, highlight=False)
+CONSOLE = Console(width=170, highlight=False)
 
 
 def machine() -> dict[str, Any]:
@@ -87,10 +88,10 @@ def benchmarks(quick: bool, size: str | None) -> tuple[int, list[dict[str, Any]]
 
 
 def print_marks(rows: list[marks.Row]) -> None:
-    table = Table(title="Marks: ratios measured in this run", title_justify="left")
-    for name, side in (("job", "left"), ("best peer", "left"), ("ours", "right"), ("ratio", "right"), ("of", "left"),
-                       ("mark", "right"), ("aim", "right"), ("met", "left")):  # fmt: skip
-        table.add_column(name, justify=side, no_wrap=name != "job")  # type: ignore[arg-type]
+    table = Table(title="Marks: ratios measured in this run", title_justify="left", box=SIMPLE)
+    columns = dict.fromkeys(("job", "best peer (ours is)", "ours", "ratio", "of", "mark", "aim", "met"), "right")
+    for name, side in (columns | dict.fromkeys(("job", "best peer (ours is)", "of", "met"), "left")).items():
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.2f}"
@@ -104,7 +105,7 @@ def print_marks(rows: list[marks.Row]) -> None:
 
 
 def print_accuracy(found: list[dict[str, Any]]) -> None:
-    table = Table(title="Largest error in ulp against the truth in long double", title_justify="left")
+    table = Table(title="Largest error in ulp against the truth in long double", title_justify="left", box=SIMPLE)
     for name in ("kernel", "dtype", "ours", "torch", "beyond torch", "worst rows"):
         table.add_column(name, justify="left" if name in ("kernel", "dtype", "worst rows") else "right")
     for entry in accuracy.by_kernel(found):

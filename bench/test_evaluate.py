@@ -53,11 +53,11 @@ def test_evaluate(classes: int, layout: str, folder: Path, effort: Effort, bench
     if "pyarrow + torch" in readers:
         assert readers["pyarrow + torch"]() == pytest.approx(truth, rel=1e-5)
     for name, call in readers.items():
-        turns.add(name, call)
-    turns.add("file into memory", files.FileRead(path))
+        turns.add(name, call, always=name == "pyarrow")
+    turns.add("file into memory", files.FileRead(path), always=True)
     bare = files.bare_decoding(x, layout, folder)
     if bare is not None:
-        turns.add("codec alone", bare)
+        turns.add("codec alone", bare, always=True)
     turns.add_rate("read", partial(roofline().read, threads))
     seconds = turns.run(benchmark, ours, effort.rounds(marked=False))
     if seconds is None:

@@ -45,12 +45,12 @@ def test_kernel(case: Case, effort: Effort, benchmark: BenchmarkFixture) -> None
         turns.add(name, rival)
     if case.dtype in ("float16", "bfloat16"):
         wide = replace(data, x=data.x.astype(np.float32), out=None if data.out is None else data.out.astype(np.float32))
-        turns.add("fastxent float32", runner(case, wide))
+        turns.add("fastxent float32", runner(case, wide), always=True)
     roof = roofline()
     for bound in roof.kinds(case.bound):
         turns.add_rate(bound.__name__, partial(bound, case.threads))
     if case.marked and case.threads > 1:
-        turns.add("fastxent" + ALONE, call, before=lambda: use_threads(1))
+        turns.add("fastxent" + ALONE, call, before=lambda: use_threads(1), always=True)
         for bound in roof.kinds(case.bound):
             turns.add_rate(bound.__name__ + ALONE, partial(bound, 1))
     seconds = turns.run(benchmark, call, effort.rounds(case.marked))

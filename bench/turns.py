@@ -5,6 +5,7 @@ Other work on the machine then slows all of them, and a ratio of the best of eac
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,9 +43,15 @@ class Turns:
         self.best: dict[str, float] = {}  # seconds of each call
         self.rates: dict[str, float] = {}  # the largest of each rate
 
-    def add(self, name: str, call: Callable[[], Any], before: Callable[[], Any] | None = None) -> None:
-        """A competitor: called and timed, after ``before`` (that of the benchmark unless given), which is not."""
-        self._calls[name], self._spent[name] = (before or self._before, call), 0.0
+    def add(
+        self, name: str, call: Callable[[], Any], before: Callable[[], Any] | None = None, *, always: bool = False
+    ) -> None:
+        """A competitor: called and timed, after ``before`` (that of the benchmark unless given), which is not.
+
+        ``always``: in every round, however long it takes, since a mark depends on it.
+        """
+        self._calls[name] = before or self._before, call
+        self._spent[name] = -math.inf if always else 0.0
 
     def add_rate(self, name: str, measure: Callable[[], float]) -> None:
         """A ceiling: says its own bytes a second."""
