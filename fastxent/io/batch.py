@@ -33,8 +33,10 @@ class Logits:
 
 @dataclass(frozen=True)
 class Batch:
-    """n rows of a dump, in the order of the file. Its logits are to be read before the next batch is asked for, which may
-    come in the same memory."""
+    """n rows of a dump, in the order of the file.
+
+    Its logits are to be read before the next batch is asked for, which may come in the same memory.
+    """
 
     logits: Logits
     columns: dict[str, pa.Array]  # every other column asked for, each n long

@@ -177,7 +177,8 @@ class RowReader:
 
     def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
         if self.blind:
-            logits, bad = Logits(np.empty((len(batch), 0), np.float32), "float32"), {}
+            logits = Logits(np.empty((len(batch), 0), np.float32), "float32")
+            bad: dict[int, str] = {}
         else:
             logits, bad = self.layout.rows(batch, self.n_classes)
         return Batch(logits, self.beside(batch, len(batch)), where, bad)

@@ -5,10 +5,10 @@ of the mapped file; a compressed one as a view of its decompressed bytes. All el
 one reusable buffer of about half a megabyte, which stays in cache: encoded values, tiny pages, nulls, ragged
 rows, and rows that lie on two pages.
 
-    with closing(MappedRanges(file)) as whole:
+    with closing(LocalRanges(file)) as whole:
         infos = column_chunks(whole, leaf)
         chunk = plan(schema, leaf, infos[group], group, n_classes, dtype, whole)  # a str: read it through pyarrow
-    with closing(MappedRanges(file, chunk.begin, chunk.end)) as source:
+    with closing(LocalRanges(file, chunk.begin, chunk.end)) as source:
         for values, bad, first_row in read_rows(chunk, source, max_bytes):
             ...
 """

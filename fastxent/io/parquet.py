@@ -1,9 +1,10 @@
 """Parquet files: logits through the native page reader, the columns beside them through pyarrow.
 
 A unit is a row group, or a run of pages of a large one. What the native reader does not support (one column a class,
-an encoding it has not met) is streamed through pyarrow in batches of bounded size, with the same answers. Within a row group pyarrow decodes page after page, so a batch costs its own rows (about five times their logits, lists
-and levels included), not the row group: files are read through a small buffer, and ``pre_buffer`` is off.
-`Dataset.to_batches` would decode whole row groups ahead, and the pages of a mapping would stay with the process.
+an encoding it has not met) is streamed through pyarrow in batches of bounded size, with the same answers. Within a row
+group pyarrow decodes page after page, so a batch costs its own rows (about five times their logits, lists and levels
+included), not the row group: files are read through a small buffer, and ``pre_buffer`` is off. `Dataset.to_batches`
+would decode whole row groups ahead, and the pages of a mapping would stay with the process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fastxent.io.chunk import LogitsChunk, leaf_of, plan
 from fastxent.io.files import File, reading
 from fastxent.io.footer import ChunkInfo, column_chunks
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.ranges import MappedRanges, Ranges, ReadRanges
+from fastxent.io.ranges import LocalRanges, Ranges, ReadRanges
 
 MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
@@ -189,9 +190,11 @@ class ParquetPart:
             rows = metadata.row_group(group).num_rows
             if rows:
                 where = Where(self.name, group, first)
-                yield from self._native_units(schema, infos, reader, where) or [
-                    ParquetUnit(self.file, reader, where, rows, metadata)
-                ]
+                native = self._native_units(schema, infos, reader, where)
+                if native:
+                    yield from native
+                else:
+                    yield ParquetUnit(self.file, reader, where, rows, metadata)
             first += rows
 
     def _chunk_infos(self, schema: pq.ParquetSchema, reader: RowReader) -> list[ChunkInfo]:
@@ -223,10 +226,10 @@ class ParquetPart:
 
 
 def _ranges(file: File) -> Ranges:
-    """The bytes of a file: mapped where it is on this machine."""
+    """The bytes of a file: read in place where it is on this machine."""
     if file.local:
         with reading(file.name):
-            return MappedRanges(file.path)
+            return LocalRanges(file.path)
     handle = file.open()
     return ReadRanges(handle, file.name, 0, handle.size())
 

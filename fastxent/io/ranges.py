@@ -1,7 +1,7 @@
 """Bytes of a file by range, without copies where the file is local.
 
-Both classes hand out read-only uint8 arrays that stay valid as long as they are held: a mapping lives until its
-last view dies. What a reader has passed leaves memory, so a file of any size takes a few MB.
+Both classes hand out read-only uint8 arrays that stay valid as long as they are held: a buffer is used anew, and a
+mapping dies, when no view of it is left. What a reader has passed leaves memory, so a file of any size takes a few MB.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import numpy as np
 
 from fastxent.errors import SourceError
 
-# One window of a mapped file. Its pages count as resident memory of the process; 8 MiB map in a time
-# that is nothing beside reading them, and one call maps them all (MAP_POPULATE) instead of 2048 page faults.
+# Pages of a local file are read into buffers that stay in the cache: mapping them costs 0.7 µs for each 4 KiB, 5 GB/s,
+# where reading goes at the speed of a copy. What is larger than a window is mapped, a window at a time.
 _WINDOW = 8 << 20
+_LEAST = 256 << 10  # of one read
+_SLACK = 8 << 10  # read with a page, for the header of the next
 _NOTHING = np.frombuffer(b"", np.uint8)  # read-only like all views: kernels are compiled for one kind of array
 _BLOCK = 4 << 20  # of one read of a file that is not mapped
 
@@ -42,14 +44,21 @@ class Ranges(Protocol):
     def close(self) -> None: ...
 
 
-class MappedRanges:
-    """A local file, mapped a window at a time."""
+class _Buffer:
+    def __init__(self) -> None:
+        self.memory = bytearray()
+        self.views: weakref.ref[np.ndarray] | None = None
+
+
+class LocalRanges:
+    """A local file, read into a few buffers that are used again when no view of them is left."""
 
     mapped = True
 
     def __init__(self, path: str, begin: int = 0, end: int | None = None) -> None:
         self.name = path
         self._array = _NOTHING
+        self._buffers: list[_Buffer] = []
         self._huge: list[tuple[int, int, weakref.ref[mmap.mmap]]] = []  # windows that one huge page needed
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -65,18 +74,53 @@ class MappedRanges:
     def view(self, offset: int, length: int) -> np.ndarray:
         if not self.begin <= offset <= offset + length <= self.end:
             raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
+        if not self._low <= offset <= offset + length <= self._high:
+            if length == 0:
+                return _NOTHING
+            if length > _WINDOW:
+                self._map_window(offset, length)
+            else:
+                self._read_window(offset, length)
+        return self._array[offset - self._low : offset - self._low + length]
+
+    def _read_window(self, offset: int, length: int) -> None:
+        # a header alone is often all that is wanted: pages are counted by hopping from one to the next
+        wanted = min(self.end - offset, max(length + _SLACK, _LEAST if length > _SLACK else 0))
+        buffer = self._free_buffer(wanted)
+        room = memoryview(buffer.memory)
+        got = 0
+        while got < wanted:
+            try:
+                step = os.preadv(self._fd, [room[got:wanted]], offset + got)
+            except OSError as error:
+                raise SourceError(f"{self.name}: cannot read at byte {offset + got}: {error.strerror}") from error
+            if step == 0:
+                raise SourceError(f"{self.name}: the file became shorter while it was read")
+            got += step
+        self._low, self._high = offset, offset + wanted
+        self._array = np.frombuffer(buffer.memory, np.uint8, wanted)
+        self._array.flags.writeable = False
+        buffer.views = weakref.ref(self._array)  # every view of a view refers to this array
+
+    def _free_buffer(self, size: int) -> _Buffer:
+        """A buffer of at least ``size`` bytes that nobody looks at."""
+        self._array = _NOTHING
+        free = next((b for b in self._buffers if b.views is None or b.views() is None), None)
+        if free is None:
+            free = _Buffer()
+            self._buffers.append(free)
+        if len(free.memory) < size:
+            free.memory = bytearray(size + size // 8)  # pages that grow a little need no new one
+        return free
+
+    def _map_window(self, offset: int, length: int) -> None:
         if os.fstat(self._fd).st_size < self.end:  # reading a map past the end of its file kills the process
             raise SourceError(f"{self.name}: the file became shorter while it was read")
-        if not self._low <= offset <= offset + length <= self._high:
-            self._low = offset - offset % mmap.ALLOCATIONGRANULARITY
-            self._high = min(self.end, max(offset + length, self._low + _WINDOW))
-            if self._high == self._low:
-                return _NOTHING
-            window = _map(self._fd, self._low, self._high)
-            self._array = np.frombuffer(window, np.uint8)
-            if self._high - self._low > 2 * _WINDOW:
-                self._huge.append((self._low, self._high, weakref.ref(window)))
-        return self._array[offset - self._low : offset - self._low + length]
+        self._low = offset - offset % mmap.ALLOCATIONGRANULARITY
+        self._high = min(self.end, offset + length)
+        window = _map(self._fd, self._low, self._high)
+        self._array = np.frombuffer(window, np.uint8)
+        self._huge.append((self._low, self._high, weakref.ref(window)))
 
     def passed(self, offset: int) -> None:
         for entry in self._huge.copy():
@@ -95,11 +139,10 @@ class MappedRanges:
 
 
 def _map(fd: int, low: int, high: int) -> mmap.mmap:
+    """Bytes of a file, brought in as they are looked at."""
     if sys.platform == "win32":
         return mmap.mmap(fd, high - low, offset=low, access=mmap.ACCESS_READ)
-    # a window that one huge page needs is mapped as it is read, not at once
-    ahead = getattr(mmap, "MAP_POPULATE", 0) if high - low <= 2 * _WINDOW else 0
-    return mmap.mmap(fd, high - low, offset=low, flags=mmap.MAP_SHARED | ahead, prot=mmap.PROT_READ)
+    return mmap.mmap(fd, high - low, offset=low, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
 
 
 class ReadRanges:

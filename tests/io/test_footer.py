@@ -14,7 +14,7 @@ import pytest
 from fastxent.errors import SourceError
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.footer import column_chunks
-from fastxent.io.ranges import MappedRanges, ReadRanges
+from fastxent.io.ranges import LocalRanges, ReadRanges
 
 
 def whole(data: bytes) -> ReadRanges:
@@ -34,7 +34,7 @@ def test_the_same_numbers_as_pyarrow(tmp_path: Path, groups: int) -> None:
     codecs = {"id": "snappy", "logits.list.element": "lz4", "nested.a": "zstd", "nested.b.list.element": "none"}
     pq.write_table(table, path, row_group_size=1000 // groups, compression=codecs, write_page_index=True)
     metadata = pq.ParquetFile(path).metadata
-    with closing(MappedRanges(str(path))) as source:
+    with closing(LocalRanges(str(path))) as source:
         for leaf in range(metadata.num_columns):
             infos = column_chunks(source, leaf)
             assert len(infos) == metadata.num_row_groups

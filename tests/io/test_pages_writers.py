@@ -22,7 +22,7 @@ from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.columns import as_rows
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import MappedRanges, ReadRanges
+from fastxent.io.ranges import LocalRanges, ReadRanges
 
 DTYPES = ["float16", "float32", "float64"]
 
@@ -42,7 +42,7 @@ def listed(x: np.ndarray, kind: Callable[[pa.DataType], pa.DataType] = pa.list_)
 
 def planned(path: Path, n_classes: int, dtype: str) -> list[LogitsChunk | str]:
     schema = pq.ParquetFile(path).schema
-    with closing(MappedRanges(str(path))) as whole:
+    with closing(LocalRanges(str(path))) as whole:
         infos = column_chunks(whole, 0)
         return [plan(schema, 0, info, group, n_classes, dtype, whole) for group, info in enumerate(infos)]
 
@@ -57,13 +57,13 @@ def native(path: Path, n_classes: int, dtype: str, max_bytes: int = 1 << 20) -> 
             assert isinstance(chunk, LogitsChunk), chunk
             parts = [chunk]
             if way == "split":
-                with closing(MappedRanges(str(path), chunk.begin, chunk.end)) as source:
+                with closing(LocalRanges(str(path), chunk.begin, chunk.end)) as source:
                     parts = split(chunk, source, 3000)
             for part in parts:
                 with open(path, "rb") as file:
                     ranges: Any = ReadRanges(file, str(path), part.begin, part.end)
                     if way != "read":
-                        ranges = MappedRanges(str(path), part.begin, part.end)
+                        ranges = LocalRanges(str(path), part.begin, part.end)
                     with closing(ranges) as source:
                         at = part.first_row
                         for values, wrong, row in read_rows(part, source, max_bytes):
@@ -209,7 +209,7 @@ def test_bfloat16_in_lists_of_uint16(tmp_path: Path) -> None:
 def _native_bits(path: Path, n_classes: int) -> tuple[np.ndarray, dict[int, str]]:
     (chunk,) = planned(path, n_classes, "bfloat16")
     assert isinstance(chunk, LogitsChunk)
-    with closing(MappedRanges(str(path), chunk.begin, chunk.end)) as source:
+    with closing(LocalRanges(str(path), chunk.begin, chunk.end)) as source:
         pieces = [(np.array(values), bad) for values, bad, _ in read_rows(chunk, source, 1 << 16)]
     return np.concatenate([values for values, _ in pieces]), {k: v for _, bad in pieces for k, v in bad.items()}
 
@@ -257,7 +257,7 @@ def test_a_name_with_dots_behind_nested_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"s": nested, "my.logits": listed(x)}), path)
     schema = pq.ParquetFile(path).schema
     leaf = len(schema) - 1
-    with closing(MappedRanges(str(path))) as whole:
+    with closing(LocalRanges(str(path))) as whole:
         chunk = plan(schema, leaf, column_chunks(whole, leaf)[0], 0, 3, "float32", whole)
         assert isinstance(chunk, LogitsChunk)
         (rows,) = read_rows(chunk, whole, 1 << 20)
