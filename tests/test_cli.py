@@ -113,6 +113,24 @@ def test_output_and_per_row_files(cli: Cli, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["figures.json", "rows.parquet"]
 
 
+def test_report_is_written(cli: Cli, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    code, out, err = cli("eval", DIGITS, "--by", "fold", "--report", report, "--format", "json")
+    assert (code, err) == (0, "")
+    text = report.read_text(encoding="utf-8")
+    assert text.lower().startswith("<!doctype html>")
+    assert f"{json.loads(out)['metrics']['accuracy']['value']:.4f}" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_without_its_packages_is_refused_before_the_run(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    report = ("eval", tmp_path / "none.parquet", "--report", tmp_path / "report.html")
+    check_failure(*cli(*report), r"reports need matplotlib; install it with: pip install 'fastxent\[report\]'")
+
+
 def test_merged_states_are_one_run(cli: Cli, tmp_path: Path) -> None:
     table = pq.read_table(DIGITS)
     for name, part in {"a": table.slice(0, 1000), "b": table.slice(1000)}.items():
@@ -145,7 +163,7 @@ def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
 def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(fx, function)).parameters
     here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
-    here |= {"output", "state"} if command == "eval" else set()
+    here |= {"output", "report", "state"} if command == "eval" else set()
     context = program.commands[command].make_context(command, ["in", "out"], resilient_parsing=True)
     for option in program.commands[command].params:
         if option.name in here:
@@ -498,6 +516,37 @@ main()
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
 
 
+def test_an_interrupt_ends_workers_that_wait_for_their_turn(tmp_path: Path) -> None:
+    """One long unit in front holds the others' results back: all of them must see the interrupt, and soon."""
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(40_000, 200)).astype(np.float32)))
+    table = pa.table({"logits": logits, "target": rng.integers(0, 200, 40_000)})
+    with pq.ParquetWriter(source, table.schema) as writer:
+        writer.write_table(table.slice(0, 20_000), row_group_size=20_000)
+        writer.write_table(table.slice(20_000), row_group_size=500)
+    script = f"""
+import os, signal, sys, time, threading
+import fastxent as fx
+stop = []
+def report(rows, *rest):
+    if not stop and rows > 2_000:
+        stop.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+    if stop:
+        time.sleep(0.01)  # what is still going on takes its time: without a stop, some 10 s
+options = dict(threads=4, memory="1MB", progress=report)
+try:
+    fx.transform({str(source)!r}, {str(tmp_path / "out.parquet")!r}, **options)
+except KeyboardInterrupt:
+    print(time.monotonic() - stop[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2.0
+    assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
+
+
 def test_help_teaches(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0
@@ -516,6 +565,29 @@ def test_every_option_says_what_it_does() -> None:
         for option in command.params:
             if option.param_type_name == "option":
                 assert getattr(option, "help", None), f"{command.name} --{option.name}"
+
+
+def test_warmup_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    """After it no evaluation of the bundled dump adds to the cache, whose folder is what it prints."""
+    environment = {**os.environ, "FASTXENT_CACHE_DIR": str(tmp_path)}
+    done = process("warmup", stdout=subprocess.PIPE, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("fastxent: [")
+    folder = Path(done.stdout.strip())
+    assert folder.is_relative_to(tmp_path)
+    kept = sorted(path.name for path in folder.rglob("*.nbc"))
+    assert kept
+    done = process("eval", DIGITS, "--by", "fold", "--cluster", "block", stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in folder.rglob("*.nbc")) == kept
+
+
+def test_warmup_with_nowhere_to_keep_kernels(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "FASTXENT_CACHE_DIR": str(tmp_path / "file")}
+    done = process("warmup", stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("fastxent: error: there is nowhere to keep compiled kernels")
 
 
 def test_version(cli: Cli) -> None:

@@ -54,7 +54,7 @@ def cli() -> None:
     """Cross-entropy, and every figure that can be read off the same logits, in one pass."""
 
 
-for _command in (commands.eval_, commands.transform, commands.inspect, commands.merge, report):
+for _command in (commands.eval_, commands.transform, commands.inspect, commands.merge, report, commands.warmup):
     cli.add_command(_command)
 
 

@@ -16,7 +16,7 @@ from fastxent.cli import options
 from fastxent.cli.conditions import Condition
 from fastxent.cli.options import Command, Items, option, section
 from fastxent.cli.output import Report, deliver, emit, progress_bar, say
-from fastxent.errors import ColumnError, ConfigError, StateError
+from fastxent.errors import ColumnError, ConfigError, OutputError, StateError
 from fastxent.io.atomic import check_destination, write_atomic
 
 if TYPE_CHECKING:
@@ -31,7 +31,16 @@ def _destination(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _report_destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from fastxent.report import require
+
+        require()
+    return _destination(ctx, param, value)
+
+
 _sources = click.argument("source", nargs=-1, required=True, metavar="SOURCE...")
+_report = option("--report", metavar="FILE", callback=_report_destination, help="Write an HTML report too.")
 _output = option("--output", metavar="FILE", callback=_destination, help="Write the figures here too, as JSON.")
 _state = option("--state", metavar="FILE", callback=_destination, help="Save the state, for fastxent merge.")
 
@@ -57,6 +66,7 @@ Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupte
 @section(
     "Output",
     _output,
+    _report,
     option("--per-row", metavar="FILE", callback=_destination, help="Write each row's loss, rank, … as Parquet."),
     option("--id", metavar="COLUMN", help="Row names, for --per-row."),
     _state,
@@ -69,14 +79,16 @@ def eval_(**given: Any) -> int:
     """
     import fastxent as fx
 
-    output, state = given.pop("output"), given.pop("state")
+    output, report, state = given.pop("output"), given.pop("report"), given.pop("state")
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
     quiet = given["quiet"]
-    with _progress(given, "evaluating") as report:
-        result = fx.evaluate(_source(given.pop("source")), progress=report, **given)
+    with _progress(given, "evaluating") as progress:
+        result = fx.evaluate(_source(given.pop("source")), progress=progress, **given)
     if state is not None:
         _save(result, state)
+    if report is not None:
+        result.to_html(report)
     return _finish(result, conditions, format_, output, quiet, verbose)
 
 
@@ -113,8 +125,8 @@ def transform(**given: Any) -> int:
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
     quiet = given["quiet"]
-    with _progress(given, "transforming") as report:
-        result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=report, **given)
+    with _progress(given, "transforming") as progress:
+        result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=progress, **given)
     return _finish(result, conditions, format_, None, quiet, verbose)
 
 
@@ -172,6 +184,26 @@ def inspect(source: tuple[str, ...], logits: str | None, format_: str) -> int:
                           f"{', '.join(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
     show = to_json if format_ == "json" else to_table
     emit(show(found, named[0] if named else None, source))
+    return 0
+
+
+@click.command(cls=Command, short_help="Compile ahead what eval needs.", epilog="""\b
+Examples:
+  fastxent warmup
+  FASTXENT_CACHE_DIR=/opt/fastxent fastxent warmup       into an image, for all its users""")  # fmt: skip
+def warmup() -> int:
+    """Compile ahead what eval needs, and print the folder it is kept in.
+
+    Every dtype, few classes and many. Without it the first eval of a kind compiles what it needs, in some seconds.
+    """
+    from fastxent.kernels.jit import cache_directory
+    from fastxent.warmup import warm_up
+
+    folder = cache_directory()
+    if folder is None:
+        raise OutputError("there is nowhere to keep compiled kernels; set FASTXENT_CACHE_DIR to a writable folder")
+    warm_up(lambda name, done, total: say(f"[{done + 1}/{total}] {name}"))
+    emit(str(folder))
     return 0
 
 
