@@ -10,12 +10,12 @@ READY := .venv/.ready
 help: ## what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
 
-demo: $(READY) ## evaluate the bundled dump; table here, figures under out/
+demo: $(READY) ## evaluate the bundled dump; table here, report and figures under out/
 	@mkdir -p out
 	$(BIN)/fastxent eval examples/digits.parquet --by fold --cluster block --id id \
-		--per-row out/digits.rows.parquet --output out/digits.json
+		--report out/digits.html --output out/digits.json --per-row out/digits.rows.parquet
 	@echo
-	@echo "figures as JSON: out/digits.json    per-row losses: out/digits.rows.parquet"
+	@echo "report: out/digits.html    figures as JSON: out/digits.json    per-row losses: out/digits.rows.parquet"
 
 test: $(READY) ## the whole suite, doctests included
 	$(BIN)/python -m pytest
