@@ -187,8 +187,7 @@ class RowReader:
         """The columns beside the logits, of a record batch that holds them (None if folder names give them all)."""
         constants = dict(self.constants)
         return {
-            name: pa.repeat(constants[name], rows) if name in constants else pick(batch, name)
-            for name in self.columns
+            name: pa.repeat(constants[name], rows) if name in constants else pick(batch, name) for name in self.columns
         }
 
     def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:

@@ -260,9 +260,11 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             p = row + c * size
                             fetch(ahead + (c - first) * size, 2 * w * size)
                             v_s, v_sd, v_s2, v_max, v_above = gather_all(
-                                load(p, tag), m, threshold, v_s, v_sd, v_s2, v_max, v_above)
+                                load(p, tag), m, threshold, v_s, v_sd, v_s2, v_max, v_above
+                            )
                             u_s, u_sd, u_s2, u_max, u_above = gather_all(
-                                load(p + w * size, tag), m, threshold, u_s, u_sd, u_s2, u_max, u_above)
+                                load(p + w * size, tag), m, threshold, u_s, u_sd, u_s2, u_max, u_above
+                            )
                             c += 2 * w
                         v_sd = v_sd + u_sd
                         v_s2 = v_s2 + u_s2
@@ -282,7 +284,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
                             v_s, v_sd, v_s2, v_max, v_above = gather_all_shaped(
-                                x, z, m, threshold, v_s, v_sd, v_s2, v_max, v_above)
+                                x, z, m, threshold, v_s, v_sd, v_s2, v_max, v_above
+                            )
                         else:
                             d = floor_exp(z)
                             if mode == PROBS:
