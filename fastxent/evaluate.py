@@ -73,7 +73,7 @@ class Job:
             values[name] = _names(values[name])
         for name in ("top_k", "class_weight", "class_mask", "classes"):
             if values[name] is not None:
-                values[name] = tuple(values[name] if name == "classes" else np.asarray(values[name]).tolist())
+                values[name] = tuple(values[name] if name == "classes" else np.atleast_1d(values[name]).tolist())
         probe = EvalConfig(**{**values, "n_classes": 1, "class_weight": None, "class_mask": None, "classes": None})
         wanted = [*Scorer.columns(probe), *columns]
         opened = open_source(source, logits=logits, columns=wanted, dtype=logits_dtype)
