@@ -20,6 +20,7 @@ from fastxent.tables import count, metric_cells, number
 MOST_ROWS = 2000  # of a table on the page; the JSON has all
 _TEMPLATE = "evaluation.html.j2"
 _MOST_FILES = 20
+_FEW = 40  # slices that a notebook shows without being asked
 _NAMES = {
     "cross_entropy": ("Cross-entropy", "nats"),
     "perplexity": ("Perplexity", ""),
@@ -53,8 +54,8 @@ def sections(result: EvalResult) -> list[Section]:
     """The report; a section that would be empty is left out."""
     found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
     if result.rows.used:
-        found += [("calibration", "Calibration", _calibration(result)), ("losses", "Losses", _losses(result))]
-    if result.slices:
+        found.append(("calibration", "Calibration", _calibration(result)))
+    if any(result.slices.values()):
         found.append(("slices", "Slices", _slices(result)))
     if result.per_class.class_id:
         found.append(("classes", "Classes", _classes(result)))
@@ -63,8 +64,9 @@ def sections(result: EvalResult) -> list[Section]:
 
 def summary(result: EvalResult) -> Markup:
     """The figures of the report without its long tables."""
-    drawn = [_reliability(result), _nll(result)] if result.rows.used else []
-    drawn += [_forest(result, column, metric) for column in result.slices for metric in _forests(result)]
+    drawn = [_reliability(result)] if result.rows.used else []
+    few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
+    drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
     return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
 
 
@@ -87,7 +89,10 @@ def _headline(result: EvalResult) -> Markup:
         ],
         paged=False,
     )
-    return render(_TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table)
+    return render(
+        _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
+        figures=[_nll(result)] if result.rows.used else [], quantiles=_quantiles(result),
+    )  # fmt: skip
 
 
 def _read(result: EvalResult) -> Markup:
@@ -97,12 +102,11 @@ def _read(result: EvalResult) -> Markup:
         counts += [("bad logits", rows.bad_logits), ("bad targets", rows.bad_target)]
     if result.clusters is not None:
         counts.append(("clusters", result.clusters))
-    config = []
-    for option in fields(EvalConfig):
-        value = getattr(result.config, option.name)
-        config.append((option.name, _option(value), value == option.default))
+    options = [(option.name, getattr(result.config, option.name), option.default) for option in fields(EvalConfig)]
     return render(
-        _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts], config=config,
+        _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts],
+        chosen=[(name, _option(value)) for name, value, default in options if value != default],
+        defaults=", ".join(f"{name} {_option(value)}" for name, value, default in options if value == default),
         shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
         versions=result.versions.items(),
         timing=[(name.replace("_", " "), f"{value:,.4g}") for name, value in (result.timing or {}).items()
@@ -160,20 +164,20 @@ def _nll(result: EvalResult) -> tuple[Markup, str]:
     return _drawn(figures.nll_histogram(result), caption + (f" {count(more)} more are infinite." if more else ""))
 
 
-def _losses(result: EvalResult) -> Markup:
-    table = Table(
+def _quantiles(result: EvalResult) -> Table:
+    return Table(
         "Quantiles of the NLL",
         [Column("rows up to"), Column("NLL (nats)")],
         [[Cell(f"{100 * q:g} %", _key(q)), _figure(value)] for q, value in result.nll_quantiles.items()],
         paged=False,
     )
-    return render(_TEMPLATE, part="losses", figures=[_nll(result)], quantiles=table)
 
 
 def _slices(result: EvalResult) -> Markup:
     columns = [
         (column, _slice_table(result, column), [_forest(result, column, metric) for metric in _forests(result)])
-        for column in result.slices
+        for column, parts in result.slices.items()
+        if parts
     ]
     return render(_TEMPLATE, part="slices", columns=columns)
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
 from fastxent.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
-from fastxent.report.svg import Drawing
+from fastxent.report.svg import Drawing, printable
 from fastxent.result import Metric, Slice, labels
 from fastxent.tables import count, number
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Options = ParamSpec("Options")
 
 MOST_SLICES = 200  # of a forest plot: the ones with the most rows
-_WIDTH = 5.3  # inches; 380 points
+_WIDTH = 4.8  # inches, of 72 points: about the width of a phone
 _STYLE: Any = {
     "font.size": 10.5, "text.color": INK, "text.parse_math": False,
     "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
@@ -141,7 +141,7 @@ def confidence_accuracy(result: EvalResult) -> Drawing:
         size = [12 + 50 * rows / most for _, rows, _, _ in marks]
         ax.scatter(x, y, s=size, color=SOFT, edgecolor=ACCENT, linewidth=0.8, gid="slices", label="slices")
         figure.tips["slices"] = [
-            f"{_clean(name, 60)}: confidence {number(c.value, 4)}, accuracy {number(a.value, 4)}, {count(rows)} rows"
+            f"{printable(name, 60)}: confidence {number(c.value, 4)}, accuracy {number(a.value, 4)}, {count(rows)} rows"
             for name, rows, c, a in marks
         ]
     c, a = _pair(result.metrics)
@@ -155,8 +155,9 @@ def confidence_accuracy(result: EvalResult) -> Drawing:
     low, high = max(min(ends, default=0.0), 0.0), min(max(ends, default=1.0), 1.0)
     pad = max(0.06 * (high - low), 0.01)
     ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), xlabel="mean confidence", ylabel="accuracy")
+    ax.locator_params(nbins=6)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper left", fontsize=9.5, labelcolor=MUTED)
+        ax.legend(fontsize=9.5, labelcolor=MUTED)
     return figure
 
 
@@ -175,12 +176,13 @@ def forest(result: EvalResult, column: str | None = None, metric: str | None = N
     at = range(len(drawn))
     ax.hlines(at, [m.ci95[0] for _, m in drawn], [m.ci95[1] for _, m in drawn], color=ACCENT, linewidth=1.6)
     ax.scatter([m.value for _, m in drawn], at, s=26, color=ACCENT, zorder=3, gid="slices")
-    figure.tips["slices"] = [f"{_clean(name, 60)}: {with_interval(m)}" for name, m in drawn]
+    figure.tips["slices"] = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
     if math.isfinite(whole.value):
         ax.axvline(whole.value, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
-    ax.set_yticks(at, [_clean(name, 22) for name, _ in drawn])
+    ax.set_yticks(at, [printable(name, 22) for name, _ in drawn])
     ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=metric.replace("_", " "))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long one is scrolled: its scale is at either end
     ax.grid(visible=False, axis="y")
     return figure
 
@@ -243,12 +245,6 @@ def _coarser(edges: list[float], counts: Sequence[int]) -> tuple[list[float], li
     place = [round((math.frexp(edge)[0] * 2 - 1) * 8) for edge in edges]
     cuts = [0, *(i for i in range(1, len(counts)) if place[i] % group == 0), len(counts)]
     return [edges[i] for i in cuts], [sum(counts[a:b]) for a, b in itertools.pairwise(cuts)]
-
-
-def _clean(text: str, length: int) -> str:
-    """A name from the data as it can be drawn: printable, not too long."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _single(height: float) -> tuple[Drawing, Axes]:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from fastxent._version import __version__
 from fastxent.report.palette import variables
+from fastxent.report.svg import printable
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """A whole HTML document."""
     script = _resource("tables.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return render(
+    document = render(
         "page.html.j2", title=title, subtitle=subtitle, sections=sections, style=Markup(_style()),
         script=Markup(script), script_hash=digest, version=__version__,
     )  # fmt: skip
+    return str(document)
 
 
 def fragment(title: str, body: Markup) -> str:
     """An element with its own style, for a page that is not ours."""
-    return render("fragment.html.j2", title=title, body=body, style=Markup(_style()))
+    return str(render("fragment.html.j2", title=title, body=body, style=Markup(_style())))
 
 
 def render(template: str, **values: Any) -> Markup:
@@ -90,11 +92,6 @@ def _environment() -> Environment:
     )
     environment.filters["printable"] = printable
     return environment
-
-
-def printable(text: str) -> str:
-    """Text from the data without characters that no page may hold, such as controls and lone surrogates."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @cache

@@ -65,8 +65,14 @@ def inline(figure: Drawing, label: str) -> str:
             else:
                 element.set(name, re.sub(r"^(url\()?#", rf"\g<0>{prefix}", value))
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    root.set("style", f"max-width: {1.35 * float(root.attrib['viewBox'].split()[2]):.0f}px")
+    root.set("style", f"max-width: {1.5 * float(root.attrib['viewBox'].split()[2]):.0f}px")
     return ET.tostring(root, encoding="unicode", short_empty_elements=True)
+
+
+def printable(text: str, most: int = 200) -> str:
+    """Text from the data as a page can hold it: no control characters or lone surrogates, and not without end."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: most + 1]) or '""'
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _written(figure: Figure) -> str:
