@@ -22,8 +22,8 @@ CLASSES = (1, 2, 10, 100, 1000, 32_000, 128_256)
 DTYPES = tuple(ref.DTYPES)
 JOBS = ("loss", "record", "gradient", "log_softmax", "binary")
 BOUND = {"gradient": "copy", "log_softmax": "copy"}  # the ceiling of a job that writes as much as it reads; else "read"
-BYTES = 128 << 20  # of logits in a case: four times the largest cache of the machines known
-_CHECKED = 400_000  # logits held against the oracle, in rows spread over the whole
+BYTES = 128 << 20  # of logits in a case of the table of marks; half of it in others
+_CHECKED = 200_000  # logits held against the oracle, in rows spread over the whole
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_evaluate(classes: int, layout: str, folder: Path, effort: Effort, bench
     assert result.rows.used == len(x)
     assert result.metrics["cross_entropy"].value == pytest.approx(truth, rel=1e-6)
 
-    turns = Turns(effort.patience)
+    turns = Turns(effort.patience(marked=True))
     readers = files.readers(path, layout)
     if "pyarrow + torch" in readers:
         assert readers["pyarrow + torch"]() == pytest.approx(truth, rel=1e-5)

@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_kernel(case: Case, effort: Effort, benchmark: BenchmarkFixture) -> None:
-    data = data_of(case, effort.logits)
+    data = data_of(case, effort.bytes(case.marked))
     truth = truth_of(case, data)
     call = runner(case, data)
     use_threads(case.threads)
@@ -38,7 +38,7 @@ def test_kernel(case: Case, effort: Effort, benchmark: BenchmarkFixture) -> None
     moved = data.moved(result)
     del result
 
-    turns = Turns(effort.patience, before=lambda: use_threads(case.threads))
+    turns = Turns(effort.patience(case.marked), before=lambda: use_threads(case.threads))
     rivals = peers.competitors(case, data)
     for name, rival in rivals.items():
         truth.check_peer(peers.finished(rival()), name)

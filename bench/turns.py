@@ -19,16 +19,19 @@ REST = 0.02  # seconds: thread pools of other libraries spin for a while when th
 @dataclass(frozen=True)
 class Effort:
     quick: bool
-    logits: int  # bytes in a kernel case
+    logits: int  # bytes in a kernel case of the table of marks
     file: int  # bytes of logits in a file
 
     def rounds(self, marked: bool) -> int:
         return 3 if self.quick or not marked else 7
 
-    @property
-    def patience(self) -> float:
+    def bytes(self, marked: bool) -> int:
+        """Logits in a kernel case. Half outside the table: between rounds the ceilings sweep the caches clean."""
+        return self.logits if marked else self.logits // 2
+
+    def patience(self, marked: bool) -> float:
         """Seconds a competitor may take in all, once it has had its first round."""
-        return 0.2 if self.quick else 0.5
+        return 0.5 if marked and not self.quick else 0.15
 
 
 class Turns:
