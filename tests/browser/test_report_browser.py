@@ -19,7 +19,8 @@ DIGITS = Path(__file__).parents[2] / "examples" / "digits.parquet"
 Written = Callable[[str, str], Path]
 
 KEYS = """
-const cells = [...document.querySelector(arguments[0]).querySelectorAll("tbody tr")].map((row) => row.cells[arguments[1]]);
+const rows = [...document.querySelector(arguments[0]).querySelectorAll("tbody tr")];
+const cells = rows.map((row) => row.cells[arguments[1]]);
 return cells.map((cell) => cell.dataset.v ?? cell.textContent);
 """
 
@@ -61,8 +62,8 @@ def test_it_opens_silently_alone_and_fits(
 def test_the_policy_of_the_page_forbids_requests(browser: Browser, digits_page: Path) -> None:
     browser.open(digits_page)
     browser.run("document.body.append(Object.assign(document.createElement('img'), {src: 'file:///nothing.png'}))")
-    assert "Content Security Policy" in "".join(browser.complaints())
-    assert browser.requests() == [digits_page.as_uri()]
+    (complaint,) = browser.complaints()
+    assert "violates the following Content Security Policy directive" in complaint
 
 
 def test_themes_differ_in_page_and_figures(browser: Browser, digits_page: Path) -> None:
