@@ -20,6 +20,8 @@ import numpy as np
 
 from fastxent.config import EvalConfig
 from fastxent.errors import ConfigError
+from fastxent.io.layout import find_field
+from fastxent.io.parquet import NativeUnit
 from fastxent.io.source import open_source
 from fastxent.score import Scored, Scorer
 from fastxent.scored import ScoredRows
@@ -39,6 +41,7 @@ Names = str | Sequence[str] | None
 
 _ROW_BYTES = 600  # a row's record, columns and temporaries, whatever its classes
 _BATCH_BYTES = 8 << 20  # larger batches gain nothing
+_STREAM_ROWS, _STREAM_BYTES = 65536, 32 << 20  # of a batch whose logits come part by part
 
 
 def _names(value: Names) -> tuple[str, ...]:
@@ -109,6 +112,8 @@ class Loop:
         self.row_bytes = job.source.n_classes * itemsize
         self.batch_bytes = batch_bytes(memory, self.threads, self.row_bytes)
         self.scorer = Scorer(job.config)
+        column = find_field(job.source.schema, job.config.target)
+        self.streaming = visit is None and column is not None and self.scorer.streams(column.type)
         self._units: Iterator[Unit] = job.source.units()
         self._taken = 0
         self._lock = threading.Lock()
@@ -174,8 +179,31 @@ class Loop:
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, interrupts included
                 self._fail(index, error)
 
+    def _stream(self, worker: Worker, index: int, batches: Iterator[Batch]) -> None:
+        """A unit whose logits need not be in memory together: many rows share what a batch costs beside them."""
+        clock = time.perf_counter
+        with closing(batches):  # type: ignore[type-var]
+            t0 = clock()
+            for batch in batches:
+                if self._failure is not None and self._failure[0] < index:
+                    return
+                rows = self.scorer.stream(batch)
+                t1 = clock()
+                worker.state.add(rows)
+                t2 = clock()
+                worker.seconds["kernel"] += t1 - t0
+                worker.seconds["state"] += t2 - t1
+                self._count(len(rows.status))
+                t0 = t2
+        if self.done is not None:
+            self.done(index)
+
     def _unit(self, worker: Worker, index: int, unit: Unit) -> None:
         clock = time.perf_counter
+        if self.streaming and isinstance(unit, NativeUnit):
+            rows = max(1, min(_STREAM_ROWS, _STREAM_BYTES // self.row_bytes))
+            self._stream(worker, index, unit.streams(rows, self.batch_bytes))
+            return
         with closing(unit.batches(self.batch_bytes)) as batches:  # type: ignore[type-var]
             while True:
                 if self._failure is not None and self._failure[0] < index:

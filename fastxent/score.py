@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
-from fastxent.io.batch import Batch, Logits
+from fastxent.io.batch import Batch, Logits, LogitsStream
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows
 from fastxent.records import brier
@@ -88,16 +88,69 @@ class Scorer:
         take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, chunk=n)
         take(0, n)
         record, ids, status = take.record[:, :n], take.ids[:, :n], take.status[:n]
-        if c.input != "logits":  # a negative probability
-            status[(status == USED) & np.isnan(record[rows.ENTROPY])] = BAD_LOGITS
-        terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, soft is not None)
-        loss, share = np.empty(n), np.empty(n)
-        loss_rows(0, n, record, target, status, _EMPTY, *terms.arguments(), loss, share)
-        if c.on_bad_row == "error":
-            self._refuse_bad(batch, status, index)
+        self._check(batch, record, status, index)
         with np.errstate(all="ignore"):  # rows that are not used
             nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
             brier_score = brier(record) if soft is None else self._soft_brier(matrix, soft)
+        terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, soft is not None)
+        scored = self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), nll, brier_score)
+        return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
+
+    def streams(self, target: pa.DataType) -> bool:
+        """Whether batches can be scored part by part: nothing asks for all of their logits at once."""
+        from fastxent.io.columns import is_soft
+
+        return self._filter is None and self._clip is None and not is_soft(target)
+
+    def stream(self, batch: Batch) -> ScoredRows:
+        """Score a batch whose logits come part by part."""
+        assert isinstance(batch.logits, LogitsStream)
+        c = self.config
+        n, dtype = batch.logits.shape[0], batch.logits.dtype
+        target, _ = self._targets(batch, np.dtype(np.float64))
+        weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
+        record, ids, status = np.empty((rows.FIELDS, n)), np.empty((2, n), np.int64), np.empty(n, np.int8)
+        take: RowPass | None = None
+        at = 0
+        for values in batch.logits.parts:
+            matrix, end = Matrix.of(values, dtype), at + len(values)
+            if take is None:
+                chunk = min(n, 4096)
+                take = RowPass(matrix, target[at:end], NO_IGNORE, self._options, full=True, chunk=chunk)
+            else:
+                take.turn_to(matrix, target[at:end])
+            for begin in range(0, matrix.n, take.chunk):
+                stop = min(matrix.n, begin + take.chunk)
+                k = stop - begin
+                take(begin, stop)
+                record[:, at : at + k], ids[:, at : at + k] = take.record[:, :k], take.ids[:, :k]
+                status[at : at + k] = take.status[:k]
+                if c.on_bad_row == "error" or c.input != "logits":
+                    columns = {name: column.slice(at, k) for name, column in batch.columns.items()}
+                    where = replace(batch.where, first_row=batch.where.first_row + at)
+                    odd = {i - at: reason for i, reason in batch.bad.items() if i >= at}
+                    part = Batch(Logits(values[begin:stop], dtype), columns, where, odd)
+                    self._check(part, record[:, at : at + k], status[at : at + k], None)
+                at += k
+        terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, False)
+        with np.errstate(all="ignore"):
+            brier_score = brier(record)
+        return self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), record[rows.NLL], brier_score)
+
+    def _check(self, batch: Batch, record: np.ndarray, status: np.ndarray, index: np.ndarray | None) -> None:
+        """Mark negative probabilities, and refuse the first bad row unless they are to be skipped."""
+        if self.config.input != "logits":
+            status[(status == USED) & np.isnan(record[rows.ENTROPY])] = BAD_LOGITS
+        if self.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
+            self._refuse_bad(batch, status, index)
+
+    def _rows(
+        self, batch: Batch, target: np.ndarray, record: np.ndarray, ids: np.ndarray, status: np.ndarray,
+        terms: LossTerms, numbers: tuple[np.ndarray | None, np.ndarray | None], nll: np.ndarray, brier_score: np.ndarray,
+    ) -> ScoredRows:  # fmt: skip
+        c, n = self.config, len(status)
+        loss, share = np.empty(n), np.empty(n)
+        loss_rows(0, n, record, target, status, _EMPTY, *terms.arguments(), loss, share)
         scored = ScoredRows(
             status=status,
             target=target,
@@ -110,14 +163,14 @@ class Scorer:
             rank=ids[rows.RANK],
             entropy=record[rows.ENTROPY],
             brier=brier_score,
-            weight=weight,
-            n_bytes=n_bytes,
+            weight=numbers[0],
+            n_bytes=numbers[1],
             cluster=None if c.cluster is None else batch.columns[c.cluster],
             by={name: batch.columns[name] for name in c.by},
         )
         if c.input != "logits":
             scored.unnormalised = int(((np.abs(record[rows.REST]) > 1e-3) & (status == USED)).sum())
-        return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
+        return scored
 
     def shares(self, batch: Batch) -> np.ndarray:
         """What each row counts for in the denominator of a mean, from the columns alone; bad rows are found later."""

@@ -32,13 +32,25 @@ class Logits:
 
 
 @dataclass(frozen=True)
+class LogitsStream:
+    """The same rows, a part at a time as they are read: each part is (k, C), and gone when the next is asked for.
+
+    What every batch costs beside its logits is shared by more rows than should be in memory at once.
+    """
+
+    shape: tuple[int, int]
+    dtype: str
+    parts: Iterator[np.ndarray]
+
+
+@dataclass(frozen=True)
 class Batch:
     """n rows of a dump, in the order of the file.
 
     Its logits are to be read before the next batch is asked for, which may come in the same memory.
     """
 
-    logits: Logits
+    logits: Logits | LogitsStream
     columns: dict[str, pa.Array]  # every other column asked for, each n long
     where: Where
     bad: dict[int, str] = field(default_factory=dict)

@@ -14,12 +14,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastxent.errors import SourceError, Where
 from fastxent.io import native
-from fastxent.io.batch import Batch, Logits
+from fastxent.io.batch import Batch, Logits, LogitsStream
 from fastxent.io.chunk import LogitsChunk, leaf_of, plan
 from fastxent.io.files import File, reading
 from fastxent.io.footer import ChunkInfo, column_chunks
@@ -99,6 +100,34 @@ class NativeUnit:
                 columns = self.reader.beside(beside.take(len(values)), len(values))
                 logits = Logits(values, self.reader.layout.dtype)
                 yield Batch(logits, columns, Where(self.file.name, group, first + row), bad)
+
+
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
+        beside = _Beside(self.file, self.reader, group or 0, rows)
+        rest: list[native.Rows] = []  # what was read past the end of a batch
+        with closing(_ranges(self.file)) as source, closing(beside):
+            beside.take(self.chunk.first_row)
+            reads = native.read_rows(self.chunk, source, max_bytes)
+
+            def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                while begin < end:
+                    values, odd, row = rest.pop() if rest else next(reads)
+                    k = min(len(values), end - row)
+                    if k < len(values):
+                        rest.append(native.Rows(values[k:], {i - k: odd[i] for i in odd if i >= k}, row + k))
+                    bad.update({i + row - at: odd[i] for i in odd if i < k})
+                    yield values[:k]
+                    begin = row + k
+
+            for at in range(self.chunk.first_row, self.chunk.first_row + self.rows, rows):
+                n = min(rows, self.chunk.first_row + self.rows - at)
+                bad: dict[int, str] = {}
+                logits = LogitsStream((n, self.reader.n_classes), self.reader.layout.dtype, parts(at, at + n, bad))
+                columns = self.reader.beside(beside.take(n), n)
+                yield Batch(logits, columns, Where(self.file.name, group, first + at), bad)
+            next(reads, None)  # lets the reader see that nothing is left over
 
 
 class _Beside:

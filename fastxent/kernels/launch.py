@@ -123,6 +123,13 @@ class RowPass:
         self._scratch = np.empty(narrow.scratch_bytes(c) if self._narrow else 0, np.uint8)
         self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
 
+    def turn_to(self, logits: Matrix, target: np.ndarray) -> None:
+        """Go on with other rows of the same kind."""
+        same = logits.n_classes == self.logits.n_classes and logits.dtype == self.logits.dtype
+        if not same or target.shape != (logits.n,) or target.dtype != np.int64 or self.soft is not None:
+            raise TypeError("these rows are of another kind")
+        self.logits, self.target = logits, np.ascontiguousarray(target)
+
     def targets(self, begin: int, end: int) -> np.ndarray:
         if self._no_target is not None:
             return self._no_target[: end - begin]
