@@ -161,7 +161,7 @@ def test_the_figures_are_those_of_the_json():
 def test_what_was_read_is_said():
     result = report_cases.ordinary(files=tuple(f"part-{i}.parquet" for i in range(30)))
     text = page_of(result).text
-    for said in ("part-19.parquet", "and 10 more", "label_smoothing 0.0", f"{result.rows.bad_logits}",
+    for said in ("part-19.parquet", "and 10 more", "label_smoothing=0.0", f"{result.rows.bad_logits}",
                  *result.versions, *result.versions.values()):  # fmt: skip
         assert said in text
     assert "part-20.parquet" not in text

@@ -106,7 +106,7 @@ def _read(result: EvalResult) -> Markup:
     return render(
         _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts],
         chosen=[(name, _option(value)) for name, value, default in options if value != default],
-        defaults=", ".join(f"{name} {_option(value)}" for name, value, default in options if value == default),
+        defaults=", ".join(f"{name}={_option(value)}" for name, value, default in options if value == default),
         shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
         versions=result.versions.items(),
         timing=[(name.replace("_", " "), f"{value:,.4g}") for name, value in (result.timing or {}).items()
