@@ -99,32 +99,27 @@ def row_statistics(
             array.reshape(x.lead)
             for array in (
                 record[rows.NLL], record[rows.LSE], record[rows.MAX], record[rows.CONFIDENCE],
-                numbers[rows.PREDICTED], numbers[rows.RANK], record[rows.ENTROPY], brier(record), record[rows.SUM_P2],
+                numbers[rows.PREDICTED], numbers[rows.RANK], record[rows.ENTROPY], record[rows.BRIER],
+                record[rows.SUM_P2],
             )
         )
     )  # fmt: skip
 
 
-def brier(record: np.ndarray) -> np.ndarray:
-    """Σ_c (p_c - [c = y])² = (Σ p² - p_y²) + (1 - p_y)²; NaN where the row has no target."""
-    nll = record[rows.NLL]
-    p = np.exp(-nll)
-    score: np.ndarray = np.maximum(record[rows.SUM_P2] - p * p, 0.0) + np.expm1(-nll) ** 2
-    return score
-
-
-def entropy(p: Any, *, input: str = "probs", base: float | None = None, axis: int = -1) -> Any:
+def entropy(
+    p: Any, *, input: str = "probs", base: float | None = None, axis: int = -1, dtype: str | None = None
+) -> Any:
     """-Σ_c p_c log p_c of each row, in nats or to ``base``; 0·log 0 = 0.
 
-    ``p``: probabilities, log-probabilities or logits, as ``input`` says. Returns float64 for float64 input, else
-    float32. Follows `scipy.stats.entropy`, without its renormalisation.
+    ``p``: probabilities, log-probabilities or logits, as ``input`` says; ``dtype="bfloat16"`` if 16-bit integers hold
+    it. Returns float64 for float64 input, else float32. Follows `scipy.stats.entropy`, without its renormalisation.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.entropy(np.array([0.5, 0.25, 0.25]), base=2)
     np.float64(1.5)
     """
     unit, mode = unit_of(base), mode_of(input)
-    x = input_of(p, axis, name="p")
+    x = input_of(p, axis, dtype, name="p")
     full = _full_record(x, None, rows.NO_TARGET + 1, Options(mode=mode))
     value = full["record"][rows.ENTROPY]
     value[full["status"] != rows.USED] = np.nan

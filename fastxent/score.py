@@ -13,7 +13,6 @@ from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits, LogitsStream
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows
-from fastxent.records import brier
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
@@ -91,9 +90,9 @@ class Scorer:
         self._check(batch, record, status, index)
         with np.errstate(all="ignore"):  # rows that are not used
             nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
-            brier_score = brier(record) if soft is None else self._soft_brier(matrix, soft)
+            brier = record[rows.BRIER] if soft is None else self._soft_brier(matrix, soft)
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, soft is not None)
-        scored = self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), nll, brier_score)
+        scored = self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), nll, brier)
         return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
 
     def streams(self, target: pa.DataType) -> bool:
@@ -133,9 +132,8 @@ class Scorer:
                     self._check(part, record[:, at : at + k], status[at : at + k], None)
                 at += k
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, False)
-        with np.errstate(all="ignore"):
-            brier_score = brier(record)
-        return self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), record[rows.NLL], brier_score)
+        numbers = weight, n_bytes
+        return self._rows(batch, target, record, ids, status, terms, numbers, record[rows.NLL], record[rows.BRIER])
 
     def _check(self, batch: Batch, record: np.ndarray, status: np.ndarray, index: np.ndarray | None) -> None:
         """Mark negative probabilities, and refuse the first bad row unless they are to be skipped."""
@@ -146,7 +144,7 @@ class Scorer:
 
     def _rows(
         self, batch: Batch, target: np.ndarray, record: np.ndarray, ids: np.ndarray, status: np.ndarray,
-        terms: LossTerms, numbers: tuple[np.ndarray | None, np.ndarray | None], nll: np.ndarray, brier_score: np.ndarray,
+        terms: LossTerms, numbers: tuple[np.ndarray | None, np.ndarray | None], nll: np.ndarray, brier: np.ndarray,
     ) -> ScoredRows:  # fmt: skip
         c, n = self.config, len(status)
         loss, share = np.empty(n), np.empty(n)
@@ -162,7 +160,7 @@ class Scorer:
             predicted=ids[rows.PREDICTED],
             rank=ids[rows.RANK],
             entropy=record[rows.ENTROPY],
-            brier=brier_score,
+            brier=brier,
             weight=numbers[0],
             n_bytes=numbers[1],
             cluster=None if c.cluster is None else batch.columns[c.cluster],

@@ -422,8 +422,8 @@ def row_statistics(
         lse=lse,
         max_logit=z.max(axis=-1),
         confidence=p.max(axis=-1),
-        predicted=z.argmax(axis=-1),
-        rank=rank,
+        predicted=np.where(np.isnan(lse), -1, z.argmax(axis=-1)),  # a broken row has neither
+        rank=np.where(np.isnan(lse), -1, rank),
         entropy=times(p, -log_p).sum(axis=-1),
         brier=brier,
         sum_p2=(p**2).sum(axis=-1),

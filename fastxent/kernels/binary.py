@@ -72,7 +72,7 @@ def binary_kernel(with_logits: bool, loss_too: bool, gradient_too: bool) -> Any:
                 g = select_eq(x, x, rest * sigma - b * other, x)
             else:
                 y = select_eq(b, zero, zero, b * (zero - log(x))) + select_eq(
-                    rest, zero, zero, rest * (zero - log(one - x))
+                    rest, zero, zero, rest * (zero - log1p(zero - x))
                 )
                 y = select_eq(x, x, y, x)
                 g = select_eq(rest, zero, zero, rest / (one - x)) - select_eq(b, zero, zero, b / x)

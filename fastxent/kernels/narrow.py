@@ -106,13 +106,13 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     e = x * splat(1.0 / unbias(tag), tag)
                 else:
                     e = exp_biased(d)
+                if mode == LOGITS:
+                    e = select_eq(at, argmax, zero, e)
                 if full:
                     sd = fma(e, d, sd)
                     s2 = fma(e, e, s2)
                     ties = select_gt(t, at, select_eq(x, here, one, zero), zero)
                     above = above + select_gt(x, here, one, ties)
-                if mode == LOGITS:
-                    e = select_eq(at, argmax, zero, e)
                 rest = rest + e
                 at = at + one
             rest = rest * splat(unbias(tag), tag)

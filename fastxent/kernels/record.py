@@ -10,7 +10,7 @@ import numpy as np
 
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd import (
-    exp_biased, floor_exp, load_first, log1p, select_gt, splat, store_first, unbias,
+    exp_biased, floor_exp, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
 )  # fmt: skip
 
 # Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
@@ -18,8 +18,8 @@ from fastxent.kernels.simd import (
 # term, so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX);
 # SUM_P2, first Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT,
 # Σ q·w·(z - MAX); SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities no maximum is taken off: MAX is 0.
-NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, LINEAR, SOFT, SOFT_WEIGHT = range(12)
-FIELDS = 12
+NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, BRIER, LINEAR, SOFT, SOFT_WEIGHT = range(13)
+FIELDS = 13
 # Rows of the int64 record.
 PREDICTED, RANK = range(2)
 # Status of a row.
@@ -42,26 +42,40 @@ def finish(n, record, full, mode):  # type: ignore[no-untyped-def]
         at = start + i * 8
         base = load_first(at + MAX * stride, count, 0.0)
         rest = load_first(at + REST * stride, count, 0.0)
+        here = load_first(at + HERE * stride, count, 0.0)
         log_s = none
         if mode == LOGITS:
             log_s = log1p(rest)
-        store_first(at + NLL * stride, count, (base - load_first(at + HERE * stride, count, 0.0)) + log_s, 0.0)
+        store_first(at + NLL * stride, count, (base - here) + log_s, 0.0)
         store_first(at + LSE * stride, count, base + log_s, 0.0)
         store_first(at + LOG_SUM * stride, count, log_s, 0.0)
         if full:
             entropy = load_first(at + ENTROPY * stride, count, 0.0)
             p2 = load_first(at + SUM_P2 * stride, count, 0.0)
+            scale = splat(unbias(0.0), 0.0)
             if mode == LOGITS:
                 confidence = unit / (rest + unit)
                 entropy = log_s - entropy * confidence
-                p2 = p2 * confidence * confidence
+                square = confidence * confidence
+                # the target's own part comes off Σp² before anything is rounded where it is (one of) the largest
+                p_here = exp_biased(floor_exp(here - base)) * scale * confidence
+                miss = unit - p_here
+                others = (unit + p2) * square - p_here * p_here
+                brier = select_eq(
+                    here, base, p2 * square + (rest * confidence) * (rest * confidence), others + miss * miss
+                )
+                p2 = (unit + p2) * square
             else:
                 confidence = load_first(at + CONFIDENCE * stride, count, 0.0)
                 if mode == LOG_PROBS:
-                    confidence = exp_biased(floor_exp(confidence)) * splat(unbias(0.0), 0.0)
+                    confidence = exp_biased(floor_exp(confidence)) * scale
                 entropy = none - entropy
+                p_here = exp_biased(floor_exp(here)) * scale
+                miss = unit - p_here
+                brier = (p2 - p_here * p_here) + miss * miss
             tiny = select_gt(speck, entropy, select_gt(entropy, none - speck, none, entropy), entropy)
             broken = base - base  # NaN, else 0
             store_first(at + CONFIDENCE * stride, count, confidence + broken, 0.0)
             store_first(at + ENTROPY * stride, count, tiny + broken, 0.0)
             store_first(at + SUM_P2 * stride, count, p2 + broken, 0.0)
+            store_first(at + BRIER * stride, count, select_eq(here, here, brier + broken, here), 0.0)

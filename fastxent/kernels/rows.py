@@ -142,8 +142,9 @@ def gather_all_shaped(x, z, m, threshold, s, sd, s2, count, above):  # type: ign
     d = floor_exp(z - m)
     e = exp_biased(d)
     zero = splat(0.0, x)
+    beside = select_eq(d, zero, zero, e)
     return (
-        s + select_eq(d, zero, zero, e), fma(e, d, sd), fma(e, e, s2), count_zero(count, d),
+        s + beside, fma(e, d, sd), fma(beside, e, s2), count_zero(count, d),
         count_ge(above, x, threshold),
     )  # fmt: skip
 
@@ -214,6 +215,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             fall = float(reference) - float(risen)
                             f = exp_one(fall)
                             s += maxima
+                            s2 += maxima
                             if f == 0.0:
                                 sd = s * 0.0  # keeps NaN
                                 s2 = s * 0.0
@@ -337,7 +339,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             if full:
                 record[CONFIDENCE, i] = top
                 record[ENTROPY, i] = sd
-                record[SUM_P2, i] = s2
+                record[SUM_P2, i] = s2 + (maxima - 1) if mode == LOGITS else s2
                 ids[PREDICTED, i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
                 ids[RANK, i] = rank if fine and t != NO_TARGET else -1
         finish(n, record, full, mode)
