@@ -81,7 +81,7 @@ class Scorer:
             index = self._filter.rows(batch.columns)
             batch = _take(batch, index)
         n = batch.logits.shape[0]
-        matrix = self._matrix(batch.logits)
+        matrix = self._matrix(batch.held)
         target, soft = self._targets(batch, matrix.compute_dtype)
         weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
         take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, chunk=n)
@@ -271,7 +271,7 @@ class Scorer:
             else:
                 reason = f"target {value} is outside the {c} classes 0..{c - 1}"
         else:
-            row = widened(batch.logits.values[i], batch.logits.dtype)
+            row = widened(batch.held.values[i], batch.logits.dtype)
             reason = batch.bad.get(i) or _describe(row, self.config.input == "probs")
         raise BadRowError(batch.where, i if index is None else int(index[i]), reason)
 
@@ -292,7 +292,7 @@ def _take(batch: Batch, index: np.ndarray) -> Batch:
         return batch
     place = {int(old): new for new, old in enumerate(index)}
     return Batch(
-        Logits(batch.logits.values[index], batch.logits.dtype),
+        Logits(batch.held.values[index], batch.logits.dtype),
         {name: column.take(_indices(index)) for name, column in batch.columns.items()},
         batch.where,
         {place[old]: reason for old, reason in batch.bad.items() if old in place},

@@ -161,7 +161,7 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
             gradient_coefficients(begin, end - begin, *rows, *scored.terms.arguments(), scale, write.coefficients)
         write(begin, end)
     if scored.clip is not None:  # what is held at a bound does not move the loss
-        given = widened(scored.batch.logits.values, scored.batch.logits.dtype)
+        given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
     return out
 

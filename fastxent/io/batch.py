@@ -57,6 +57,13 @@ class Batch:
     # ^ rows whose logits do not form a row (null, of another length, holding a null): index in the batch -> what is
     #   wrong with it. Their place in ``logits`` is filled with NaN, so that nothing can be dropped silently.
 
+    @property
+    def held(self) -> Logits:
+        """The logits, where they are all in memory; a stream is not asked for them."""
+        if not isinstance(self.logits, Logits):
+            raise TypeError("the logits of this batch come part by part")
+        return self.logits
+
 
 class Unit(Protocol):
     """What one worker reads by itself, such as a row group. Picklable where its source is on disk."""

@@ -14,6 +14,7 @@ from fastxent.kernels.simd import (
     absolute,
     exp_biased,
     floor_exp,
+    fma,
     itemsize,
     lanes,
     load_first,
@@ -57,25 +58,28 @@ def binary_kernel(with_logits: bool, loss_too: bool, gradient_too: bool) -> Any:
             factor = one
             if weight != 0:
                 factor = load_first(weight + i * width, count, real)
+            # 0·inf: a part whose share is 0 costs nothing
             if with_logits:
                 e = exp_biased(floor_exp(zero - absolute(x))) * splat(unbias(tag), tag)
-                tail = log1p(e)
-                # 0·inf: a part whose share is 0 costs nothing
-                up = vmax(x, zero) + tail
-                down = vmax(zero - x, zero) + tail
-                y = select_eq(rest, zero, zero, rest * up) + select_eq(b, zero, zero, b * down)
-                y = select_eq(x, x, y, x)
+                up = select_eq(rest, zero, zero, rest * vmax(x, zero))
+                down = select_eq(b, zero, zero, b * vmax(zero - x, zero))
                 small = e / (one + e)
                 large = one / (one + e)
                 sigma = select_gt(x, zero, large, small)
-                other = select_gt(x, zero, small, large)
-                g = select_eq(x, x, rest * sigma - b * other, x)
-            else:
-                y = select_eq(b, zero, zero, b * (zero - log(x))) + select_eq(
-                    rest, zero, zero, rest * (zero - log1p(zero - x))
-                )
+                if positive == 0:  # the shares of the tail add up to 1, and the slope is σ(x) - t
+                    y = (up + down) + log1p(e)
+                    g = sigma - t
+                else:
+                    y = fma(rest + b, log1p(e), up + down)
+                    g = rest * sigma - b * select_gt(x, zero, small, large)
                 y = select_eq(x, x, y, x)
-                g = select_eq(rest, zero, zero, rest / (one - x)) - select_eq(b, zero, zero, b / x)
+                g = select_eq(x, x, g, x)
+            else:
+                up = select_eq(rest, zero, zero, rest * (zero - log1p(zero - x)))
+                y = select_eq(b, zero, zero, b * (zero - log(x))) + up
+                y = select_eq(x, x, y, x)
+                g = (x - t) / (x * (one - x))
+                g = select_eq(b, zero, rest / (one - x), select_eq(rest, zero, zero - b / x, g))
             if loss_too:
                 store_wide(loss + i * 8, count, y * factor)
             if gradient_too:

@@ -21,7 +21,7 @@ from fastxent.kernels.record import (
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
     exp_biased, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved, load_scalar,
-    load_targets, load_wide, lowest, max_lanes, select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
+    load_targets, load_wide, lowest, max_lanes, restore, select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
     unbias, vmax,
 )  # fmt: skip
 
@@ -104,6 +104,8 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 d = floor_exp(z - reference)
                 if mode == PROBS:
                     e = x * splat(1.0 / unbias(tag), tag)
+                elif mode == LOGITS:
+                    e = restore(exp_biased(d), z, reference, d)
                 else:
                     e = exp_biased(d)
                 if mode == LOGITS:

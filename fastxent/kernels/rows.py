@@ -245,10 +245,15 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         v_s, v_max = gather(load(p + 2 * w * size, tag), m, v_s, v_max)
                         u_s, u_max = gather(load(p + 3 * w * size, tag), m, u_s, u_max)
                         c += 4 * w
+                    while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
+                        p = row + c * size
+                        v_s, v_max = gather(load(p, tag), m, v_s, v_max)
+                        u_s, u_max = gather(load(p + w * size, tag), m, u_s, u_max)
+                        c += 2 * w
                     while c < end:
-                        fetch(ahead + (c - first) * size, w * size)
                         v_s, v_max = gather(load_first(row + c * size, min(end - c, w), tag), m, v_s, v_max)
                         c += w
+                    fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
                     threshold = splat(here if t >= end else above, tag)
                     v_sd = zero

@@ -148,12 +148,12 @@ def _narrow(like: V, parts: list[V]) -> V:
 # Degree 5 would save one instruction in 14 and costs 2.2 ulp instead of 0.9, with a drift of 0.15 ulp.
 _EXP: dict[ir.Type, dict[str, Any]] = {
     _F32: dict(
-        bias=32, mantissa=23, offset=127, low=-105.0, log2e=1.44269504,
+        bias=56, mantissa=23, offset=127, low=-126.0, log2e=1.44269504,
         ln2=(0.693359375, -0.00021219444),
         q=(0.49999994, 0.16666521, 0.04166839, 0.008368718, 0.0013814586),
     ),
     _F64: dict(
-        bias=128, mantissa=52, offset=1023, low=-747.0, log2e=1.4426950408889634,
+        bias=256, mantissa=52, offset=1023, low=-885.0, log2e=1.4426950408889634,
         ln2=(0.6931471675634384, 1.2996506893889889e-08),
         q=(0.5000000000000011, 0.16666666666666413, 0.04166666666653012, 0.008333333333494421,
            0.0013888888943639236, 0.00019841269506707627, 2.4801493090145746e-05, 2.7557586234307953e-06,
@@ -451,7 +451,7 @@ def _by_wide(f: Callable[[V], V]) -> Callable[[V], V]:
 
 
 def _exp_biased(x: V) -> V:
-    """exp(x)·2^32 (float32) or ·2^128 (float64), for x <= 0; see `unbias`."""
+    """exp(x)·2^56 (float32) or ·2^256 (float64), for x <= 0; see `unbias`."""
     _, p, scale = _exp_parts(x)
     return p * scale
 
@@ -616,7 +616,7 @@ def lowest(typingctx, tag):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def unbias(typingctx, tag):  # type: ignore[no-untyped-def]
-    """2^-32 or 2^-128: what `exp_biased` carries too much."""
+    """2^-56 or 2^-256: what `exp_biased` carries too much."""
     out = compute_type(tag)
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
@@ -650,6 +650,20 @@ def floor_exp(typingctx, x):  # type: ignore[no-untyped-def]
         return v.const(_EXP[v.elem]["low"]).max(v).v
 
     return x(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def restore(typingctx, e, x, m, d):  # type: ignore[no-untyped-def]
+    """exp(x - m) from e = exp(d) where d is x - m rounded: what the rounding lost is worth up to |d|/2 ulp of e."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        e_, x_, m_, d_ = (V(b, a) for a in args[:4])
+        back = d_ - x_
+        lost = (x_ - (d_ - back)) - (m_ + back)
+        inside = d_.const(_EXP[d_.elem]["low"]) < d_
+        return lost.where(inside, 0.0).fma(e_, e_).v
+
+    return e(e, x, m, d), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
