@@ -101,7 +101,6 @@ class NativeUnit:
                 logits = Logits(values, self.reader.layout.dtype)
                 yield Batch(logits, columns, Where(self.file.name, group, first + row), bad)
 
-
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
         group, first = self.where.row_group, self.where.first_row - self.chunk.first_row

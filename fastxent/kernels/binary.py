@@ -27,7 +27,6 @@ from fastxent.kernels.simd import (
     store_first,
     store_wide,
     unbias,
-    vmax,
 )  # fmt: skip
 
 
@@ -61,17 +60,17 @@ def binary_kernel(with_logits: bool, loss_too: bool, gradient_too: bool) -> Any:
             # 0·inf: a part whose share is 0 costs nothing
             if with_logits:
                 e = exp_biased(floor_exp(zero - absolute(x))) * splat(unbias(tag), tag)
-                up = select_eq(rest, zero, zero, rest * vmax(x, zero))
-                down = select_eq(b, zero, zero, b * vmax(zero - x, zero))
                 small = e / (one + e)
                 large = one / (one + e)
                 sigma = select_gt(x, zero, large, small)
+                tail = log1p(e)
                 if positive == 0:  # the shares of the tail add up to 1, and the slope is σ(x) - t
-                    y = (up + down) + log1p(e)
                     g = sigma - t
                 else:
-                    y = fma(rest + b, log1p(e), up + down)
+                    tail = (rest + b) * tail
                     g = rest * sigma - b * select_gt(x, zero, small, large)
+                share = select_gt(x, zero, rest, b)
+                y = select_eq(share, zero, tail, fma(share, absolute(x), tail))
                 y = select_eq(x, x, y, x)
                 g = select_eq(x, x, g, x)
             else:

@@ -16,8 +16,8 @@ from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
 from fastxent.kernels.rows import read, shape
 from fastxent.kernels.simd import (
-    exp_biased, fence, floor_exp, fma, itemsize, keep_first, lanes, load_first, load_flags, lowest, max_lanes,
-    narrow_load, one_hot, prefetch, restore, select_eq, splat, store, store_first, store_streaming, tanh, unbias,
+    fence, itemsize, keep_first, lanes, load_first, load_flags, lowest, max_lanes, narrow_load, one_hot, prefetch,
+    select_eq, splat, store, store_first, store_streaming, tanh, times_exp, unbias,
 )  # fmt: skip
 
 # coefficients of a gradient row: A·p_c - H·[c = y] - U·w_c - S·q_c·w_c
@@ -42,9 +42,7 @@ def element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum,
     else:
         y = zero
         if mode == LOGITS:
-            d = floor_exp(z - reference)
-            e = restore(exp_biased(d), z, reference, d)
-            y = select_eq(z, off, zero, fma(e, scale, e * scale_low))
+            y = select_eq(z, off, zero, times_exp(scale, scale_low, z, reference))
         if output == GRADIENT:
             y = y - one_hot(at - c, hot, zero)
             if mixed:

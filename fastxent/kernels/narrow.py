@@ -21,7 +21,8 @@ from fastxent.kernels.record import (
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
     exp_biased, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved, load_scalar,
-    load_targets, load_wide, lowest, max_lanes, restore, select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
+    load_targets, load_wide, lowest, max_lanes,
+    restore, select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
     unbias, vmax,
 )  # fmt: skip
 
@@ -91,6 +92,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             if mode == LOGITS:
                 reference = shape(top, softcap, temperature, mode) if shaped else top
             rest = zero  # Σ exp without the maximum, whose term is 1
+            lost = zero
             sd = zero
             s2 = zero
             above = zero
@@ -115,9 +117,12 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     s2 = fma(e, e, s2)
                     ties = select_gt(t, at, select_eq(x, here, one, zero), zero)
                     above = above + select_gt(x, here, one, ties)
-                rest = rest + e
+                total = rest + e  # and what the sum loses in rounding: one lane adds up all classes
+                back = total - rest
+                lost = lost + ((rest - (total - back)) + (e - back))
+                rest = total
                 at = at + one
-            rest = rest * splat(unbias(tag), tag)
+            rest = select_gt(splat(np.inf, tag), rest, rest + lost, rest) * splat(unbias(tag), tag)
             limit = splat(np.inf, tag)
             code = select_gt(limit, rest, code_used, code_broken)
             if mode == LOGITS:

@@ -1,6 +1,6 @@
 """The row record: everything a metric needs, read off a row of C logits in one pass.
 
-A row is taken in blocks of 2048 numbers, which stay in the first-level cache: the maximum of the block, then its
+A row is taken in blocks of 1024 numbers, which stay in the first-level cache: the maximum of the block, then its
 exponentials against the maximum so far, while the next block is fetched. Sums are carried in float64 from block to
 block and rescaled when the maximum rises, so a row is read from memory once, whatever its length. The order of
 operations depends on C and dtype alone. Up to `NARROW` classes a row is too short for vectors, and 16 (or 8) rows
@@ -24,11 +24,12 @@ from fastxent.kernels.record import (
 )  # fmt: skip
 from fastxent.kernels.simd import (
     add_exp, add_wide, count_ge, count_zero, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first,
-    lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, prefetch,
+    lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
+    prefetch, restore,
     select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
-BLOCK = 2048
+BLOCK = 1024
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
 
 
@@ -126,8 +127,7 @@ def fetch(ahead, nbytes):  # type: ignore[no-untyped-def]
 @inline
 def gather(x, m, s, count):  # type: ignore[no-untyped-def]
     """Take a vector of plain logits into Σ e, without the maximum, and the number of maxima."""
-    d = x - m
-    return add_exp(s, d), count_zero(count, d)
+    return add_exp(s, x, m), count_zero(count, x - m)
 
 
 @inline
@@ -141,6 +141,8 @@ def gather_all_shaped(x, z, m, threshold, s, sd, s2, count, above):  # type: ign
     """`gather_all` of shaped logits z, whose order is that of the numbers x."""
     d = floor_exp(z - m)
     e = exp_biased(d)
+    if lanes(x) == 8:  # float64, as in add_exp
+        e = restore(e, z, m, d)
     zero = splat(0.0, x)
     beside = select_eq(d, zero, zero, e)
     return (

@@ -461,17 +461,26 @@ log = _unary(_by_wide(_log))
 tanh = _unary(_by_wide(_tanh))
 
 
+def _lost(x: V, m: V, d: V) -> V:
+    """x - m less d, its rounding; 0 where d is a speck's."""
+    back = d - x
+    lost = (x - (d - back)) - (m + back)
+    return lost.where(d.const(_EXP[d.elem]["low"]) < d, 0.0)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def add_exp(typingctx, total, x):  # type: ignore[no-untyped-def]
-    """total + exp_biased(x) where x is not 0, total where it is: the maximum's own term is counted, not summed."""
+def add_exp(typingctx, total, x, m):  # type: ignore[no-untyped-def]
+    """total + exp_biased(x - m) where they differ, total where x = m: the maximum's own term is counted, not summed."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        d = V(b, args[1])
+        before, x_, m_ = (V(b, a) for a in args)
+        d = x_ - m_
         _, p, scale = _exp_parts(d)
-        before = V(b, args[0])
+        if total is F64:  # in float32 a sum of many hides it, and it would cost a third of the speed
+            p = _lost(x_, m_, d).fma(p, p)
         return before.where(b.fcmp_ordered("==", d.v, d.const(0.0).v), p.fma(scale, before)).v
 
-    return total(total, x), codegen
+    return total(total, x, m), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -585,10 +594,10 @@ def max_lanes(typingctx, v):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def lanes(typingctx, tag):  # type: ignore[no-untyped-def]
-    """Lanes of the tag's vectors, a constant for the compiler."""
+    """Lanes of a vector, or of the tag's vectors: a constant for the compiler."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return _I64(compute_type(tag).lanes)
+        return _I64(tag.lanes if isinstance(tag, Vec) else compute_type(tag).lanes)
 
     return types.int64(tag), codegen
 
@@ -657,13 +666,26 @@ def restore(typingctx, e, x, m, d):  # type: ignore[no-untyped-def]
     """exp(x - m) from e = exp(d) where d is x - m rounded: what the rounding lost is worth up to |d|/2 ulp of e."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        e_, x_, m_, d_ = (V(b, a) for a in args[:4])
-        back = d_ - x_
-        lost = (x_ - (d_ - back)) - (m_ + back)
-        inside = d_.const(_EXP[d_.elem]["low"]) < d_
-        return lost.where(inside, 0.0).fma(e_, e_).v
+        e_, x_, m_, d_ = (V(b, a) for a in args)
+        return _lost(x_, m_, d_).fma(e_, e_).v
 
     return e(e, x, m, d), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def times_exp(typingctx, scale, scale_low, x, m):  # type: ignore[no-untyped-def]
+    """(scale + scale_low)·exp_biased(x - m), within 1 ulp: all roundings but one touch only what comes on top of 2^n."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        high, low, x_, m_ = (V(b, a) for a in args)
+        d = x_ - m_
+        d = d.const(_EXP[d.elem]["low"]).max(d)
+        u, p, power = _exp_parts(d)
+        u = _lost(x_, m_, d).fma(p, u)
+        whole = power * high
+        return (whole + whole.fma(u, power * low * p)).v
+
+    return x(scale, scale_low, x, m), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
