@@ -674,7 +674,7 @@ def restore(typingctx, e, x, m, d):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def times_exp(typingctx, scale, scale_low, x, m):  # type: ignore[no-untyped-def]
-    """(scale + scale_low)·exp_biased(x - m), within 1 ulp: all roundings but one touch only what comes on top of 2^n."""
+    """(scale + scale_low)·exp_biased(x - m), within 1 ulp: all but one rounding touch only what is added to 2^n."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         high, low, x_, m_ = (V(b, a) for a in args)
