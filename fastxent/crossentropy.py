@@ -201,7 +201,8 @@ def cross_entropy(
 
     Returns:
         A float, or an array of the leading shape for "none": float64 for float64 logits, else float32. NaN for a row
-        with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean of no rows is NaN.
+        with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean
+        of no rows, or of rows whose weights add up to 0, is NaN.
 
     Raises:
         ConfigError: (a ValueError) a class id outside 0..C-1, naming its row; shapes or options that do not fit.

@@ -279,7 +279,8 @@ def cross_entropy_with_grad(
         unit = WIDE(1) if base is None else np.log(WIDE(base))
         rows, grad = rows / unit, grad / unit
         total = (np.where(used, s * share, 0)).sum()
-        if reduction == "mean":
+        if reduction == "mean":  # over a total weight of 0 there is none: an infinity's sign would be that of a zero
+            total = total if total else WIDE(np.nan)
             grad = np.where(used[..., None], grad / total, WIDE(0))
             loss = rows.sum() / total
         else:

@@ -156,6 +156,17 @@ def test_sample_weight_multiplies_both_sums_and_may_be_negative():
     np.testing.assert_allclose(grad, plain * s[:, None], rtol=1e-14, atol=1e-17)
 
 
+def test_the_mean_over_a_total_weight_of_0_is_undefined():
+    weight = np.array([1.0, 2.0, 5.0, -3.0, 0.0])  # the third row is ignored
+    for target in (TARGET, np.where(TARGET < 0, TARGET, 0)):
+        loss, grad = fx.cross_entropy_with_grad(LOGITS, target, sample_weight=weight)
+        assert math.isnan(loss)
+        assert np.isnan(grad[USED]).all()
+        assert not grad[2].any()
+        assert math.isnan(fx.cross_entropy(LOGITS, target, sample_weight=weight))
+    assert math.isfinite(fx.cross_entropy(LOGITS, TARGET, sample_weight=weight, reduction="sum"))
+
+
 def test_smoothing_spreads_eps_over_all_classes_with_their_weights():
     eps, log_p = 0.2, ref.log_softmax(LOGITS)[USED]
     rows = (1 - eps) * WEIGHT[TARGET[USED]] * NLL + eps / C * (WEIGHT * -log_p).sum(axis=-1)
