@@ -91,14 +91,6 @@ def test_arrays_of_other_makers() -> None:
     expect({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, "bfloat16", dtype="bfloat16")
 
 
-def test_torch_tensors() -> None:
-    torch = pytest.importorskip("torch")
-    tensor = torch.tensor(X)
-    expect({"logits": tensor, "target": torch.tensor(Y)}, "float64")
-    expect({"logits": tensor.float().requires_grad_(), "target": torch.tensor(Y)})
-    expect({"logits": tensor.to(torch.bfloat16), "target": torch.tensor(Y)}, "bfloat16")
-
-
 def test_columns_beside_them() -> None:
     soft = np.random.default_rng(0).random((N, C))
     masked = np.ma.array(Y, mask=Y == 3)

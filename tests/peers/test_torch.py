@@ -229,3 +229,12 @@ def test_tensors_are_taken_as_they_are(dtype):
 def test_a_tensor_that_requires_grad_counts_as_its_values():
     x = torch.randn(4, 3, requires_grad=True)
     assert fx.cross_entropy(x, torch.tensor([0, 1, 2, 0])) == fx.cross_entropy(x.detach(), [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(("name", "gradient"), [("float64", False), ("float32", True), ("bfloat16", False)])
+def test_a_dump_of_tensors_evaluates_as_its_numbers_do(name, gradient):
+    x = torch.from_numpy(np.random.default_rng(40).normal(size=(50, 7))).to(TORCH[name])
+    target = torch.from_numpy(np.random.default_rng(41).integers(7, size=50))
+    dump = {"logits": x.clone().requires_grad_() if gradient else x, "target": target}
+    value = fx.evaluate(dump).metrics["cross_entropy"].value
+    assert value == fx.cross_entropy(x, target)
