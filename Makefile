@@ -5,10 +5,10 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types bench clean help
+.PHONY: demo test lint types bench bench-compare clean help
 
 help: ## what each target does
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: $(READY) ## evaluate the bundled dump; table here, report and figures under out/
 	@mkdir -p out
@@ -27,8 +27,12 @@ lint: $(READY) ## ruff: rules and format
 types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(READY) ## every benchmark and the table of marks; QUICK=1 for a look, SIZE=2GB for large files
+bench: $(READY) ## every benchmark, the table of marks, a record of it; QUICK=1 for a look, SIZE=2GB for large files
 	$(BIN)/python -m bench.table $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE))
+
+bench-compare: $(READY) ## fail if the working tree is slower than BASE=<rev>; K=<pattern> for some cases, QUICK=1
+	$(BIN)/python -m bench.compare $(or $(BASE),$(error name the commit to compare with: make bench-compare BASE=main)) \
+		$(if $(QUICK),--quick) $(if $(K),-k '$(K)')
 
 clean: ## forget the environment and everything built
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,6 +1,7 @@
-"""Runs every benchmark and prints the table of marks, filled in; figures are saved under bench/results/.
+"""Runs every benchmark and prints the table of marks, filled in; figures are saved under bench/results/, and what the
+dashboard needs of them under bench/history/.
 
-    python -m bench.table [--quick] [--size 2GB]
+    python -m bench.table [--quick] [--size 2GB] [--no-history]
 
 A figure counts as a ratio measured in one run on one machine that does nothing else; that of a quick run not at all.
 """
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fastxent as fx
-from bench import accuracy, marks, peers, roofline, startup
+from bench import accuracy, marks, peers, records, roofline, startup
 from fastxent.sizes import parse_size
 from fastxent.threads import available_cpus
 
@@ -84,7 +85,13 @@ def benchmarks(quick: bool, size: str | None) -> tuple[int, list[dict[str, Any]]
         done = subprocess.run(command, cwd=ROOT, check=False)
         if not path.exists() or not path.stat().st_size:
             return done.returncode or 1, []
-        return done.returncode, [b["extra_info"] for b in json.loads(path.read_text())["benchmarks"]]
+        return done.returncode, [with_spread(b) for b in json.loads(path.read_text())["benchmarks"]]
+
+
+def with_spread(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a case and, from pytest-benchmark's own, how far half of its rounds lay apart, relatively."""
+    stats = benchmark["stats"]
+    return benchmark["extra_info"] | {"spread": stats["iqr"] / stats["median"]}
 
 
 def print_marks(rows: list[marks.Row]) -> None:
@@ -119,8 +126,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run every benchmark; print the table of marks.")
     parser.add_argument("--quick", action="store_true", help="the table's cases alone, on little data")
     parser.add_argument("--size", help="logits in each file of `evaluate`, such as 2GB")
+    parser.add_argument("--no-history", action="store_true", help="append no record to bench/history/")
     options = parser.parse_args()
-    began = time.perf_counter()
+    began, date = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     about = machine()
     CONSOLE.print(f"{about['processor']}, {about['cpus']} CPUs; fastxent {about['fastxent']}, numba "
                   f"{about['versions']['numba']}; load {about['load_average'][0]:.1f}")  # fmt: skip
@@ -146,6 +154,10 @@ def main() -> int:
         "peak_memory": peak, "accuracy": errors,
     }  # fmt: skip
     path.write_text(json.dumps(report, indent=1))
+    if code:
+        CONSOLE.print("a benchmark failed: no record of this run is kept", style="red")
+    elif not options.no_history:
+        CONSOLE.print(f"record: {records.append(report, date).relative_to(ROOT)}; commit it, and see `make dashboard`")
     unmet = [row.job for row in rows if row.verdict == "NO"]
     CONSOLE.print(f"{len(unmet)} marks not met; {report['seconds']:.0f} s; figures: {path.relative_to(ROOT)}")
     return code
