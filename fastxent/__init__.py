@@ -27,6 +27,8 @@ _HOME = {
         "fastxent.threads": ("get_num_threads", "set_num_threads"),
         "fastxent.evaluate": ("evaluate",),
         "fastxent.transform": ("transform",),
+        "fastxent.convert": ("convert",),
+        "fastxent.conversion": ("Conversion", "Rounding"),
         "fastxent.config": ("EvalConfig",),
         "fastxent.state": ("EvalState",),
         "fastxent.result": ("EvalResult", "Metric"),
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
         binary_cross_entropy_with_logits_with_grad as binary_cross_entropy_with_logits_with_grad,
     )
     from fastxent.config import EvalConfig as EvalConfig
+    from fastxent.conversion import Conversion as Conversion, Rounding as Rounding
+    from fastxent.convert import convert as convert
     from fastxent.crossentropy import (
         LossAndGrad as LossAndGrad,
         cross_entropy as cross_entropy,

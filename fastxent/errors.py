@@ -54,16 +54,15 @@ class BadRowError(FastxentError, ValueError):
     Attributes: ``file``, ``row_group`` (None where the format has none), ``row`` (within the file), ``reason``.
     """
 
-    def __init__(self, where: Where, index: int, reason: str) -> None:
+    ADVICE = 'fix the dump, or count such rows instead with on_bad_row="skip" (--on-bad-row skip)'
+
+    def __init__(self, where: Where, index: int, reason: str, advice: str = ADVICE) -> None:
         self.file = where.file
         self.row_group = where.row_group
         self.row = where.first_row + index
-        self.reason = reason
+        self.reason, self.advice = reason, advice
         group = "" if where.row_group is None else f", row group {where.row_group}"
-        super().__init__(
-            f"{self.file}{group}, row {self.row}: {reason}; "
-            'fix the dump, or count such rows instead with on_bad_row="skip" (--on-bad-row skip)'
-        )
+        super().__init__(f"{self.file}{group}, row {self.row}: {reason}; {advice}")
 
     def __reduce__(self):  # type: ignore[no-untyped-def]
-        return type(self), (Where(self.file, self.row_group, self.row), 0, self.reason)
+        return type(self), (Where(self.file, self.row_group, self.row), 0, self.reason, self.advice)

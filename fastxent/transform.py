@@ -15,6 +15,7 @@ from fastxent.evaluate import Job, Loop, Names, Progress, _names, batch_bytes
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Matrix, RowPass, gradient_coefficients
+from fastxent.rounding import round_to
 from fastxent.score import NO_IGNORE, Scored, Scorer, widened
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
@@ -166,16 +167,6 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
     return out
 
 
-def _round_to(values: np.ndarray, dtype: str) -> np.ndarray:
-    """To another dtype; bfloat16 as its bits, rounded to nearest even."""
-    if dtype != "bfloat16":
-        with np.errstate(over="ignore"):
-            return values.astype(dtype, copy=False)
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-
 def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
     """The columns carried over, then the result: lists of C."""
     import pyarrow as pa
@@ -191,7 +182,7 @@ def _batch(scored: Scored, schema: pa.Schema, dtype: str, output: int, scale: fl
     import pyarrow as pa
 
     out = _emitted(scored, output, scale, dtype)
-    values = out.values if out.dtype == dtype else _round_to(widened(out.values, out.dtype), dtype)
+    values = out.values if out.dtype == dtype else round_to(widened(out.values, out.dtype), dtype)
     *keep, result = schema
     rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
     return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 _ARROW = (".arrow", ".feather", ".ipc")
 _FLUSH_BYTES = 4 << 20  # small batches are gathered up to this: a row group each would drown the file in footers
+_PAGE_BYTES, _WRITE_VALUES = 1 << 20, 1024
 
 
 def carried_field(schema: pa.Schema, name: str) -> pa.Field:
     """The field under which a column of a source is written. Dictionaries, which may differ from batch to batch while
-    an Arrow file takes one, are written as their values."""
+    an Arrow file takes one, are written as their values. What its metadata say (the float type of a tag) is kept."""
     import pyarrow as pa
 
     from fastxent.io.layout import find_field
@@ -27,7 +28,8 @@ def carried_field(schema: pa.Schema, name: str) -> pa.Field:
     found = find_field(schema, name)
     assert found is not None, "open_source has made sure of it"
     kind = found.type
-    return pa.field(name, kind.value_type if pa.types.is_dictionary(kind) else kind)
+    metadata = {key: value for key, value in (found.metadata or {}).items() if key != b"PARQUET:field_id"}
+    return pa.field(name, kind.value_type if pa.types.is_dictionary(kind) else kind, metadata=metadata)
 
 
 def carried(column: pa.Array, field: pa.Field) -> pa.Array:
@@ -54,23 +56,32 @@ def check_not_source(path: str | os.PathLike[str], files: Iterable[str]) -> None
             raise OutputError(f"cannot write {os.fspath(path)!r}: it is a source of this very run; choose another name")
 
 
-@contextmanager
-def open_writer(path: str | os.PathLike[str], schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """A function that appends record batches of ``schema`` to the file that ``path`` will be.
-
-    .parquet, or .arrow (.feather, .ipc). Numbers this dense do not compress, so large list columns are written plain;
-    that is also what reads back fastest.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def is_arrow(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of that name is written as Arrow IPC, rather than as Parquet."""
     name = os.fspath(path)
     arrow = name.endswith(_ARROW)
     if not arrow and not name.endswith((".parquet", ".pq")):
         raise ConfigError(f"cannot tell the format of {name!r}; end its name in .parquet or .arrow")
-    nested = [f.name for f in schema if pa.types.is_nested(f.type)]
-    flat = [f.name for f in schema if f.name not in nested]
-    codecs = {f"{n}.list.element": "none" for n in nested} | dict.fromkeys(flat, "zstd")
+    return arrow
+
+
+@contextmanager
+def open_writer(
+    path: str | os.PathLike[str], schema: pa.Schema, group_bytes: int = _FLUSH_BYTES
+) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """A function that appends record batches of ``schema`` to the file that ``path`` will be.
+
+    .parquet, or .arrow (.feather, .ipc), in row groups or record batches of ``group_bytes`` at least. Numbers this
+    dense do not compress, so columns of lists and of fixed-size binary are written plain; that is also what reads back
+    fastest.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    name, arrow = os.fspath(path), is_arrow(path)
+    flat = [f.name for f in schema if not (pa.types.is_nested(f.type) or pa.types.is_fixed_size_binary(f.type))]
+    # pages are cut after so many values only: with rows of a whole vocabulary they would be of hundreds of MB
+    widest = max([f.type.byte_width for f in schema if pa.types.is_fixed_size_binary(f.type)], default=1)
     pending: list[pa.RecordBatch] = []
 
     with atomic_path(path) as temporary:
@@ -78,20 +89,29 @@ def open_writer(path: str | os.PathLike[str], schema: pa.Schema) -> Iterator[Cal
             writer: Any = (
                 pa.ipc.new_file(str(temporary), schema)
                 if arrow
-                else pq.ParquetWriter(str(temporary), schema, compression=codecs, use_dictionary=flat)
-            )
+                else pq.ParquetWriter(
+                    str(temporary), schema, compression=dict.fromkeys(flat, "zstd"), use_dictionary=flat,
+                    write_batch_size=max(1, min(_WRITE_VALUES, _PAGE_BYTES // widest)),
+                )
+            )  # fmt: skip
         except pa.ArrowException as error:
             raise OutputError(f"cannot write {name!r}: {str(error).splitlines()[0]}") from error
 
+        held = 0
+
         def flush() -> None:
+            nonlocal held
             table = pa.Table.from_batches(pending, schema).combine_chunks()
             pending.clear()
+            held = 0
             if len(table):
                 writer.write_table(table)
 
         def write(batch: pa.RecordBatch) -> None:
+            nonlocal held
             pending.append(batch)
-            if sum(b.nbytes for b in pending) >= _FLUSH_BYTES:
+            held += batch.nbytes
+            if held >= group_bytes:
                 flush()
 
         with writer:

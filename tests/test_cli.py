@@ -159,7 +159,9 @@ def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
     assert plain["metrics"]["cross_entropy"]["value"] != direct.metrics["cross_entropy"].value
 
 
-@pytest.mark.parametrize(("command", "function"), [("eval", "evaluate"), ("transform", "transform")])
+@pytest.mark.parametrize(
+    ("command", "function"), [("eval", "evaluate"), ("transform", "transform"), ("convert", "convert")]
+)
 def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(fx, function)).parameters
     here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
@@ -190,6 +192,32 @@ def test_warnings_are_one_line_each_and_can_be_silenced(cli: Cli, tmp_path: Path
     assert err.startswith("fastxent: warning: ")
     assert err.count("\n") == 1
     assert cli("eval", path, "--input", "probs", "--quiet")[2] == ""
+
+
+def test_convert_writes_and_prints_what_it_costs(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("convert", DIGITS, tmp_path / "o.parquet", "--dtype", "float16", "--keep", "id,target")
+    assert (code, err) == (0, "")
+    assert "largest error" in out
+    assert pq.read_schema(tmp_path / "o.parquet").names == ["id", "target", "logits"]
+    code, out, _ = cli("convert", DIGITS, tmp_path / "o.parquet", "--keep", "", "--format", "json", "--progress")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["schema"], found["rows"], found["rounding"]) == ("fastxent/convert/1", 1797, None)
+    assert pq.read_schema(tmp_path / "o.parquet").names == ["logits"]
+    code, out, err = cli("convert", DIGITS, tmp_path / "o.arrow", "--format", "markdown", "--verbose")
+    assert code == 0
+    assert f"| written | {tmp_path}/o.arrow" in out
+    assert "seconds" in err
+    figures = [
+        json.loads(cli("eval", path, "--format", "json")[1])["metrics"] for path in (DIGITS, tmp_path / "o.arrow")
+    ]
+    assert figures[0] == figures[1]
+    large = dump(tmp_path / "large.parquet", logits=[[1.0, 70000.0]] * 4)
+    code, out, err = cli("convert", large, tmp_path / "p.parquet", "--dtype", "float16")
+    assert (code, out) == (2, "")
+    assert "row 0: logit 1 is 70000, too large for float16" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "p.parquet").exists()
 
 
 def test_transform_writes_what_it_says(cli: Cli, tmp_path: Path) -> None:

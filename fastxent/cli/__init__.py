@@ -15,6 +15,7 @@ import click
 
 from fastxent._version import __version__
 from fastxent.cli import commands
+from fastxent.cli.convert import convert
 from fastxent.cli.output import say
 from fastxent.cli.report import report
 from fastxent.errors import FastxentError
@@ -54,7 +55,9 @@ def cli() -> None:
     """Cross-entropy, and every figure that can be read off the same logits, in one pass."""
 
 
-for _command in (commands.eval_, commands.transform, commands.inspect, commands.merge, report, commands.warmup):
+for _command in (
+    commands.eval_, commands.transform, convert, commands.inspect, commands.merge, report, commands.warmup,
+):  # fmt: skip
     cli.add_command(_command)
 
 

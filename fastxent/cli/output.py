@@ -7,15 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fastxent.errors import OutputError
 from fastxent.io.atomic import write_atomic
 
-if TYPE_CHECKING:
-    from fastxent.result import EvalResult
-
 Report = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes done, of
+
+
+class Result(Protocol):
+    """What commands print: its repr is a table."""
+
+    def to_json(self) -> str: ...
+    def to_markdown(self) -> str: ...
 
 
 def say(message: str) -> None:
@@ -35,7 +39,7 @@ def emit(text: str) -> None:
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def deliver(result: EvalResult, format_: str, output: str | None) -> None:
+def deliver(result: Result, format_: str, output: str | None) -> None:
     """Write a result to the places asked for: the file first, so that a closed pipe loses nothing."""
     if output is not None:
         write_atomic(output, result.to_json() + "\n")

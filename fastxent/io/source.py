@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from fastxent.io import arrays, arrow, parquet, tensors
 from fastxent.io.batch import Source, Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
+
+Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
 
 
 class Part(Protocol):
@@ -71,18 +73,18 @@ class OpenSource:
 
 
 def open_source(
-    source: Any, *, logits: str | Sequence[str], columns: Sequence[str] = (), dtype: str | None = None
+    source: Any, *, logits: str | Sequence[str], columns: Sequence[str] | Chooser = (), dtype: str | None = None
 ) -> Source:
     """Open a dump and make sure that it can be read.
 
-    ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read.
+    ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read, or a
+    function that names them once the schema and the logits columns are known.
     ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary).
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
-    named = [*([logits] if isinstance(logits, str) else logits), *columns]
+    named = [] if callable(columns) else [*([logits] if isinstance(logits, str) else logits), *columns]
     parts = find_parts(source, named)
     constants = _hive_columns(parts)
-    wanted = list(dict.fromkeys(columns))
     layouts: list[Layout] = []
     for part in parts:
         layout = Layout.find(part.schema, logits, dtype, part.name)
@@ -95,6 +97,7 @@ def open_source(
             raise SourceError(f"{parts[0].name} and {part.name} have different logits columns; evaluate them apart")
         layouts.append(layout)
     n_classes = _n_classes(parts, layouts)
+    wanted = list(dict.fromkeys(columns(full_schema(parts), layouts[0].names) if callable(columns) else columns))
     opened: list[tuple[Part, RowReader]] = []
     for part, layout in zip(parts, layouts, strict=True):
         known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}
