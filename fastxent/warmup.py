@@ -53,4 +53,5 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
     logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
     groups = pa.array(np.arange(_ROWS) % 2)
     columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(_ROWS))}
-    pq.write_table(pa.table(columns), path, use_dictionary=["group"])
+    pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
+    pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)

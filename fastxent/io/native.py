@@ -25,7 +25,8 @@ import numpy as np
 from fastxent.io import thrift
 from fastxent.io.chunk import LogitsChunk
 from fastxent.io.pages import Page, PageReader
-from fastxent.io.ranges import Ranges
+from fastxent.io.ranges import LocalRanges, Ranges
+from fastxent.io.runs import RunReader
 from fastxent.kernels import assemble as asm, levels as lv
 
 # A batch costs its consumer some 100 µs of Python: pages smaller than this are gathered, and a gathered batch
@@ -99,6 +100,9 @@ class _RowReader:
     def __init__(self, chunk: LogitsChunk, source: Ranges, max_bytes: int, max_page: int) -> None:
         self._chunk, self._source, self._max_bytes = chunk, source, max_bytes
         self._pages = PageReader(chunk, source, max_page)
+        self._runs: RunReader | None = None
+        if chunk.codec is None and isinstance(source, LocalRanges):
+            self._runs = RunReader(chunk, source, self._pages)
         self._per_row, self._row_bytes = chunk.per_row, chunk.row_bytes
         self._row = chunk.first_row  # first row not handed out
         self._pending = 0  # rows assembled and not handed out
@@ -111,16 +115,18 @@ class _RowReader:
 
     def rows(self) -> Iterator[Rows]:
         """The whole chunk. In lists one page is looked at ahead: only its first level tells whether a row has ended."""
-        page: Page | None = None
-        for following in self._pages.pages():
-            if self._chunk.max_rep == 0:
-                yield from self._page_rows(following, True)
-                continue
-            if page is not None:
-                yield from self._page_rows(page, bool(lv.first_level_is_zero(following.levels, following.parts)))
-            page = following
-        if page is not None:
-            yield from self._page_rows(page, True)
+        page = self._pages.next()
+        while page is not None:
+            run = self._runs.after(page) if self._runs else None
+            following = self._pages.next() if run is None and self._chunk.max_rep else None
+            yield from self._page_rows(page, following is None or following.starts_row)
+            while run is not None:
+                if self._pending:
+                    yield self._gathered()
+                for piece in self._pieces(run):
+                    yield self._hand_out(piece, {})
+                run = self._runs.more() if self._runs else None
+            page = following or self._pages.next()
         if self._pending:
             yield self._gathered()
         missing = self._chunk.first_row + self._chunk.rows - self._row
@@ -137,32 +143,33 @@ class _RowReader:
         else:
             if self._pending:
                 yield self._gathered()
-            most = max(1, self._max_bytes // self._row_bytes)
-            step = -(-len(view) // -(-len(view) // most))  # equal pieces: no batch of one row at the end of a page
-            for at in range(0, len(view), step):
-                yield self._hand_out(view[at : at + step], {})
-                if len(view) > step:
-                    behind = (len(view) - at - step) * view.strides[0]  # bytes of the page not handed out yet
-                    self._source.passed(page.end - max(0, behind))
+            behind = len(view) * view.strides[0]  # bytes of the page not handed out yet
+            for piece in self._pieces(view):
+                yield self._hand_out(piece, {})
+                behind -= len(piece) * view.strides[0]
+                self._source.passed(page.end - behind)
         self._source.passed(page.end)
+
+    def _pieces(self, view: np.ndarray) -> Iterator[np.ndarray]:
+        most = max(1, self._max_bytes // self._row_bytes)
+        step = -(-len(view) // -(-len(view) // most))  # equal pieces: no batch of one row at the end of a page
+        for at in range(0, len(view), step):
+            yield view[at : at + step]
 
     def _as_view(self, page: Page) -> np.ndarray | None:
         """The page as rows in its own memory, if it is nothing else and large enough to be a batch."""
         chunk = self._chunk
         n = page.entries // self._per_row
         begin, stride = int(page.parts[4]), self._row_bytes
-        if n * stride < min(_SMALL, self._max_bytes) or n * self._per_row != page.entries:
+        if n * stride < min(_SMALL, self._max_bytes) or not page.regular:
             return None
         if page.encoding == asm.BYTES:
-            if not lv.lengths_are(page.values, begin, n, stride):
+            if lv.equal_lengths(page.values, begin, n, stride) < n:
                 return None
             begin, stride = begin + 4, stride + 4
         elif page.encoding != asm.PLAIN:
             return None
         if not 0 <= page.values.size - int(page.parts[4]) - n * stride <= asm.SLACK:
-            return None
-        args = page.levels, page.parts, page.entries, chunk.n_classes
-        if lv.rows_are_regular(*args, chunk.max_rep, chunk.def_width, chunk.max_def) != lv.PROVEN:
             return None
         return np.ndarray((n, chunk.n_classes), self._pages.unit, page.values, begin, (stride, chunk.unit_bytes))
 

@@ -7,7 +7,6 @@ and page.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +48,8 @@ class Page:
     """A data page whose levels and values have been located."""
 
     name: str
+    head: Header
+    begin: int  # offset in the file
     entries: int
     encoding: int
     levels: np.ndarray  # bytes that hold the levels
@@ -56,6 +57,8 @@ class Page:
     values: np.ndarray
     folded: int  # size of ``values`` decompressed where they still are compressed (v2 pages), else -1
     end: int  # offset in the file
+    regular: bool  # proven: whole rows, no null
+    starts_row: bool  # as far as the first level tells
 
 
 class PageReader:
@@ -69,30 +72,37 @@ class PageReader:
         self.unit = np.dtype(f"u{chunk.unit_bytes}")
         self.dictionary = np.frombuffer(b"", self.unit).reshape(0, 1)  # (entries, numbers of an entry)
         self.places = np.empty((0, 2), np.int64)  # for byte arrays: bytes and row in ``dictionary`` of each entry
+        self.offset, self.left, self._number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
 
-    def pages(self) -> Iterator[Page]:
-        """Every data page that holds something."""
+    def next(self) -> Page | None:
+        """The next data page that holds something."""
         chunk = self._chunk
-        offset, left, number = chunk.begin, chunk.entries, chunk.first_page
-        while left > 0:
-            self.at = f"page {number}"
-            if offset >= chunk.end:
-                raise self.broken(f"it is not there, and {left} values are missing")
-            begin, head = offset, self.header(offset)
-            offset = head.body + head.compressed
+        while self.left > 0:
+            self.at = f"page {self._number}"
+            if self.offset >= chunk.end:
+                raise self.broken(f"it is not there, and {self.left} values are missing")
+            begin, head = self.offset, self.header(self.offset)
+            self.offset = head.body + head.compressed
             if head.type == thrift.DICTIONARY_PAGE:
                 if begin != chunk.begin:
                     raise self.broken("a dictionary that is not the first page")
                 self.at = "dictionary page"
                 self._read_dictionary(head)
-                offset = max(offset, chunk.pages_begin)
+                self.offset = max(self.offset, chunk.pages_begin)
             elif head.type != thrift.INDEX_PAGE:
-                if head.entries > left:
-                    raise self.broken(f"{head.entries} values where the footer leaves {left}")
-                left -= head.entries
-                number += 1
+                if head.entries > self.left:
+                    raise self.broken(f"{head.entries} values where the footer leaves {self.left}")
+                self.left -= head.entries
+                self._number += 1
                 if head.entries:
-                    yield self._data_page(head, offset)
+                    return self._data_page(head, begin)
+        return None
+
+    def skip(self, pages: int, nbytes: int, entries: int) -> None:
+        """Go on behind data pages that were read otherwise."""
+        self.offset += nbytes
+        self.left -= entries
+        self._number += pages
 
     def header(self, offset: int) -> Header:
         """The page header at ``offset``; its page lies within the chunk."""
@@ -121,8 +131,8 @@ class PageReader:
                 raise self.broken("its checksum does not match: the file is damaged")
         return self._source.view(head.body, head.compressed)
 
-    def _data_page(self, head: Header, end: int) -> Page:
-        chunk = self._chunk
+    def _data_page(self, head: Header, begin: int) -> Page:
+        chunk, n = self._chunk, head.entries
         if head.encoding == _PLAIN:
             encoding = asm.BYTES if chunk.byte_array else asm.PLAIN
         elif head.encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
@@ -131,24 +141,31 @@ class PageReader:
             encoding = asm.SPLIT
         else:
             raise self.broken(f"encoding {head.encoding} is not one of its type")
-        body = self._body(head)
-        parts = np.zeros(5, np.int64)
+        body, folded = self._body(head), -1
         if head.type == thrift.DATA_PAGE:
             if (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
                 raise self.broken("its levels are not run-length encoded")
-            levels = values = self.unfold(body, head.uncompressed, head.entries)
-            if not lv.locate_levels(levels, chunk.max_rep, chunk.max_def, parts):
+            levels = values = self.unfold(body, head.uncompressed, n)
+            split = (-1, 0)
+        else:
+            split, folded = (head.rep_bytes, head.def_bytes), head.uncompressed - head.rep_bytes - head.def_bytes
+            if sum(split) > head.compressed or folded < 0:
                 raise self.broken("its levels reach over its end")
-            return Page(self.at, head.entries, encoding, levels, parts, values, -1, end)
-        split, folded = head.rep_bytes + head.def_bytes, head.uncompressed - head.rep_bytes - head.def_bytes
-        if split > head.compressed or folded < 0:
+            levels, values = body[: sum(split)], body[sum(split) :]
+            if self._decompressor is None or head.is_compressed == 0:
+                if head.uncompressed != head.compressed:
+                    raise self.broken(f"{head.compressed} bytes where its header says {head.uncompressed}")
+                folded = -1
+        parts = np.zeros(5, np.int64)
+        found = lv.examine(
+            levels, *split, n, chunk.n_classes, chunk.max_rep, chunk.def_width, chunk.max_def, parts
+        )  # fmt: skip
+        if found < 0:
             raise self.broken("its levels reach over its end")
-        parts[:4] = 0, head.rep_bytes, head.rep_bytes, split
-        if self._decompressor is None or head.is_compressed == 0:
-            if head.uncompressed != head.compressed:
-                raise self.broken(f"{head.compressed} bytes where its header says {head.uncompressed}")
-            folded = -1
-        return Page(self.at, head.entries, encoding, body[:split], parts, body[split:], folded, end)
+        return Page(
+            self.at, head, begin, n, encoding, levels, parts, values, folded, self.offset,
+            bool(found & lv.REGULAR), bool(found & lv.STARTS_ROW),
+        )  # fmt: skip
 
     def unfold(self, body: np.ndarray, size: int, entries: int) -> np.ndarray:
         """A page's bytes, decompressed where the chunk is. ``size`` must be in proportion before memory is taken."""

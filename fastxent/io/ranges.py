@@ -87,20 +87,33 @@ class LocalRanges:
         # a header alone is often all that is wanted: pages are counted by hopping from one to the next
         wanted = min(self.end - offset, max(length + _SLACK, _LEAST if length > _SLACK else 0))
         buffer = self._free_buffer(wanted)
-        room = memoryview(buffer.memory)
-        got = 0
-        while got < wanted:
-            try:
-                step = os.preadv(self._fd, [room[got:wanted]], offset + got)
-            except OSError as error:
-                raise SourceError(f"{self.name}: cannot read at byte {offset + got}: {error.strerror}") from error
-            if step == 0:
-                raise SourceError(f"{self.name}: the file became shorter while it was read")
-            got += step
+        self._fill(offset, [memoryview(buffer.memory)[:wanted]])
         self._low, self._high = offset, offset + wanted
         self._array = np.frombuffer(buffer.memory, np.uint8, wanted)
         self._array.flags.writeable = False
         buffer.views = weakref.ref(self._array)  # every view of a view refers to this array
+
+    def scatter(self, offset: int, rooms: list[memoryview]) -> None:
+        """Read the bytes from ``offset`` on into ``rooms``, one behind the other: at most 1024 of them."""
+        if not self.begin <= offset <= offset + sum(map(len, rooms)) <= self.end:
+            raise SourceError(f"{self.name}: the bytes from {offset} on lie outside the column chunk")
+        self._fill(offset, rooms)
+
+    def _fill(self, offset: int, rooms: list[memoryview]) -> None:
+        at = 0
+        while at < len(rooms):
+            try:
+                got = os.preadv(self._fd, rooms[at:], offset)
+            except OSError as error:
+                raise SourceError(f"{self.name}: cannot read at byte {offset}: {error.strerror}") from error
+            offset += got
+            while at < len(rooms) and got >= len(rooms[at]):
+                got -= len(rooms[at])
+                at += 1
+            if at < len(rooms):
+                if got == 0 and os.fstat(self._fd).st_size <= offset:
+                    raise SourceError(f"{self.name}: the file became shorter while it was read")
+                rooms[at] = rooms[at][got:]
 
     def _free_buffer(self, size: int) -> _Buffer:
         """A buffer of at least ``size`` bytes that nobody looks at."""

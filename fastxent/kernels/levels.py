@@ -15,7 +15,7 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 
-NOT_PROVEN, PROVEN = 0, 1
+MALFORMED, STARTS_ROW, REGULAR = -1, 1, 2  # what `examine` finds
 
 
 @jit
@@ -159,7 +159,7 @@ def definition_is_full(buf, pos, end, n, width, top):  # type: ignore[no-untyped
 
 
 @inline
-def _u32(buf, pos):  # type: ignore[no-untyped-def]
+def u32(buf, pos):  # type: ignore[no-untyped-def]
     low = np.int64(buf[pos]) | np.int64(buf[pos + 1]) << 8
     return low | np.int64(buf[pos + 2]) << 16 | np.int64(buf[pos + 3]) << 24
 
@@ -173,7 +173,7 @@ def locate_levels(buf, max_rep, max_def, out):  # type: ignore[no-untyped-def]
         if max_rep if part == 0 else max_def:
             if buf.size - pos < 4:
                 return False
-            size = _u32(buf, pos)
+            size = u32(buf, pos)
             pos += 4
             if size > buf.size - pos:
                 return False
@@ -186,37 +186,57 @@ def locate_levels(buf, max_rep, max_def, out):  # type: ignore[no-untyped-def]
 
 @jit
 def rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def):  # type: ignore[no-untyped-def]
-    """PROVEN if the page's n entries are whole rows of ``n_classes`` values each, none null; else NOT_PROVEN.
+    """Whether the page's n entries are whole rows of ``n_classes`` values each, none null.
 
     ``parts`` is what `locate_levels` gave for ``buf``; with max_rep 0 every entry is a row.
     """
     if max_rep and (n % n_classes != 0 or not repetition_is_regular(buf, parts[0], parts[1], n, n_classes)):
-        return NOT_PROVEN
-    if max_def and not definition_is_full(buf, parts[2], parts[3], n, def_width, max_def):
-        return NOT_PROVEN
-    return PROVEN
-
-
-@jit
-def first_level_is_zero(buf, parts):  # type: ignore[no-untyped-def]
-    """Whether the first repetition level is 0; True where there is none to read (the decoder will say so)."""
-    pos, count = parts[0], np.int64(0)
-    while count == 0:
-        pos, count, packed, value = run_header(buf, pos, parts[1], 1)
-        if count > 0:
-            return (buf[value] & 1 if packed else value) == 0
-    return True
-
-
-@jit
-def lengths_are(buf, begin, n, size):  # type: ignore[no-untyped-def]
-    """Whether buf[begin:] starts with n byte arrays (u32 length, bytes) of ``size`` bytes each."""
-    if buf.size - begin < n * (size + 4):
         return False
+    return max_def == 0 or definition_is_full(buf, parts[2], parts[3], n, def_width, max_def)
+
+
+@jit
+def first_level(buf, pos, end):  # type: ignore[no-untyped-def]
+    """The first repetition level (width 1) in buf[pos:end]; -1 where there is none to read."""
+    count = np.int64(0)
+    while count == 0:
+        pos, count, packed, value = run_header(buf, pos, end, 1)
+        if count > 0:
+            return np.int64(buf[value] & 1) if packed else np.int64(value)
+    return np.int64(-1)
+
+
+@jit
+def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def, parts):  # type: ignore[no-untyped-def]
+    """Locate the levels of a page of n entries in ``buf`` (into ``parts``) and look at them.
+
+    ``rep_bytes``: as the header of a v2 page has it, which then has ``def_bytes`` too; -1 where lengths precede the
+    levels. Returns MALFORMED, or a sum of STARTS_ROW (the first entry begins a row, as far as one can tell) and
+    REGULAR (`rows_are_regular`). Where there are no levels to read, the decoder will say so.
+    """
+    if rep_bytes >= 0:
+        if rep_bytes + def_bytes > buf.size:
+            return MALFORMED
+        parts[0], parts[1], parts[2], parts[3], parts[4] = 0, rep_bytes, rep_bytes, rep_bytes + def_bytes, 0
+    elif not locate_levels(buf, max_rep, max_def, parts):
+        return MALFORMED
+    found = np.int64(0)
+    if max_rep == 0 or first_level(buf, parts[0], parts[1]) != 1:
+        found |= STARTS_ROW
+    if rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def):
+        found |= REGULAR
+    return found
+
+
+@jit
+def equal_lengths(buf, begin, n, size):  # type: ignore[no-untyped-def]
+    """How many of the n byte arrays (u32 length, bytes) in buf[begin:] are ``size`` bytes long, up to the first that
+    is not."""
     for k in range(n):
-        if _u32(buf, begin + k * (size + 4)) != size:
-            return False
-    return True
+        pos = begin + k * (size + 4)
+        if buf.size - pos < size + 4 or u32(buf, pos) != size:
+            return k
+    return n
 
 
 @jit

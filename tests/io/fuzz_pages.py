@@ -17,7 +17,10 @@ import io
 import random
 import resource
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +32,7 @@ from fastxent.io import thrift
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import ReadRanges
+from fastxent.io.ranges import LocalRanges, Ranges, ReadRanges
 
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 MAX_PAGE = 64 << 20
@@ -83,6 +86,22 @@ def make_seeds() -> list[Seed]:
                         **({"column_encoding": "BYTE_STREAM_SPLIT"} if encoding == "split" else {}),
                     )  # fmt: skip
                     seeds.append(_seed(sink.getvalue(), n_classes, dtype, checksums))
+    return seeds + _alike_seeds(rng)
+
+
+def _alike_seeds(rng: np.random.Generator) -> list[Seed]:
+    """Many equal pages, which are read in runs."""
+    seeds = []
+    for version in ("1.0", "2.0"):
+        for kind in ("list", "binary", "fixed"):
+            for checksums in (False, True):
+                sink = io.BytesIO()
+                pq.write_table(
+                    _table(rng, kind, 64, 8, "float32"), sink, compression="none", data_page_version=version,
+                    write_page_checksum=checksums, use_dictionary=False, data_page_size=1, write_statistics=False,
+                    write_batch_size=32 if kind == "list" else 4,
+                )  # fmt: skip
+                seeds += [_seed(sink.getvalue(), 8, "float32", checksums)] * 3  # a fifth of all cases
     return seeds
 
 
@@ -115,17 +134,29 @@ def read(data: bytes, n_classes: int, dtype: str, rng: random.Random) -> np.ndar
     chunk = plan(schema, 0, infos[0], 0, n_classes, dtype, whole)
     if isinstance(chunk, str):
         raise SourceError(f"left to pyarrow: {chunk}")
-    source = ReadRanges(io.BytesIO(data), "fuzz", chunk.begin, chunk.end)
-    parts = split(chunk, source, 300) if rng.random() < 0.2 else [chunk]
     pieces, count = [np.empty((0, n_classes), dtype)], 0
-    for part in parts:
-        count += sum(_consume(part, source, rng, pieces))
+    with _opened(data, chunk, rng) as source:
+        for part in split(chunk, source, 300) if rng.random() < 0.2 else [chunk]:
+            count += sum(_consume(part, source, rng, pieces))
     if count != infos[0].rows:
         raise AssertionError(f"{count} rows where the footer says {infos[0].rows}")
     return np.concatenate(pieces)
 
 
-def _consume(part: LogitsChunk, source: ReadRanges, rng: random.Random, pieces: list[np.ndarray]) -> list[int]:
+@contextmanager
+def _opened(data: bytes, chunk: LogitsChunk, rng: random.Random) -> Iterator[Ranges]:
+    """The bytes of the chunk, from memory or from a file."""
+    if rng.random() < 0.4:
+        yield ReadRanges(io.BytesIO(data), "fuzz", chunk.begin, chunk.end)
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with closing(LocalRanges(file.name, chunk.begin, chunk.end)) as source:
+            yield source
+
+
+def _consume(part: LogitsChunk, source: Ranges, rng: random.Random, pieces: list[np.ndarray]) -> list[int]:
     counts = []
     for values, bad, _ in read_rows(part, source, rng.choice([1, 300, 1 << 20]), max_page=MAX_PAGE):
         counts.append(len(values))

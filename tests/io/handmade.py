@@ -89,6 +89,7 @@ class Layout:
     checksum: bool = False
     packed: float = 0.5
     seed: int = 0
+    alike: bool = False  # the levels of every page are cut into runs at the same places
     dictionary: list[bytes] = field(default_factory=list)
 
     @property
@@ -189,6 +190,7 @@ def column(rows: Sequence[Row | bytes], cuts: Sequence[int], layout: Layout) -> 
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(rep)}), len(rep)]
     for begin, end in itertools.pairwise(edges):
         if begin < end:
+            rng = random.Random(layout.seed) if layout.alike else rng
             pages.append(page(rep[begin:end], definition[begin:end], values[begin:end], layout, rng))
     return chunk_of(pages, len(rep), len(rows), layout)
 
