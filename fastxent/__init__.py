@@ -26,6 +26,7 @@ _HOME = {
         "fastxent.divergence": ("kl_divergence", "js_divergence"),
         "fastxent.threads": ("get_num_threads", "set_num_threads"),
         "fastxent.evaluate": ("evaluate",),
+        "fastxent.plan": ("plan", "merge_states", "WorkUnit"),
         "fastxent.transform": ("transform",),
         "fastxent.convert": ("convert",),
         "fastxent.conversion": ("Conversion", "Rounding"),
@@ -33,7 +34,8 @@ _HOME = {
         "fastxent.state": ("EvalState",),
         "fastxent.result": ("EvalResult", "Metric"),
         "fastxent.errors": (
-            "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "BadRowError",
+            "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "EngineError",
+            "BadRowError",
         ),
     }.items()
     for name in names
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
         BadRowError as BadRowError,
         ColumnError as ColumnError,
         ConfigError as ConfigError,
+        EngineError as EngineError,
         FastxentError as FastxentError,
         OutputError as OutputError,
         SourceError as SourceError,
@@ -96,6 +99,7 @@ if TYPE_CHECKING:
     )
     from fastxent.evaluate import evaluate as evaluate
     from fastxent.losses import focal_loss as focal_loss, log_loss as log_loss
+    from fastxent.plan import WorkUnit as WorkUnit, merge_states as merge_states, plan as plan
     from fastxent.records import RowStatistics as RowStatistics, entropy as entropy, row_statistics as row_statistics
     from fastxent.result import EvalResult as EvalResult, Metric as Metric
     from fastxent.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax

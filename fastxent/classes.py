@@ -44,9 +44,12 @@ class Classes:
         self.sums.add(np.stack([zero, zero, zero, w], axis=1), rows.predicted)
 
     def absorb(self, other: Classes) -> None:
-        """Add the counts and sums of another."""
-        self.counts += other.counts
-        self.sums.merge_into(other.sums, np.arange(self.counts.shape[1]))
+        """Add the counts and sums of another. Only the classes that occur there are touched: few, of many, where the
+        other is of few rows."""
+        seen = other.seen()
+        self.counts[:, seen] += other.counts[:, seen]
+        part = ExactSums.restore(self.sums.columns, (), len(seen), other.sums.arrays(seen))
+        self.sums.merge_into(part, seen)
 
     def seen(self) -> np.ndarray:
         """Ids of the classes that occur."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ import pyarrow as pa
 from fastxent.config import EvalConfig
 from fastxent.conversion import Conversion, Cost
 from fastxent.errors import BadRowError, ColumnError, ConfigError
-from fastxent.evaluate import Job, Loop, Names, Progress, Worker, _names
 from fastxent.io.batch import Batch, Source, Unit
 from fastxent.io.columns import STORED
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
+from fastxent.job import Task, names
+from fastxent.loop import Loop, Progress, Worker
+from fastxent.options import Names
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
 from fastxent.writers import carried, carried_field, check_not_source, is_arrow, open_writer
@@ -84,13 +87,13 @@ def convert(
     if on_overflow not in ("error", "inf"):
         raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
     room, arrow = parse_size(memory), is_arrow(dest)
-    chosen = _Columns(None if keep is None else _names(keep), target)
+    chosen = _Columns(None if keep is None else names(keep), target)
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
     cost = None if final == opened.dtype else Cost(opened.dtype, final, on_overflow == "inf", ignore_index)
-    job = Job(opened, EvalConfig(n_classes=opened.n_classes, target=target))
+    task = Task(EvalConfig(n_classes=opened.n_classes, target=target), opened.dtype, soft=False)
     with open_writer(dest, schema, max(1, min(_GROUP_BYTES, room // 8))) as write:
         sink = OrderedSink(write, room // 8)
 
@@ -101,7 +104,10 @@ def convert(
             values = _owned(batch.held.values) if cost is None else cost.rounded(batch, chosen.compared)
             sink.put(index, _record_batch(values, batch, schema))
 
-        loop = _Rewriting(job, rewrite, threads=threads, memory=room // 2, progress=progress, done=sink.done)
+        loop = _Rewriting(
+            task, opened.units(), rewrite, threads=threads, memory=room // 2, rows=opened.rows, progress=progress,
+            done=sink.done,
+        )  # fmt: skip
         _, timing = loop.run()
     return Conversion(
         files=tuple(opened.files), dest=os.fspath(dest), format="arrow" if arrow else "parquet", layout=form,
@@ -113,23 +119,26 @@ def convert(
 class _Rewriting(Loop):
     """The loop of `evaluate` where batches are not scored but handed on."""
 
-    def __init__(self, job: Job, rewrite: Callable[[int, Batch], None], **how: Any) -> None:
-        super().__init__(job, **how)
+    def __init__(self, task: Task, units: Iterator[Unit], rewrite: Callable[[int, Batch], None], **how: Any) -> None:
+        super().__init__(task, units, **how)
         self.rewrite = rewrite
 
     @property
     def rows(self) -> int:
         return self._rows
 
-    def _unit(self, worker: Worker, index: int, unit: Unit) -> None:
+    def _unit(self, worker: Worker, index: int, unit: Unit) -> bool:
         with closing(unit.batches(self.batch_bytes)) as batches:  # type: ignore[type-var]
-            for batch in batches:
+            while (batch := worker.clock.next(batches)) is not None:
                 if self._failure is not None and self._failure[0] < index:
-                    return
+                    return False
+                start = time.perf_counter()
                 self.rewrite(index, batch)
+                worker.clock.write += time.perf_counter() - start
                 self._count(batch.logits.shape[0])
         if self.done is not None:
             self.done(index)
+        return True
 
 
 @dataclass

@@ -35,6 +35,10 @@ class StateError(FastxentError):
     """A saved state that is damaged, of an unknown version, or of another configuration."""
 
 
+class EngineError(FastxentError):
+    """A cluster that cannot be reached or used, or that lost a worker once too often."""
+
+
 class OutputError(FastxentError):
     """A result that could not be written; nothing is left under its final name."""
 

@@ -22,13 +22,13 @@ VERSION = 1
 _DTYPES = ("<i8", "|u1", "<f8")
 
 
-def pack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """The bytes; equal contents give equal bytes."""
+def pack(header: dict[str, Any], arrays: dict[str, np.ndarray], compression: int = 6) -> bytes:
+    """The bytes; equal contents give equal bytes, at one level of ``compression``."""
     listing = [[name, array.dtype.newbyteorder("<").str, list(array.shape)] for name, array in arrays.items()]
     text = json.dumps({**header, "arrays": listing}, sort_keys=True, allow_nan=False).encode()
     raw = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes() for array in arrays.values()]
     payload = b"".join([struct.pack("<Q", len(text)), text, *raw])
-    body = struct.pack("<Q", len(payload)) + zlib.compress(payload, 6)
+    body = struct.pack("<Q", len(payload)) + zlib.compress(payload, compression)
     return _MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
 
 

@@ -95,11 +95,10 @@ class Scorer:
         scored = self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), nll, brier)
         return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
 
-    def streams(self, target: pa.DataType) -> bool:
-        """Whether batches can be scored part by part: nothing asks for all of their logits at once."""
-        from fastxent.io.columns import is_soft
-
-        return self._filter is None and self._clip is None and not is_soft(target)
+    @property
+    def streams(self) -> bool:
+        """Whether batches of class ids can be scored part by part: nothing asks for all of their logits at once."""
+        return self._filter is None and self._clip is None
 
     def stream(self, batch: Batch) -> ScoredRows:
         """Score a batch whose logits come part by part."""

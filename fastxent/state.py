@@ -15,6 +15,7 @@ import numpy as np
 
 from fastxent.classes import Classes
 from fastxent.config import EvalConfig
+from fastxent.coverage import Coverage
 from fastxent.distribution import Distribution
 from fastxent.errors import ConfigError, StateError
 from fastxent.groups import EncodedColumn, Keys, Scored, Table, distinct_values
@@ -45,6 +46,7 @@ class EvalState:
         self.classes = Classes(config.n_classes, self.plan.weighted)
         self.distribution = Distribution()
         self.unnormalised = 0
+        self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
 
     def _table(self) -> Table:
         return Table(self.plan, self.config.bins)
@@ -84,18 +86,23 @@ class EvalState:
 
     def merge(self, other: EvalState) -> EvalState:
         """The state of the rows of both, as a new object. Associative and commutative."""
+        return copy.deepcopy(self).absorb(other)
+
+    def absorb(self, other: EvalState) -> EvalState:
+        """Add the rows of another state, in place; an error leaves this one as it was."""
         self._refuse_other_config(other.config)
+        self.coverage.refuse_overlap(other.coverage)
         for name, table in self.slices.items():
             _check_slices(name, table.keys.union_size(other.slices[name].keys.names))
-        merged = copy.deepcopy(self)
-        clusters = merged.clusters.absorb(other.clusters)
-        merged.whole.absorb(other.whole, clusters)
-        for name, table in merged.slices.items():
+        clusters = self.clusters.absorb(other.clusters)
+        self.whole.absorb(other.whole, clusters)
+        for name, table in self.slices.items():
             table.absorb(other.slices[name], clusters)
-        merged.classes.absorb(other.classes)
-        merged.distribution.absorb(other.distribution)
-        merged.unnormalised += other.unnormalised
-        return merged
+        self.classes.absorb(other.classes)
+        self.distribution.absorb(other.distribution)
+        self.unnormalised += other.unnormalised
+        self.coverage.absorb(other.coverage)
+        return self
 
     def _refuse_other_config(self, config: EvalConfig) -> None:
         for option in fields(EvalConfig):
@@ -113,6 +120,9 @@ class EvalState:
             warnings.append(f"{self.unnormalised} rows of probabilities do not sum to 1 within 1e-3; used as given")
         if not self.whole.rows[0, USED]:
             warnings.append("no row was used: every mean is undefined")
+        held = self.coverage.held()
+        if held is not None:
+            warnings.append(f"these are the figures of {held} alone")
         return EvalResult(
             rows=_rows(self.whole.rows[0]),
             metrics=self._metrics(self.whole)[0],
@@ -138,8 +148,8 @@ class EvalState:
         values = distinct_values([table.keys.names[g] for g in order])
         return {value: Slice(_rows(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
 
-    def to_bytes(self) -> bytes:
-        """The state as bytes that check themselves: equal states give equal bytes."""
+    def to_bytes(self, compression: int = 6) -> bytes:
+        """The state as bytes that check themselves: equal states give equal bytes, at one ``compression`` (0 to 9)."""
         cluster_order = self.clusters.order()
         parts = {name: table.arrays(cluster_order) for name, table in self._tables().items()}
         parts["classes"] = self.classes.arrays()
@@ -149,8 +159,10 @@ class EvalState:
             "unnormalised": self.unnormalised,
             "clusters": sorted(self.clusters.names),
             "slices": {name: sorted(table.keys.names) for name, table in self.slices.items()},
+            "coverage": self.coverage.to_dict(),
         }
-        return pack(header, {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()})
+        arrays = {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()}
+        return pack(header, arrays, compression)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> EvalState:
@@ -169,6 +181,7 @@ class EvalState:
             state.classes.load(parts["classes"])
             state.distribution.load(parts["nll"])
             state.unnormalised = int(header["unnormalised"])
+            state.coverage = Coverage.from_dict(header["coverage"])
         except (ConfigError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise StateError(f"a damaged saved state: {error!r}") from None
         return state

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.evaluate import Job, Loop, Names, Progress, _names, batch_bytes
+from fastxent.job import Job, names
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Matrix, RowPass, gradient_coefficients
+from fastxent.loop import Loop, Progress, batch_bytes
+from fastxent.options import Names, Options, with_options
 from fastxent.rounding import round_to
 from fastxent.score import NO_IGNORE, Scored, Scorer, widened
 from fastxent.sink import OrderedSink
@@ -30,6 +31,7 @@ OUTPUTS = {"log_softmax": emit.LOG_SOFTMAX, "softmax": emit.SOFTMAX, "grad": emi
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
+@with_options
 def transform(
     source: Any,
     dest: str | os.PathLike[str],
@@ -38,30 +40,10 @@ def transform(
     reduction: str = "mean",
     dtype: str | None = None,
     keep: Names = None,
-    logits: str | Sequence[str] = "logits",
-    target: str = "target",
-    input: str = "logits",
-    metrics: str | Sequence[str] = "all",
-    by: Names = None,
-    cluster: str | None = None,
-    weight: str | None = None,
-    where: str | None = None,
-    n_bytes: str | None = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    class_weight: Any = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    class_mask: Any = None,
-    clip_eps: float | None = None,
-    classes: Sequence[str] | None = None,
-    logits_dtype: str | None = None,
-    top_k: Sequence[int] = (1, 5),
-    bins: int = 15,
-    on_bad_row: str = "error",
     threads: int | None = None,
     memory: int | str = "512MB",
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> EvalResult:
     """Write the log-softmax, softmax or loss gradient of every row to ``dest``, and evaluate from the same read.
 
@@ -91,19 +73,13 @@ def transform(
         raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
-    if input != "logits" and output != "grad":
-        raise ConfigError(f"output={output!r} takes logits; input is {input!r}")
-    kept = tuple(dict.fromkeys(_names(keep)))
+    if options["input"] != "logits" and output != "grad":
+        raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
+    kept = tuple(dict.fromkeys(names(keep)))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
-    options = dict(
-        logits=logits, target=target, input=input, metrics=metrics, by=by, cluster=cluster, weight=weight, where=where,
-        n_bytes=n_bytes, ignore_index=ignore_index, label_smoothing=label_smoothing, class_weight=class_weight,
-        temperature=temperature, softcap=softcap, class_mask=class_mask, clip_eps=clip_eps, classes=classes,
-        top_k=top_k, bins=bins, on_bad_row=on_bad_row,
-    )  # fmt: skip
     room = parse_size(memory)
-    job = Job.open(source, options, logits_dtype=logits_dtype, columns=kept)
+    job = Job.open(source, options, columns=kept)
     scale = 1.0
     if output == "grad" and reduction == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
@@ -118,7 +94,10 @@ def transform(
         def visit(index: int, scored: Scored) -> None:
             sink.put(index, _batch(scored, schema, final, OUTPUTS[output], scale))
 
-        loop = Loop(job, threads=threads, memory=room // 2, progress=progress, visit=visit, done=sink.done)
+        loop = Loop(
+            job.task, job.source.units(), threads=threads, memory=room // 2, rows=job.source.rows, progress=progress,
+            visit=visit, done=sink.done,
+        )  # fmt: skip
         state, timing = loop.run()
     return replace(state.result(timing=timing, files=job.source.files), state=state)
 

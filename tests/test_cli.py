@@ -144,6 +144,44 @@ def test_merged_states_are_one_run(cli: Cli, tmp_path: Path) -> None:
     assert json.loads(cli("merge", tmp_path / "all", "--format", "json")[1])["metrics"] == whole["metrics"]
 
 
+def test_merge_names_what_it_refuses(cli: Cli, tmp_path: Path) -> None:
+    table = pq.read_table(DIGITS)
+    for k in range(6):
+        pq.write_table(table.slice(k * 300, 300), tmp_path / f"{k}.parquet", row_group_size=100)
+    dumps = [tmp_path / f"{k}.parquet" for k in range(6)]
+    for k in (1, 2, 3):
+        code, _, err = cli("eval", *dumps, "--by", "fold", "--shard", f"{k}/3", "--state", tmp_path / f"{k}.state")
+        assert code == 0
+        assert err == f"fastxent: warning: these are the figures of part {k} of 3 alone\n"
+    one, two, three = (tmp_path / f"{k}.state" for k in (1, 2, 3))
+    code, out, err = cli("merge", three, one, two, "--format", "json")
+    assert (code, err) == (0, "")
+    whole = json.loads(cli("eval", *dumps, "--by", "fold", "--format", "json")[1])
+    for key in ("rows", "metrics", "calibration", "slices", "per_class", "nll_histogram", "nll_quantiles"):
+        assert json.loads(out)[key] == whole[key]
+    check_failure(*cli("merge", three, one), "missing: part 2 of 3; name all states")
+    check_failure(*cli("merge", one, two, one), "1.state is given twice; merge each state once")
+    (tmp_path / "copy.state").write_bytes(two.read_bytes())
+    twice = r"part 2 of 3 is there twice, in .*/2\.state and in .*/copy\.state; merge each shard once"
+    check_failure(*cli("merge", one, two, three, tmp_path / "copy.state"), twice)
+    assert cli("eval", *dumps, "--shard", "1/3", "--state", tmp_path / "other.state")[0] == 0
+    other = r"other\.state does not fit .*/1\.state: states of different configurations do not merge: by=\('fold',\)"
+    check_failure(*cli("merge", one, tmp_path / "other.state"), other)
+    code, out, err = cli("merge", one, three, "--partial", "--format", "json", "--state", tmp_path / "two.state")
+    assert (code, err) == (0, "fastxent: warning: these are the figures of parts 1, 3 of 3 alone\n")
+    code, out, err = cli("merge", tmp_path / "two.state", two, "--format", "json")
+    assert (code, err, json.loads(out)["metrics"]) == (0, "", whole["metrics"])
+
+
+def test_verbose_tells_where_the_time_went(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("eval", DIGITS, "--verbose", "--threads", "2", "--resume", tmp_path / "c")
+    assert code == 0
+    assert re.search(r"[\d,]+ rows/s · .* GB/s of logits · 2 threads\n", err)
+    assert re.search(r"read \d+ % · decode \d+ % · kernel \d+ % · state \d+ % · write \d+ % · other \d+ % of", err)
+    assert re.search(r"computing \d+ % · \d+ % of the time\n", err)
+    assert "1,797 rows were done before" in cli("eval", DIGITS, "--verbose", "--resume", tmp_path / "c")[2]
+
+
 def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "names").write_text("cat\ndog\neel\n")
     path = dump(tmp_path / "a.parquet", target=["cat", "dog", "eel", None])

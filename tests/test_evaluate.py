@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,11 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.evaluate import Job, Loop
+from fastxent.job import Job
+from fastxent.loop import Loop
+from fastxent.options import DEFAULTS
 
-LOOP = sys.modules[Loop.__module__]  # fastxent.evaluate itself is the function
+LOOP = sys.modules[Loop.__module__]
 N, C = 331, 23
 RNG = np.random.default_rng(7)
 LOGITS = RNG.normal(size=(N, C)) * 3
@@ -557,40 +558,22 @@ def test_a_source_is_never_written_over(tmp_path):
 # ---- failures inside the loop ----------------------------------------------------------------------------------------
 
 
-class Units:
-    """A source whose units come from a list; an exception in it is raised where a unit would come."""
-
-    def __init__(self, source, items) -> None:
-        self.source, self.items = source, items
-
-    def __getattr__(self, name):
-        return getattr(self.source, name)
-
-    def units(self) -> Iterator:
-        for item in self.items:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+def ending_in(units: Iterator, error: BaseException) -> Iterator:
+    yield from units
+    raise error
 
 
-def job_of(table: pa.Table) -> Job:
-    options = dict.fromkeys(("cluster", "weight", "n_bytes", "where", "class_weight", "class_mask", "classes"))
-    return Job.open(
-        table, {**options, "logits": "logits", "target": "target", "by": (), "metrics": "all", "top_k": (1,)}
-    )
+def run(job: Job, units: Iterator, threads: int) -> None:
+    Loop(job.task, units, threads=threads, memory=1 << 29).run()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_an_error_of_the_source_waits_for_the_units_before_it(threads):
-    job = job_of(with_bad({10: math.nan}))
-    units = list(job.source.units())
-    late = replace(job, source=Units(job.source, [*units, OSError("gone")]))
+    bad, good = (Job.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
     with pytest.raises(fx.BadRowError):
-        Loop(late, threads=threads, memory=1 << 29, progress=None).run()
-    good = job_of(dump())
-    late = replace(good, source=Units(good.source, [*good.source.units(), OSError("gone")]))
+        run(bad, ending_in(bad.source.units(), OSError("gone")), threads)
     with pytest.raises(OSError, match="gone"):
-        Loop(late, threads=threads, memory=1 << 29, progress=None).run()
+        run(good, ending_in(good.source.units(), OSError("gone")), threads)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

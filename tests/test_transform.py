@@ -18,7 +18,7 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.evaluate import Loop
+from fastxent.loop import Loop
 from fastxent.score import Scorer
 
 LOOP = sys.modules[Loop.__module__]

@@ -31,8 +31,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # caught here: click itself would print a blank line first
-            raise _Interrupted("interrupted; nothing was left half-written") from None
+        except KeyboardInterrupt as interrupt:  # caught here: click itself would print a blank line first
+            raise _Interrupted(str(interrupt) or "interrupted; nothing was left half-written") from None
 
 
 @click.group(

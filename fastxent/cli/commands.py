@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastxent.cli import options
 from fastxent.cli.conditions import Condition
+from fastxent.cli.merge import merged
 from fastxent.cli.options import Command, Items, option, section
 from fastxent.cli.output import Report, deliver, emit, progress_bar, say
-from fastxent.errors import ColumnError, ConfigError, OutputError, StateError
+from fastxent.errors import ColumnError, ConfigError, OutputError
 from fastxent.io.atomic import check_destination, write_atomic
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ Examples:
   fastxent eval dump.parquet --logits 'logit_*' --target label
   fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
+  fastxent eval huge/ --resume progress            after a crash: the same line again
+  fastxent eval huge/ --shard 3/16 --state 3.state
 
 \b
 Every figure comes with a standard error. Figures are the same, bit for bit, for any
@@ -71,7 +72,13 @@ Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupte
     option("--id", metavar="COLUMN", help="Row names, for --per-row."),
     _state,
 )
-@options.running
+@options.running(
+    option("--resume", metavar="FOLDER",
+           help="Keep the state of what is finished here; run again after a crash, and it goes on from there."),
+    option("--shard", metavar="K/N", help="Only part K of N, as in 3/16; with --state, for fastxent merge."),
+    option("--engine", type=click.Choice(["local", "ray"]), default="local",
+           help="Threads of this machine, or a Ray cluster (RAY_ADDRESS)."),
+)  # fmt: skip
 def eval_(**given: Any) -> int:
     """Evaluate a dump: every figure, with error bars, from one read of the logits.
 
@@ -83,8 +90,15 @@ def eval_(**given: Any) -> int:
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
     quiet = given["quiet"]
-    with _progress(given, "evaluating") as progress:
-        result = fx.evaluate(_source(given.pop("source")), progress=progress, **given)
+    try:
+        with _progress(given, "evaluating") as progress:
+            result = fx.evaluate(_source(given.pop("source")), progress=progress, **given)
+    except KeyboardInterrupt:
+        if given["resume"] is None:
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; what is finished is in {given['resume']}: the same command goes on from there"
+        ) from None
     if state is not None:
         _save(result, state)
     if report is not None:
@@ -114,7 +128,7 @@ Examples:
 @options.loss
 @options.figures
 @options.printing
-@options.running
+@options.running()
 def transform(**given: Any) -> int:
     """Write log-softmax, softmax or the gradient of every row to a new file, and print the figures.
 
@@ -134,26 +148,23 @@ def transform(**given: Any) -> int:
 Examples:
   fastxent eval part-1.parquet --state part-1.state
   fastxent eval part-2.parquet --state part-2.state
-  fastxent merge part-*.state --output figures.json""")  # fmt: skip
+  fastxent merge part-*.state --output figures.json
+  fastxent merge shard-*.state                       of eval --shard K/N, all N of them""")  # fmt: skip
 @click.argument("state_files", nargs=-1, required=True, metavar="STATE...")
 @options.printing
-@section("Output", _output, _state)
-def merge(state_files: tuple[str, ...], **given: Any) -> int:
+@section(
+    "Output",
+    _output,
+    _state,
+    option("--partial", is_flag=True, show_default=False, help="Figures of the shards there are, though some are not."),
+)
+def merge(state_files: tuple[str, ...], partial: bool, **given: Any) -> int:
     """Merge saved states: the figures of all their rows, bit for bit those of one run.
 
-    States merge in any order; states of differing options are refused.
+    States merge in any order. Refused are states of differing options, a state or a shard given twice, and shards
+    of which some are missing.
     """
-    import fastxent as fx
-
-    def load(name: str) -> fx.EvalState:
-        try:
-            return fx.EvalState.from_bytes(Path(name).read_bytes())
-        except OSError as error:
-            raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
-        except StateError as error:
-            raise StateError(f"{name}: {error}") from error
-
-    state = functools.reduce(lambda left, right: left.merge(right), map(load, state_files))
+    state = merged(state_files, partial)
     if given["state"] is not None:
         write_atomic(given["state"], state.to_bytes())
     return _finish(state.result(), given["fail_if"], given["format_"], given["output"])
@@ -243,13 +254,15 @@ def _finish(
     quiet: bool = False,
     verbose: bool = False,
 ) -> int:
+    from fastxent.timing import lines
+
     deliver(result, format_, output)
     if not (quiet or (format_ == "table" and sys.stdout.isatty())):  # the table on the screen has said it
         for warning in result.warnings:
             say(f"warning: {warning}")
     if verbose:
-        for name, value in (result.timing or {}).items():
-            say(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
+        for line in lines(result.timing or {}):
+            say(line)
     failures = [failure for condition in conditions if (failure := condition.check(result)) is not None]
     for failure in failures:
         say(f"failed: {failure}")

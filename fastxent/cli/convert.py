@@ -54,19 +54,20 @@ Examples:
     option("--format", "format_", type=click.Choice(["table", "json", "markdown"]), default="table",
            help="What is printed."),
 )  # fmt: skip
-@options.running
+@options.running()
 def convert(**given: Any) -> int:
     """Rewrite a dump into the layout that reads fastest, and print what rounding its scores cost.
 
     DEST ends in .parquet or .arrow; it is complete under its name, or not there. SOURCE is what eval takes.
     """
     import fastxent as fx
+    from fastxent.timing import lines
 
     format_, verbose = given.pop("format_"), given.pop("verbose")
     with _progress(given, "converting") as progress:
         result = fx.convert(_source(given.pop("source")), given.pop("dest"), progress=progress, **given)
     deliver(result, format_, None)
     if verbose:
-        for name, value in (result.timing or {}).items():
-            say(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
+        for line in lines(result.timing or {}):
+            say(line)
     return 0

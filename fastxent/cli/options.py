@@ -11,6 +11,7 @@ import click
 from fastxent.cli.conditions import ConditionType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Setting = tuple[tuple[str, ...], dict[str, Any]]  # an option that `section` will add
 
 
 class Option(click.Option):
@@ -72,7 +73,7 @@ def flatten(ctx: click.Context, param: click.Parameter, value: Iterable[list[Any
     return [item for items in value for item in items] or None
 
 
-def section(title: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Callable[[Function], Function]:
+def section(title: str, *options: Setting) -> Callable[[Function], Function]:
     """Add ``options`` under the heading ``title``."""
 
     def decorate(function: Function) -> Function:
@@ -84,7 +85,7 @@ def section(title: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Cal
     return decorate
 
 
-def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+def option(*names: str, **settings: Any) -> Setting:
     """An option to be handed to `section`."""
     return names, {"show_default": True, **settings}
 
@@ -145,17 +146,18 @@ def figures(function: Function) -> Function:
     )(function)  # fmt: skip
 
 
-def running(function: Function) -> Function:
+def running(*extra: Setting) -> Callable[[Function], Function]:
     """What never changes a figure."""
     return section(
         "Running",
         option("--threads", type=click.IntRange(min=1), default=None, help="Threads; all processors if not given."),
         option("--memory", default="512MB", metavar="SIZE", help="Memory for rows in flight."),
+        *extra,
         option("--progress/--no-progress", default=None, show_default=False,
                help="Progress on stderr; on a terminal if not given."),
         option("--quiet", "-q", is_flag=True, show_default=False, help="Neither progress nor warnings."),
-        option("--verbose", "-v", is_flag=True, show_default=False, help="Timing on stderr."),
-    )(function)  # fmt: skip
+        option("--verbose", "-v", is_flag=True, show_default=False, help="Where the time went, on stderr."),
+    )  # fmt: skip
 
 
 def printing(function: Function) -> Function:

@@ -24,7 +24,7 @@ from fastxent.io.arrow import UNIT_BYTES
 from fastxent.io.batch import Batch
 from fastxent.io.files import File
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.tensors import element_type, read_npy, read_safetensors, to_arrow
+from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
 
 _TAG = {"dtype": "bfloat16"}
 
@@ -139,6 +139,11 @@ class ArraysPart:
         for key, count in used.items():
             if count != self.rows:
                 raise SourceError(f"{name}: {next(iter(used))!r} has {self.rows} rows and {key!r} has {count}")
+
+    @property
+    def inputs(self) -> tuple[File, ...]:
+        stored = [array.file for array, _ in self.arrays.values() if isinstance(array, Stored)]
+        return tuple(dict.fromkeys(stored)) if len(stored) == len(self.arrays) else ()
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Asked only for Arrow columns: arrays tell by their shape."""

@@ -103,6 +103,7 @@ class IpcPart:
 
     def __init__(self, file: File) -> None:
         self.file = file
+        self.inputs = (file,)
         self.name = file.name
         self.hive = file.hive
         with file.open() as handle, reading(file.name):
@@ -179,6 +180,7 @@ class TablePart:
 
     format = "table"
     hive: tuple[tuple[str, str | None], ...] = ()
+    inputs: tuple[File, ...] = ()
 
     def __init__(self, table: pa.Table, name: str = "<table>") -> None:
         self.name = name
@@ -217,6 +219,7 @@ class StreamPart:
         self.format = "stream" if file is None else "arrow stream"
         self.rows: int | None = None
         self.hive = () if file is None else file.hive
+        self.inputs: tuple[File, ...] = () if file is None else (file,)
         self._start = start
         self._once = once
         self._checked = file is not None
@@ -277,3 +280,21 @@ class StreamPart:
                 f"{self.name} gave {self._seen} rows at first and {rows} when read again; pass a Table or a file"
             )
         self._seen = rows
+
+
+@dataclass(frozen=True)
+class StreamUnit:
+    """An IPC stream on disk from its beginning to its end: its batches are found only one after the other."""
+
+    file: File
+    reader: RowReader
+    rows: int | None = None
+    nbytes: int | None = None
+
+    @property
+    def where(self) -> Where:
+        return Where(self.file.name, None, 0)
+
+    def batches(self, max_bytes: int) -> Iterator[Batch]:
+        for unit in StreamPart.of_file(self.file).units(self.reader):
+            yield from unit.batches(max_bytes)

@@ -181,6 +181,7 @@ class ParquetPart:
 
     def __init__(self, file: File) -> None:
         self.file = file
+        self.inputs = (file,)
         self.name = file.name
         self.hive = file.hive
         self.fallback: str | None = None  # why the logits of some row group went through pyarrow

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io import arrays, arrow, parquet, tensors
-from fastxent.io.batch import Source, Unit
+from fastxent.io.batch import Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
 
@@ -32,6 +32,8 @@ class Part(Protocol):
     def rows(self) -> int | None: ...
     @property
     def hive(self) -> tuple[tuple[str, str | None], ...]: ...
+    @property
+    def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Classes in the first row that has any, where the schema does not tell."""
@@ -74,7 +76,7 @@ class OpenSource:
 
 def open_source(
     source: Any, *, logits: str | Sequence[str], columns: Sequence[str] | Chooser = (), dtype: str | None = None
-) -> Source:
+) -> OpenSource:
     """Open a dump and make sure that it can be read.
 
     ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read, or a

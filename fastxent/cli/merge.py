@@ -1,0 +1,56 @@
+"""States from files, merged one at a time; what must not be merged is refused by the names of the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastxent.errors import StateError
+
+if TYPE_CHECKING:
+    from fastxent.coverage import Coverage
+    from fastxent.state import EvalState
+
+
+def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
+    """The state of all files; ``partial``: though shards are missing."""
+    from fastxent.state import EvalState
+
+    total: EvalState | None = None
+    places: dict[str, str] = {}
+    holders: list[tuple[str, Coverage]] = []
+    for name in names:
+        place = os.path.realpath(name)
+        if place in places:
+            raise StateError(f"{name} is given twice{_as(places[place], name)}; merge each state once")
+        places[place] = name
+        state = _load(name)
+        total = EvalState.empty(state.config) if total is None else total
+        for other, held in holders:
+            if (twice := held.overlap(state.coverage)) is not None:
+                raise StateError(f"{twice}, in {other} and in {name}; merge each shard once")
+        holders.append((name, state.coverage))
+        try:
+            total.absorb(state)
+        except StateError as error:
+            raise StateError(f"{name} does not fit {names[0]}: {error}") from error
+    assert total is not None  # click asks for one name at the least
+    if not partial and (missing := total.coverage.missing()) is not None:
+        raise StateError(f"{missing}; name all states of the shards, or merge those there are with --partial")
+    return total
+
+
+def _as(first: str, second: str) -> str:
+    return "" if first == second else f", as {first} too"
+
+
+def _load(name: str) -> EvalState:
+    from fastxent.state import EvalState
+
+    try:
+        return EvalState.from_bytes(Path(name).read_bytes())
+    except OSError as error:
+        raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
+    except StateError as error:
+        raise StateError(f"{name}: {error}") from error

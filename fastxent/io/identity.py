@@ -1,0 +1,75 @@
+"""What tells one version of a file from another: its size, when it was written, and what it says of itself."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastxent.io.files import File, reading
+
+_HEAD = 64 << 10  # holds the header of .npy and .safetensors, and the schema of an Arrow stream
+_FOOTERS = {b"PAR1": 4, b"PARE": 4, b"ARROW1": 6}  # magic at the end of a file, behind the size of its footer
+_MOST = 256 << 20  # of a footer: what claims to be longer is none
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One version of a file. ``modified`` is the time of the last write in nanoseconds, or an object store's etag."""
+
+    name: str
+    size: int
+    modified: str
+    digest: str  # of the footer, or where the format has none of the first bytes
+
+    @classmethod
+    def of(cls, file: File) -> Identity:
+        """Look at the file as it is now; `SourceError` if it is not there."""
+        with file.open(mapped=False) as handle, reading(file.name):
+            size = handle.size()
+            digest = hashlib.sha256(_described(handle, size)).hexdigest()
+        return cls(file.name, size, _modified(file), digest)
+
+    def difference(self, now: Identity) -> str | None:
+        """In what the file has changed; None if it has not."""
+        if self.size != now.size:
+            return f"it has {now.size} bytes where it had {self.size}"
+        if self.digest != now.digest:
+            return "its footer is another"
+        if self.modified != now.modified:
+            return f"it was written again ({_when(now.modified)} instead of {_when(self.modified)})"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _described(handle: Any, size: int) -> bytes:
+    """The footer of a file that ends in one, with its length and magic; else its first bytes."""
+    tail = bytes(handle.read_at(min(size, 10), max(0, size - 10)))
+    for magic, width in _FOOTERS.items():
+        if tail.endswith(magic):
+            length = int.from_bytes(tail[-width - 4 : -width], "little")
+            if length <= min(size, _MOST):
+                begin = max(0, size - width - 4 - length)
+                return bytes(handle.read_at(size - begin, begin))
+    return bytes(handle.read_at(min(size, _HEAD), 0))
+
+
+def _modified(file: File) -> str:
+    with reading(file.name):
+        if file.filesystem is None:
+            return str(os.stat(file.path).st_mtime_ns)
+        remote = getattr(getattr(file.filesystem, "handler", None), "fs", None)
+        if remote is not None:  # fsspec: an etag where the store has them
+            return str(remote.ukey(file.path))
+        return str(file.filesystem.get_file_info(file.path).mtime_ns)
+
+
+def _when(modified: str) -> str:
+    if not modified.isdigit() or len(modified) > 20:
+        return modified
+    moment = datetime.datetime.fromtimestamp(int(modified) / 1e9, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
