@@ -90,7 +90,10 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a terminal without × is no reason to crash
     # Batch schedulers stop jobs this way: leave as from Ctrl-C, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:  # impatience must not break the exit off while threads end their batch
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:
