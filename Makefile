@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types bench bench-compare clean help
+.PHONY: demo test lint types bench bench-compare dashboard clean help
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ bench: $(READY) ## every benchmark, the table of marks, a record of it; QUICK=1 
 bench-compare: $(READY) ## fail if the working tree is slower than BASE=<rev>; K=<pattern> for some cases, QUICK=1
 	$(BIN)/python -m bench.compare $(or $(BASE),$(error name the commit to compare with: make bench-compare BASE=main)) \
 		$(if $(QUICK),--quick) $(if $(K),-k '$(K)')
+
+dashboard: $(READY) ## the history of the benchmarks as one page: out/dashboard.html
+	$(BIN)/python -m bench.dashboard
 
 clean: ## forget the environment and everything built
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -81,10 +81,11 @@ def load(folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 
 def name_of(case: dict[str, Any]) -> str:
-    """What a case is called, whatever the number of processors: threads are one, or all there were."""
+    """What a case is called, whatever the number of processors: on all of them, unless it says one thread."""
     if case["job"] == "evaluate":
         return f"evaluate C={case['classes']} {case['layout']}"
-    return f"{case['job']} C={case['classes']} {case['dtype']} {case['threads']}"
+    one = ", one thread" if case["threads"] == "one" else ""
+    return f"{case['job']} C={case['classes']} {case['dtype']}{one}"
 
 
 def _case(found: dict[str, Any]) -> dict[str, Any]:

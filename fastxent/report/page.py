@@ -41,12 +41,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, what it sorts by, and where its bar or its interval lies, in percent of the width."""
+    """What a cell shows, what it sorts by, and where its bar or its interval lies, in percent of the width.
+
+    ``tone``: "good" or "bad", for a word that is read at a glance.
+    """
 
     text: str
     key: str = ""
     start: float | None = None
     end: float | None = None
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,26 @@ class Table:
     note: str = ""
 
 
-def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """A whole HTML document."""
-    script = _resource("tables.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def page(
+    title: str, subtitle: str, sections: Sequence[Section], *, style: str = "", scripts: Sequence[str] = ()
+) -> str:
+    """A whole HTML document; ``style`` and ``scripts`` are what it has beyond those of every page."""
+    running = [_resource("tables.js"), *scripts]
     document = render(
-        "page.html.j2", title=title, subtitle=subtitle, sections=sections, style=Markup(_style()),
-        script=Markup(script), script_hash=digest, version=__version__,
+        "page.html.j2", title=title, subtitle=subtitle, sections=sections, style=Markup(_style() + style),
+        scripts=[Markup(script) for script in running], hashes=[_digest(script) for script in running],
+        version=__version__,
     )  # fmt: skip
     return str(document)
+
+
+def table(rows: Table) -> Markup:
+    """A table, for a section that has no template of its own."""
+    return Markup(_environment().get_template("parts.html.j2").module.table(rows))  # type: ignore[attr-defined]
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def fragment(title: str, body: Markup) -> str:

@@ -15,9 +15,12 @@ PALETTE = {
     "accent": ("#2a66cf", "#7fabff"),
     "soft": ("#bcd0f4", "#2f4c80"),
     "second": ("#b84e14", "#f2a06f"),
+    "third": ("#7b3fb3", "#c8a0f5"),
+    "good": ("#1c7540", "#69cf91"),
+    "bad": ("#b3202c", "#ff8b8b"),
 }
 
-PAPER, PANEL, INK, MUTED, GRID, ACCENT, SOFT, SECOND = (light for light, _ in PALETTE.values())
+PAPER, PANEL, INK, MUTED, GRID, ACCENT, SOFT, SECOND, *_ = (light for light, _ in PALETTE.values())
 
 
 def variables(theme: int) -> str:

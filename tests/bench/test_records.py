@@ -35,7 +35,7 @@ def test_a_case_keeps_its_ratios() -> None:
         "gb_per_second": 24.0, "ceiling": 0.8, "spread": 0.01234, "peers": {"torch": 10.0, "jax+optax": 6.0},
         "speed_up": 1.8,
     }  # fmt: skip
-    assert records.name_of(loss) == "loss C=1000 float32 all"
+    assert records.name_of(loss) == "loss C=1000 float32"
     assert records.name_of(evaluate) == "evaluate C=1000 zstd"
 
 
