@@ -48,6 +48,7 @@ def to_dict(found: Description, chosen: Candidate | None, sources: Sequence[str]
             "uncompressed_bytes": found.uncompressed_bytes,
             "codecs": found.codecs,
             "encodings": found.encodings,
+            "fallbacks": [{"file": file, "reason": why} for file, why in _fallbacks(found)[:_SHOWN]],
         },
         "memory_bytes": _memory(found, chosen),
         "command": eval_line(found, chosen, sources),
@@ -68,6 +69,7 @@ def to_table(found: Description, chosen: Candidate | None, sources: Sequence[str
     if chosen is not None:
         facts += [("logits", f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unsaid type'}")]
         facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
+        facts += [("read by", _reader(found))] if found.readers else []
         memory = _memory(found, chosen)
         size = "unknown before reading" if memory is None else size_of(memory)
         facts += [("in memory", f"{size}; eval keeps no more of it at a time than --memory")]
@@ -109,6 +111,20 @@ def _stored(found: Description, chosen: Candidate) -> str:
     if not found.compressed_bytes:
         return chosen.type
     return f"{chosen.type}, {', '.join(found.codecs).lower()}, {size_of(found.compressed_bytes)} on disk"
+
+
+def _fallbacks(found: Description) -> list[tuple[str, str]]:
+    """Files whose logits pyarrow has to read, and why."""
+    return [(file, why) for file, why in found.readers.items() if why is not None]
+
+
+def _reader(found: Description) -> str:
+    left = _fallbacks(found)
+    if not left:
+        return "the native reader"
+    file, why = left[0]
+    where = "" if len(found.readers) == 1 else f" in {len(left)} of {len(found.readers)} files, such as {file}"
+    return f"pyarrow, which is slower{where}: {why}"
 
 
 def _memory(found: Description, chosen: Candidate | None) -> int | None:

@@ -95,6 +95,8 @@ class Source(Protocol):
     def schema(self) -> pa.Schema: ...  # hive partition columns included
     @property
     def files(self) -> list[str]: ...
+    @property
+    def fallbacks(self) -> list[dict[str, str]]: ...  # "file", "reason": what went through a slower reader
 
     def columns_only(self) -> Source: ...  # the same rows without their logits: a cheap look ahead
     def units(self) -> Iterator[Unit]: ...

@@ -5,6 +5,7 @@ The numbers come from a footer that nobody vouches for: each is checked here or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,11 +137,21 @@ def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field
 
 def leaf_of(schema: pq.ParquetSchema, name: str) -> int | None:
     """The leaf of a top-level column, where it has just one and its name stands once."""
+    leaves = leaves_of(schema, [name])
+    return leaves[0] if len(leaves) == 1 else None
+
+
+def leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[int]:
+    """The leaves of top-level columns, in ascending order; none of a name that is not there, or stands twice."""
     arrow = schema.to_arrow_schema()
-    at = arrow.get_field_index(name)
-    if at < 0 or _leaves(arrow.field(at).type) != 1:
-        return None
-    return sum(_leaves(arrow.field(k).type) for k in range(at))
+    wanted = {arrow.get_field_index(name) for name in names}
+    leaves, first = [], 0
+    for index, field in enumerate(arrow):
+        count = _leaves(field.type)
+        if index in wanted:
+            leaves += range(first, first + count)
+        first += count
+    return leaves
 
 
 def _leaves(kind: pa.DataType) -> int:

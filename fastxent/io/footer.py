@@ -6,6 +6,7 @@ The schema and all else of a footer is pyarrow's work. Its column chunks are not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,12 @@ from fastxent.io.thrift import (
 )
 from fastxent.kernels.jit import jit
 
-# columns of what `read_chunks` fills, one line for each row group
-CODEC, ENCODINGS, ENTRIES, SIZE, DATA_OFFSET, DICTIONARY_OFFSET, ELSEWHERE, ROWS = range(8)
+# what `read_chunks` tells of a column chunk
+CODEC, ENCODINGS, ENTRIES, UNFOLDED, SIZE, DATA_OFFSET, DICTIONARY_OFFSET, INDEX_OFFSET, INDEX_SIZE, ELSEWHERE, ROWS = (
+    range(11)
+)
+_NUMBERS = 11
+_LEAST = 16  # bytes of a column chunk in the footer: no more memory is taken than its length can mean
 
 _CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
 _ENCODINGS = {
@@ -44,54 +49,58 @@ class ChunkInfo(NamedTuple):
     codec: str
     encodings: frozenset[str]
     entries: int
-    size: int
+    unfolded: int  # bytes of pages decompressed
+    size: int  # bytes of pages as they are stored
     data_offset: int
     dictionary_offset: int | None
+    index_offset: int | None  # of the list of its pages
+    index_size: int | None
     elsewhere: bool  # in another file, or encrypted
 
 
 def column_chunks(source: Ranges, leaf: int) -> list[ChunkInfo]:
     """Leaf column ``leaf`` of each row group of the file that ``source`` spans from its first byte to its last."""
+    return [chunks[0] for chunks in chunks_of(source, [leaf])]
+
+
+def chunks_of(source: Ranges, leaves: Sequence[int]) -> list[list[ChunkInfo]]:
+    """Several leaf columns, in ascending order, of each row group."""
     size = source.end
     tail = source.view(size - 8, 8).tobytes() if size >= 12 else b""
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or length > size - 12:
         raise SourceError(f"{source.name}: its footer is damaged or cut off; write the file again")
     footer = source.view(size - 8 - length, length)
-    table, scratch = np.empty((64, 8), np.int64), new_header()
-    while (groups := read_chunks(footer, leaf, table, scratch)) > len(table):
-        table = np.empty((groups, 8), np.int64)  # each takes a byte of the footer at least, and was seen
+    places = np.full(max(leaves, default=-1) + 1, -1, np.int64)
+    places[list(leaves)] = np.arange(len(leaves))
+    table, scratch = np.empty((64, len(leaves), _NUMBERS), np.int64), new_header()
+    while (groups := read_chunks(footer, places, table, scratch)) > len(table):
+        if groups * len(leaves) * _LEAST > length:
+            groups = BROKEN
+            break
+        table = np.empty((groups, *table.shape[1:]), np.int64)
     if groups < 0:
         raise SourceError(f"{source.name}: its footer is damaged; write the file again")
-    return [_info(*line) for line in table[:groups].tolist()]
+    return [[_info(*chunk) for chunk in line] for line in table[:groups].tolist()]
 
 
 def _info(
-    codec: int,
-    encodings: int,
-    entries: int,
-    size: int,
-    data_offset: int,
-    dictionary_offset: int,
-    elsewhere: int,
-    rows: int,
-) -> ChunkInfo:
+    codec: int, encodings: int, entries: int, unfolded: int, size: int, data_offset: int, dictionary_offset: int,
+    index_offset: int, index_size: int, elsewhere: int, rows: int,
+) -> ChunkInfo:  # fmt: skip
+    optional = (None if number == MISSING else number for number in (dictionary_offset, index_offset, index_size))
     return ChunkInfo(
         rows,
         _CODECS[codec] if 0 <= codec < len(_CODECS) else f"number {codec}",
         frozenset(_ENCODINGS.get(bit, f"number {bit}") for bit in range(32) if encodings >> bit & 1),
-        entries,
-        size,
-        data_offset,
-        None if dictionary_offset == MISSING else dictionary_offset,
-        bool(elsewhere),
-    )
+        entries, unfolded, size, data_offset, *optional, bool(elsewhere),
+    )  # fmt: skip
 
 
 @jit
-def read_chunks(buf, leaf, out, stack):  # type: ignore[no-untyped-def]
-    """Find leaf column ``leaf`` of every row group in a footer (FileMetaData). ``out``: (row groups at most, 8) int64;
-    ``stack``: `new_header`, as scratch.
+def read_chunks(buf, places, out, stack):  # type: ignore[no-untyped-def]
+    """Find leaf columns of every row group in a footer (FileMetaData). ``places``: of each leaf in ``out``, or -1;
+    the last has one. ``out``: (row groups at most, places, numbers) int64. ``stack``: `new_header`, as scratch.
 
     Returns the number of row groups in the footer (``out`` holds those that fit), or NEED_MORE or BROKEN.
     Absent numbers are MISSING; ENCODINGS is a set of bits; ELSEWHERE is 1 where the chunk is in another file.
@@ -114,13 +123,13 @@ def read_chunks(buf, leaf, out, stack):  # type: ignore[no-untyped-def]
                 return pos
             if group < out.shape[0]:
                 out[group] = MISSING
-                pos = _read_group(buf, pos, leaf, out[group], stack)
+                pos = _read_group(buf, pos, places, out[group], stack)
             else:
                 pos = skip(buf, pos, STRUCT, stack)
 
 
 @jit
-def _read_group(buf, pos, leaf, out, stack):  # type: ignore[no-untyped-def]
+def _read_group(buf, pos, places, out, stack):  # type: ignore[no-untyped-def]
     last = np.int64(0)
     while pos >= 0:
         pos, last, field_type = field_head(buf, pos, last)
@@ -130,16 +139,20 @@ def _read_group(buf, pos, leaf, out, stack):  # type: ignore[no-untyped-def]
             if field_type != LIST:
                 return BROKEN
             pos, count, element = list_head(buf, pos)
-            if pos >= 0 and (leaf >= count or element != STRUCT):
+            if pos >= 0 and (places.size > count or element != STRUCT):
                 return BROKEN
             for column in range(count):
                 if pos < 0:
                     return pos
-                pos = _read_chunk(buf, pos, out, stack) if column == leaf else skip(buf, pos, STRUCT, stack)
+                if column < places.size and places[column] >= 0:
+                    pos = _read_chunk(buf, pos, out[places[column]], stack)
+                else:
+                    pos = skip(buf, pos, STRUCT, stack)
         elif last == 3:
             if not I16 <= field_type <= I64:  # varints all; fastparquet has its own mind on which
                 return BROKEN
-            pos, out[ROWS] = number(buf, pos)
+            pos, rows = number(buf, pos)
+            out[:, ROWS] = rows
         else:
             pos = skip(buf, pos, field_type, stack)
     return pos
@@ -162,7 +175,10 @@ def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
         elif not inside:
             if last == 1 or last == 8 or last == 9:  # a path, or encryption
                 out[ELSEWHERE] = 1
-            pos = skip(buf, pos, field_type, stack)
+            if (last == 4 or last == 5) and I16 <= field_type <= I64:
+                pos, out[INDEX_OFFSET if last == 4 else INDEX_SIZE] = number(buf, pos)
+            else:
+                pos = skip(buf, pos, field_type, stack)
         elif last == 2 and field_type == LIST:
             pos, count, element = list_head(buf, pos)
             if pos >= 0 and count and not I16 <= element <= I64:
@@ -174,12 +190,14 @@ def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
                 if value < 0 or value > 31:
                     return BROKEN
                 out[ENCODINGS] |= np.int64(1) << value
-        elif last == 4 or last == 5 or last == 7 or last == 9 or last == 11:
+        elif last == 4 or last == 5 or last == 6 or last == 7 or last == 9 or last == 11:
             if not I16 <= field_type <= I64:
                 return BROKEN
             slot = CODEC
             if last == 5:
                 slot = ENTRIES
+            elif last == 6:
+                slot = UNFOLDED
             elif last == 7:
                 slot = SIZE
             elif last == 9:

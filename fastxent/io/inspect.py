@@ -12,9 +12,8 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
-from fastxent.io.files import File, reading
 from fastxent.io.layout import Layout, expand
-from fastxent.io.parquet import ParquetPart, open_parquet
+from fastxent.io.parquet import ParquetPart
 from fastxent.io.source import Part, find_parts, full_schema
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
@@ -56,6 +55,8 @@ class Description:
     codecs: list[str] = field(default_factory=list)  # of the logits, in Parquet
     encodings: list[str] = field(default_factory=list)
     logits: list[Candidate] = field(default_factory=list)  # likeliest first
+    readers: dict[str, str | None] = field(default_factory=dict)
+    # ^ Parquet files -> why pyarrow reads their logits, or None where the native reader does
     roles: dict[str, list[str]] = field(default_factory=dict)
     # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first
 
@@ -147,25 +148,18 @@ def _storage(parts: list[Part], schema: pa.Schema, logits: str | None, found: De
         return
     names = _names(schema, logits) if logits else ()
     found.row_groups = sum(part.groups for part in inside)
-    found.compressed_bytes = found.uncompressed_bytes = 0
-    codecs: dict[str, None] = {}
-    encodings: dict[str, None] = {}
+    chunks = [chunk for part in inside for group in part.chunks(names) for chunk in group]
+    found.compressed_bytes = sum(chunk.size for chunk in chunks)
+    found.uncompressed_bytes = sum(chunk.unfolded for chunk in chunks)
+    found.codecs = list(dict.fromkeys(chunk.codec for chunk in chunks))
+    found.encodings = list(dict.fromkeys(name for chunk in chunks for name in sorted(chunk.encodings)))
+    chosen = next((candidate for candidate in found.logits if candidate.name == logits), None)
+    if logits is None or chosen is None or chosen.n_classes is None:
+        return
     for part in inside:
-        for chunk in _chunks(part.file, names):
-            found.compressed_bytes += chunk.total_compressed_size
-            found.uncompressed_bytes += chunk.total_uncompressed_size
-            codecs[chunk.compression] = None
-            encodings.update(dict.fromkeys(chunk.encodings))
-    found.codecs, found.encodings = list(codecs), list(encodings)
-
-
-def _chunks(file: File, names: tuple[str, ...]) -> Iterator[Any]:
-    """Metadata of the column chunks below the names."""
-    with open_parquet(file) as opened, reading(file.name):
-        metadata = opened.metadata
-        for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
-            for index in range(row_group.num_columns):
-                path = row_group.column(index).path_in_schema
-                if any(path == name or path.startswith(f"{name}.") for name in names):
-                    yield row_group.column(index)
+        try:
+            layout = Layout.find(part.schema, logits, chosen.dtype or "bfloat16", part.name)
+        except ColumnError:
+            continue  # of another type there: nothing reads these files together
+        reasons = (plan for plan in part.plans(layout, chosen.n_classes) if isinstance(plan, str))
+        found.readers[part.name] = next(reasons, None)

@@ -9,7 +9,7 @@ would decode whole row groups ahead, and the pages of a mapping would stay with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from fastxent.errors import SourceError, Where
 from fastxent.io import native
 from fastxent.io.batch import Batch, Logits, LogitsStream
-from fastxent.io.chunk import LogitsChunk, leaf_of, plan
+from fastxent.io.chunk import LogitsChunk, leaf_of, leaves_of, plan
 from fastxent.io.files import File, reading
-from fastxent.io.footer import ChunkInfo, column_chunks
+from fastxent.io.footer import ChunkInfo, chunks_of, column_chunks
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.ranges import LocalRanges, Ranges, ReadRanges
 
@@ -197,9 +197,12 @@ class ParquetPart:
         """Classes in the first row that has any. Where the footer counts rows x ``expected`` values, that is taken
         as the answer without a read: rows of another length are found, one by one, when they are read."""
         name = layout.names[0]
+        if expected is not None:
+            groups = self.chunks([name])
+            if all(len(chunks) == 1 for chunks in groups):
+                if sum(chunks[0].entries for chunks in groups) == self.rows * expected:
+                    return expected
         with open_parquet(self.file) as opened:
-            if expected is not None and _counted(opened.metadata, name) == self.rows * expected:
-                return expected
             stream = _stream(opened, list(range(self.groups)), [name], _PEEK_ROWS)
             while True:
                 with reading(self.name):
@@ -210,48 +213,49 @@ class ParquetPart:
                 if width is not None:
                     return width
 
+    def chunks(self, names: Sequence[str]) -> list[list[ChunkInfo]]:
+        """What the footer says of the leaves of top-level columns, in each row group."""
+        with open_parquet(self.file) as opened, closing(_ranges(self.file)) as source:
+            return chunks_of(source, leaves_of(opened.schema, names))
+
     def units(self, reader: RowReader) -> Iterator[ParquetUnit | NativeUnit]:
         with open_parquet(self.file) as opened:
-            metadata, schema = opened.metadata, opened.schema
-        infos = self._chunk_infos(schema, reader)
+            metadata = opened.metadata
+        plans: list[LogitsChunk | str | None] = [None] * self.groups
+        if not reader.blind:
+            plans[:] = self.plans(reader.layout, reader.n_classes)
+            self.fallback = next((plan for plan in plans if isinstance(plan, str)), None)
         first = 0
-        for group in range(metadata.num_row_groups):
+        for group, plan in enumerate(plans):
             rows = metadata.row_group(group).num_rows
-            if rows:
-                where = Where(self.name, group, first)
-                native = self._native_units(schema, infos, reader, where)
-                if native:
-                    yield from native
-                else:
-                    yield ParquetUnit(self.file, reader, where, rows, metadata)
+            where = Where(self.name, group, first)
+            if rows and isinstance(plan, LogitsChunk):
+                yield from self._native_units(plan, reader, where)
+            elif rows:
+                yield ParquetUnit(self.file, reader, where, rows, metadata)
             first += rows
 
-    def _chunk_infos(self, schema: pq.ParquetSchema, reader: RowReader) -> list[ChunkInfo]:
-        """What the footer says of the logits column in each row group; nothing where the native reader has no part."""
-        leaf = None if reader.blind or reader.layout.per_class else leaf_of(schema, reader.layout.names[0])
+    def plans(self, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
+        """How the native reader reads the logits of each row group, or why pyarrow has to."""
+        with open_parquet(self.file) as opened:
+            schema = opened.schema
+        leaf = None if layout.per_class else leaf_of(schema, layout.names[0])
         if leaf is None:
-            return []
+            return ["one column per class" if layout.per_class else "logits inside a struct"] * self.groups
         with closing(_ranges(self.file)) as source:
-            return column_chunks(source, leaf)
+            infos = column_chunks(source, leaf)
+            return [
+                plan(schema, leaf, info, group, n_classes, layout.dtype, source) for group, info in enumerate(infos)
+            ]
 
-    def _native_units(
-        self, schema: pq.ParquetSchema, infos: list[ChunkInfo], reader: RowReader, where: Where
-    ) -> list[NativeUnit]:
-        if not infos:
-            return []
-        group = where.row_group or 0
-        leaf = leaf_of(schema, reader.layout.names[0])
-        assert leaf is not None
-        with closing(_ranges(self.file)) as source:
-            chunk = plan(schema, leaf, infos[group], group, reader.n_classes, reader.layout.dtype, source)
-            if isinstance(chunk, str):
-                self.fallback = chunk
-                return []
-            parts = native.split(chunk, source, _PART_BYTES) if self.file.local else [chunk]
-        return [
-            NativeUnit(self.file, reader, Where(self.name, group, where.first_row + part.first_row), part.rows, part)
-            for part in parts
-        ]
+    def _native_units(self, chunk: LogitsChunk, reader: RowReader, where: Where) -> Iterator[NativeUnit]:
+        parts = [chunk]
+        if self.file.local:
+            with closing(_ranges(self.file)) as source:
+                parts = native.split(chunk, source, _PART_BYTES)
+        for part in parts:
+            place = Where(self.name, where.row_group, where.first_row + part.first_row)
+            yield NativeUnit(self.file, reader, place, part.rows, part)
 
 
 def _ranges(file: File) -> Ranges:
@@ -261,15 +265,3 @@ def _ranges(file: File) -> Ranges:
             return LocalRanges(file.path)
     handle = file.open()
     return ReadRanges(handle, file.name, 0, handle.size())
-
-
-def _counted(metadata: pq.FileMetaData, name: str) -> int | None:
-    """Values in the leaf column below ``name``, nulls included."""
-    if not metadata.num_row_groups:
-        return 0
-    first = metadata.row_group(0)
-    for index in range(first.num_columns):
-        path = first.column(index).path_in_schema
-        if path == name or path.startswith(f"{name}."):
-            return int(sum(metadata.row_group(g).column(index).num_values for g in range(metadata.num_row_groups)))
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
 
 Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
+
+
+_FALLBACKS = 20  # files named
 
 
 class Part(Protocol):
@@ -63,6 +67,13 @@ class OpenSource:
     @property
     def files(self) -> list[str]:
         return [part.name for part, _ in self.parts]
+
+    @property
+    def fallbacks(self) -> list[dict[str, str]]:
+        """Files whose logits went through pyarrow, and why: of the units taken so far, and the first of many."""
+        found = ((part.name, part.fallback) for part, _ in self.parts if isinstance(part, parquet.ParquetPart))
+        told = ({"file": name, "reason": why} for name, why in found if why is not None)
+        return list(itertools.islice(told, _FALLBACKS))
 
     def columns_only(self) -> OpenSource:
         """The same source without its logits, whose batches have no classes: a cheap look ahead."""

@@ -13,8 +13,9 @@ import pytest
 
 from fastxent.errors import SourceError
 from fastxent.io.chunk import LogitsChunk, plan
-from fastxent.io.footer import column_chunks
+from fastxent.io.footer import chunks_of, column_chunks
 from fastxent.io.ranges import LocalRanges, ReadRanges
+from tests.io.handmade import varint
 
 
 def whole(data: bytes) -> ReadRanges:
@@ -45,9 +46,20 @@ def test_the_same_numbers_as_pyarrow(tmp_path: Path, groups: int) -> None:
                 assert info.encodings == set(theirs.encodings)
                 assert info.entries == theirs.num_values
                 assert info.size == theirs.total_compressed_size
+                assert info.unfolded == theirs.total_uncompressed_size
                 assert info.data_offset == theirs.data_page_offset
                 assert info.dictionary_offset == theirs.dictionary_page_offset
                 assert not info.elsewhere
+                assert theirs.has_offset_index
+                assert info.index_offset is not None
+                assert info.index_size is not None
+                assert path.read_bytes()[info.index_offset + info.index_size - 1] == 0  # a struct ends there
+        several = [0, 2, metadata.num_columns - 1]
+        together = chunks_of(source, several)
+        assert together == [
+            list(group) for group in zip(*(column_chunks(source, leaf) for leaf in several), strict=True)
+        ]
+        assert chunks_of(source, []) == [[]] * metadata.num_row_groups
 
 
 def test_codecs_and_encodings_that_do_not_exist() -> None:
@@ -77,6 +89,14 @@ def test_a_footer_longer_than_the_file_or_of_nonsense() -> None:
         data = b"PAR1" + b"\xff" * 52 + length.to_bytes(4, "little") + b"PAR1"
         with pytest.raises(SourceError, match="its footer is damaged"):
             column_chunks(whole(data), 0)
+
+
+def test_row_groups_that_hold_nothing_take_no_memory() -> None:
+    count = 1 << 20
+    footer = b"\x49\xfc" + varint(count) + bytes(count) + b"\0"  # field 4: empty structs
+    data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(SourceError, match="its footer is damaged"):
+        chunks_of(whole(data), range(10_000))
 
 
 def test_a_column_that_is_not_there() -> None:
