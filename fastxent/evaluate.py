@@ -132,6 +132,7 @@ def evaluate(
             state, timing = loop.run()
         if part is not None:
             state.coverage = part.coverage(job)
+    timing["fallbacks"] = job.source.fallbacks
     return replace(state.result(timing=timing, files=job.source.files), state=state)
 
 

@@ -87,4 +87,7 @@ def lines(timing: dict[str, Any]) -> list[str]:
         found.append(f"computing {' · '.join(f'{share:.0%}' for share in timing['utilisation'])} of the time")
     if "resumed_rows" in timing:
         found.append(f"{timing['resumed_rows']:,} rows were done before")
-    return [line.replace("%", " %") for line in found]
+    found = [line.replace("%", " %") for line in found]
+    for fallback in timing.get("fallbacks", []):
+        found.append(f"{fallback['file']} was read through pyarrow, which is slower: {fallback['reason']}")
+    return found

@@ -99,6 +99,7 @@ def transform(
             visit=visit, done=sink.done,
         )  # fmt: skip
         state, timing = loop.run()
+    timing["fallbacks"] = job.source.fallbacks
     return replace(state.result(timing=timing, files=job.source.files), state=state)
 
 

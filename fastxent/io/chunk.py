@@ -145,7 +145,8 @@ def leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[int]:
     """The leaves of top-level columns, in ascending order; none of a name that is not there, or stands twice."""
     arrow = schema.to_arrow_schema()
     wanted = {arrow.get_field_index(name) for name in names}
-    leaves, first = [], 0
+    leaves: list[int] = []
+    first = 0
     for index, field in enumerate(arrow):
         count = _leaves(field.type)
         if index in wanted:

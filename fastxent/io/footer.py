@@ -53,8 +53,7 @@ class ChunkInfo(NamedTuple):
     size: int  # bytes of pages as they are stored
     data_offset: int
     dictionary_offset: int | None
-    index_offset: int | None  # of the list of its pages
-    index_size: int | None
+    page_index: tuple[int, int] | None  # offset and size of the list of its pages
     elsewhere: bool  # in another file, or encrypted
 
 
@@ -88,13 +87,18 @@ def _info(
     codec: int, encodings: int, entries: int, unfolded: int, size: int, data_offset: int, dictionary_offset: int,
     index_offset: int, index_size: int, elsewhere: int, rows: int,
 ) -> ChunkInfo:  # fmt: skip
-    optional = (None if number == MISSING else number for number in (dictionary_offset, index_offset, index_size))
     return ChunkInfo(
         rows,
         _CODECS[codec] if 0 <= codec < len(_CODECS) else f"number {codec}",
         frozenset(_ENCODINGS.get(bit, f"number {bit}") for bit in range(32) if encodings >> bit & 1),
-        entries, unfolded, size, data_offset, *optional, bool(elsewhere),
-    )  # fmt: skip
+        entries,
+        unfolded,
+        size,
+        data_offset,
+        None if dictionary_offset == MISSING else dictionary_offset,
+        None if MISSING in (index_offset, index_size) else (index_offset, index_size),
+        bool(elsewhere),
+    )
 
 
 @jit

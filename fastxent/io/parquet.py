@@ -221,16 +221,16 @@ class ParquetPart:
     def units(self, reader: RowReader) -> Iterator[ParquetUnit | NativeUnit]:
         with open_parquet(self.file) as opened:
             metadata = opened.metadata
-        plans: list[LogitsChunk | str | None] = [None] * self.groups
+        chunks: list[LogitsChunk | str | None] = [None] * self.groups
         if not reader.blind:
-            plans[:] = self.plans(reader.layout, reader.n_classes)
-            self.fallback = next((plan for plan in plans if isinstance(plan, str)), None)
+            chunks[:] = self.plans(reader.layout, reader.n_classes)
+            self.fallback = next((chunk for chunk in chunks if isinstance(chunk, str)), None)
         first = 0
-        for group, plan in enumerate(plans):
+        for group, chunk in enumerate(chunks):
             rows = metadata.row_group(group).num_rows
             where = Where(self.name, group, first)
-            if rows and isinstance(plan, LogitsChunk):
-                yield from self._native_units(plan, reader, where)
+            if rows and isinstance(chunk, LogitsChunk):
+                yield from self._native_units(chunk, reader, where)
             elif rows:
                 yield ParquetUnit(self.file, reader, where, rows, metadata)
             first += rows
