@@ -124,17 +124,18 @@ def _marks(group: dict[str, Any], run: dict[str, Any]) -> Markup:
     for k, mark in enumerate(run["marks"]):
         sign = "≤" if mark["most"] else "≥"
         name = mark["job"] if mark["job"].strip() != "the same" else f"{run['marks'][k - 1]['job']}, of the file's read"
-        limits = [f"{said}{sign} {_number(mark[key])}" for key, said in (("mark", ""), ("aim", "aim "))
-                  if mark[key] is not None]  # fmt: skip
+        limits = [_number(mark[key]) for key in ("mark", "aim") if mark[key] is not None]
+        only_aim = "aim " if mark["mark"] is None else ""
+        limit = f"{only_aim}{sign} {' / '.join(limits)}" if limits else "–"
         rows.append([
             Cell(name), Cell(_WORDS[mark["met"]], tone=_TONES.get(mark["met"], "")),
             Cell(_number(mark["figure"]), _key(mark["figure"])), Cell(mark["unit"]),
-            Cell(", ".join(limits) or "–", _key(mark["mark"])), Cell(mark["ours"]),
+            Cell(limit, _key(mark["mark"])), Cell(mark["ours"]),
             Cell("–" if mark["peer"] == "-" else mark["peer"]),
         ])  # fmt: skip
     columns = [
         Column("job", "text"), Column("met", "text", "mark or aim"), Column("ratio"), Column("of", "text"),
-        Column("mark, aim"), Column("ours", "text"), Column("best peer", "text", "in parentheses: ours is"),
+        Column("mark / aim"), Column("ours", "text"), Column("best peer", "text", "in parentheses: ours is"),
     ]  # fmt: skip
     said = Markup('<p class="note">{}</p><div class="cards">{}</div>').format(f"{_when(run)}.{busy}{quick}", shown)
     return said + table(Table("Marks", columns, rows, paged=False))

@@ -69,6 +69,8 @@ def test_it_opens_silently_alone_and_fits(
         assert browser.run("return performance.getEntriesByType('resource').length") == 0
         assert browser.run("return document.documentElement.scrollWidth") == SIZES[size][0]  # no sideways scrolling
         assert browser.run("return document.querySelectorAll('.plot:not(.js-plotly-plot)').length") == 0
+        tallest = "return Math.max(...[...document.querySelectorAll('tbody tr')].map((row) => row.offsetHeight))"
+        assert browser.run(tallest) < 100
         assert browser.screenshot(f"dashboard-{name}-{size}-{theme}").stat().st_size > 50_000
 
 
