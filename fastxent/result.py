@@ -235,6 +235,20 @@ class EvalResult:
 
         write_html(self, path)
 
+    def log(self, tracker: str) -> str:
+        """Log to ``jsonl:FILE`` (a line is appended) or ``mlflow:URI`` (a new run); returns the path or the run's id.
+
+        MLflow gets every figure with its error and interval, those of slices too, the configuration, the result as
+        JSON and its report. With nothing after ``mlflow:`` it goes where MLflow is set to log, into the active run.
+
+        Raises:
+            ConfigError: ``tracker`` names none.
+            OutputError: it cannot be written or reached, or is not installed.
+        """
+        from fastxent.trackers import log
+
+        return log(self, tracker)
+
     def _repr_html_(self) -> str | None:
         """The report for a notebook; without the packages that draw it, None, and the notebook shows the table."""
         if not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):

@@ -38,9 +38,20 @@ def _report_destination(ctx: click.Context, param: click.Parameter, value: str |
     return _destination(ctx, param, value)
 
 
+def _trackers(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if value:
+        from fastxent.trackers import check
+
+        for tracker in value:
+            check(tracker)
+    return value
+
+
 _sources = click.argument("source", nargs=-1, required=True, metavar="SOURCE...")
 _report = option("--report", metavar="FILE", callback=_report_destination, help="Write an HTML report too.")
 _output = option("--output", metavar="FILE", callback=_destination, help="Write the figures here too, as JSON.")
+_log = option("--log", multiple=True, metavar="TRACKER", callback=_trackers, show_default=False,
+              help="Log to jsonl:FILE or mlflow:URI too. Repeatable.")  # fmt: skip
 _state = option("--state", metavar="FILE", callback=_destination, help="Save the state, for fastxent merge.")
 
 
@@ -71,6 +82,7 @@ Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupte
     option("--per-row", metavar="FILE", callback=_destination, help="Write each row's loss, rank, … as Parquet."),
     option("--id", metavar="COLUMN", help="Row names, for --per-row."),
     _state,
+    _log,
 )
 @options.running(
     option("--resume", metavar="FOLDER",
@@ -86,7 +98,7 @@ def eval_(**given: Any) -> int:
     """
     import fastxent as fx
 
-    output, report, state = given.pop("output"), given.pop("report"), given.pop("state")
+    output, report, state, log = (given.pop(name) for name in ("output", "report", "state", "log"))
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
     quiet = given["quiet"]
@@ -103,6 +115,8 @@ def eval_(**given: Any) -> int:
         _save(result, state)
     if report is not None:
         result.to_html(report)
+    for tracker in log:
+        result.log(tracker)
     return _finish(result, conditions, format_, output, quiet, verbose)
 
 
