@@ -15,7 +15,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -64,28 +63,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def benchmarks(quick: bool, size: str | None) -> tuple[int, list[dict[str, Any]]]:
-    """(pytest's exit code, the figures of every case) of the benchmarks run by pytest, in a process of their own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "benchmarks.json")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "bench",
-            "-q",
-            "--no-header",
-            "-W",
-            "default",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += ["--benchmark-json", str(path), "--benchmark-quiet", "--benchmark-columns=min"]
-        command += (["--quick"] if quick else []) + (["--size", size] if size else [])
-        done = subprocess.run(command, cwd=ROOT, check=False)
-        if not path.exists() or not path.stat().st_size:
-            return done.returncode or 1, []
-        return done.returncode, [with_spread(b) for b in json.loads(path.read_text())["benchmarks"]]
+def benchmarks(quick: bool, size: str | None, path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """(pytest's exit code, the figures of every case) of the benchmarks run by pytest, in a process of their own.
+
+    What pytest-benchmark itself saves stays under ``path``, for its own `pytest-benchmark compare`.
+    """
+    command = [sys.executable, "-m", "pytest", "bench", "-q", "--no-header", "-W", "default", "-p", "no:cacheprovider"]
+    command += ["--benchmark-json", str(path), "--benchmark-quiet", "--benchmark-columns=min"]
+    command += (["--quick"] if quick else []) + (["--size", size] if size else [])
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if not path.exists() or not path.stat().st_size:
+        return done.returncode or 1, []
+    return done.returncode, [with_spread(b) for b in json.loads(path.read_text())["benchmarks"]]
 
 
 def with_spread(benchmark: dict[str, Any]) -> dict[str, Any]:
@@ -141,13 +130,13 @@ def main() -> int:
     fresh = startup.startup(rounds=1 if options.quick else 3)
     least = 256_000_000 if options.quick else 512_000_000
     peak = startup.peak_memory(max(least, parse_size(options.size) if options.size else 0), memory=64_000_000)
-    code, found = benchmarks(options.quick, options.size)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}{'-quick' if options.quick else ''}.json"
+    code, found = benchmarks(options.quick, options.size, path.with_suffix(".benchmark.json"))
     errors = accuracy.accuracy(options.quick)
     rows = marks.rows(found, fresh, peak)
     print_accuracy(errors)
     print_marks(rows)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}{'-quick' if options.quick else ''}.json"
     report = {
         "machine": about, "quick": options.quick, "seconds": time.perf_counter() - began, "ceilings": ceilings,
         "marks": [vars(row) | {"met": row.verdict} for row in rows], "cases": found, "startup": fresh,
