@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
+from fastxent.io.remote import RemoteBytes, RemoteFile, refusal, transport_errors
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -29,6 +31,7 @@ class File:
     path: str  # within ``filesystem``
     filesystem: pafs.FileSystem | None = None  # None: this machine
     hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
+    size: int | None = None  # of a file elsewhere, where a listing told it
 
     def open(self, mapped: bool = True) -> pa.NativeFile:
         """The file; ``mapped`` into memory where it is on this machine.
@@ -37,8 +40,8 @@ class File:
         opened anew for every unit is mapped.
         """
         with reading(self.name):
-            if self.filesystem is not None:
-                return self.filesystem.open_input_file(self.path)
+            if not self.local:
+                return pa.PythonFile(RemoteFile(self.remote, self.name), mode="r")
             if os.path.getsize(self.path) == 0:
                 raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
             return pa.memory_map(self.path) if mapped else pa.OSFile(self.path)
@@ -47,21 +50,21 @@ class File:
     def local(self) -> bool:
         return self.filesystem is None
 
+    @cached_property
+    def remote(self) -> RemoteBytes:
+        """The bytes of a file that is not on this machine."""
+        assert self.filesystem is not None
+        return RemoteBytes(self.filesystem, self.path, self.size)
+
 
 @contextmanager
 def reading(name: str, part: str = "") -> Iterator[None]:
     """Turns what goes wrong below into a `SourceError` that names the file."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise SourceError(f"{name}: no such file or folder; check the path") from error
-    except PermissionError as error:
-        raise SourceError(f"{name}: permission denied; you may not read it") from error
-    except IsADirectoryError as error:
-        raise SourceError(f"{name} is a folder where a file is expected") from error
-    except (OSError, pa.ArrowException, EOFError, ValueError) as error:
-        if isinstance(error, SourceError):
-            raise
+    except (*transport_errors(), ValueError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
+        if (told := refusal(name, error)) is not None:
+            raise told from error
         detail = " ".join(str(error).split())
         place = f"{name}{f', {part}' if part else ''}"
         raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
@@ -147,12 +150,12 @@ def _find_remote(url: str, scheme: str) -> list[File]:
         prefix = url[: len(url.rstrip("/")) - len(path)] if url.rstrip("/").endswith(path) else f"{scheme}://"
         info = filesystem.get_file_info(path)
         if info.type == pafs.FileType.File:
-            return [File(url, path, filesystem)]
+            return [File(url, path, filesystem, (), info.size)]
         if info.type == pafs.FileType.Directory:
             selected = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
-            inside = [f.path for f in selected if f.type == pafs.FileType.File]
+            inside = {f.path: f.size for f in selected if f.type == pafs.FileType.File}
             kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
-            return _listed(url, [File(prefix + p, p, filesystem, _hive(p, path)) for p in kept])
+            return _listed(url, [File(prefix + p, p, filesystem, _hive(p, path), inside[p]) for p in kept])
         if not any(mark in path for mark in "*?["):
             raise SourceError(f"{url}: no such file or folder; check the path and your access to it")
         found = sorted(globbing.glob(path) if globbing else _glob_arrow(filesystem, path))
@@ -166,8 +169,9 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
     """A filesystem for the URL, the path in it, and fsspec's own object where fsspec serves it."""
     if scheme in ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"):
         try:
-            bare = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
-            filesystem, path = pafs.FileSystem.from_uri(bare)
+            fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
+            bare = url if fixed == url else fixed[: fixed.rindex("/")]
+            filesystem, path = pafs.FileSystem.from_uri(bare + (_s3_query() if scheme == "s3" else ""))
             return filesystem, path + url[len(bare) :], None
         except (pa.ArrowInvalid, NotImplementedError):
             pass  # a pyarrow built without it
@@ -180,6 +184,17 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
     except ImportError as error:
         raise SourceError(f"{url} needs a package for {scheme}://: {error}") from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path, remote
+
+
+def _s3_query() -> str:
+    """What pyarrow does not take from the usual environment: another server than Amazon's, and the region."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options = {"region": region} if region else {}
+    if endpoint:
+        parts = urlsplit(endpoint)
+        options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
+    return f"?{urlencode(options)}" if options else ""
 
 
 def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:

@@ -25,11 +25,13 @@ from fastxent.io.chunk import LogitsChunk, leaf_of, leaves_of, plan
 from fastxent.io.files import File, reading
 from fastxent.io.footer import ChunkInfo, chunks_of, column_chunks
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.ranges import LocalRanges, Ranges, ReadRanges
+from fastxent.io.ranges import LocalRanges, Ranges
+from fastxent.io.remote import ReadRanges
 
 MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
+_LEAST_AHEAD = 1 << 20  # of a reader of a file elsewhere
 _PART_BYTES = 128 << 20  # in the file: a row group of more than twice that is shared out
 
 
@@ -94,7 +96,7 @@ class NativeUnit:
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
         beside = _Beside(self.file, self.reader, group or 0, self.reader.rows_in(max_bytes))
-        with closing(_ranges(self.file)) as source, closing(beside):
+        with closing(_ranges(self.file, self.chunk, max_bytes)) as source, closing(beside):
             beside.take(self.chunk.first_row)
             for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
                 columns = self.reader.beside(beside.take(len(values)), len(values))
@@ -106,7 +108,7 @@ class NativeUnit:
         group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
         beside = _Beside(self.file, self.reader, group or 0, rows)
         rest: list[native.Rows] = []  # what was read past the end of a batch
-        with closing(_ranges(self.file)) as source, closing(beside):
+        with closing(_ranges(self.file, self.chunk, max_bytes)) as source, closing(beside):
             beside.take(self.chunk.first_row)
             reads = native.read_rows(self.chunk, source, max_bytes)
 
@@ -258,10 +260,11 @@ class ParquetPart:
             yield NativeUnit(self.file, reader, place, part.rows, part)
 
 
-def _ranges(file: File) -> Ranges:
-    """The bytes of a file: read in place where it is on this machine."""
-    if file.local:
-        with reading(file.name):
+def _ranges(file: File, chunk: LogitsChunk | None = None, max_bytes: int = 0) -> Ranges:
+    """The bytes of a file: read in place where it is on this machine, else of ``chunk`` alone, ahead of the reader."""
+    with reading(file.name):
+        if file.local:
             return LocalRanges(file.path)
-    handle = file.open()
-    return ReadRanges(handle, file.name, 0, handle.size())
+        if chunk is None:
+            return ReadRanges(file.remote.fetch, file.name, 0, file.remote.size, whole=False)
+        return ReadRanges(file.remote.fetch, file.name, chunk.begin, chunk.end, max(_LEAST_AHEAD, 4 * max_bytes))

@@ -1,7 +1,7 @@
-"""Bytes of a file by range, without copies where the file is local.
+"""Bytes of a local file by range, without copies; `remote.ReadRanges` does the same for files elsewhere.
 
-Both classes hand out read-only uint8 arrays that stay valid as long as they are held: a buffer is used anew, and a
-mapping dies, when no view of it is left. What a reader has passed leaves memory, so a file of any size takes a few MB.
+Both hand out read-only uint8 arrays that stay valid as long as they are held: a buffer is used anew, and a mapping
+dies, when no view of it is left. What a reader has passed leaves memory, so a file of any size takes a few MB.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import mmap
 import os
 import sys
 import weakref
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +23,6 @@ _WINDOW = 8 << 20
 _LEAST = 256 << 10  # of one read
 _SLACK = 8 << 10  # read with a page, for the header of the next
 _NOTHING = np.frombuffer(b"", np.uint8)  # read-only like all views: kernels are compiled for one kind of array
-_BLOCK = 4 << 20  # of one read of a file that is not mapped
 
 
 class Ranges(Protocol):
@@ -158,43 +157,3 @@ def _map(fd: int, low: int, high: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(fd, high - low, offset=low, access=mmap.ACCESS_READ)
     return mmap.mmap(fd, high - low, offset=low, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-
-
-class ReadRanges:
-    """Anything with ``seek`` and ``read`` (Python files, fsspec, pyarrow), read a block at a time."""
-
-    mapped = False
-
-    def __init__(self, file: Any, name: str, begin: int, end: int) -> None:
-        self._file, self.name, self.begin, self.end = file, name, begin, end
-        self._low, self._array = begin, _NOTHING
-
-    def view(self, offset: int, length: int) -> np.ndarray:
-        if not self.begin <= offset <= offset + length <= self.end:
-            raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
-        high = self._low + self._array.size
-        if not self._low <= offset <= offset + length <= high:
-            kept = self._array[offset - self._low :] if self._low <= offset < high else self._array[:0]
-            start = offset + kept.size
-            fresh = self._read(start, min(self.end, max(offset + length, start + _BLOCK)) - start)
-            self._array = np.concatenate([kept, fresh]) if kept.size else fresh
-            self._array.flags.writeable = False
-            self._low = offset
-        return self._array[offset - self._low : offset - self._low + length]
-
-    def _read(self, offset: int, length: int) -> np.ndarray:
-        try:
-            with SPENT.reading():
-                self._file.seek(offset)
-                got = self._file.read(length)
-        except OSError as error:
-            raise SourceError(f"{self.name}: cannot read bytes {offset} to {offset + length}: {error}") from error
-        if len(got) != length:
-            raise SourceError(f"{self.name}: {len(got)} bytes at {offset} instead of {length}; the file is cut short")
-        return np.frombuffer(got, np.uint8)
-
-    def passed(self, offset: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

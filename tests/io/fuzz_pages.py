@@ -32,7 +32,8 @@ from fastxent.io import thrift
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import LocalRanges, Ranges, ReadRanges
+from fastxent.io.ranges import LocalRanges, Ranges
+from tests.io.held import held
 
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 MAX_PAGE = 64 << 20
@@ -127,7 +128,7 @@ def _seed(data: bytes, n_classes: int, dtype: str, checksums: bool) -> Seed:
 def read(data: bytes, n_classes: int, dtype: str, rng: random.Random) -> np.ndarray:
     """The first row group, as a consumer reads it: every value is touched."""
     schema = pq.ParquetFile(io.BytesIO(data)).schema
-    whole = ReadRanges(io.BytesIO(data), "fuzz", 0, len(data))
+    whole = held(data, "fuzz", 0, len(data))
     infos = column_chunks(whole, 0)
     if not infos:
         raise SourceError("no row group")
@@ -147,7 +148,7 @@ def read(data: bytes, n_classes: int, dtype: str, rng: random.Random) -> np.ndar
 def _opened(data: bytes, chunk: LogitsChunk, rng: random.Random) -> Iterator[Ranges]:
     """The bytes of the chunk, from memory or from a file."""
     if rng.random() < 0.4:
-        yield ReadRanges(io.BytesIO(data), "fuzz", chunk.begin, chunk.end)
+        yield held(data, "fuzz", chunk.begin, chunk.end)
         return
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)

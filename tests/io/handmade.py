@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import random
 import zlib
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from fastxent.io.chunk import LogitsChunk
 from fastxent.io.native import read_rows
-from fastxent.io.ranges import ReadRanges
+from tests.io.held import held
 
 Row = list[float | None] | None
 PLAIN, RLE, BIT_PACKED, DICTIONARY, SPLIT = 0, 3, 4, 8, 9
@@ -210,7 +209,7 @@ def chunk_of(pages: list[bytes], entries: int, rows: int, layout: Layout) -> tup
 def read(chunk: LogitsChunk, data: bytes, max_bytes: int = 1 << 20) -> tuple[np.ndarray, dict[int, str]]:
     """All rows as one array, and all that is wrong with them by row; checks what every piece must keep to."""
     pieces, bad, at = [], {}, chunk.first_row
-    with closing(ReadRanges(io.BytesIO(data), chunk.file, chunk.begin, chunk.end)) as source:
+    with closing(held(data, chunk.file, chunk.begin, chunk.end)) as source:
         for values, wrong, first_row in read_rows(chunk, source, max_bytes):
             assert first_row == at
             assert len(values) == 1 or len(values) * chunk.row_bytes <= max_bytes

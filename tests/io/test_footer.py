@@ -14,12 +14,14 @@ import pytest
 from fastxent.errors import SourceError
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.footer import chunks_of, column_chunks
-from fastxent.io.ranges import LocalRanges, ReadRanges
+from fastxent.io.ranges import LocalRanges
+from fastxent.io.remote import ReadRanges
 from tests.io.handmade import varint
+from tests.io.held import held
 
 
 def whole(data: bytes) -> ReadRanges:
-    return ReadRanges(io.BytesIO(data), "a.parquet", 0, len(data))
+    return held(data, "a.parquet", 0, len(data))
 
 
 @pytest.mark.parametrize("groups", [1, 3, 200])  # 200: more than the first guess

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,6 @@ from hypothesis import given, settings, strategies as st
 
 from fastxent.errors import SourceError
 from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import ReadRanges
 from tests.io.handmade import (
     DICTIONARY,
     PLAIN,
@@ -31,6 +29,7 @@ from tests.io.handmade import (
     struct,
     wrap,
 )
+from tests.io.held import held
 
 CODECS = [None, "SNAPPY", "ZSTD", "LZ4_RAW", "GZIP", "BROTLI"]
 finite = st.sampled_from([0.0, -1.5, 2.0, 3.25, -4.0, 65504.0])
@@ -165,7 +164,7 @@ def test_parts_of_a_chunk_cover_its_rows() -> None:
     rows: list[Row] = [[float(r), float(c)] for r, c in enumerate(range(500))]
     for encoding in (PLAIN, DICTIONARY):
         chunk, data = column(rows, list(range(0, 1000, 30)), Layout(2, encoding=encoding))
-        source = ReadRanges(io.BytesIO(data), "by hand", chunk.begin, chunk.end)
+        source = held(data, "by hand", chunk.begin, chunk.end)
         parts = split(chunk, source, 400)
         assert len(parts) > 3
         assert [part.first_row for part in parts] == [0, *np.cumsum([part.rows for part in parts])[:-1]]
@@ -177,7 +176,7 @@ def test_parts_of_rows_of_varying_length_do_not_pass() -> None:
     rows: list[Row] = [[1.0, 2.0]] * 20
     rows[3], rows[4], rows[15] = [1.0], [1.0], [1.0, 2.0, 3.0, 4.0]
     chunk, data = column(rows, [6, 8, 10, 20, 28, 30, 32], Layout(2))
-    parts = split(chunk, ReadRanges(io.BytesIO(data), "by hand", chunk.begin, chunk.end), 20)
+    parts = split(chunk, held(data, "by hand", chunk.begin, chunk.end), 20)
     assert len(parts) > 1
     with pytest.raises(SourceError):
         for part in parts:
@@ -186,7 +185,7 @@ def test_parts_of_rows_of_varying_length_do_not_pass() -> None:
 
 def test_a_chunk_with_null_rows_stays_whole() -> None:
     chunk, data = column([[1.0, 2.0], None] * 100, list(range(0, 300, 20)), Layout(2))
-    assert split(chunk, ReadRanges(io.BytesIO(data), "by hand", chunk.begin, chunk.end), 50) == [chunk]
+    assert split(chunk, held(data, "by hand", chunk.begin, chunk.end), 50) == [chunk]
 
 
 # ---- broken ----------------------------------------------------------------------------------------------------------
@@ -301,4 +300,4 @@ def test_a_page_larger_than_allowed_takes_no_memory() -> None:
     breaks(chunk, data, "page 0: a page of 2147483647 bytes does not fit")
     chunk, data = column(ROWS, [], layout)
     with pytest.raises(SourceError, match="does not fit in 20"):
-        list(read_rows(chunk, ReadRanges(io.BytesIO(data), "by hand", chunk.begin, chunk.end), 1 << 20, max_page=20))
+        list(read_rows(chunk, held(data, "by hand", chunk.begin, chunk.end), 1 << 20, max_page=20))

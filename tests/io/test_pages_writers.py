@@ -22,7 +22,8 @@ from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.columns import as_rows
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import LocalRanges, ReadRanges
+from fastxent.io.ranges import LocalRanges
+from tests.io.held import held
 
 DTYPES = ["float16", "float32", "float64"]
 
@@ -60,18 +61,17 @@ def native(path: Path, n_classes: int, dtype: str, max_bytes: int = 1 << 20) -> 
                 with closing(LocalRanges(str(path), chunk.begin, chunk.end)) as source:
                     parts = split(chunk, source, 3000)
             for part in parts:
-                with open(path, "rb") as file:
-                    ranges: Any = ReadRanges(file, str(path), part.begin, part.end)
-                    if way != "read":
-                        ranges = LocalRanges(str(path), part.begin, part.end)
-                    with closing(ranges) as source:
-                        at = part.first_row
-                        for values, wrong, row in read_rows(part, source, max_bytes):
-                            assert row == at
-                            bad.update({first + at + k: reason for k, reason in wrong.items()})
-                            at += len(values)
-                            pieces.append(np.array(values))
-                        assert at == part.first_row + part.rows
+                ranges: Any = held(path.read_bytes(), str(path), part.begin, part.end)
+                if way != "read":
+                    ranges = LocalRanges(str(path), part.begin, part.end)
+                with closing(ranges) as source:
+                    at = part.first_row
+                    for values, wrong, row in read_rows(part, source, max_bytes):
+                        assert row == at
+                        bad.update({first + at + k: reason for k, reason in wrong.items()})
+                        at += len(values)
+                        pieces.append(np.array(values))
+                    assert at == part.first_row + part.rows
             first += chunk.rows
         results.append((np.concatenate(pieces), bad))
     for values, bad in results[1:]:

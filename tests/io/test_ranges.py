@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import random
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
-from fastxent.io import ranges
-from fastxent.io.ranges import LocalRanges, ReadRanges
+from fastxent.io import ranges, remote
+from fastxent.io.ranges import LocalRanges
+from fastxent.io.remote import ReadRanges, RemoteBytes
+from tests.io.held import held
 
 
 @pytest.fixture
@@ -28,15 +30,17 @@ def big(tmp_path: Path) -> tuple[Path, bytes]:
 def test_any_range_from_a_map_and_from_reads(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, data = big
     monkeypatch.setattr(ranges, "_WINDOW", 50_000)
-    monkeypatch.setattr(ranges, "_BLOCK", 30_000)
+    monkeypatch.setattr(remote, "_BLOCK", 30_000)
+    monkeypatch.setattr(remote, "_LEAST", 1000)
     rng = random.Random(1)
-    with open(path, "rb") as file, pa.memory_map(str(path)) as arrow:
-        sources = [
-            LocalRanges(str(path), 1000, 2_999_000),
-            ReadRanges(file, "a", 1000, 2_999_000),
-            ReadRanges(arrow, "a", 1000, 2_999_000),
-        ]
-        held = []
+    with contextlib.ExitStack() as stack:
+        sources = [LocalRanges(str(path), 1000, 2_999_000), held(data, "a", 1000, 2_999_000)]
+        for ahead, whole in ((100_000, True), (5000, True), (100_000, False), (0, False)):
+            fetch = RemoteBytes(pafs.LocalFileSystem(), str(path)).fetch
+            sources.append(ReadRanges(fetch, "a", 1000, 2_999_000, ahead, whole=whole))
+        for source in sources:
+            stack.callback(source.close)
+        kept = []
         offset = 1000
         for _ in range(300):
             length = rng.choice([0, 1, 100, 20_000, 200_000])
@@ -47,17 +51,17 @@ def test_any_range_from_a_map_and_from_reads(big: tuple[Path, bytes], monkeypatc
                 view = source.view(offset, length)
                 assert view.tobytes() == data[offset : offset + length]
                 assert not view.flags.writeable
-                held.append((view, offset, length))
+                kept.append((view, offset, length))
                 source.passed(offset)
         for source in sources:
             source.close()
-        for view, at, size in held:  # what is held stays as it was, whatever was passed or closed
+        for view, at, size in kept:  # what is held stays as it was, whatever was passed or closed
             assert view.tobytes() == data[at : at + size]
 
 
 def test_ranges_outside_are_refused(big: tuple[Path, bytes]) -> None:
     path, data = big
-    for source in (LocalRanges(str(path), 10, 100), ReadRanges(io.BytesIO(data), "a", 10, 100)):
+    for source in (LocalRanges(str(path), 10, 100), held(data, "a", 10, 100)):
         with closing(source):
             for offset, length in ((9, 1), (10, 91), (101, 0), (100, 1), (50, -1), (-5, 20)):
                 with pytest.raises(SourceError, match="lie outside"):
@@ -70,15 +74,16 @@ def test_a_file_shorter_than_its_footer_says(big: tuple[Path, bytes], begin: int
         LocalRanges(str(big[0]), begin, end)
 
 
-def test_a_file_that_shrinks_while_it_is_read(big: tuple[Path, bytes]) -> None:
+def test_a_file_that_shrinks_while_it_is_read(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = big
     with closing(LocalRanges(str(path))) as source:
         source.view(0, 100)
         os.truncate(path, 1_000_000)
         with pytest.raises(SourceError, match="became shorter"):
             source.view(2_000_000, 100)
-    with open(path, "rb") as file, pytest.raises(SourceError, match="cut short"):
-        ReadRanges(file, "a", 0, 3_000_001).view(999_999, 2)
+    monkeypatch.setattr(remote, "_DELAYS", ())
+    with pytest.raises(SourceError, match=r"a: cannot read bytes 999999 to .*: 1 bytes came; is the file cut short"):
+        held(path.read_bytes(), "a", 0, 3_000_001).view(999_999, 2)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
