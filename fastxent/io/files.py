@@ -199,7 +199,7 @@ def _s3_query() -> str:
 
 def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
     """Files that match a glob: ``*`` stays within a folder, ``**`` does not."""
-    selector = pafs.FileSelector(_fixed_part(pattern), recursive=True)
+    selector = pafs.FileSelector(_fixed_part(pattern), allow_not_found=True, recursive=True)
     regex = "".join(
         "(?:.*/)?" if part == "**/" else ".*" if part == "**" else fnmatch.translate(part)[4:-3].replace(".*", "[^/]*")
         for part in re.split(r"(\*\*/?)", pattern)
