@@ -17,10 +17,8 @@ _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 def check_destination(path: str | os.PathLike[str]) -> None:
     """Refuse, before any work is done, a path that could not be written at the end of it."""
-    if "://" in os.fspath(path):
-        raise OutputError(
-            f"cannot write {os.fspath(path)!r}: output goes to a disk of this machine; copy it from there"
-        )
+    if "://" in os.fsdecode(path):
+        raise OutputError(f"cannot write {os.fspath(path)!r}: output goes to local disk; write it there and copy it")
     final = Path(os.path.realpath(path))
     if final.is_dir():
         raise OutputError(f"cannot write {os.fspath(path)!r}: it is a folder; name a file")
