@@ -31,7 +31,7 @@ from fastxent.kernels import assemble as asm, levels as lv
 
 # A batch costs its consumer some 100 µs of Python: pages smaller than this are gathered, and a gathered batch
 # is this large, so that it is still in the cache of the core that wrote it.
-_SMALL, _GATHERED = 256 << 10, 512 << 10
+_SMALL, _GATHERED = 256 << 10, 1 << 20
 MAX_PAGE = 1 << 30
 
 _NUMBERS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
@@ -184,11 +184,11 @@ class _RowReader:
         widths = chunk.max_rep, chunk.def_width
         if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
             raise self._pages.broken(_ERRORS[asm.BAD_VALUES])
+        source = page.values, s, self._pages.dictionary, self._pages.places
+        regular = page.regular and closes and not s[asm.OPEN] and not chunk.byte_array
         while True:
-            got = asm.assemble(
-                page.levels, page.values, s, self._pages.dictionary, self._pages.places,
-                self._out, self._raw, self._verdicts, self._pending, capacity, closes,
-            )  # fmt: skip
+            out = self._out, self._raw, self._verdicts, self._pending, capacity
+            got = asm.assemble_regular(*source, *out) if regular else asm.assemble(page.levels, *source, *out, closes)
             if got < 0:
                 raise self._pages.broken(_ERRORS[got])
             self._pending = got
