@@ -7,11 +7,15 @@ grow with the dump. A task whose worker dies is run again, on another.
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fastxent.coverage import Coverage
 from fastxent.errors import EngineError
 from fastxent.plan import Pieces, WorkUnit, work_units
 from fastxent.state import EvalState
@@ -56,6 +60,7 @@ def run(
             if checkpoints is None:
                 total.absorb(state)
             else:
+                state.coverage = Coverage()  # what is on disk is known by its pieces: other runs divide them otherwise
                 checkpoints.keep(of_unit[unit.index], state)
             if progress is not None:
                 nbytes = None if rows is None else rows * task.row_bytes
@@ -83,16 +88,29 @@ def _cluster(threads: int | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    given = os.environ.get("RAY_ADDRESS", "")
+    _check_address(given)
+    processors = None if given else threads  # a cluster that is there has what it has
     try:
-        ray.init(
-            address=None if threads is None else "local", num_cpus=threads, log_to_driver=False, logging_level="ERROR"
-        )
+        address = None if processors is None else "local"
+        ray.init(address, num_cpus=processors, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise EngineError(f"no Ray cluster: {error}; start one, or check RAY_ADDRESS") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits for minutes where nobody listens."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"no Ray cluster at {address}: {error}; start one, or check RAY_ADDRESS") from error
 
 
 def _run(unit: WorkUnit) -> bytes:

@@ -1,0 +1,48 @@
+"""The example of an evaluation on Dask, on a real local cluster of processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import dask
+import pytest
+from dask.distributed import Client, LocalCluster
+
+import dumps
+import fastxent as fx
+from examples import on_dask
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        yield client
+
+
+def figures(result: fx.EvalResult) -> str:
+    return json.dumps({**result.to_dict(), "timing": None, "files": None})
+
+
+def test_futures_give_the_same_bits(client, tmp_path):
+    paths = [str(path) for path in dumps.files(tmp_path)]
+    found = on_dask.evaluate(client, paths, **dumps.OPTIONS, unit_size="1MB")
+    assert figures(found) == figures(fx.evaluate(paths, **dumps.OPTIONS))
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_delayed_gives_the_same_bits(tmp_path, scheduler):
+    paths = [str(path) for path in dumps.files(tmp_path)]
+    with dask.config.set(scheduler=scheduler):
+        found = on_dask.evaluate_delayed(paths, **dumps.OPTIONS)
+    assert figures(found) == figures(fx.evaluate(paths, **dumps.OPTIONS))
+
+
+def test_errors_are_our_own(client, tmp_path):
+    rows = dumps.table(90)
+    at = rows.schema.get_field_index("target")
+    paths = [str(path) for path in dumps.files(tmp_path, rows.set_column(at, "target", [[99] * 90]))]
+    with pytest.raises(fx.BadRowError, match="target 99 is outside the 23 classes"):
+        on_dask.evaluate(client, paths, **dumps.OPTIONS)
