@@ -15,9 +15,8 @@ import dumps
 import fastxent as fx
 from examples import on_spark
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning", "ignore::FutureWarning"
-)
+_OTHERS = ("DeprecationWarning", "ResourceWarning", "UserWarning", "FutureWarning")  # Spark's own, of Python and pandas
+pytestmark = pytest.mark.filterwarnings(*(f"ignore::{kind}" for kind in _OTHERS))
 
 
 @pytest.fixture(scope="module")
