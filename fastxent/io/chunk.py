@@ -46,6 +46,7 @@ class LogitsChunk:
     element_def: int  # and from which there is an element, null or not
     byte_array: bool = False
     first_page: int = 0
+    page_index: tuple[int, int] | None = None  # offset and size in the file: `page_index.page_locations`
 
     @property
     def row_bytes(self) -> int:
@@ -119,6 +120,7 @@ def plan(
     return LogitsChunk(
         file, row_group, begin, end, begin, entries, 0, rows, codec, n_classes, dtype, unit,
         leaf.max_repetition_level, leaf.max_definition_level, list_def, element_def, byte_array,
+        page_index=info.page_index,
     )  # fmt: skip
 
 

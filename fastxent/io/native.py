@@ -16,7 +16,7 @@ rows, and rows that lie on two pages.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from fastxent.io import thrift
 from fastxent.io.chunk import LogitsChunk
+from fastxent.io.page_index import page_locations
 from fastxent.io.pages import Page, PageReader
 from fastxent.io.ranges import LocalRanges, Ranges
 from fastxent.io.runs import RunReader
@@ -62,31 +63,32 @@ def read_rows(chunk: LogitsChunk, source: Ranges, max_bytes: int, max_page: int 
     return _RowReader(chunk, source, max_bytes, max_page).rows()
 
 
-def split(chunk: LogitsChunk, source: Ranges, target_bytes: int) -> list[LogitsChunk]:
+def split(chunk: LogitsChunk, source: Ranges, target_bytes: int, walk: bool = True) -> list[LogitsChunk]:
     """Parts of ``chunk`` of about ``target_bytes`` in the file, so that several workers can share a row group.
 
-    Only page headers are read. The chunk stays whole where its number of entries shows that some row is not
-    C logits, since rows before a page can then not be counted without reading them. Where lengths vary all the
-    same, the parts notice: they end in a SourceError, never in rows under a wrong number.
+    Where pages begin is in the file's page index; ``walk``: without one, page headers are read. The chunk stays whole
+    where its number of entries shows that some row is not C logits, since rows before a page can then not be counted
+    without reading them. Where lengths vary all the same, or the index is wrong, the parts notice: they end in a
+    SourceError, never in rows under a wrong number.
     """
     per_row = chunk.per_row
     if chunk.entries != chunk.rows * per_row or chunk.end - chunk.begin < 2 * target_bytes:
         return [chunk]
-    reader = PageReader(chunk, source, 0)
     cuts: list[tuple[int, int, int]] = []  # (offset of a page header, entries before it, pages before it)
-    offset, entries, page, last, dictionary = chunk.begin, 0, 0, chunk.begin, False
-    while entries < chunk.entries and offset < chunk.end:
-        head = reader.header(offset)
-        dictionary |= head.type == thrift.DICTIONARY_PAGE
-        if head.type in (thrift.DATA_PAGE, thrift.DATA_PAGE_V2):
-            if offset - last >= target_bytes and entries % per_row == 0 and entries > 0:
-                cuts.append((offset, entries, page))
-                last = offset
-            entries += head.entries
-            page += 1
-        offset = head.body + head.compressed
-        source.passed(offset)
-    edges = [(chunk.pages_begin, 0, 0), *cuts, (chunk.end, chunk.entries, page)]
+    last, dictionary = chunk.begin, False
+    found = page_locations(chunk, source)
+    pages: Iterable[tuple[int, int, int]] = ()
+    if found is not None:
+        dictionary = int(found[0, 0]) > chunk.begin
+        pages = ((offset, row * per_row, k) for k, (offset, _, row) in enumerate(found.tolist()))
+    elif walk:
+        pages = _walk(chunk, source)
+    for offset, entries, page in pages:
+        dictionary |= page < 0
+        if page > 0 and offset - last >= target_bytes and entries % per_row == 0 and 0 < entries < chunk.entries:
+            cuts.append((offset, entries, page))
+            last = offset
+    edges = [(chunk.pages_begin, 0, 0), *cuts, (chunk.end, chunk.entries, 0)]
     return [
         replace(
             chunk, begin=chunk.begin if dictionary else begin, pages_begin=begin, end=end, first_page=first_page,
@@ -94,6 +96,22 @@ def split(chunk: LogitsChunk, source: Ranges, target_bytes: int) -> list[LogitsC
         )
         for (begin, start, first_page), (end, stop, _) in itertools.pairwise(edges)
     ]  # fmt: skip
+
+
+def _walk(chunk: LogitsChunk, source: Ranges) -> Iterator[tuple[int, int, int]]:
+    """(offset, entries before it, pages before it) of each data page, and (offset, 0, -1) of a dictionary page."""
+    reader = PageReader(chunk, source, 0)
+    offset, entries, page = chunk.begin, 0, 0
+    while entries < chunk.entries and offset < chunk.end:
+        head = reader.header(offset)
+        if head.type == thrift.DICTIONARY_PAGE:
+            yield offset, 0, -1
+        elif head.type != thrift.INDEX_PAGE:
+            yield offset, entries, page
+            entries += head.entries
+            page += 1
+        offset = head.body + head.compressed
+        source.passed(offset)
 
 
 class _RowReader:

@@ -252,9 +252,9 @@ class ParquetPart:
 
     def _native_units(self, chunk: LogitsChunk, reader: RowReader, where: Where) -> Iterator[NativeUnit]:
         parts = [chunk]
-        if self.file.local:
+        if chunk.end - chunk.begin >= 2 * _PART_BYTES and (self.file.local or chunk.page_index):
             with closing(_ranges(self.file)) as source:
-                parts = native.split(chunk, source, _PART_BYTES)
+                parts = native.split(chunk, source, _PART_BYTES, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
             yield NativeUnit(self.file, reader, place, part.rows, part)
