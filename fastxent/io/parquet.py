@@ -95,8 +95,11 @@ class NativeUnit:
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
-        beside = _Beside(self.file, self.reader, group or 0, self.reader.rows_in(max_bytes))
-        with closing(_ranges(self.file, self.chunk, max_bytes)) as source, closing(beside):
+        step = self.reader.rows_in(max_bytes)
+        with (
+            closing(_ranges(self.file, self.chunk, max_bytes)) as source,
+            closing(_Beside(self.file, self.reader, group or 0, step)) as beside,
+        ):
             beside.take(self.chunk.first_row)
             for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
                 columns = self.reader.beside(beside.take(len(values)), len(values))
@@ -106,9 +109,11 @@ class NativeUnit:
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
         group, first = self.where.row_group, self.where.first_row - self.chunk.first_row
-        beside = _Beside(self.file, self.reader, group or 0, rows)
         rest: list[native.Rows] = []  # what was read past the end of a batch
-        with closing(_ranges(self.file, self.chunk, max_bytes)) as source, closing(beside):
+        with (
+            closing(_ranges(self.file, self.chunk, max_bytes)) as source,
+            closing(_Beside(self.file, self.reader, group or 0, rows)) as beside,
+        ):
             beside.take(self.chunk.first_row)
             reads = native.read_rows(self.chunk, source, max_bytes)
 

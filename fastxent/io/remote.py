@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,14 @@ class RemoteBytes:
         return handle.read_at  # type: ignore[no-any-return]
 
     def fetch(self, offset: int, length: int) -> bytes:
-        """Some bytes, in one request. Errors are those of the client."""
+        """Some bytes, in one request at most: footers, which every reader of a file asks for, are kept. Errors are
+        those of the client."""
+        behind = self.size - offset
+        if length <= behind <= _LEAST:
+            return _tail(self)[-behind:][:length]
+        return self.request(offset, length)
+
+    def request(self, offset: int, length: int) -> bytes:
         remote = fsspec_of(self._filesystem)
         if remote is None:
             return self._read_at(length, offset)
@@ -66,6 +73,15 @@ class RemoteBytes:
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_read_at"}
+
+
+@lru_cache(maxsize=64)
+def _tail(source: RemoteBytes) -> bytes:
+    size = min(source.size, _LEAST)
+    got = source.request(source.size - size, size)
+    if len(got) != size:  # an answer that was cut is not one to keep
+        raise EOFError(f"{len(got)} bytes came; is the file cut short?")
+    return got
 
 
 def fsspec_of(filesystem: pafs.FileSystem) -> Any:
@@ -132,8 +148,11 @@ class ReadRanges:
         self._blocks: deque[_Block] = deque()  # one behind the other, up to `_next`
         self._next = begin
         self._start = begin  # of the reads that have followed one another
+        self._limit = end  # of what is asked for ahead
         self._pool: ThreadPoolExecutor | None = None
         self._closed = threading.Event()
+        if whole and ahead:
+            self._extend(begin, begin)
 
     def view(self, offset: int, length: int) -> np.ndarray:
         """Bytes that stay in memory until they are `passed`."""
@@ -174,15 +193,17 @@ class ReadRanges:
             self._next = offset if self._whole else max(self.begin, min(offset, self.end - _LEAST))
         if not self._whole:
             self._window = min(self._ahead, 2 * max(0, offset - self._start))
-        if length > _BLOCK:
-            self._window = max(self._window, min(self._ahead, length))
+        self._limit = self.end
+        if length > _BLOCK and self._window == 0:  # a look at much: in parts at once, and nothing behind it
+            self._window, self._limit = min(self._ahead, length), offset + length
         self._extend(offset, offset + (1 if self._window else length))
 
     def _extend(self, at: int, needed: int) -> None:
         """Ask for what lies before ``needed``, and for what lies less than the window ahead of ``at``."""
         step = max(_LEAST, min(_BLOCK, self._window // 4))
-        while self._next < needed or (self._next < self.end and self._next + step <= at + self._window):
-            size = min(self.end - self._next, step if self._window else max(_LEAST, needed - self._next))
+        while self._next < needed or (self._next < self._limit and self._next + step <= at + self._window):
+            most = min(step, self._limit - self._next) if self._window else max(_LEAST, needed - self._next)
+            size = min(most, self.end - self._next)
             self._blocks.append(_Block(self._next, size, self._ask(self._next, size)))
             self._next += size
 
@@ -218,16 +239,9 @@ class ReadRanges:
         except BaseException:
             # An error that stays in a block keeps, by its traceback, all that was reading, and so this reader: in a
             # circle that goes through pyarrow's C++, where no garbage collector sees it.
-            self._forget()
+            self.passed(self.end)
+            self._next = self._start = self.begin
             raise
-
-    def _forget(self) -> None:
-        """Cancel what has not begun, and let go of the rest."""
-        self.passed(self.end)
-        self._next = self._start = self.begin
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
 
     def _fetched(self, offset: int, length: int) -> np.ndarray:
         """The answer to one request, which is made again while the connection drops."""

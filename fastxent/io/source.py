@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from fastxent.io.batch import Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
 
+_LOOKERS = 16
 Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
 
 
@@ -236,19 +238,28 @@ def _dataset_file(ds: Any, fragment: Any) -> File:
 
 def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
     """A part a file; ``.npy`` files of the same folder are the columns of one part."""
-    parts: list[Part] = []
+    if len(files) > 1 and not files[0].local:  # to look at one takes some answers of a server: at many together
+        with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="fastxent-look") as pool:
+            looks = [pool.submit(_file_part, file, named) for file in files]
+            try:
+                found = [look.result() for look in looks]
+            finally:
+                pool.shutdown(cancel_futures=True)
+    else:
+        found = [_file_part(file, named) for file in files]
     folders: dict[str, list[File]] = {}
-    for file in files:
-        with file.open() as handle, reading(file.name):
-            head, size = handle.read(16), handle.size()
-        if head.startswith(tensors.NPY_MAGIC):
+    for file, part in zip(files, found, strict=True):
+        if part is None:
             folders.setdefault(os.path.dirname(file.path), []).append(file)
-        else:
-            parts.append(_file_part(file, head, size, named))
-    return parts + [arrays.npy_part(inside, named) for inside in folders.values()]
+    return [part for part in found if part] + [arrays.npy_part(inside, named) for inside in folders.values()]
 
 
-def _file_part(file: File, head: bytes, size: int, named: Sequence[str]) -> Part:
+def _file_part(file: File, named: Sequence[str]) -> Part | None:
+    """What a file is, by its first bytes; None for ``.npy``."""
+    with file.open() as handle, reading(file.name):
+        head, size = handle.read(16), handle.size()
+    if head.startswith(tensors.NPY_MAGIC):
+        return None
     if size == 0:
         raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
     if head.startswith(parquet.MAGIC):

@@ -39,9 +39,6 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(remote, "_DELAYS", (0.0, 0.001, 0.002))
     yield
     gc.collect()
-    deadline = time.monotonic() + WAIT
-    while threads() and time.monotonic() < deadline:  # those of a request that was underway when another failed
-        time.sleep(0.01)
     assert threads() == []
 
 
@@ -189,6 +186,7 @@ def test_a_long_read_goes_out_in_parts_at_once() -> None:
         joined(thread)
         assert results[0].tobytes() == DATA[10 * MB : 40 * MB]
         assert server.most == 4
+        assert sum(length for _, length in server.asked) == 30 * MB  # nothing behind it
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
@@ -488,6 +486,28 @@ def test_a_line_that_stays_dead_is_one_error_and_no_thread_is_left(dump: str, nu
     ) as got:
         fx.evaluate("slow://dump", logits=logits, threads=2)
     assert "\n" not in str(got.value)
+
+
+def test_a_footer_is_fetched_once_however_many_units_read_it(slow: type[Slow]) -> None:
+    size = put("row groups")
+    fx.evaluate("slow://dump", threads=2)
+    assert sum(end == size for _, _, end in slow.log) == 1
+    assert len(slow.log) == len(set(slow.log))
+
+
+def test_many_files_are_looked_at_together(slow: type[Slow], monkeypatch: pytest.MonkeyPatch) -> None:
+    put("files")
+    together = threading.Barrier(3)
+    fetch = slow.cat_file
+
+    def first_together(self: Slow, path: str, start: int, end: int) -> bytes:
+        if start == 0 and len(slow.log) < 3:
+            together.wait(WAIT)  # breaks where one file waits for another
+        return fetch(self, path, start, end)
+
+    monkeypatch.setattr(slow, "cat_file", first_together)
+    result = fx.evaluate("slow://dump", by="k")
+    assert list(result.slices["k"]) == [0, 1, 2]
 
 
 def test_a_file_that_is_gone_after_it_was_found(slow: type[Slow]) -> None:
