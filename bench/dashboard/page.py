@@ -66,12 +66,12 @@ def _when(run: dict[str, Any]) -> str:
 
 
 def _each(drawn: list[dict[str, Any]], newest: list[dict[str, Any]], make: Any) -> Markup:
-    """One element for each group, of which the script shows the chosen one."""
-    parts = [
-        Markup(f'<div data-group="{group["machine"]} {group["mode"]}">{make(group, run)}</div>')
-        for group, run in zip(drawn, newest, strict=True)
-    ]
-    return Markup("").join(parts)
+    """One element for each group, of which the script shows the chosen one; the first until then."""
+    parts = []
+    for group, run in zip(drawn, newest, strict=True):
+        hidden = " hidden" if parts else ""
+        parts.append(f'<div data-group="{group["machine"]} {group["mode"]}"{hidden}>{make(group, run)}</div>')
+    return Markup("".join(parts))
 
 
 def _filters(found: Sequence[dict[str, Any]], drawn: list[dict[str, Any]]) -> Markup:
