@@ -404,3 +404,12 @@ for draw in [lambda: result.to_html("never.html"), *plots]:
         f"reports need {package}; install it with: pip install 'fastxent[report]'"
     ] * 4  # fmt: skip
     assert not Path("never.html").exists()
+
+
+def test_nothing_has_no_bar():
+    result = report_cases.ordinary()
+    by = result.per_class
+    support = (0, *by.support[1:])
+    page = html(replace(result, per_class=replace(by, support=support)))
+    classes = page.split('id="classes"')[1]
+    assert classes.count('class="track"') == sum(n > 0 for n in support)

@@ -261,7 +261,7 @@ def _figure(value: float) -> Cell:
 
 
 def _bar(rows: int, most: int) -> Cell:
-    return Cell(count(rows), str(rows), 0.0, 100 * rows / most if most else 0.0)
+    return Cell(count(rows), str(rows), *((0.0, 100 * rows / most) if rows else ()))
 
 
 def _interval(metric: Metric, low: float, high: float) -> Cell:
