@@ -122,3 +122,35 @@ def _resident(path: Path) -> int:
         elif counted and line.startswith("Rss:"):
             total += int(line.split()[1]) << 10
     return total
+
+
+def test_bytes_into_several_pieces_of_memory(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`scatter`, also where the system gives fewer bytes at a time than were asked for."""
+    path, data = big
+    rng, preadv = random.Random(2), os.preadv
+
+    def some(fd: int, rooms: list[memoryview], offset: int) -> int:
+        return preadv(fd, [rooms[0][: rng.choice([1, 7, 1000])]] if rng.random() < 0.5 else rooms[:2], offset)
+
+    with closing(LocalRanges(str(path), 10, 2_000_000)) as source:
+        for short in (False, True):
+            if short:
+                monkeypatch.setattr(os, "preadv", some)
+            for _ in range(30):
+                memory = [bytearray(rng.choice([0, 1, 10, 5000])) for _ in range(rng.randint(1, 9))]
+                offset = rng.randrange(10, 1_900_000)
+                rooms = [memoryview(piece) for piece in memory]
+                source.scatter(offset, rooms)
+                assert b"".join(memory) == data[offset : offset + sum(map(len, memory))]
+        for offset in (9, 1_999_000, -1):
+            with pytest.raises(SourceError, match="outside the column chunk"):
+                source.scatter(offset, [memoryview(bytearray(2000))])
+
+
+def test_a_file_that_became_shorter_is_an_error_not_a_loop(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(10_000))
+    with closing(LocalRanges(str(path))) as source:
+        os.truncate(path, 5000)
+        with pytest.raises(SourceError, match="became shorter"):
+            source.scatter(4000, [memoryview(bytearray(500)), memoryview(bytearray(2000))])
