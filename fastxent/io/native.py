@@ -203,7 +203,7 @@ class _RowReader:
         if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
             raise self._pages.broken(_ERRORS[asm.BAD_VALUES])
         source = page.values, s, self._pages.dictionary, self._pages.places
-        regular = page.regular and closes and not s[asm.OPEN] and not chunk.byte_array
+        regular = self._is_regular(page, closes)
         while True:
             out = self._out, self._raw, self._verdicts, self._pending, capacity
             got = asm.assemble_regular(*source, *out) if regular else asm.assemble(page.levels, *source, *out, closes)
@@ -213,6 +213,19 @@ class _RowReader:
             if got < capacity:
                 return
             yield self._gathered()
+
+    def _is_regular(self, page: Page, closes: bool) -> bool:
+        """Whether all that keeps a page from being whole rows is where it was cut."""
+        chunk, s = self._chunk, self._s
+        phase = int(s[asm.HAVE]) if s[asm.OPEN] else 0
+        if chunk.byte_array or (s[asm.OPEN] and not (0 < phase < self._per_row and s[asm.NULL_AT] < 0)):
+            return False
+        if ((phase + page.entries) % self._per_row == 0) != closes:
+            return False  # the last row is too short, or may turn out too long
+        if phase == 0 and closes:
+            return page.regular
+        levels = chunk.max_rep, chunk.def_width, chunk.max_def
+        return bool(lv.rows_are_regular(page.levels, page.parts, page.entries, chunk.n_classes, *levels, phase))
 
     def _gathered(self) -> Rows:
         n, self._pending = self._pending, 0

@@ -56,10 +56,13 @@ def run_header(buf, pos, end, width):  # type: ignore[no-untyped-def]
 
 
 @jit
-def repetition_is_regular(buf, pos, end, n, n_classes):  # type: ignore[no-untyped-def]
-    """Whether the n levels (width 1) in buf[pos:end] are 0 at every multiple of ``n_classes`` and 1 elsewhere."""
+def repetition_is_regular(buf, pos, end, n, n_classes, phase):  # type: ignore[no-untyped-def]
+    """Whether the n levels (width 1) in buf[pos:end] are those of rows of ``n_classes``: 0 and then 1.
+
+    ``phase``: how many levels of the first row went before.
+    """
     done = np.int64(0)
-    phase = np.int64(0)  # done modulo n_classes
+    phase = np.int64(phase)  # place in its row of the next level
     while done < n:
         pos, count, packed, value = run_header(buf, pos, end, 1)
         if count < 0:
@@ -185,12 +188,13 @@ def locate_levels(buf, max_rep, max_def, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def):  # type: ignore[no-untyped-def]
-    """Whether the page's n entries are whole rows of ``n_classes`` values each, none null.
+def rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def, phase):  # type: ignore[no-untyped-def]
+    """Whether the page's n entries are rows of ``n_classes`` values each, none null; the last may go on behind it.
 
-    ``parts`` is what `locate_levels` gave for ``buf``; with max_rep 0 every entry is a row.
+    ``parts`` is what `locate_levels` gave for ``buf``; with max_rep 0 every entry is a row. ``phase``: how many values
+    of the first row went before.
     """
-    if max_rep and (n % n_classes != 0 or not repetition_is_regular(buf, parts[0], parts[1], n, n_classes)):
+    if max_rep and not repetition_is_regular(buf, parts[0], parts[1], n, n_classes, phase):
         return False
     return max_def == 0 or definition_is_full(buf, parts[2], parts[3], n, def_width, max_def)
 
@@ -212,7 +216,7 @@ def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def
 
     ``rep_bytes``: as the header of a v2 page has it, which then has ``def_bytes`` too; -1 where lengths precede the
     levels. Returns MALFORMED, or a sum of STARTS_ROW (the first entry begins a row, as far as one can tell) and
-    REGULAR (`rows_are_regular`). Where there are no levels to read, the decoder will say so.
+    REGULAR (`rows_are_regular`, and whole rows). Where there are no levels to read, the decoder will say so.
     """
     if rep_bytes >= 0:
         if rep_bytes + def_bytes > buf.size:
@@ -223,7 +227,8 @@ def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def
     found = np.int64(0)
     if max_rep == 0 or first_level(buf, parts[0], parts[1]) != 1:
         found |= STARTS_ROW
-    if rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def):
+    whole = max_rep == 0 or n % n_classes == 0
+    if whole and rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def, 0):
         found |= REGULAR
     return found
 
