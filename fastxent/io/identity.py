@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fastxent.io.files import File, reading
@@ -27,6 +27,7 @@ class Identity:
     @classmethod
     def of(cls, file: File) -> Identity:
         """Look at the file as it is now; `SourceError` if it is not there."""
+        file = replace(file, size=None)  # what a listing once said of it may no longer hold
         with file.open(mapped=False) as handle, reading(file.name):
             size = handle.size()
             digest = hashlib.sha256(_described(handle, size)).hexdigest()
