@@ -22,6 +22,7 @@ from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.columns import as_rows
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
+from fastxent.io.pages import PageReader
 from fastxent.io.ranges import LocalRanges
 from tests.io.held import held
 
@@ -334,6 +335,27 @@ def test_parquet_rs_writes_halves_in_deltas_unless_told(tmp_path: Path) -> None:
     arro3.io.write_parquet(table, path, writer_version="parquet_2_0", dictionary_enabled=False)
     (answer,) = planned(path, 4, "float16")
     assert answer == "encoding DELTA_BYTE_ARRAY"
+
+
+def test_duckdb_splits_a_row_over_two_pages(tmp_path: Path) -> None:
+    """Its pages of 100 MB end wherever a vector of values does."""
+    x = matrix(27_000, 1000)
+    path = tmp_path / "a.parquet"
+    duckdb.from_arrow(pa.table({"logits": listed(x)})).create_view("straddling")
+    duckdb.sql(f"copy straddling to '{path}' (format parquet, compression uncompressed)")
+    (chunk,) = planned(path, 1000, "float32")
+    assert isinstance(chunk, LogitsChunk)
+    with closing(LocalRanges(str(path), chunk.begin, chunk.end)) as source:
+        first = PageReader(chunk, source, 1 << 30).next()
+        assert first is not None
+        assert first.entries % 1000 != 0
+        at = 0
+        for values, bad, row in read_rows(chunk, source, 1 << 20):
+            assert row == at
+            assert not bad
+            assert values.tobytes() == x[at : at + len(values)].tobytes()
+            at += len(values)
+    assert at == len(x)
 
 
 @pytest.mark.parametrize("codec", [None, "SNAPPY", "GZIP", "ZSTD", "BROTLI"])
