@@ -20,9 +20,9 @@ from fastxent.kernels.record import (
 )  # fmt: skip
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
-    exp_biased, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved, load_scalar,
+    exp_biased, exp_difference, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved, load_scalar,
     load_targets, load_wide, lowest, max_lanes,
-    restore, select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
+    select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
     unbias, vmax,
 )  # fmt: skip
 
@@ -107,7 +107,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 if mode == PROBS:
                     e = x * splat(1.0 / unbias(tag), tag)
                 elif mode == LOGITS:
-                    e = restore(exp_biased(d), z, reference, d)
+                    e = exp_difference(z, reference, d)
                 else:
                     e = exp_biased(d)
                 if mode == LOGITS:

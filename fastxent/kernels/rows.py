@@ -23,10 +23,9 @@ from fastxent.kernels.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_wide, count_ge, count_zero, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first,
+    add_exp, add_record, add_wide, count_ge, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first,
     lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
-    prefetch, restore,
-    select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
+    prefetch, select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 1024
@@ -124,33 +123,6 @@ def fetch(ahead, nbytes):  # type: ignore[no-untyped-def]
         line += 64
 
 
-@inline
-def gather(x, m, s, count):  # type: ignore[no-untyped-def]
-    """Take a vector of plain logits into Σ e, without the maximum, and the number of maxima."""
-    return add_exp(s, x, m), count_zero(count, x - m)
-
-
-@inline
-def gather_all(x, m, threshold, s, sd, s2, count, above):  # type: ignore[no-untyped-def]
-    """The same, and Σ e·d, Σ e², and how many lie at or above the threshold."""
-    return gather_all_shaped(x, x, m, threshold, s, sd, s2, count, above)
-
-
-@inline
-def gather_all_shaped(x, z, m, threshold, s, sd, s2, count, above):  # type: ignore[no-untyped-def]
-    """`gather_all` of shaped logits z, whose order is that of the numbers x."""
-    d = floor_exp(z - m)
-    e = exp_biased(d)
-    if lanes(x) == 8:  # float64, as in add_exp
-        e = restore(e, z, m, d)
-    zero = splat(0.0, x)
-    beside = select_eq(d, zero, zero, e)
-    return (
-        s + beside, fma(e, d, sd), fma(beside, e, s2), count_zero(count, d),
-        count_ge(above, x, threshold),
-    )  # fmt: skip
-
-
 @functools.cache
 def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     """The kernel for one set of compile-time flags.
@@ -235,25 +207,26 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 m = splat(reference, tag)
                 v_s = zero
                 u_s = zero
-                v_max = counters(tag)
-                u_max = counters(tag)
+                v_other = counters(tag)
+                u_other = counters(tag)
                 c = first
                 if plain and not full:
                     while c + 4 * w <= end:
                         p = row + c * size
                         fetch(ahead + (c - first) * size, 4 * w * size)
-                        v_s, v_max = gather(load(p, tag), m, v_s, v_max)
-                        u_s, u_max = gather(load(p + w * size, tag), m, u_s, u_max)
-                        v_s, v_max = gather(load(p + 2 * w * size, tag), m, v_s, v_max)
-                        u_s, u_max = gather(load(p + 3 * w * size, tag), m, u_s, u_max)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m, tag)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m, tag)
+                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), m, tag)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), m, tag)
                         c += 4 * w
                     while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
                         p = row + c * size
-                        v_s, v_max = gather(load(p, tag), m, v_s, v_max)
-                        u_s, u_max = gather(load(p + w * size, tag), m, u_s, u_max)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m, tag)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m, tag)
                         c += 2 * w
                     while c < end:
-                        v_s, v_max = gather(load_first(row + c * size, min(end - c, w), tag), m, v_s, v_max)
+                        x = load_first(row + c * size, min(end - c, w), tag)
+                        v_s, v_other = add_exp(v_s, v_other, x, m, tag)
                         c += w
                     fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
@@ -268,11 +241,13 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         while c + 2 * w <= end:
                             p = row + c * size
                             fetch(ahead + (c - first) * size, 2 * w * size)
-                            v_s, v_sd, v_s2, v_max, v_above = gather_all(
-                                load(p, tag), m, threshold, v_s, v_sd, v_s2, v_max, v_above
+                            x = load(p, tag)
+                            v_s, v_sd, v_s2, v_other, v_above = add_record(
+                                v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold, tag
                             )
-                            u_s, u_sd, u_s2, u_max, u_above = gather_all(
-                                load(p + w * size, tag), m, threshold, u_s, u_sd, u_s2, u_max, u_above
+                            x = load(p + w * size, tag)
+                            u_s, u_sd, u_s2, u_other, u_above = add_record(
+                                u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold, tag
                             )
                             c += 2 * w
                         v_sd = v_sd + u_sd
@@ -292,8 +267,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         if shaped or mode == PROBS:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
-                            v_s, v_sd, v_s2, v_max, v_above = gather_all_shaped(
-                                x, z, m, threshold, v_s, v_sd, v_s2, v_max, v_above
+                            v_s, v_sd, v_s2, v_other, v_above = add_record(
+                                v_s, v_sd, v_s2, v_other, v_above, x, z, m, threshold, tag
                             )
                         else:
                             d = floor_exp(z)
@@ -329,7 +304,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     if full and t != NO_TARGET and first <= t < end:
                         rank += count_equal(row, first, t, here, tag, mask_at)
                 s += sum_lanes(v_s + u_s) * scale
-                maxima += sum_lanes(v_max + u_max)
+                if mode == LOGITS:
+                    maxima += (end - first + w - 1) // w * w - sum_lanes(v_other + u_other)
             # NaN, +inf, or nothing above -inf: then no number equals the maximum
             fine = s < np.inf and (mode != LOGITS or maxima > 0)
             status[i] = USED if fine else BAD_LOGITS

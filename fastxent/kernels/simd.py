@@ -24,15 +24,16 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
+from fastxent.kernels import elementary
+from fastxent.kernels.vector import F32 as _F32, F64 as _F64, HALF as _HALF, I1 as _I1, I8 as _I8, I16 as _I16
+from fastxent.kernels.vector import I32 as _I32, I64 as _I64, V, narrow, shuffle
+
 # tag values by dtype name: pass one of these to a kernel
 TAGS: dict[str, Any] = {
     "float32": np.float32(0), "float64": np.float64(0), "float16": np.uint16(0), "bfloat16": np.int16(0),
 }  # fmt: skip
 
-_F32, _F64, _HALF = ir.FloatType(), ir.DoubleType(), ir.HalfType()
-_I1, _I8, _I16, _I32, _I64 = (ir.IntType(w) for w in (1, 8, 16, 32, 64))
 _LLVM = {types.float32: _F32, types.float64: _F64, types.int32: _I32, types.int64: _I64}
-_NAME = {types.float32: "f32", types.float64: "f64", types.int32: "i32", types.int64: "i64"}
 
 
 class Vec(types.Type):
@@ -63,174 +64,6 @@ def compute_type(tag: types.Type) -> Vec:
     return F64 if tag == types.float64 else F32
 
 
-class V:
-    """An LLVM vector value with the operators of arithmetic, so that formulas below read as formulas."""
-
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
-        self.b, self.v = builder, value
-        self.lanes, self.elem = value.type.count, value.type.element
-
-    def const(self, x: float) -> V:
-        return V(self.b, ir.Constant(self.v.type, [x] * self.lanes))
-
-    def _lift(self, x: Any) -> ir.Value:
-        return x.v if isinstance(x, V) else self.const(x).v
-
-    def __add__(self, o: Any) -> V:
-        return V(self.b, self.b.fadd(self.v, self._lift(o)))
-
-    def __sub__(self, o: Any) -> V:
-        return V(self.b, self.b.fsub(self.v, self._lift(o)))
-
-    def __mul__(self, o: Any) -> V:
-        return V(self.b, self.b.fmul(self.v, self._lift(o)))
-
-    def __truediv__(self, o: Any) -> V:
-        return V(self.b, self.b.fdiv(self.v, self._lift(o)))
-
-    def fma(self, a: Any, c: Any) -> V:
-        """self·a + c, rounded once."""
-        suffix = f"v{self.lanes}{'f64' if self.elem == _F64 else 'f32'}"
-        kind = ir.FunctionType(self.v.type, [self.v.type] * 3)
-        function = cgutils.get_or_insert_function(self.b.module, kind, f"llvm.fma.{suffix}")
-        return V(self.b, self.b.call(function, [self.v, self._lift(a), self._lift(c)]))
-
-    def max(self, o: Any) -> V:
-        """The larger; where self is NaN, o (a NaN is found in the sum, not in the maximum)."""
-        other = self._lift(o)
-        return V(self.b, self.b.select(self.b.fcmp_ordered(">", self.v, other), self.v, other))
-
-    def where(self, mask: ir.Value, o: Any) -> V:
-        """self where the mask holds, else o."""
-        return V(self.b, self.b.select(mask, self.v, self._lift(o)))
-
-    def __lt__(self, o: Any) -> ir.Value:
-        return self.b.fcmp_ordered("<", self.v, self._lift(o))
-
-    def bits(self) -> ir.Value:
-        return self.b.bitcast(self.v, ir.VectorType(_I64 if self.elem == _F64 else _I32, self.lanes))
-
-    def from_bits(self, i: ir.Value) -> V:
-        return V(self.b, self.b.bitcast(i, self.v.type))
-
-    def part(self, begin: int, count: int) -> V:
-        return V(self.b, _shuffle(self.b, self.v, self.v, range(begin, begin + count)))
-
-    def wide(self) -> list[V]:
-        """As float64 vectors of eight."""
-        if self.elem == _F64:
-            return [self]
-        d = ir.VectorType(_F64, 8)
-        return [V(self.b, self.b.fpext(self.part(k, 8).v, d)) for k in (0, 8)]
-
-
-def _shuffle(b: ir.IRBuilder, x: ir.Value, y: ir.Value, lanes: Any) -> ir.Value:
-    index = list(lanes)
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(index)), index))
-
-
-def _narrow(like: V, parts: list[V]) -> V:
-    """The inverse of `V.wide`: rounds to the type of ``like``."""
-    if like.elem == _F64:
-        return parts[0]
-    b, f = like.b, ir.VectorType(_F32, 8)
-    low, high = (b.fptrunc(p.v, f) for p in parts)
-    return V(b, _shuffle(b, low, high, range(16)))
-
-
-# ---------------------------------------------------------------------------------------------------- arithmetic
-
-# exp(x)·2^BIAS for x <= about 0. Round x/ln 2 to an integer n by adding a large constant whose low bits also carry
-# the exponent offset; r = x - n·ln 2 in two terms; a minimax polynomial 1 + r + r²·q(r) (Lawson fit here, relative
-# error 3.1e-9 and 3.6e-18); scale by 2^(n + BIAS), whose bits are the low bits of the rounded sum. The bias keeps
-# everything normal down to results of 2^-149 / 2^-1074 after the caller divides by a sum that carries it too, and is
-# small enough for sums of squares; what lies below ``low`` counts as a speck that rounds to 0 in any quotient.
-# Degree 5 would save one instruction in 14 and costs 2.2 ulp instead of 0.9, with a drift of 0.15 ulp.
-_EXP: dict[ir.Type, dict[str, Any]] = {
-    _F32: dict(
-        bias=56, mantissa=23, offset=127, low=-126.0, log2e=1.44269504,
-        ln2=(0.693359375, -0.00021219444),
-        q=(0.49999994, 0.16666521, 0.04166839, 0.008368718, 0.0013814586),
-    ),
-    _F64: dict(
-        bias=256, mantissa=52, offset=1023, low=-885.0, log2e=1.4426950408889634,
-        ln2=(0.6931471675634384, 1.2996506893889889e-08),
-        q=(0.5000000000000011, 0.16666666666666413, 0.04166666666653012, 0.008333333333494421,
-           0.0013888888943639236, 0.00019841269506707627, 2.4801493090145746e-05, 2.7557586234307953e-06,
-           2.763025129459201e-07, 2.5000111328668498e-08),
-    ),
-}  # fmt: skip
-
-
-def _exp_parts(x: V) -> tuple[V, V, V]:
-    """(u, p, scale): exp(x)·2^bias = p·scale, p = 1 + u. NaN stays NaN; below ``low`` everything is the same speck."""
-    k = _EXP[x.elem]
-    magic = 1.5 * 2.0 ** k["mantissa"] + k["offset"] + k["bias"]
-    x = x.const(k["low"]).max(x)
-    t = x.fma(k["log2e"], x.const(magic))
-    n = t - magic
-    r = n.fma(-k["ln2"][0], x)
-    r = n.fma(-k["ln2"][1], r)
-    q = x.const(k["q"][-1])
-    for c in reversed(k["q"][:-1]):
-        q = q.fma(r, c)
-    q = q.fma(r, 1.0)
-    shift = ir.Constant(t.bits().type, [k["mantissa"]] * x.lanes)
-    scale = x.from_bits(x.b.shl(t.bits(), shift))
-    return q * r, q.fma(r, 1.0), scale
-
-
-def _unbias(elem: ir.Type) -> float:
-    return 2.0 ** -_EXP[elem]["bias"]
-
-
-def _log(x: V) -> V:
-    """Natural logarithm of float64 lanes, under 1 ulp: x = 2^k·m with m in [√½, √2), s = (m-1)/(m+1),
-    log m = 2s + s·R(s²), R a minimax polynomial (relative error 2.5e-18). -> -inf at 0, NaN below."""
-    b, i64 = x.b, ir.VectorType(_I64, 8)
-
-    def ints(value: int) -> ir.Constant:
-        return ir.Constant(i64, [value] * 8)
-
-    tiny = x < 2.0**-1022
-    scaled = (x * 2.0**54).where(tiny, x)
-    bits = b.sub(scaled.bits(), ints(0x3FE6A09E667F3BCD))
-    k = b.ashr(bits, ints(52))
-    m = x.from_bits(b.sub(scaled.bits(), b.shl(k, ints(52))))
-    k = b.sub(k, b.select(tiny, ints(54), ints(0)))
-    # int64 -> float64 through the mantissa of 1.5·2^52: AVX2 has no such conversion
-    kf = x.from_bits(b.add(k, ints(0x4338000000000000))) - 1.5 * 2.0**52
-    f = m - 1.0
-    s = f / (f + 2.0)
-    z = s * s
-    r = x.const(0.14796329799298988)
-    for c in (0.15314013683976768, 0.18183565726481937, 0.2222219854691341,
-              0.2857142874263905, 0.3999999999941355, 0.6666666666666735):  # fmt: skip
-        r = r.fma(z, c)
-    r = r * z
-    half = f * f * 0.5
-    low = s.fma(half + r, kf * 1.9082149292705877e-10)
-    y = kf.fma(0.6931471803691238, f - (half - low))
-    infinite = b.fcmp_ordered("==", x.v, x.const(float("inf")).v)
-    y = x.where(infinite, y)
-    y = x.const(float("-inf")).where(b.fcmp_ordered("==", x.v, x.const(0.0).v), y)
-    return x.const(float("nan")).where(b.fcmp_unordered("<", x.v, x.const(0.0).v), y)
-
-
-def _tanh(x: V) -> V:
-    """tanh by expm1: e = exp(2|x|) - 1, e / (e + 2); accurate near 0, float64 lanes, within 3.5 ulp (3.2 seen)."""
-    b = x.b
-    sign = b.and_(x.bits(), ir.Constant(x.bits().type, [1 << 63] * 8))
-    a = x.from_bits(b.xor(x.bits(), sign))
-    y = a * 2.0
-    y = y.where(y < 40.0, 40.0).where(b.fcmp_ordered("==", y.v, y.v), y)  # 1 - tanh(20) is 1e-17; NaN stays
-    u, _, scale = _exp_parts(y)
-    scale = scale * _unbias(x.elem)
-    e = u.fma(scale, scale - 1.0)
-    t = e / (e + 2.0)
-    return x.from_bits(b.or_(t.bits(), sign))
-
-
 def _tree(x: V, combine: Callable[[V, V], V]) -> ir.Value:
     """Fold the lanes in halves: a fixed order."""
     while x.lanes > 1:
@@ -242,7 +75,7 @@ def _tree(x: V, combine: Callable[[V, V], V]) -> ir.Value:
 def _splat(b: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
     kind = ir.VectorType(scalar.type, lanes)
     v = b.insert_element(ir.Constant(kind, ir.Undefined), scalar, _I32(0))
-    return _shuffle(b, v, v, [0] * lanes)
+    return shuffle(b, v, v, [0] * lanes)
 
 
 # ------------------------------------------------------------------------------------------------ loads and stores
@@ -444,7 +277,7 @@ def _by_wide(f: Callable[[V], V]) -> Callable[[V], V]:
     """Apply a float64 function to a vector of either width."""
 
     def build(x: V) -> V:
-        return _narrow(x, [f(part) for part in x.wide()])
+        return narrow(x, [f(part) for part in x.wide()])
 
     build.__doc__ = f.__doc__
     return build
@@ -452,46 +285,81 @@ def _by_wide(f: Callable[[V], V]) -> Callable[[V], V]:
 
 def _exp_biased(x: V) -> V:
     """exp(x)·2^56 (float32) or ·2^256 (float64), for x <= 0; see `unbias`."""
-    _, p, scale = _exp_parts(x)
-    return p * scale
+    power, u = elementary.exp_parts(x)
+    return power.fma(u, power)
 
 
 exp_biased = _unary(_exp_biased)
-log = _unary(_by_wide(_log))
-tanh = _unary(_by_wide(_tanh))
+log = _unary(_by_wide(elementary.log))
+log1p = _unary(_by_wide(elementary.log1p))
+tanh = _unary(_by_wide(elementary.tanh))
 
 
 def _lost(x: V, m: V, d: V) -> V:
     """x - m less d, its rounding; 0 where d is a speck's."""
     back = d - x
     lost = (x - (d - back)) - (m + back)
-    return lost.where(d.const(_EXP[d.elem]["low"]) < d, 0.0)
+    return lost.where(d.const(elementary.EXP[d.elem].low) < d, 0.0)
+
+
+def _is_half(tag: types.Type) -> bool:
+    return tag in (types.uint16, types.int16)
+
+
+def _exp_of_difference(x: V, m: V, d: V, exact: bool, rough: bool) -> V:
+    """exp(x - m)·2^bias, where d is x - m rounded. ``exact`` restores what that rounding lost, up to |d|/2 ulp."""
+    power, u = elementary.exp_parts(d, precise=exact, rough=rough)
+    if exact:
+        lost = _lost(x, m, d)
+        u = lost.fma(u, u) + lost
+    return power.fma(u, power)
+
+
+def _one_more(b: ir.IRBuilder, counts: ir.Value, held: ir.Value) -> ir.Value:
+    """counts + 1 in the lanes where the mask holds."""
+    return b.select(held, b.add(counts, ir.Constant(counts.type, [1] * counts.type.count)), counts)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_exp(typingctx, total, x, m):  # type: ignore[no-untyped-def]
-    """total + exp_biased(x - m) where they differ, total where x = m: the maximum's own term is counted, not summed."""
+def add_exp(typingctx, s, others, x, m, tag):  # type: ignore[no-untyped-def]
+    """(s + exp_biased(x - m), others + 1) where they differ, the same where x = m: the maximum's own term is 1, and is
+    counted, not summed. NaN differs from everything.
+
+    In float64 what x - m loses in rounding is restored; in float32 a sum of many hides it, and it would cost a third of
+    the speed.
+    """
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        before, x_, m_ = (V(b, a) for a in args)
+        before, x_, m_ = (V(b, args[k]) for k in (0, 2, 3))
         d = x_ - m_
-        _, p, scale = _exp_parts(d)
-        if total is F64:  # in float32 a sum of many hides it, and it would cost a third of the speed
-            p = _lost(x_, m_, d).fma(p, p)
-        return before.where(b.fcmp_ordered("==", d.v, d.const(0.0).v), p.fma(scale, before)).v
+        e = _exp_of_difference(x_, m_, d, s is F64, _is_half(tag))
+        other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
+        return context.make_tuple(
+            b, sig.return_type, [(before + e).where(other, before).v, _one_more(b, args[1], other)]
+        )
 
-    return total(total, x, m), codegen
+    return types.Tuple((s, others))(s, others, x, m, tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def count_zero(typingctx, counts, x):  # type: ignore[no-untyped-def]
-    """counts + (x = 0), lanewise."""
+def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold, tag):  # type: ignore[no-untyped-def]
+    """`add_exp` of z; also sd + e·(z - m), s2 + e² where z and m differ, and above + (x >= threshold)."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        held = b.fcmp_ordered("==", args[1], ir.Constant(args[1].type, [0.0] * x.lanes))
-        return b.sub(args[0], b.sext(held, args[0].type))
+        s_, sd_, s2_ = (V(b, a) for a in args[:3])
+        x_, z_, m_, threshold_ = (V(b, a) for a in args[5:9])
+        d = z_ - m_
+        d = d.const(elementary.EXP[d.elem].low).max(d)  # -inf becomes finite, NaN stays
+        e = _exp_of_difference(z_, m_, d, s is F64, _is_half(tag))
+        other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
+        held = b.fcmp_ordered(">=", x_.v, threshold_.v)
+        return context.make_tuple(b, sig.return_type, [
+            (s_ + e).where(other, s_).v, e.fma(d, sd_).v, e.fma(e, s2_).where(other, s2_).v,
+            _one_more(b, args[3], other), _one_more(b, args[4], held),
+        ])  # fmt: skip
 
-    return counts(counts, x), codegen
+    out = types.Tuple((s, sd, s2, others, above))
+    return out(s, sd, s2, others, above, x, z, m, threshold, tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -519,8 +387,7 @@ def count_ge(typingctx, counts, a, x):  # type: ignore[no-untyped-def]
     """counts + (a >= x), lanewise; false where either is NaN."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        held = b.fcmp_ordered(">=", args[1], args[2])
-        return b.sub(args[0], b.sext(held, args[0].type))
+        return _one_more(b, args[0], b.fcmp_ordered(">=", args[1], args[2]))
 
     return counts(counts, a, x), codegen
 
@@ -629,7 +496,7 @@ def unbias(typingctx, tag):  # type: ignore[no-untyped-def]
     out = compute_type(tag)
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return ir.Constant(_F64, _unbias(_LLVM[out.elem]))
+        return ir.Constant(_F64, elementary.unbiased(_LLVM[out.elem]))
 
     return types.float64(tag), codegen
 
@@ -656,20 +523,19 @@ def floor_exp(typingctx, x):  # type: ignore[no-untyped-def]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         v = V(b, args[0])
-        return v.const(_EXP[v.elem]["low"]).max(v).v
+        return v.const(elementary.EXP[v.elem].low).max(v).v
 
     return x(x), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def restore(typingctx, e, x, m, d):  # type: ignore[no-untyped-def]
-    """exp(x - m) from e = exp(d) where d is x - m rounded: what the rounding lost is worth up to |d|/2 ulp of e."""
+def exp_difference(typingctx, x, m, d):  # type: ignore[no-untyped-def]
+    """exp_biased(x - m) where d is x - m rounded, and at least `floor_exp`: what the rounding lost is restored."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        e_, x_, m_, d_ = (V(b, a) for a in args)
-        return _lost(x_, m_, d_).fma(e_, e_).v
+        return _exp_of_difference(*(V(b, a) for a in args), exact=True, rough=False).v
 
-    return e(e, x, m, d), codegen
+    return d(x, m, d), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -679,11 +545,12 @@ def times_exp(typingctx, scale, scale_low, x, m):  # type: ignore[no-untyped-def
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         high, low, x_, m_ = (V(b, a) for a in args)
         d = x_ - m_
-        d = d.const(_EXP[d.elem]["low"]).max(d)
-        u, p, power = _exp_parts(d)
-        u = _lost(x_, m_, d).fma(p, u)
+        power, u = elementary.exp_parts(d)
+        lost = _lost(x_, m_, d)
+        u = lost.fma(u, u) + lost
         whole = power * high
-        return (whole + whole.fma(u, power * low * p)).v
+        left = power.fma(high, whole * -1.0)
+        return (whole + whole.fma(u, power.fma(low, left))).v
 
     return x(scale, scale_low, x, m), codegen
 
@@ -794,8 +661,8 @@ def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
             if i & width:
                 continue
             x, y = rows[i], rows[i | width]
-            out[i] = _shuffle(b, x, y, [k if not k & width else n + (k ^ width) for k in range(n)])
-            out[i | width] = _shuffle(b, x, y, [(k | width) if not k & width else n + k for k in range(n)])
+            out[i] = shuffle(b, x, y, [k if not k & width else n + (k ^ width) for k in range(n)])
+            out[i | width] = shuffle(b, x, y, [(k | width) if not k & width else n + k for k in range(n)])
         rows = out
         width *= 2
     return rows
@@ -849,7 +716,7 @@ def load_interleaved(typingctx, address, n_classes, scratch, tag):  # type: igno
                 for k in range(n):  # lane r holds number r·n + c, which is in part (r·n + c) // L
                     lanes_ = [divmod(r * n + c, out.lanes) for r in range(out.lanes)]
                     pick = [out.lanes + at if part == k else r for r, (part, at) in enumerate(lanes_)]
-                    column = _shuffle(b, column, parts[k], pick)
+                    column = shuffle(b, column, parts[k], pick)
                 b.store(column, b.inttoptr(b.add(scratch_, _I64(c * 64)), out.ir.as_pointer()), align=4)
             b.branch(done)
         b.position_at_end(done)
@@ -929,17 +796,6 @@ def store_ints(typingctx, address, count, v, integer):  # type: ignore[no-untype
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, v, integer), codegen
-
-
-def _log1p(x: V) -> V:
-    """log(1 + x) of float64 lanes for x >= -1: log u + (x - (u - 1)) / u with u = 1 + x rounded."""
-    u = x + 1.0
-    finite = x.b.fcmp_ordered("<", u.v, x.const(float("inf")).v)
-    correction = ((x - (u - 1.0)) / u).where(x.b.and_(finite, x.const(0.0) < u), 0.0)
-    return _log(u) + correction
-
-
-log1p = _unary(_by_wide(_log1p))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

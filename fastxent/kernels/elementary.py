@@ -1,0 +1,243 @@
+"""exp, log and tanh of vectors, each written once: the same operations on every processor, so the same bits.
+
+All three look up a table of 16 entries by four bits of the argument, which leaves so small a remainder that few terms of
+a polynomial do. A lookup is one permutation of a register where there are wide ones, and costs less than the terms it
+saves. Polynomials are minimax fits made for these ranges (Lawson's iteration, weighted for relative error).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+
+from fastxent.kernels.vector import F32, F64, I1, I32, I64, V, shuffle
+
+ENTRIES = 16
+
+
+def _has(feature: str) -> bool:
+    """Whether code is being made for a processor with this feature."""
+    return f"+{feature}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+
+def lookup(table: list[int], index: ir.Value, like: V) -> V:
+    """``table[index mod 16]`` in each lane; entries are bit patterns."""
+    b, vec = like.b, like.v.type
+    kind = I64 if like.elem == F64 else I32
+
+    def constant(values: list[int]) -> ir.Value:
+        return b.bitcast(ir.Constant(ir.VectorType(kind, len(values)), values), ir.VectorType(like.elem, len(values)))
+
+    def call(name: str, *args: ir.Value) -> ir.Value:
+        function = ir.FunctionType(args[0].type, [a.type for a in args])
+        return b.call(cgutils.get_or_insert_function(b.module, function, name), args)
+
+    if _has("avx512f"):
+        if like.elem == F64:
+            low, high = constant(table[:8]), constant(table[8:])
+            return V(b, call("llvm.x86.avx512.vpermi2var.pd.512", low, index, high))
+        return V(b, call("llvm.x86.avx512.permvar.sf.512", constant(table), index))
+    if _has("avx2") and like.elem == F32:
+        halves = []
+        for first in (0, 8):
+            at = shuffle(b, index, index, range(first, first + 8))
+            low, high = (call("llvm.x86.avx2.permps", constant(table[k : k + 8]), at) for k in (0, 8))
+            upper = b.trunc(b.lshr(at, ir.Constant(at.type, [3] * 8)), ir.VectorType(I1, 8))
+            halves.append(b.select(upper, high, low))
+        return V(b, shuffle(b, *halves, range(16)))
+    data = ir.Constant(ir.ArrayType(kind, ENTRIES), table)
+    name = f"fastxent.table.{crc32(repr(table).encode()):08x}"
+    entries = b.module.globals.get(name) or cgutils.global_constant(b.module, name, data)
+    out = ir.Constant(ir.VectorType(kind, like.lanes), ir.Undefined)
+    index = b.and_(index, ir.Constant(index.type, [ENTRIES - 1] * like.lanes))
+    for lane in range(like.lanes):
+        at = b.extract_element(index, I32(lane))
+        out = b.insert_element(out, b.load(b.gep(entries, [at.type(0), at], inbounds=True)), I32(lane))
+    return V(b, b.bitcast(out, vec))
+
+
+def _bits(x: float, elem: ir.Type) -> int:
+    return int(np.float64(x).view(np.uint64)) if elem == F64 else int(np.float32(x).view(np.uint32))
+
+
+# 2^(j/16), and what its rounding to float64 left, as a fraction of it
+_POWERS = (
+    1.0, 1.0442737824274138, 1.0905077326652577, 1.1387886347566916, 1.189207115002721, 1.241857812073484,
+    1.2968395546510096, 1.3542555469368927, 1.4142135623730951, 1.4768261459394993, 1.5422108254079407,
+    1.6104903319492543, 1.681792830507429, 1.7562521603732995, 1.8340080864093424, 1.9152065613971474,
+)  # fmt: skip
+_POWERS_LEFT = (
+    0.0, 8.1893176381955148e-17, -2.7939114859515733e-17, 7.8265732586360762e-17, 3.3484623336251524e-17,
+    3.7508542013031272e-17, 1.9572585293112036e-17, 5.68648095791174e-17, -6.835808657661922e-17,
+    -2.3591094770850053e-17, 5.1548301170786783e-17, 1.5341410053603723e-17, 4.8751605262270617e-17,
+    1.6854872906289731e-17, 1.7901269076045131e-17, -5.5450656186394267e-17,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Exp:
+    """exp(x)·2^bias of one type, for x <= about 0; ``low`` is the smallest argument that is told from others.
+
+    The bias keeps everything normal down to results of 2^-149 (2^-1074) after the caller has divided by a sum that
+    carries it too, and is small enough for sums of squares. What lies below ``low`` counts as a speck that rounds to 0
+    in any quotient. step: ln 2 / 16 in two terms. q: exp r = 1 + r + r²·(q0 + q1·r + ...), |r| <= ln 2 / 32.
+    """
+
+    elem: ir.Type
+    bias: int
+    mantissa: int
+    low: float
+    step: tuple[float, float]
+    q: tuple[float, ...]
+
+    @property
+    def magic(self) -> float:
+        """Added to a small number, leaves it rounded to an integer in the lowest bits."""
+        return 1.5 * 2.0**self.mantissa
+
+    @property
+    def tables(self) -> tuple[list[int], list[int]]:
+        """2^(j/16)·2^bias less j and the magic number's bits, where j will be added with the exponent; what is left."""
+        width = 64 if self.elem == F64 else 32
+        shift = self.mantissa - 4
+        rounded = [t if self.elem == F64 else float(np.float32(t)) for t in _POWERS]
+        lift = (self.bias << self.mantissa) - (_bits(self.magic, self.elem) << shift)
+        powers = [(_bits(t, self.elem) - (j << shift) + lift) % (1 << width) for j, t in enumerate(rounded)]
+        left = [(t - r) / t + rest for t, r, rest in zip(_POWERS, rounded, _POWERS_LEFT, strict=True)]
+        return powers, [_bits(x, self.elem) for x in left]
+
+
+EXP = {
+    F32: _Exp(F32, 56, 23, -126.0, (0.0433197021484375, 1.9966364561696537e-06),
+              (0.5000162124633789, 0.1666678935289383)),
+    F64: _Exp(F64, 256, 52, -885.0, (0.04332169867120683, 1.1378974990650914e-10),
+              (0.5000000000000003, 0.16666666666666655, 0.04166666666188336, 0.008333333333827868,
+               0.0013889092676004956, 0.0001984133796989706)),
+}  # fmt: skip
+_ROUGH = (1.000058650970459, 0.5000028014183044)  # exp r = 1 + r·(c0 + c1·r), within 4.3e-7
+
+
+def exp_parts(x: V, precise: bool = True, rough: bool = False) -> tuple[V, V]:
+    """(power, u) with exp(x)·2^bias = power·(1 + u). NaN stays NaN; below ``low`` everything is the same speck.
+
+    x = n·(ln 2)/16 + r: n is rounded by adding a large constant, whose low bits then index the table and, shifted, are
+    the exponent. ``precise`` restores what rounding took from the table; without it e = power + power·u is within 1.1
+    ulp. ``rough``, for numbers that came as half precision: within 1e-6, for two operations less.
+    """
+    k = EXP[x.elem]
+    x = x.const(k.low).max(x)
+    t = x.fma(1.0 / k.step[0] if k.elem == F64 else float(np.float32(1.0 / (k.step[0] + k.step[1]))), x.const(k.magic))
+    n = t - k.magic
+    powers, left = k.tables
+    if rough:
+        r = n.fma(-float(np.float32(k.step[0] + k.step[1])), x)
+        u = r.fma(_ROUGH[1], x.const(_ROUGH[0])) * r
+    else:
+        r = n.fma(-k.step[1], n.fma(-k.step[0], x))
+        q = x.const(k.q[-1])
+        for c in reversed(k.q[:-1]):
+            q = q.fma(r, c)
+        u = (q * r).fma(r, r)
+    if precise:
+        u = u + lookup(left, t.bits(), x)
+    shift = ir.Constant(t.bits().type, [k.mantissa - 4] * x.lanes)
+    power = lookup(powers, t.bits(), x).bits()
+    return x.from_bits(x.b.add(power, x.b.shl(t.bits(), shift))), u
+
+
+def unbiased(elem: ir.Type) -> float:
+    """What `exp_parts` carries too much, to multiply with."""
+    return 2.0 ** -EXP[elem].bias
+
+
+# Reciprocals c of the middles of 16 intervals that cover [0.698, 1.396), of nine bits; 1 where the interval holds 1, so
+# that a logarithm near 0 keeps its digits. -log c in two terms, the first a multiple of 2^-32 like that of ln 2.
+_FIRST = 0x3FE6555555555555
+_RECIPROCALS = (
+    1.40234375, 1.341796875, 1.2890625, 1.23828125, 1.193359375, 1.150390625, 1.109375, 1.072265625, 1.037109375, 1.0,
+    0.951171875, 0.896484375, 0.849609375, 0.806640625, 0.767578125, 0.732421875,
+)  # fmt: skip
+_LOGS = (
+    -0.338144944049418, -0.2940096671227366, -0.25391521002165973, -0.21372432936914265, -0.1767723341472447,
+    -0.14010155852884054, -0.10379679361358285, -0.06977381650358438, -0.03643739619292319, 0.0, 0.05006050202064216,
+    0.10927441506646574, 0.16297859395854175, 0.2148770319763571, 0.2645150132011622, 0.3113985990639776,
+)  # fmt: skip
+_LOGS_LOW = (
+    4.070157485446135e-11, -6.010498186209243e-11, 4.0696287727605904e-11, -2.8575487303982835e-11,
+    1.5157153729405864e-11, -8.323837934350305e-11, -6.806071532349833e-11, 3.3561538131422405e-11,
+    -9.507860441918063e-12, 0.0, -6.372416734414547e-11, -8.750310511566708e-11, -7.718059332085458e-12,
+    1.0211792663958197e-10, -3.0915669837126544e-11, 5.119370413583923e-12,
+)  # fmt: skip
+_LN2 = (0.6931471806019545, -4.2009150726810846e-11)
+# log(1 + r) = r - r²/2 + r³·(P0 + P1·r + ...), |r| <= 0.0305, within 1.4e-19
+_LOG1P = (
+    0.33333333333332865, -0.2499999999999937, 0.20000000004890497, -0.16666666672299452, 0.1428569832175939,
+    -0.1249998341467941, 0.11131640256680893, -0.10019849094362625,
+)  # fmt: skip
+
+
+def log(x: V, lost: V | None = None) -> V:
+    """Natural logarithm of float64 lanes, or of x + lost where a sum lost something in rounding; within 0.6 ulp.
+
+    x = 2^k·m with m in one of 16 intervals, r = m·c - 1 for the reciprocal c of its middle:
+    log x = k·ln 2 - log c + log(1 + r). No division. -inf at 0, NaN below.
+    """
+    b, i64 = x.b, ir.VectorType(I64, 8)
+
+    def ints(value: int) -> ir.Constant:
+        return ir.Constant(i64, [value] * 8)
+
+    tiny = x < 2.0**-1022
+    scaled = (x * 2.0**54).where(tiny, x)
+    place = b.sub(scaled.bits(), ints(_FIRST))
+    k = b.ashr(place, ints(52))
+    index = b.lshr(place, ints(48))
+    power = b.shl(k, ints(52))
+    c = lookup([_bits(v, F64) for v in _RECIPROCALS], index, x)
+    m = x.from_bits(b.sub(scaled.bits(), power))
+    product = m * c
+    left = m.fma(c, product * -1.0)
+    if lost is not None:  # which is no more than a rounding of x, and 0 where x is tiny
+        left = lost.fma(x.from_bits(b.sub(c.bits(), power)), left)
+    r = product - 1.0  # exact
+    k = b.sub(k, b.select(tiny, ints(54), ints(0)))
+    # int64 -> float64 through the mantissa of 1.5·2^52: AVX2 has no such conversion
+    n = x.from_bits(b.add(k, ints(0x4338000000000000))) - 1.5 * 2.0**52
+    high = n.fma(_LN2[0], lookup([_bits(v, F64) for v in _LOGS], index, x))  # exact
+    low = n.fma(_LN2[1], lookup([_bits(v, F64) for v in _LOGS_LOW], index, x))
+    y = high + r
+    low = low + ((high - y) + r) + (left - left * r)
+    p = x.const(_LOG1P[-1])
+    for a in reversed(_LOG1P[:-1]):
+        p = p.fma(r, a)
+    y = y + (r * r).fma(p.fma(r, -0.5), low)
+    y = x.where(b.fcmp_ordered("==", x.v, x.const(float("inf")).v), y)
+    y = x.const(float("-inf")).where(b.fcmp_ordered("==", x.v, x.const(0.0).v), y)
+    return x.const(float("nan")).where(b.fcmp_unordered("<", x.v, x.const(0.0).v), y)
+
+
+def log1p(x: V) -> V:
+    """log(1 + x) of float64 lanes for x >= -1, without the loss of a small x in the sum."""
+    u = x + 1.0
+    lost = x - (u - 1.0)
+    finite = x.b.fcmp_ordered("<", u.v, x.const(float("inf")).v)
+    return log(u, lost.where(x.b.and_(finite, x.const(0.0) < u), 0.0))
+
+
+def tanh(x: V) -> V:
+    """tanh by expm1: e = exp(2|x|) - 1, e / (e + 2); accurate near 0, float64 lanes."""
+    b = x.b
+    sign = b.and_(x.bits(), ir.Constant(x.bits().type, [1 << 63] * 8))
+    a = x.from_bits(b.xor(x.bits(), sign))
+    y = a * 2.0
+    y = y.where(y < 40.0, 40.0).where(b.fcmp_ordered("==", y.v, y.v), y)  # 1 - tanh(20) is 1e-17; NaN stays
+    power, u = exp_parts(y)
+    power = power * unbiased(x.elem)
+    e = u.fma(power, power - 1.0)
+    t = e / (e + 2.0)
+    return x.from_bits(b.or_(t.bits(), sign))
