@@ -63,11 +63,12 @@ def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
     return select_eq(x, off, off, select_eq(x, broken, broken, z))
 
 
-@inline
-def block_max(p, first, end, top, tag, mask_at):  # type: ignore[no-untyped-def]
-    """The largest of ``top`` and the numbers ``first``..``end`` of the row at ``p``; NaN is passed over."""
+@jit
+def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
+    """The largest finite number among ``first``..``end`` of the row at ``p``, or the lowest there is; NaN is passed
+    over."""
     w = lanes(tag)
-    m0 = splat(top, tag)
+    m0 = splat(lowest(tag), tag)
     m1 = m0
     m2 = m0
     m3 = m0
@@ -84,11 +85,19 @@ def block_max(p, first, end, top, tag, mask_at):  # type: ignore[no-untyped-def]
     return max_lanes(vmax(vmax(m0, m1), vmax(m2, m3)))
 
 
-@inline
+@jit
 def find_first(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-def]
     """Index of the first number of the row equal to ``value``, which is there."""
     w = lanes(tag)
+    sought = splat(value, tag)
     c = first
+    while c + 4 * w <= end:
+        found = counters(tag)
+        for k in range(4):
+            found = count_ge(found, read(p, c + k * w, w, tag, mask_at), sought)
+        if sum_lanes(found) > 0:
+            break
+        c += 4 * w
     at = first_equal(read(p, c, min(end - c, w), tag, mask_at), value)
     while at == w and c + w < end:
         c += w
@@ -96,22 +105,18 @@ def find_first(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-d
     return c + at
 
 
-@inline
+@jit
 def count_equal(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-def]
     """How many of the numbers ``first``..``end`` equal ``value``."""
     w = lanes(tag)
     sought = splat(value, tag)
+    none = splat(np.nan, tag)
     total = counters(tag)
-    c = first
-    while c + w <= end:
-        x = read(p, c, w, tag, mask_at)
-        total = count_ge(total, select_eq(x, sought, x, splat(np.nan, x)), sought)
-        c += w
-    if c < end:
-        x = read(p, c, end - c, tag, mask_at)
-        ones = keep_first(select_eq(x, sought, splat(1.0, x), splat(0.0, x)), end - c)
-        total = count_ge(total, ones, splat(1.0, x))
-    return sum_lanes(total)
+    for c in range(first, end, w):
+        x = read(p, c, min(end - c, w), tag, mask_at)
+        total = count_ge(total, select_eq(x, sought, x, none), sought)
+    beyond = (first - end) % w if value == -np.inf else 0  # lanes past the end hold -inf
+    return sum_lanes(total) - beyond
 
 
 @inline
@@ -143,10 +148,13 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
         scale = unbias(tag)
         if not shaped:
             mask_at = 0
+        next_peak = lowest(tag)  # the maximum of the next block, if known
+        known = False
         for i in range(n):
             row = addr + i * stride
             t = target[i]
             if t == ignore or (t != NO_TARGET and not (0 <= t < n_classes)):
+                known = False
                 status[i] = IGNORED if t == ignore else BAD_TARGET
                 record[MAX, i] = np.nan
                 record[REST, i] = 0.0
@@ -176,8 +184,21 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             top_block = 0
             for first in range(0, n_classes, BLOCK):
                 end = min(first + BLOCK, n_classes)
-                ahead = row + end * size if end < n_classes else row + stride
-                peak = block_max(row, first, end, top, tag, mask_at)
+                # The maximum of the next block is taken first: what waits for a block's maximum has it at once, and the
+                # next block's numbers are asked for a block's time before they are needed.
+                peak = next_peak
+                if not known:
+                    peak = block_max(row, first, end, tag, mask_at)
+                known = False
+                if end < n_classes:
+                    next_peak = block_max(row, end, min(end + BLOCK, n_classes), tag, mask_at)
+                    known = True
+                    ahead = row + (end + BLOCK) * size if end + BLOCK < n_classes else row + stride
+                else:
+                    if i + 1 < n and (0 <= target[i + 1] < n_classes or target[i + 1] == NO_TARGET):
+                        next_peak = block_max(row + stride, 0, min(BLOCK, n_classes), tag, mask_at)
+                        known = True
+                    ahead = row + stride + BLOCK * size if BLOCK < n_classes else row + 2 * stride
                 if peak > top:
                     top = peak
                     top_block = first
@@ -230,7 +251,11 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         c += w
                     fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
-                    threshold = splat(here if t >= end else above, tag)
+                    # x counts towards the rank if x >= here before the target and if x > here from it on: ``turn`` is
+                    # where the threshold changes, at a pair of vectors; equals in between are counted apart
+                    turn = end if t >= end else first
+                    if plain and first <= t < end:
+                        turn = first + (t - first) // (2 * w) * (2 * w)
                     v_sd = zero
                     v_s2 = zero
                     v_above = counters(tag)
@@ -238,21 +263,25 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         u_sd = zero
                         u_s2 = zero
                         u_above = counters(tag)
-                        while c + 2 * w <= end:
-                            p = row + c * size
-                            fetch(ahead + (c - first) * size, 2 * w * size)
-                            x = load(p, tag)
-                            v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold, tag
-                            )
-                            x = load(p + w * size, tag)
-                            u_s, u_sd, u_s2, u_other, u_above = add_record(
-                                u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold, tag
-                            )
-                            c += 2 * w
+                        for after in range(2):
+                            threshold = splat(above if after else here, tag)
+                            stop = end if after else turn
+                            while c + 2 * w <= stop:
+                                p = row + c * size
+                                fetch(ahead + (c - first) * size, 2 * w * size)
+                                x = load(p, tag)
+                                v_s, v_sd, v_s2, v_other, v_above = add_record(
+                                    v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold, tag
+                                )
+                                x = load(p + w * size, tag)
+                                u_s, u_sd, u_s2, u_other, u_above = add_record(
+                                    u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold, tag
+                                )
+                                c += 2 * w
                         v_sd = v_sd + u_sd
                         v_s2 = v_s2 + u_s2
                         v_above = v_above + u_above
+                    threshold = splat(here if t >= end else above, tag)
                     v_flat = splat(0.0, 0.0)
                     v_flat_weight = splat(0.0, 0.0)
                     v_soft = splat(0.0, 0.0)
@@ -302,7 +331,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         soft += sum_lanes(v_soft)
                         soft_weight += sum_lanes(v_soft_weight)
                     if full and t != NO_TARGET and first <= t < end:
-                        rank += count_equal(row, first, t, here, tag, mask_at)
+                        rank += count_equal(row, turn, t, here, tag, mask_at)
                 s += sum_lanes(v_s + u_s) * scale
                 if mode == LOGITS:
                     maxima += (end - first + w - 1) // w * w - sum_lanes(v_other + u_other)
