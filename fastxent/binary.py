@@ -52,19 +52,18 @@ def _binary(
     scale = (1.0 / n if n else math.nan) if reduction == "mean" else 1.0
     grad = np.empty(n, flat.dtype) if with_grad else np.empty(0, flat.dtype)
     losses = np.empty(n, real) if reduction == "none" else None
-    kernel = binary_kernel(with_logits, True, with_grad)
+    kernel = binary_kernel(with_logits, losses is None, with_grad)
 
     def at(array: np.ndarray | None, i: int) -> int:
         return 0 if array is None else array.__array_interface__["data"][0] + i * array.itemsize
 
     def work(begin: int, end: int) -> np.ndarray:
-        loss, total = np.empty(min(_CHUNK, end - begin)), exact_zeros()
-        for i in range(begin, end, _CHUNK):
-            k = min(_CHUNK, end - i)
+        size, total = _CHUNK if losses is None else end - begin, exact_zeros()
+        loss = np.empty(min(size, end - begin)) if losses is None else losses[begin:end]
+        for i in range(begin, end, max(1, size)):
+            k = min(size, end - i)
             kernel(at(flat, i), k, TAGS[kind], at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
-            if losses is not None:
-                losses[i : i + k] = loss[:k]
-            else:
+            if losses is None:
                 exact_add(total, loss[:k])
         return total
 

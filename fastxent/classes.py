@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.exact import ExactSums, rounded_ratio, special_value
+from fastxent.kernels.tally import tally_classes
 from fastxent.result import PerClass
 from fastxent.scored import ScoredRows
 
@@ -30,13 +31,11 @@ class Classes:
 
     def add(self, rows: ScoredRows) -> None:
         """Add rows that are all used."""
-        hit = rows.rank == 0
-        np.add.at(self.counts[SUPPORT], rows.target, 1)
-        np.add.at(self.counts[PREDICTED], rows.predicted, 1)
-        np.add.at(self.counts[CORRECT], rows.target[hit], 1)
+        tally_classes(rows.target, rows.predicted, rows.rank, self.counts)
         if rows.weight is None:
-            self.sums.add(rows.nll[:, None], rows.target)
+            self.sums.add_column(_NLL, rows.nll, rows.target)
             return
+        hit = rows.rank == 0
         w, zero = rows.weight, np.zeros(len(rows.target))
         with np.errstate(invalid="ignore"):  # an infinite loss of weight 0
             loss = w * rows.nll

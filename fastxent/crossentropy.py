@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from fastxent.inputs import (
 )
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
-from fastxent.kernels.launch import Emit, LossTerms, Options, RowPass, gradient_coefficients, loss_rows
+from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
 from fastxent.threads import parallel_rows
 
 
@@ -93,39 +92,21 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     options = Options(
         mode, o.softcap, o.temperature, None if mask is None else mask.view(np.uint8), weight, o.label_smoothing > 0.0
     )
-    terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None)
+    terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None, sample)
     scale = 1.0 / unit
     if with_grad and o.reduction == "mean":
         denominator = _denominator(ids, sample, weight, o.ignore_index, n, c)
         scale = scale / denominator if denominator else math.nan
     result = Out(x, out) if with_grad else None
     losses = np.empty(n, x.loss_dtype) if o.reduction == "none" else None
-    sums: list[tuple[np.ndarray, np.ndarray]] = []
-    lock = threading.Lock()
+    sums: list[Losses] = []
 
     def work(begin: int, end: int) -> int:
-        take = RowPass(x.matrix, ids, o.ignore_index, options, soft, full=False, twice=with_grad)
+        take = RowPass(x.matrix, ids, o.ignore_index, options, soft, full=False, none=o.ignore_index, twice=with_grad)
         write = Emit(take, result.matrix, emit.GRADIENT, result.streaming) if result is not None else None
-        loss, share = np.empty(take.chunk), np.empty(take.chunk)
-        total, weights = exact_zeros(), exact_zeros()
-        for b in range(begin, end, take.chunk):
-            e = min(end, b + take.chunk)
-            take(b, e)
-            tail = (take.record, take.targets(b, e), take.status, sample, *terms.arguments())
-            wrong = loss_rows(b, e - b, *tail, loss, share)
-            if wrong >= 0:
-                return int(wrong)
-            if losses is not None:
-                np.divide(loss[: e - b], unit, out=losses[b:e], casting="same_kind")
-            else:
-                exact_add(total, loss[: e - b])
-                exact_add(weights, share[: e - b])
-            if write is not None:
-                gradient_coefficients(b, e - b, *tail, scale, write.coefficients)
-                write(b, e)
-        with lock:
-            sums.append((total, weights))
-        return -1
+        part = Losses(terms, losses, unit, scale)
+        sums.append(part)
+        return take.sweep(begin, end, write, part)
 
     with np.errstate(over="ignore"):
         wrong = [row for row in parallel_rows(work, n, x.row_bytes * (2 if with_grad else 1)) if row >= 0]
@@ -138,7 +119,9 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     if losses is not None:
         value: Any = losses.reshape(x.lead) if x.lead else losses.reshape(())[()]
     else:
-        total, weights = (sum((s[k] for s in sums), exact_zeros()) for k in (0, 1))
+        total, weights = (
+            sum(parts, exact_zeros()) for parts in zip(*((s.total, s.weights) for s in sums), strict=True)
+        )
         value = (exact_ratio(total, weights) if o.reduction == "mean" else exact_round(total)) / unit
     if result is None:
         return value, None

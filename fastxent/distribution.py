@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from fastxent.kernels.tally import tally_patterns
 from fastxent.result import Histogram
 
 _MANTISSA = 7
@@ -32,10 +33,8 @@ class Distribution:
         """Count float64 values, none of them NaN."""
         if not values.size:
             return
-        bins = (np.ascontiguousarray(values).view(np.int64) >> _SHIFT) - (_FIRST - 1)
-        np.clip(bins, 0, BINS - 2, out=bins)  # a negative value has a negative pattern: below
-        bins[values == math.inf] = BINS - 1
-        np.add.at(self.counts, bins, 1)
+        # a negative value has a negative pattern: below
+        tally_patterns(np.ascontiguousarray(values).view(np.int64), _SHIFT, _FIRST - 1, self.counts)
         self.least = min(self.least, float(values.min()) + 0.0)  # + 0.0: zero has one sign
         self.largest = max(self.largest, float(values.max()) + 0.0)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STATUSES = BAD_TARGET + 1
+CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 _TAGS = {bool: "bool", int: "int", float: "float", type(None): "null"}
 
 
@@ -117,16 +118,18 @@ class Scored:
     """What every table sums for a batch, computed once: ``status`` of all rows, the rest of the used rows."""
 
     status: np.ndarray
-    values: np.ndarray  # (used, columns of the plan)
-    calibration: np.ndarray  # (used, 3): w·confidence, w·correct, w
+    values: np.ndarray  # (columns of the plan, used)
+    confidence: np.ndarray  # (used,) w·confidence
+    right: np.ndarray  # (used,) whether the prediction is right
+    weight: np.ndarray | None  # (used,)
     bins: np.ndarray  # (used,) calibration bin
     clusters: np.ndarray | None = None  # (used,) cluster numbers
 
     @classmethod
     def of(cls, plan: Plan, used: ScoredRows, status: np.ndarray, bins: int) -> Scored:
-        weight = np.ones(len(used.status)) if used.weight is None else used.weight
-        calibration = np.stack([used.confidence * weight, (used.rank == 0) * weight, weight], axis=1)
-        return cls(status.astype(np.int64), plan.matrix(used), calibration, bin_of(used.confidence, bins))
+        confidence = used.confidence if used.weight is None else used.confidence * used.weight
+        place = bin_of(used.confidence, bins)
+        return cls(status, plan.matrix(used), confidence, used.rank == 0, used.weight, place)
 
 
 class Table:
@@ -154,18 +157,35 @@ class Table:
             self.calibration.resize(groups * self.bins)
         self.sums.resize(len(self.pairs) if self.plan.clustered else groups)
 
-    def add(self, scored: Scored, codes: np.ndarray) -> None:
-        """Add rows, of which row i belongs to group ``codes[i]``."""
+    def add(self, scored: Scored, codes: np.ndarray | None) -> None:
+        """Add rows, of which row i belongs to group ``codes[i]``; all to the first group where there are no codes."""
         self.resize()
-        np.add.at(self.rows.reshape(-1), codes * STATUSES + scored.status, 1)
-        if len(scored.values) < len(codes):
-            codes = codes[scored.status == USED]
-        at = codes * self.bins + scored.bins
-        np.add.at(self.binned, at, 1)
-        self.calibration.add(scored.calibration, at)
+        groups = len(self.rows)
+        place, bins = scored.status.astype(np.int64), scored.bins
+        if codes is not None:
+            place = codes * STATUSES + place
+            if len(scored.bins) < len(codes):
+                codes = codes[scored.status == USED]
+            bins = codes * self.bins + bins
+        self.rows += np.bincount(place, minlength=groups * STATUSES).reshape(groups, STATUSES)
+        counts = np.bincount(bins, minlength=groups * self.bins)
+        self.binned += counts
+        self.calibration.add_column(CONFIDENCE, scored.confidence, bins)
+        if scored.weight is None:  # sums of ones: counted, then added bin by bin
+            right = np.bincount(bins[scored.right], minlength=groups * self.bins)
+            found = np.flatnonzero(counts)
+            ones = np.stack([np.zeros(len(found)), right[found], counts[found]], axis=1)
+            self.calibration.add(ones, found)
+        else:
+            self.calibration.add_column(CORRECT, scored.right * scored.weight, bins)
+            self.calibration.add_column(WEIGHT, scored.weight, bins)
         if scored.clusters is not None:
+            codes = np.zeros(len(bins), np.int64) if codes is None else codes
             codes = self._pair_codes(codes, scored.clusters)
-        self.sums.add(scored.values, codes)
+        if codes is None:
+            self.sums.add_all(scored.values, 0)
+        else:
+            self.sums.add(scored.values.T, codes)
 
     def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         """(n,) places in ``sums`` of these pairs."""

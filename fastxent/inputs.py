@@ -70,9 +70,7 @@ def class_ids(target: Any) -> np.ndarray:
         raise TypeError(f"target holds {target.dtype}; class ids are integers, probabilities have the logits' shape")
     if target.dtype.itemsize == 8 and target.dtype.kind == "u":
         target = np.minimum(target, np.uint64(np.iinfo(np.int64).max))
-    ids = np.ascontiguousarray(target.reshape(-1), np.int64)
-    lowest = ids == np.iinfo(np.int64).min  # to kernels, a row without a target
-    return np.where(lowest, np.iinfo(np.int64).max, ids) if lowest.any() else ids
+    return np.ascontiguousarray(target.reshape(-1), np.int64)
 
 
 def targets_of(target: Any, x: Input) -> tuple[np.ndarray | None, Matrix | None, np.ndarray]:

@@ -22,6 +22,7 @@ import numpy as np
 from fastxent.config import EvalConfig
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
+from fastxent.kernels.tally import tally_bins
 from fastxent.result import Metric
 from fastxent.scored import ScoredRows
 
@@ -115,18 +116,18 @@ class Plan:
         return [squares, None, None] if d is None else [squares, (u, d), (d, d)]
 
     def matrix(self, rows: ScoredRows) -> np.ndarray:
-        """(n, columns) summands of rows that are all used: w·v, rounded once, of each row."""
-        out = np.empty((len(rows.status), len(self.columns)))
+        """(columns, n) summands of rows that are all used: w·v, rounded once, of each row."""
+        out = np.empty((len(self.columns), len(rows.status)))
         with np.errstate(over="ignore", invalid="ignore"):  # infinite losses are figures too
             for i, column in enumerate(self.columns):
                 values = column.of(rows)
                 if values is None:
                     raise ValueError(f"these rows carry no {column.name}, which the configuration asks for")
-                out[:, i] = values
+                out[i] = values
             if self.weighted:
                 if rows.weight is None:
                     raise ValueError("these rows carry no weight, which the configuration asks for")
-                out *= rows.weight[:, None]
+                out *= rows.weight
         return out
 
     def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
@@ -196,7 +197,9 @@ def bin_edges(bins: int) -> np.ndarray:
 
 def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
     """The calibration bin of each confidence."""
-    return np.searchsorted(bin_edges(bins)[1:-1], confidence, side="left")
+    found = np.empty(len(confidence), np.int64)
+    tally_bins(np.ascontiguousarray(confidence), bin_edges(bins), found)
+    return found
 
 
 def interval(value: float, stderr: float, freedom: int) -> Metric:

@@ -11,7 +11,7 @@ from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
 from fastxent.inputs import Input, class_ids, describe_row, input_of, largest, mode_of, per_class, unit_of
 from fastxent.kernels import record as rows
-from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.launch import Options, RowPass, row_buffers
 from fastxent.threads import parallel_rows
 
 
@@ -31,18 +31,13 @@ class RowStatistics(NamedTuple):
 
 def _full_record(x: Input, ids: np.ndarray | None, ignore_index: int, options: Options) -> dict[str, np.ndarray]:
     n = x.matrix.n
-    record, numbers, status = np.empty((rows.FIELDS, n)), np.empty((2, n), np.int64), np.empty(n, np.int8)
+    into = row_buffers(n)
 
     def work(begin: int, end: int) -> None:
-        take = RowPass(x.matrix, ids, ignore_index, options, full=True)
-        for b in range(begin, end, take.chunk):
-            e = min(end, b + take.chunk)
-            take(b, e)
-            record[:, b:e], numbers[:, b:e] = take.record[:, : e - b], take.ids[:, : e - b]
-            status[b:e] = take.status[: e - b]
+        RowPass(x.matrix, ids, ignore_index, options, full=True, into=into).sweep(begin, end)
 
     parallel_rows(work, n, x.row_bytes)
-    return {"record": record, "ids": numbers, "status": status}
+    return dict(zip(("record", "ids", "status"), into, strict=True))
 
 
 def row_statistics(

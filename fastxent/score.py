@@ -12,7 +12,7 @@ from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits, LogitsStream
 from fastxent.kernels import emit, record as rows
-from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows
+from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows, row_buffers
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NO_IGNORE = rows.NO_TARGET + 1  # what an ignored row's target becomes, whatever the user's ignore_index
-_EMPTY = np.empty(0)
 
 
 def widened(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -84,9 +83,9 @@ class Scorer:
         matrix = self._matrix(batch.held)
         target, soft = self._targets(batch, matrix.compute_dtype)
         weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
-        take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, chunk=n)
-        take(0, n)
-        record, ids, status = take.record[:, :n], take.ids[:, :n], take.status[:n]
+        record, ids, status = into = row_buffers(n)
+        take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, into=into)
+        take.sweep(0, n)
         self._check(batch, record, status, index)
         with np.errstate(all="ignore"):  # rows that are not used
             nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
@@ -107,29 +106,23 @@ class Scorer:
         n, dtype = batch.logits.shape[0], batch.logits.dtype
         target, _ = self._targets(batch, np.dtype(np.float64))
         weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
-        record, ids, status = np.empty((rows.FIELDS, n)), np.empty((2, n), np.int64), np.empty(n, np.int8)
+        record, ids, status = into = row_buffers(n)
         take: RowPass | None = None
         at = 0
         for values in batch.logits.parts:
             matrix, end = Matrix.of(values, dtype), at + len(values)
             if take is None:
-                chunk = min(n, 4096)
-                take = RowPass(matrix, target[at:end], NO_IGNORE, self._options, full=True, chunk=chunk)
+                take = RowPass(matrix, target[at:end], NO_IGNORE, self._options, full=True, into=into)
             else:
-                take.turn_to(matrix, target[at:end])
-            for begin in range(0, matrix.n, take.chunk):
-                stop = min(matrix.n, begin + take.chunk)
-                k = stop - begin
-                take(begin, stop)
-                record[:, at : at + k], ids[:, at : at + k] = take.record[:, :k], take.ids[:, :k]
-                status[at : at + k] = take.status[:k]
-                if c.on_bad_row == "error" or c.input != "logits":
-                    columns = {name: column.slice(at, k) for name, column in batch.columns.items()}
-                    where = replace(batch.where, first_row=batch.where.first_row + at)
-                    odd = {i - at: reason for i, reason in batch.bad.items() if i >= at}
-                    part = Batch(Logits(values[begin:stop], dtype), columns, where, odd)
-                    self._check(part, record[:, at : at + k], status[at : at + k], None)
-                at += k
+                take.turn_to(matrix, target[at:end], at)
+            take.sweep(0, matrix.n)
+            if c.on_bad_row == "error" or c.input != "logits":
+                columns = {name: column.slice(at, matrix.n) for name, column in batch.columns.items()}
+                where = replace(batch.where, first_row=batch.where.first_row + at)
+                odd = {i - at: reason for i, reason in batch.bad.items() if i >= at}
+                part = Batch(Logits(values, dtype), columns, where, odd)
+                self._check(part, record[:, at:end], status[at:end], None)
+            at = end
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, False)
         numbers = weight, n_bytes
         return self._rows(batch, target, record, ids, status, terms, numbers, record[rows.NLL], record[rows.BRIER])
@@ -147,7 +140,7 @@ class Scorer:
     ) -> ScoredRows:  # fmt: skip
         c, n = self.config, len(status)
         loss, share = np.empty(n), np.empty(n)
-        loss_rows(0, n, record, target, status, _EMPTY, *terms.arguments(), loss, share)
+        loss_rows(0, n, record, target, status, terms.arguments(), loss, share)
         scored = ScoredRows(
             status=status,
             target=target,
@@ -229,7 +222,7 @@ class Scorer:
             take = RowPass(matrix, target, NO_IGNORE, self._plain, soft, full=False, chunk=n)
             take(0, n)
         plain = LossTerms(self.config.n_classes, soft=True)
-        loss_rows(0, n, take.record, target, take.status, _EMPTY, *plain.arguments(), nll, share)
+        loss_rows(0, n, take.record, target, take.status, plain.arguments(), nll, share)
         return nll
 
     def _soft_brier(self, matrix: Matrix, soft: Matrix) -> np.ndarray:

@@ -14,6 +14,8 @@ from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import Emit, Options, RowPass
 from fastxent.threads import parallel_rows
 
+_CHUNK = 4096  # rows, where each chunk is copied from
+
 
 def _softmax(values: Any, axis: int, temperature: float, out: Any, dtype: str | None, output: int) -> np.ndarray:
     check_loss_options(0.0, temperature, None)
@@ -24,10 +26,7 @@ def _softmax(values: Any, axis: int, temperature: float, out: Any, dtype: str | 
     def work(begin: int, end: int) -> None:
         take = RowPass(x.matrix, None, rows.NO_TARGET + 1, options, full=False, twice=True)
         write = Emit(take, result.matrix, output, result.streaming)
-        for b in range(begin, end, take.chunk):
-            e = min(end, b + take.chunk)
-            take(b, e)
-            write(b, e)
+        take.sweep(begin, end, write)
 
     parallel_rows(work, x.matrix.n, 2 * x.row_bytes)
     return result.finish(x)
@@ -77,7 +76,8 @@ def logsumexp(
     lse = np.empty(x.matrix.n)
 
     def work(begin: int, end: int) -> None:
-        take = RowPass(x.matrix, None, rows.NO_TARGET + 1, Options(temperature=temperature), full=False)
+        options = Options(temperature=temperature)
+        take = RowPass(x.matrix, None, rows.NO_TARGET + 1, options, full=False, chunk=_CHUNK)
         for b in range(begin, end, take.chunk):
             e = min(end, b + take.chunk)
             take(b, e)

@@ -78,7 +78,7 @@ class EvalState:
             scored.clusters = self.clusters.codes(clusters)
         self.classes.add(used)
         self.distribution.add(used.nll)
-        self.whole.add(scored, np.zeros(len(mask), np.int64))
+        self.whole.add(scored, None)
         for name, column in groups.items():
             self.slices[name].add(scored, self.slices[name].keys.codes(column))
         self.unnormalised += rows.unnormalised

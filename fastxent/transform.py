@@ -13,7 +13,7 @@ from fastxent.errors import ConfigError
 from fastxent.job import Job, names
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import Emit, Matrix, RowPass, gradient_coefficients
+from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
 from fastxent.rounding import round_to
@@ -134,13 +134,8 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
         take = RowPass(logits, None, NO_IGNORE, scored.plain, full=False, twice=True)
     write = Emit(take, out, output, streaming=False)
     weight = np.empty(0) if scored.rows.weight is None else scored.rows.weight
-    for begin in range(0, logits.n, take.chunk):
-        end = min(begin + take.chunk, logits.n)
-        take(begin, end)
-        if gradient:
-            rows = take.record, take.targets(begin, end), take.status, weight
-            gradient_coefficients(begin, end - begin, *rows, *scored.terms.arguments(), scale, write.coefficients)
-        write(begin, end)
+    terms = replace(scored.terms, sample_weight=weight)
+    take.sweep(0, logits.n, write, Losses(terms, None, scale=scale) if gradient else None)
     if scored.clip is not None:  # what is held at a bound does not move the loss
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0

@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd import (
     absolute,
     exp_biased,
-    floor_exp,
     fma,
     itemsize,
     lanes,
     load_first,
     log,
     log1p,
+    log1p_lanes,
     lowest,
     select_eq,
     select_gt,
@@ -31,57 +31,69 @@ from fastxent.kernels.simd import (
 
 
 @functools.cache
-def binary_kernel(with_logits: bool, loss_too: bool, gradient_too: bool) -> Any:
-    """The kernel for one set of compile-time flags: what the numbers are, and which results are wanted."""
+def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
+    """The kernel for one set of compile-time flags: what the numbers are, whether losses are wanted in float64 or in
+    the compute type, and whether slopes are wanted too."""
 
-    @jit
-    def kernel(values, n, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
-        """All but scale are addresses of n contiguous elements (0 = not given): target, weight and positive in the
-        compute type, loss in float64, grad in the values' dtype, multiplied by ``scale``."""
-        w = lanes(tag)
+    @inline
+    def some(i, count, values, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
+        """Elements ``i`` .. ``i + count``, at most a vector."""
         real = lowest(tag)
         size = itemsize(tag)
         width = itemsize(real)
         zero = splat(0.0, tag)
         one = splat(1.0, tag)
-        for i in range(0, n, w):
-            count = min(n - i, w)
-            x = load_first(values + i * size, count, tag)
-            t = load_first(target + i * width, count, real)
-            if smoothing != 0.0:
-                t = t * splat(1.0 - smoothing, tag) + splat(0.5 * smoothing, tag)
-            b = t
-            if positive != 0:
-                b = b * load_first(positive + i * width, count, real)
-            rest = one - t
-            factor = one
-            if weight != 0:
-                factor = load_first(weight + i * width, count, real)
-            # 0·inf: a part whose share is 0 costs nothing
-            if with_logits:
-                e = exp_biased(floor_exp(zero - absolute(x))) * splat(unbias(tag), tag)
+        x = load_first(values + i * size, count, tag)
+        t = load_first(target + i * width, count, real)
+        if smoothing != 0.0:
+            t = t * splat(1.0 - smoothing, tag) + splat(0.5 * smoothing, tag)
+        b = t
+        if positive != 0:
+            b = b * load_first(positive + i * width, count, real)
+        rest = one - t
+        factor = one
+        if weight != 0:
+            factor = load_first(weight + i * width, count, real)
+        # 0·inf: a part whose share is 0 costs nothing
+        if with_logits:
+            e = exp_biased(zero - absolute(x)) * splat(unbias(tag), tag)
+            tail = log1p_lanes(e)
+            if positive != 0:  # else the shares of the tail add up to 1
+                tail = (rest + b) * tail
+            if gradient_too:
                 small = e / (one + e)
                 large = one / (one + e)
                 sigma = select_gt(x, zero, large, small)
-                tail = log1p(e)
-                if positive == 0:  # the shares of the tail add up to 1, and the slope is σ(x) - t
-                    g = sigma - t
-                else:
-                    tail = (rest + b) * tail
+                g = sigma - t
+                if positive != 0:
                     g = rest * sigma - b * select_gt(x, zero, small, large)
-                share = select_gt(x, zero, rest, b)
-                y = select_eq(share, zero, tail, fma(share, absolute(x), tail))
-                y = select_eq(x, x, y, x)
                 g = select_eq(x, x, g, x)
-            else:
-                up = select_eq(rest, zero, zero, rest * (zero - log1p(zero - x)))
-                y = select_eq(b, zero, zero, b * (zero - log(x))) + up
-                y = select_eq(x, x, y, x)
+            share = select_gt(x, zero, rest, b)
+            y = select_eq(share, zero, tail, fma(share, absolute(x), tail))
+            y = select_eq(x, x, y, x)
+        else:
+            up = select_eq(rest, zero, zero, rest * (zero - log1p(zero - x)))
+            y = select_eq(b, zero, zero, b * (zero - log(x))) + up
+            y = select_eq(x, x, y, x)
+            if gradient_too:
                 g = (x - t) / (x * (one - x))
                 g = select_eq(b, zero, rest / (one - x), select_eq(rest, zero, zero - b / x, g))
-            if loss_too:
-                store_wide(loss + i * 8, count, y * factor)
-            if gradient_too:
-                store_first(grad + i * size, count, g * factor * splat(scale, tag), tag)
+        if widened:
+            store_wide(loss + i * 8, count, y * factor)
+        else:
+            store_first(loss + i * width, count, y * factor, real)
+        if gradient_too:
+            store_first(grad + i * size, count, g * factor * splat(scale, tag), tag)
+
+    @jit
+    def kernel(values, n, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
+        """All but scale are addresses of n contiguous elements (0 = not given): target, weight and positive in the
+        compute type, grad in the values' dtype, multiplied by ``scale``."""
+        w = lanes(tag)
+        whole = n // w * w
+        for i in range(0, whole, w):
+            some(i, w, values, tag, target, weight, positive, smoothing, scale, loss, grad)
+        if whole < n:
+            some(whole, n - whole, values, tag, target, weight, positive, smoothing, scale, loss, grad)
 
     return kernel

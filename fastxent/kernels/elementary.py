@@ -156,64 +156,97 @@ def unbiased(elem: ir.Type) -> float:
 
 
 # Reciprocals c of the middles of 16 intervals that cover [0.698, 1.396), of nine bits; 1 where the interval holds 1, so
-# that a logarithm near 0 keeps its digits. -log c in two terms, the first a multiple of 2^-32 like that of ln 2.
-_FIRST = 0x3FE6555555555555
+# that a logarithm near 0 keeps its digits.
 _RECIPROCALS = (
     1.40234375, 1.341796875, 1.2890625, 1.23828125, 1.193359375, 1.150390625, 1.109375, 1.072265625, 1.037109375, 1.0,
     0.951171875, 0.896484375, 0.849609375, 0.806640625, 0.767578125, 0.732421875,
 )  # fmt: skip
-_LOGS = (
-    -0.338144944049418, -0.2940096671227366, -0.25391521002165973, -0.21372432936914265, -0.1767723341472447,
-    -0.14010155852884054, -0.10379679361358285, -0.06977381650358438, -0.03643739619292319, 0.0, 0.05006050202064216,
-    0.10927441506646574, 0.16297859395854175, 0.2148770319763571, 0.2645150132011622, 0.3113985990639776,
-)  # fmt: skip
-_LOGS_LOW = (
-    4.070157485446135e-11, -6.010498186209243e-11, 4.0696287727605904e-11, -2.8575487303982835e-11,
-    1.5157153729405864e-11, -8.323837934350305e-11, -6.806071532349833e-11, 3.3561538131422405e-11,
-    -9.507860441918063e-12, 0.0, -6.372416734414547e-11, -8.750310511566708e-11, -7.718059332085458e-12,
-    1.0211792663958197e-10, -3.0915669837126544e-11, 5.119370413583923e-12,
-)  # fmt: skip
-_LN2 = (0.6931471806019545, -4.2009150726810846e-11)
-# log(1 + r) = r - r²/2 + r³·(P0 + P1·r + ...), |r| <= 0.0305, within 1.4e-19
-_LOG1P = (
-    0.33333333333332865, -0.2499999999999937, 0.20000000004890497, -0.16666666672299452, 0.1428569832175939,
-    -0.1249998341467941, 0.11131640256680893, -0.10019849094362625,
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The logarithm of one type. first: bits of where the first interval begins. high, low: -log c in two terms, the
+    first a multiple of a power of 2, like that of ln 2, so that n·ln 2 - log c is exact. p: log(1 + r) = r - r²/2 +
+    r³·(p0 + p1·r + ...), |r| <= 0.0305."""
+
+    elem: ir.Type
+    integer: ir.Type
+    mantissa: int
+    first: int
+    normal: float  # the smallest normal number, and what lifts smaller ones above it
+    lift: int
+    ln2: tuple[float, float]
+    high: tuple[float, ...]
+    low: tuple[float, ...]
+    p: tuple[float, ...]
+
+
+LOG = {
+    F32: _Log(
+        F32, I32, 23, 0x3F32AAAA, 2.0**-126, 25, (0.693115234375, 3.194618329871446e-05),
+        (-0.338134765625, -0.2939453125, -0.25390625, -0.213623046875, -0.1767578125, -0.14013671875, -0.103759765625,
+         -0.06982421875, -0.036376953125, 0.0, 0.050048828125, 0.109375, 0.1630859375, 0.21484375, 0.264404296875,
+         0.311279296875),
+        (-1.0178383490710985e-05, -6.435468094423413e-05, -8.959980732470285e-06, -0.00010128252324648201,
+         -1.4521631783281919e-05, 3.51601374859456e-05, -3.702805770444684e-05, 5.0402279157424346e-05,
+         -6.044307883712463e-05, 0.0, 1.1673831977532245e-05, -0.00010058502084575593, -0.0001073435487342067,
+         3.328207822050899e-05, 0.00011071629705838859, 0.00011930219625355676),
+        (0.3333333134651184, -0.25013428926467896, 0.20015111565589905),
+    ),
+    F64: _Log(
+        F64, I64, 52, 0x3FE6555555555555, 2.0**-1022, 54, (0.6931471806019545, -4.2009150726810846e-11),
+        (-0.338144944049418, -0.2940096671227366, -0.25391521002165973, -0.21372432936914265, -0.1767723341472447,
+         -0.14010155852884054, -0.10379679361358285, -0.06977381650358438, -0.03643739619292319, 0.0,
+         0.05006050202064216, 0.10927441506646574, 0.16297859395854175, 0.2148770319763571, 0.2645150132011622,
+         0.3113985990639776),
+        (4.070157485446135e-11, -6.010498186209243e-11, 4.0696287727605904e-11, -2.8575487303982835e-11,
+         1.5157153729405864e-11, -8.323837934350305e-11, -6.806071532349833e-11, 3.3561538131422405e-11,
+         -9.507860441918063e-12, 0.0, -6.372416734414547e-11, -8.750310511566708e-11, -7.718059332085458e-12,
+         1.0211792663958197e-10, -3.0915669837126544e-11, 5.119370413583923e-12),
+        (0.33333333333332865, -0.2499999999999937, 0.20000000004890497, -0.16666666672299452, 0.1428569832175939,
+         -0.1249998341467941, 0.11131640256680893, -0.10019849094362625),
+    ),
+}  # fmt: skip
 
 
 def log(x: V, lost: V | None = None) -> V:
-    """Natural logarithm of float64 lanes, or of x + lost where a sum lost something in rounding; within 0.6 ulp.
+    """Natural logarithm, or that of x + lost where a sum lost something in rounding; within 0.7 ulp.
 
-    x = 2^k·m with m in one of 16 intervals, r = m·c - 1 for the reciprocal c of its middle:
-    log x = k·ln 2 - log c + log(1 + r). No division. -inf at 0, NaN below.
+    x = 2^n·m with m in one of 16 intervals, r = m·c - 1 for the reciprocal c of its middle:
+    log x = n·ln 2 - log c + log(1 + r). No division. -inf at 0, NaN below.
     """
-    b, i64 = x.b, ir.VectorType(I64, 8)
+    b, f = x.b, LOG[x.elem]
+    magic = 1.5 * 2.0**f.mantissa
 
     def ints(value: int) -> ir.Constant:
-        return ir.Constant(i64, [value] * 8)
+        return ir.Constant(ir.VectorType(f.integer, x.lanes), [value] * x.lanes)
 
-    tiny = x < 2.0**-1022
-    scaled = (x * 2.0**54).where(tiny, x)
-    place = b.sub(scaled.bits(), ints(_FIRST))
-    k = b.ashr(place, ints(52))
-    index = b.lshr(place, ints(48))
-    power = b.shl(k, ints(52))
-    c = lookup([_bits(v, F64) for v in _RECIPROCALS], index, x)
+    def entries(values: tuple[float, ...]) -> V:
+        return lookup([_bits(v, f.elem) for v in values], index, x)
+
+    tiny = x < f.normal
+    scaled = (x * 2.0**f.lift).where(tiny, x)
+    place = b.sub(scaled.bits(), ints(f.first))
+    k = b.ashr(place, ints(f.mantissa))
+    index = b.lshr(place, ints(f.mantissa - 4))
+    power = b.shl(k, ints(f.mantissa))
+    c = entries(_RECIPROCALS)
     m = x.from_bits(b.sub(scaled.bits(), power))
     product = m * c
     left = m.fma(c, product * -1.0)
-    if lost is not None:  # which is no more than a rounding of x, and 0 where x is tiny
-        left = lost.fma(x.from_bits(b.sub(c.bits(), power)), left)
+    if lost is not None:  # no more than a rounding of x; 0 where x is so large that its reciprocal is no number
+        more = lost.fma(x.from_bits(b.sub(c.bits(), power)), left)
+        left = left.where(b.fcmp_ordered("==", lost.v, x.const(0.0).v), more)
     r = product - 1.0  # exact
-    k = b.sub(k, b.select(tiny, ints(54), ints(0)))
-    # int64 -> float64 through the mantissa of 1.5·2^52: AVX2 has no such conversion
-    n = x.from_bits(b.add(k, ints(0x4338000000000000))) - 1.5 * 2.0**52
-    high = n.fma(_LN2[0], lookup([_bits(v, F64) for v in _LOGS], index, x))  # exact
-    low = n.fma(_LN2[1], lookup([_bits(v, F64) for v in _LOGS_LOW], index, x))
+    k = b.sub(k, b.select(tiny, ints(f.lift), ints(0)))
+    # integer -> float through the mantissa of a large number: AVX2 has no such conversion of 64 bits
+    n = x.from_bits(b.add(k, ints(_bits(magic, f.elem)))) - magic
+    high = n.fma(f.ln2[0], entries(f.high))  # exact
+    low = n.fma(f.ln2[1], entries(f.low))
     y = high + r
     low = low + ((high - y) + r) + (left - left * r)
-    p = x.const(_LOG1P[-1])
-    for a in reversed(_LOG1P[:-1]):
+    p = x.const(f.p[-1])
+    for a in reversed(f.p[:-1]):
         p = p.fma(r, a)
     y = y + (r * r).fma(p.fma(r, -0.5), low)
     y = x.where(b.fcmp_ordered("==", x.v, x.const(float("inf")).v), y)
@@ -222,7 +255,7 @@ def log(x: V, lost: V | None = None) -> V:
 
 
 def log1p(x: V) -> V:
-    """log(1 + x) of float64 lanes for x >= -1, without the loss of a small x in the sum."""
+    """log(1 + x) for x >= -1, without the loss of a small x in the sum."""
     u = x + 1.0
     lost = x - (u - 1.0)
     finite = x.b.fcmp_ordered("<", u.v, x.const(float("inf")).v)

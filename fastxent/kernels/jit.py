@@ -26,6 +26,7 @@ from typing import Any
 
 import numba
 from numba.core import caching
+from numba.core.dispatcher import Dispatcher
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -72,6 +73,26 @@ def cache_directory() -> Path | None:
     return folder
 
 
+def _closure(function: Callable[..., Any]) -> tuple[Any, ...] | None:
+    """What tells a function from others of the same source: plain values it was made with, and such functions."""
+    parts: list[Any] = [f"{function.__module__}.{function.__qualname__}"]
+    for cell in function.__closure__ or ():
+        value = cell.cell_contents
+        part = _closure(value.py_func) if isinstance(value, Dispatcher) else _plain(value)
+        if part is None:
+            return None
+        parts.append(part)
+    return tuple(parts)
+
+
+def _plain(value: Any) -> tuple[str, ...] | None:
+    """A value whose text says all about it, as text; None for any other."""
+    if isinstance(value, tuple):
+        items = [_plain(item) for item in value]
+        return None if None in items else ("tuple", *map(repr, items))
+    return (repr(value),) if value is None or isinstance(value, bool | int | str) else None
+
+
 class _Locator(caching._CacheLocator):  # type: ignore[misc]
     """Tells Numba's cache where to write and what makes an entry stale."""
 
@@ -103,6 +124,14 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's function cache, for which a damaged or full disk is a miss and never an error."""
 
     _impl_class = _Impl
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Numba's, but a kernel that a kernel was made with counts by what it was made of, not by its identity, which
+        is another in every process. The sources are part of the stamp."""
+        made_of = _closure(self._py_func)
+        if made_of is None:
+            return super()._index_key(sig, codegen)
+        return sig, codegen.magic_tuple(), made_of
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

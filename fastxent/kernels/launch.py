@@ -1,25 +1,28 @@
-"""From arrays to kernels: proves shapes and ranges, picks the kernel, and hands out chunks of rows.
+"""From arrays to kernels: proves shapes and ranges, picks the kernel, and runs it over rows.
 
-Everything a kernel assumes is established here. A launch works on a chunk of rows small enough for its results to stay
-in the cache, so that a second sweep (a gradient) finds the chunk's logits there.
+Everything a kernel assumes is established here. Rows go through in chunks small enough for the chunk's results to stay
+in the cache, and its logits too where a second sweep (a gradient) reads them again. The loop over chunks is compiled
+(`sweep_kernel`): with few classes a chunk takes less time than a call from Python.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastxent.kernels import emit, narrow, record as r, rows
+from fastxent.kernels.exact import exact_add, exact_zeros
 from fastxent.kernels.jit import jit
-from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
+from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
 from fastxent.kernels.simd import TAGS
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
-CHUNK_BYTES = 1 << 20  # of logits, where a second sweep follows: what a core has of the caches beyond the first
-CHUNK_ROWS = 4096
+CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
+CHUNK_ROWS = 256  # whose record stays in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,18 @@ def _address(array: np.ndarray | None) -> int:
     return 0 if array is None else array.__array_interface__["data"][0]
 
 
-class RowPass:
-    """The row record of chunks of a matrix, into arrays that are used again for each chunk. One per thread.
+def row_buffers(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Room for the records, class ids and statuses of ``n`` rows."""
+    return np.empty((r.FIELDS, n)), np.empty((2, n), np.int64), np.empty(n, np.int8)
 
-    full: the whole record; otherwise nll and lse. twice: the chunk's logits are read again, by `Emit`. chunk: rows at a
-    time, where the caller knows better.
+
+class RowPass:
+    """The row record of rows of a matrix. One per thread.
+
+    full: the whole record; otherwise nll and lse. none: the class id that says there is no target. twice: the logits
+    of a chunk are read again, by `Emit`. chunk: rows at a time, where the caller knows better. into: arrays (record,
+    ids, status) that keep every row, the matrix's first in column ``offset``; without them there is room for a chunk,
+    used again for the next.
     """
 
     def __init__(
@@ -98,11 +108,14 @@ class RowPass:
         soft: Matrix | None = None,
         *,
         full: bool,
+        none: int = r.NO_TARGET,
         twice: bool = False,
         chunk: int | None = None,
+        into: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.logits, self.soft, self.options = logits, soft, options
-        self.target, self.ignore_index = target, ignore_index
+        self.target = target
+        self.ignore_index, self.none = (ignore_index, none) if target is not None else (r.NO_TARGET + 1, r.NO_TARGET)
         n, c = logits.n, logits.n_classes
         if target is not None and (target.shape != (n,) or target.dtype != np.int64 or not target.flags.c_contiguous):
             raise TypeError("target is not a contiguous int64 array as long as the logits")
@@ -111,24 +124,21 @@ class RowPass:
         for array, dtype in ((options.class_mask, np.uint8), (options.class_weight, np.float64)):
             if array is not None and (array.shape != (c,) or array.dtype != dtype or not array.flags.c_contiguous):
                 raise TypeError("class_mask or class_weight is not a contiguous (C,) array of its dtype")
-        self._narrow = c <= rows.NARROW
-        make = narrow.narrow_kernel if self._narrow else rows.wide_kernel
+        self.narrow, self.full = c <= rows.NARROW, full
         self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
-        self._kernel = make(full, *self.flags)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
-        self.record = np.empty((r.FIELDS, self.chunk))
-        self.ids = np.empty((2, self.chunk), np.int64)
-        self.status = np.empty(self.chunk, np.int8)
-        self._scratch = np.empty(narrow.scratch_bytes(c) if self._narrow else 0, np.uint8)
+        self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
+        self.keeps, self.offset = into is not None, 0
+        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else 0, np.uint8)
         self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
 
-    def turn_to(self, logits: Matrix, target: np.ndarray) -> None:
+    def turn_to(self, logits: Matrix, target: np.ndarray, offset: int = 0) -> None:
         """Go on with other rows of the same kind."""
         same = logits.n_classes == self.logits.n_classes and logits.dtype == self.logits.dtype
         if not same or target.shape != (logits.n,) or target.dtype != np.int64 or self.soft is not None:
             raise TypeError("these rows are of another kind")
-        self.logits, self.target = logits, np.ascontiguousarray(target)
+        self.logits, self.target, self.offset = logits, np.ascontiguousarray(target), offset
 
     def targets(self, begin: int, end: int) -> np.ndarray:
         if self._no_target is not None:
@@ -136,25 +146,44 @@ class RowPass:
         assert self.target is not None
         return self.target[begin:end]
 
-    def shape_arguments(self) -> tuple[Any, ...]:
-        """The trailing arguments row and emit kernels share."""
-        o = self.options
-        return float(o.softcap or 0.0), float(o.temperature), _address(o.class_mask), _address(o.class_weight)
+    def check(self, begin: int, end: int) -> None:
+        if not 0 <= begin <= end <= self.logits.n:
+            raise IndexError(f"rows {begin}..{end} of {self.logits.n}")
 
-    def soft_rows(self, begin: int) -> tuple[int, int]:
-        return (0, 0) if self.soft is None else (self.soft.address + begin * self.soft.stride, self.soft.stride)
+    def arguments(self) -> tuple[tuple[Any, ...], ...]:
+        """What kernels need to know of the rows, of what shapes them, and of the target probabilities."""
+        m, o = self.logits, self.options
+        shape = float(o.softcap or 0.0), float(o.temperature), _address(o.class_mask), _address(o.class_weight)
+        soft = (0, 0) if self.soft is None else (self.soft.address, self.soft.stride)
+        return (m.address, m.stride, m.n_classes, TAGS[m.dtype]), shape, soft
+
+    def sweep(self, begin: int, end: int, write: Emit | None = None, losses: Losses | None = None) -> int:
+        """Rows ``begin``..``end``, chunk by chunk: their record, then their losses, then what is written back.
+
+        Returns the first row whose target is out of range, where there are losses, or -1.
+        """
+        self.check(begin, end)
+        room = len(self.status) if self.keeps else self.chunk
+        if self.keeps and (self.offset < 0 or self.offset + end > room or losses is not None or write is not None):
+            raise IndexError(f"rows {self.offset + begin}..{self.offset + end} of {room} kept")
+        kernel = sweep_kernel(
+            self.full, self.flags, self.narrow, None if write is None else write.flags, losses is not None
+        )
+        matrix, shape, soft = self.arguments()
+        target = self._no_target if self.target is None else self.target
+        buffers = self.record, self.ids, self.status, _address(self._scratch), self.keeps, self.offset
+        out = (0, 0, False, _NOTHING) if write is None else (*write.place(), write.coefficients)
+        loss = _NO_LOSSES if losses is None else losses.arguments(self.chunk)
+        return int(kernel(
+            begin, end, self.chunk, matrix, (target, self.target is not None, self.ignore_index, self.none), shape,
+            soft, buffers, out, loss,
+        ))  # fmt: skip
 
     def __call__(self, begin: int, end: int) -> None:
         """Fill `record`, `ids` and `status` with rows ``begin``..``end``, at most `chunk` of them."""
-        m = self.logits
-        if not 0 <= begin <= end <= m.n or end - begin > self.chunk:
-            raise IndexError(f"rows {begin}..{end} of {m.n}, {self.chunk} at a time")
-        scratch = (_address(self._scratch),) if self._narrow else ()
-        self._kernel(
-            m.address + begin * m.stride, m.stride, end - begin, m.n_classes, TAGS[m.dtype], self.targets(begin, end),
-            self.ignore_index, *self.shape_arguments(), *self.soft_rows(begin), self.record, self.ids, self.status,
-            *scratch,
-        )  # fmt: skip
+        if end - begin > self.chunk:
+            raise IndexError(f"{end - begin} rows, {self.chunk} at a time")
+        self.sweep(begin, end)
 
 
 class Emit:
@@ -166,17 +195,78 @@ class Emit:
         if not out.values.flags.writeable:
             raise TypeError("out is read-only")
         self.source, self.out, self.streaming = source, out, streaming
-        flags = source.flags if output == emit.GRADIENT else (False, *source.flags[1:])
-        self._kernel = emit.emit_kernel(output, *flags)
+        self.flags = (output, *(source.flags if output == emit.GRADIENT else (False, *source.flags[1:])))
         self.coefficients = np.zeros((emit.COEFFICIENTS, source.chunk))
 
+    def place(self) -> tuple[int, int, bool]:
+        return self.out.address, self.out.stride, self.streaming
+
     def __call__(self, begin: int, end: int) -> None:
-        s, m, out = self.source, self.source.logits, self.out
-        self._kernel(
-            m.address + begin * m.stride, m.stride, end - begin, m.n_classes, TAGS[m.dtype],
-            out.address + begin * out.stride, out.stride, self.streaming, s.record, self.coefficients,
-            s.targets(begin, end), s.status, *s.shape_arguments(), *s.soft_rows(begin),
+        """The rows that ``source`` has just taken, with `coefficients` as they are."""
+        s = self.source
+        s.check(begin, end)
+        (addr, stride, n_classes, tag), shape, (q_at, q_stride) = s.arguments()
+        emit.emit_kernel(*self.flags)(
+            addr + begin * stride, stride, end - begin, n_classes, tag, self.out.address + begin * self.out.stride,
+            self.out.stride, self.streaming, s.record, self.coefficients, s.targets(begin, end), s.status, *shape,
+            q_at + begin * q_stride, q_stride,
         )  # fmt: skip
+
+
+@functools.cache
+def sweep_kernel(
+    full: bool, flags: tuple[bool, bool, int], few: bool, output: tuple[int, bool, bool, int] | None, losses: bool
+) -> Any:
+    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel."""
+    kernel = (narrow.narrow_kernel if few else rows.wide_kernel)(full, *flags)
+    writes = output is not None
+    gradient = output is not None and output[0] == emit.GRADIENT
+    write = emit.emit_kernel(*output) if output is not None else None
+
+    @jit
+    def sweep(begin, end, chunk, matrix, targets, shape, soft, buffers, out, loss):  # type: ignore[no-untyped-def]
+        addr, stride, n_classes, tag = matrix
+        target, given, ignore, none = targets
+        softcap, temperature, mask_at, weight_at = shape
+        q_at, q_stride = soft
+        record, ids, status, scratch, keeps, offset = buffers
+        out_at, out_stride, streaming, coefficients = out
+        wrong = -1
+        for b in range(begin, end, chunk):
+            n = min(chunk, end - b)
+            t = target[b : b + n] if given else target[:n]
+            row = addr + b * stride
+            q = q_at + b * q_stride
+            at = offset + b if keeps else 0
+            kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q, q_stride,
+                   record, ids, status[at : at + n], at, scratch)  # fmt: skip
+            if losses:
+                terms, plain, value, share, unit, results, total, weights, scale = loss
+                if plain and results.size > 0:
+                    wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
+                elif plain:
+                    wrong = plain_losses(b, n, record, status, value, 1.0)
+                    exact_add(total, value[:n])
+                    share[0] = count_losses(n, status)
+                    exact_add(weights, share[:1])
+                else:
+                    wrong = loss_rows(b, n, record, t, status, terms, value, share)
+                    if results.size > 0:
+                        for i in range(n):
+                            results[b + i] = value[i] / unit
+                    else:
+                        exact_add(total, value[:n])
+                        exact_add(weights, share[:n])
+                if wrong >= 0:
+                    break
+                if gradient:
+                    gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
+            if writes:
+                write(row, stride, n, n_classes, tag, out_at + b * out_stride, out_stride, streaming, record,
+                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride)  # fmt: skip
+        return wrong
+
+    return sweep
 
 
 @dataclass(frozen=True)
@@ -188,25 +278,78 @@ class LossTerms:
     z_loss: float = 0.0
     class_weight: np.ndarray | None = None
     soft: bool = False
+    sample_weight: np.ndarray = field(default_factory=lambda: np.empty(0))  # of every row, or empty
 
     @property
-    def weight_sum(self) -> float:
-        return float(self.n_classes) if self.class_weight is None else math.fsum(self.class_weight)
+    def plain(self) -> bool:
+        """A row's loss is its nll."""
+        free = self.class_weight is None and not self.sample_weight.size
+        return free and not self.soft and self.label_smoothing == 0.0 and self.z_loss == 0.0
 
     def arguments(self) -> tuple[Any, ...]:
         weight = np.empty(0) if self.class_weight is None else self.class_weight
-        return weight, self.label_smoothing, self.n_classes, self.weight_sum, self.z_loss, self.soft
+        weight_sum = float(self.n_classes) if self.class_weight is None else math.fsum(weight)
+        return self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
+
+
+class Losses:
+    """What becomes of the rows' losses in a sweep: each divided by ``unit`` into ``results``, or summed exactly.
+
+    ``scale`` is the derivative of the result with respect to a row's loss. One per thread.
+    """
+
+    def __init__(self, terms: LossTerms, results: np.ndarray | None, unit: float = 1.0, scale: float = 1.0) -> None:
+        self.terms, self.unit, self.scale = terms, unit, scale
+        self.results = np.empty(0, np.float32) if results is None else results
+        self.total, self.weights = exact_zeros(), exact_zeros()
+
+    def arguments(self, chunk: int) -> tuple[Any, ...]:
+        return (
+            self.terms.arguments(), self.terms.plain, np.empty(chunk), np.empty(chunk), self.unit, self.results, self.total, self.weights,
+            self.scale,
+        )  # fmt: skip
+
+
+_NOTHING = np.empty((0, 0))
+_NO_LOSSES = 0
 
 
 @jit
-def loss_rows(begin, n, record, target, status, sample_weight, weight, smoothing, n_classes, weight_sum, z_loss, soft,
-              loss, share):  # type: ignore[no-untyped-def]  # fmt: skip
+def plain_losses(begin, n, record, status, loss, unit):  # type: ignore[no-untyped-def]
+    """`loss_rows` where a row's loss is its nll, over ``unit``: without branches, so that rows go side by side."""
+    worst = USED
+    for i in range(n):
+        state = status[i]
+        worst = max(worst, state)
+        loss[i] = record[NLL, i] if state == USED else 0.0 if state == IGNORED else np.nan
+    if unit != 1.0:
+        for i in range(n):
+            loss[i] = (record[NLL, i] if status[i] == USED else loss[i]) / unit
+    if worst == BAD_TARGET:
+        for i in range(n):
+            if status[i] == BAD_TARGET:
+                return begin + i
+    return -1
+
+
+@jit
+def count_losses(n, status):  # type: ignore[no-untyped-def]
+    """How many rows count in a mean: those that are used, and the broken ones that make it NaN."""
+    count = 0
+    for i in range(n):
+        count += status[i] == USED or status[i] == BAD_LOGITS
+    return float(count)
+
+
+@jit
+def loss_rows(begin, n, record, target, status, terms, loss, share):  # type: ignore[no-untyped-def]
     """loss[i] and share[i], its part of the denominator of a mean, of rows ``begin``.. of a whole.
 
     (1-ε)·w_y·nll + (ε/C)·Σ w_c·(lse - z_c) + λ·lse², times the sample weight; 0 where the row is ignored, NaN where it
     is broken. A weight of 0 makes a term 0, even an infinite one. Returns the first row whose target is out of range,
     or -1.
     """
+    sample_weight, weight, smoothing, n_classes, weight_sum, z_loss, soft = terms
     wrong = -1
     for i in range(n):
         if status[i] == USED:
@@ -250,9 +393,9 @@ def loss_rows(begin, n, record, target, status, sample_weight, weight, smoothing
 
 
 @jit
-def gradient_coefficients(begin, n, record, target, status, sample_weight, weight, smoothing, n_classes, weight_sum,
-                          z_loss, soft, scale, coefficients):  # type: ignore[no-untyped-def]  # fmt: skip
+def gradient_coefficients(begin, n, record, target, status, terms, scale, coefficients):  # type: ignore[no-untyped-def]
     """What `emit` multiplies p, the one-hot, the uniform and the soft target with; ``scale`` is d result / d row."""
+    sample_weight, weight, smoothing, n_classes, weight_sum, z_loss, soft = terms
     for i in range(n):
         if status[i] != USED:
             continue

@@ -30,13 +30,16 @@ LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
 
 
 @jit
-def finish(n, record, full, mode):  # type: ignore[no-untyped-def]
-    """Turn what was gathered of ``n`` rows into their record; broken rows become NaN throughout."""
+def finish(first, n, record, full, mode, logged):  # type: ignore[no-untyped-def]
+    """Turn what was gathered of ``n`` rows from ``first`` on into their record; broken rows become NaN throughout.
+
+    ``logged``: LOG_SUM, log(1 + REST), is there already.
+    """
     none = splat(0.0, 0.0)
     unit = splat(1.0, 0.0)
     speck = splat(1e-40, 0.0)  # what masked classes leave in a sum that should be 0
     stride = record.strides[0]
-    start = record.ctypes.data
+    start = record.ctypes.data + first * 8
     for i in range(0, n, 8):
         count = min(8, n - i)
         at = start + i * 8
@@ -44,11 +47,14 @@ def finish(n, record, full, mode):  # type: ignore[no-untyped-def]
         rest = load_first(at + REST * stride, count, 0.0)
         here = load_first(at + HERE * stride, count, 0.0)
         log_s = none
-        if mode == LOGITS:
+        if logged:
+            log_s = load_first(at + LOG_SUM * stride, count, 0.0)
+        elif mode == LOGITS:
             log_s = log1p(rest)
         store_first(at + NLL * stride, count, (base - here) + log_s, 0.0)
         store_first(at + LSE * stride, count, base + log_s, 0.0)
-        store_first(at + LOG_SUM * stride, count, log_s, 0.0)
+        if not logged:
+            store_first(at + LOG_SUM * stride, count, log_s, 0.0)
         if full:
             entropy = load_first(at + ENTROPY * stride, count, 0.0)
             p2 = load_first(at + SUM_P2 * stride, count, 0.0)

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.record import (
-    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOGITS, MAX, NO_TARGET, PREDICTED, PROBS, RANK,
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOGITS, MAX, PREDICTED, PROBS, RANK,
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
@@ -65,8 +65,7 @@ def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
 
 @jit
 def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
-    """The largest finite number among ``first``..``end`` of the row at ``p``, or the lowest there is; NaN is passed
-    over."""
+    """The largest number among ``first``..``end`` of the row at ``p``, or the lowest finite one; NaN is passed over."""
     w = lanes(tag)
     m0 = splat(lowest(tag), tag)
     m1 = m0
@@ -135,12 +134,15 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     full: the whole record, predicted class and rank beside nll and lse. mixed: also Σ w·(z - max) for label smoothing,
     and, where target probabilities q are given, Σ q·w·(z - max) and Σ q·w. shaped: softcap, temperature or a class mask
     is given. mode: what the numbers are.
+
+    A target that equals ``ignore`` makes a row ignored, one that equals ``none`` is missing. Results go into ``status``
+    and into columns ``at``.. of ``record`` and ``ids``. ``scratch`` is not used: the kernel of few classes needs some.
     """
     plain = not (mixed or shaped or mode != LOGITS)
 
     @jit
-    def kernel(addr, stride, n, n_classes, tag, target, ignore, softcap, temperature, mask_at,
-               weight_at, q_at, q_stride, record, ids, status):  # type: ignore[no-untyped-def]  # fmt: skip
+    def kernel(addr, stride, n, n_classes, tag, target, ignore, none, softcap, temperature, mask_at,
+               weight_at, q_at, q_stride, record, ids, status, at, scratch):  # type: ignore[no-untyped-def]  # fmt: skip
         w = lanes(tag)
         size = itemsize(tag)
         real = lowest(tag)  # a tag of the compute type, that of soft targets
@@ -153,17 +155,17 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
         for i in range(n):
             row = addr + i * stride
             t = target[i]
-            if t == ignore or (t != NO_TARGET and not (0 <= t < n_classes)):
+            if t == ignore or (t != none and not (0 <= t < n_classes)):
                 known = False
                 status[i] = IGNORED if t == ignore else BAD_TARGET
-                record[MAX, i] = np.nan
-                record[REST, i] = 0.0
+                record[MAX, at + i] = np.nan
+                record[REST, at + i] = 0.0
                 if full:
-                    ids[PREDICTED, i] = -1
-                    ids[RANK, i] = -1
+                    ids[PREDICTED, at + i] = -1
+                    ids[RANK, at + i] = -1
                 continue
             here = lowest(tag)  # of the same type as the logits
-            if t != NO_TARGET:
+            if t != none:
                 here = load_scalar(row + t * size, tag)
                 if mask_at != 0:
                     here = max_lanes(read(row, t, 1, tag, mask_at))
@@ -195,7 +197,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     known = True
                     ahead = row + (end + BLOCK) * size if end + BLOCK < n_classes else row + stride
                 else:
-                    if i + 1 < n and (0 <= target[i + 1] < n_classes or target[i + 1] == NO_TARGET):
+                    following = target[i + 1] if i + 1 < n else ignore
+                    if following != ignore and (0 <= following < n_classes or following == none):
                         next_peak = block_max(row + stride, 0, min(BLOCK, n_classes), tag, mask_at)
                         known = True
                     ahead = row + stride + BLOCK * size if BLOCK < n_classes else row + 2 * stride
@@ -330,7 +333,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         flat_weight += sum_lanes(v_flat_weight)
                         soft += sum_lanes(v_soft)
                         soft_weight += sum_lanes(v_soft_weight)
-                    if full and t != NO_TARGET and first <= t < end:
+                    if full and t != none and first <= t < end:
                         rank += count_equal(row, turn, t, here, tag, mask_at)
                 s += sum_lanes(v_s + u_s) * scale
                 if mode == LOGITS:
@@ -341,19 +344,19 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             z_t = float(here)
             if shaped or mode == PROBS:
                 z_t = float(max_lanes(shape(splat(here, tag), softcap, temperature, mode)))
-            record[MAX, i] = float(reference) if fine else np.nan
-            record[HERE, i] = z_t if t != NO_TARGET else np.nan
-            record[REST, i] = s + (maxima - 1)
+            record[MAX, at + i] = float(reference) if fine else np.nan
+            record[HERE, at + i] = z_t if t != none else np.nan
+            record[REST, at + i] = s + (maxima - 1)
             if mixed:
-                record[LINEAR, i] = flat
-                record[SOFT, i] = soft
-                record[SOFT_WEIGHT, i] = soft_weight
+                record[LINEAR, at + i] = flat
+                record[SOFT, at + i] = soft
+                record[SOFT_WEIGHT, at + i] = soft_weight
             if full:
-                record[CONFIDENCE, i] = top
-                record[ENTROPY, i] = sd
-                record[SUM_P2, i] = s2 + (maxima - 1) if mode == LOGITS else s2
-                ids[PREDICTED, i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
-                ids[RANK, i] = rank if fine and t != NO_TARGET else -1
-        finish(n, record, full, mode)
+                record[CONFIDENCE, at + i] = top
+                record[ENTROPY, at + i] = sd
+                record[SUM_P2, at + i] = s2 + (maxima - 1) if mode == LOGITS else s2
+                ids[PREDICTED, at + i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
+                ids[RANK, at + i] = rank if fine and t != none else -1
+        finish(at, n, record, full, mode, False)
 
     return kernel

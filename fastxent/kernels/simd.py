@@ -292,6 +292,7 @@ def _exp_biased(x: V) -> V:
 exp_biased = _unary(_exp_biased)
 log = _unary(_by_wide(elementary.log))
 log1p = _unary(_by_wide(elementary.log1p))
+log1p_lanes = _unary(elementary.log1p)  # in the vector's own precision
 tanh = _unary(_by_wide(elementary.tanh))
 
 
@@ -622,12 +623,12 @@ def load_wide(typingctx, address, tag):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def load_targets(typingctx, address, count, n_classes, ignore_index, like):  # type: ignore[no-untyped-def]
+def load_targets(typingctx, address, count, n_classes, ignore_index, none, like):  # type: ignore[no-untyped-def]
     """Class ids (int64 in memory) as lanes of ``like``: -1 where ignored and from ``count`` on, -2 where out of range,
-    -3 where there is none (the lowest int64)."""
+    -3 where there is none, which the id ``none`` says."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        where, count_, n, ignore = args[:4]
+        where, count_, n, ignore, none_ = args[:5]
         kind = ir.VectorType(_I64, like.lanes)
         mask = _lane_mask(b, count_, like.lanes)
         pointer = b.inttoptr(where, kind.as_pointer())
@@ -643,12 +644,12 @@ def load_targets(typingctx, address, count, n_classes, ignore_index, like):  # t
         def all_(x: int) -> ir.Constant:
             return ir.Constant(small.type, [x] * like.lanes)
 
-        none = b.icmp_signed("==", t, ir.Constant(kind, [-(1 << 63)] * like.lanes))
-        outside = b.select(none, all_(-3), all_(-2))
+        missing = b.icmp_signed("==", t, _splat(b, none_, like.lanes))
+        outside = b.select(missing, all_(-3), all_(-2))
         small = b.select(b.icmp_signed("==", t, skip), all_(-1), b.select(inside, small, outside))
         return b.sitofp(small, like.ir)
 
-    return like(types.int64, types.int64, types.int64, types.int64, like), codegen
+    return like(types.int64, types.int64, types.int64, types.int64, types.int64, like), codegen
 
 
 def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -668,28 +669,44 @@ def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     return rows
 
 
+def _load_columns(b: ir.IRBuilder, tag: types.Type, rows: list[ir.Value], count: ir.Value, scratch: ir.Value) -> None:
+    """Rows at these addresses, of ``count`` numbers each, become columns at ``scratch``."""
+    out, kind = compute_type(tag), _memory(tag)
+    raw = [_widen(b, _masked_load(b, row, count, kind, out.lanes, _MINUS_INF[kind]), tag) for row in rows]
+    for k, column in enumerate(_transpose(b, raw)):
+        b.store(column, b.inttoptr(b.add(scratch, _I64(k * 64)), out.ir.as_pointer()), align=4)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def load_columns(typingctx, address, stride, last, count, scratch, tag):  # type: ignore[no-untyped-def]
     """Turn a tile: L rows of ``count`` <= L numbers, ``stride`` bytes apart, into L columns of L rows at ``scratch``.
 
     Rows past ``last`` repeat row ``last``; columns from ``count`` on hold -inf. L is the number of lanes.
     """
-    out = compute_type(tag)
+    n = compute_type(tag).lanes
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         where, stride_, last_, count_, scratch_, _ = args
-        kind = _memory(tag)
-        rows = []
-        for r in range(out.lanes):
-            row = b.select(b.icmp_signed("<", _I64(r), last_), _I64(r), last_)
-            raw = _masked_load(b, b.add(where, b.mul(row, stride_)), count_, kind, out.lanes, _MINUS_INF[kind])
-            rows.append(_widen(b, raw, tag))
-        size = 64
-        for k, column in enumerate(_transpose(b, rows)):
-            b.store(column, b.inttoptr(b.add(scratch_, _I64(k * size)), out.ir.as_pointer()), align=4)
+        held = [b.select(b.icmp_signed("<", _I64(r), last_), _I64(r), last_) for r in range(n)]
+        _load_columns(b, tag, [b.add(where, b.mul(row, stride_)) for row in held], count_, scratch_)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_whole_columns(typingctx, address, stride, count, scratch, tag):  # type: ignore[no-untyped-def]
+    """`load_columns` of L rows that are all there: fifteen comparisons less."""
+    n = compute_type(tag).lanes
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        rows = [args[0]]
+        for _ in range(n - 1):
+            rows.append(b.add(rows[-1], args[1]))
+        _load_columns(b, tag, rows, args[2], args[3])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
