@@ -1,8 +1,8 @@
 """exp, log and tanh of vectors, each written once: the same operations on every processor, so the same bits.
 
-All three look up a table of 16 entries by four bits of the argument, which leaves so small a remainder that few terms of
-a polynomial do. A lookup is one permutation of a register where there are wide ones, and costs less than the terms it
-saves. Polynomials are minimax fits made for these ranges (Lawson's iteration, weighted for relative error).
+exp and log look up a table of 16 entries by four bits of the argument, which leaves so small a remainder that few terms
+of a polynomial do. A lookup is one permutation of a register where there are wide ones, and costs less than the terms
+it saves. Polynomials are minimax fits made for these ranges (Lawson's iteration, weighted for relative error).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def lookup(table: list[int], index: ir.Value, like: V) -> V:
             low, high = (call("llvm.x86.avx2.permps", constant(table[k : k + 8]), at) for k in (0, 8))
             upper = b.trunc(b.lshr(at, ir.Constant(at.type, [3] * 8)), ir.VectorType(I1, 8))
             halves.append(b.select(upper, high, low))
-        return V(b, shuffle(b, *halves, range(16)))
+        return V(b, shuffle(b, halves[0], halves[1], range(16)))
     data = ir.Constant(ir.ArrayType(kind, ENTRIES), table)
     name = f"fastxent.table.{crc32(repr(table).encode()):08x}"
     entries = b.module.globals.get(name) or cgutils.global_constant(b.module, name, data)

@@ -238,8 +238,8 @@ def sweep_kernel(
             row = addr + b * stride
             q = q_at + b * q_stride
             at = offset + b if keeps else 0
-            kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q, q_stride,
-                   record, ids, status[at : at + n], at, scratch)  # fmt: skip
+            kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
+                   q_stride, record, ids, status[at : at + n], at, scratch)  # fmt: skip
             if losses:
                 terms, plain, value, share, unit, results, total, weights, scale = loss
                 if plain and results.size > 0:
@@ -305,8 +305,8 @@ class Losses:
 
     def arguments(self, chunk: int) -> tuple[Any, ...]:
         return (
-            self.terms.arguments(), self.terms.plain, np.empty(chunk), np.empty(chunk), self.unit, self.results, self.total, self.weights,
-            self.scale,
+            self.terms.arguments(), self.terms.plain, np.empty(chunk), np.empty(chunk), self.unit, self.results,
+            self.total, self.weights, self.scale,
         )  # fmt: skip
 
 

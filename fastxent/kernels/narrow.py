@@ -15,16 +15,14 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.record import (
-    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK, REST, SOFT,
-    SOFT_WEIGHT, SUM_P2, USED, finish,
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK,
+    REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
-    exp_biased, exp_difference, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved, load_scalar,
-    load_targets, load_whole_columns, load_wide, log1p_lanes, lowest,
-    max_lanes,
-    select_eq, select_ge, select_gt, splat, store, store_ints, store_wide,
-    unbias, vmax,
+    exp_biased, exp_difference, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
+    load_scalar, load_targets, load_whole_columns, load_wide, log1p_lanes, lowest, max_lanes, select_eq, select_ge,
+    select_gt, splat, store, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
 
 VECTOR = 64  # bytes
@@ -115,7 +113,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     store(slot + ARGMAX * VECTOR, argmax, real)
                 place += tile
             place = scratch
-            for i in range(group, stop, w):  # the sums
+            for _ in range(group, stop, w):  # the sums
                 slot = place + slots
                 t = load(slot + TARGET * VECTOR, real)
                 here = load(slot + CURRENT * VECTOR, real)

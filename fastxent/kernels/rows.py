@@ -201,7 +201,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     if following != ignore and (0 <= following < n_classes or following == none):
                         next_peak = block_max(row + stride, 0, min(BLOCK, n_classes), tag, mask_at)
                         known = True
-                    ahead = row + stride + BLOCK * size if BLOCK < n_classes else row + 2 * stride
+                    ahead = row + stride + BLOCK * size if n_classes > BLOCK else row + 2 * stride
                 if peak > top:
                     top = peak
                     top_block = first
