@@ -139,8 +139,10 @@ class Scorer:
         terms: LossTerms, numbers: tuple[np.ndarray | None, np.ndarray | None], nll: np.ndarray, brier: np.ndarray,
     ) -> ScoredRows:  # fmt: skip
         c, n = self.config, len(status)
-        loss, share = np.empty(n), np.empty(n)
-        loss_rows(0, n, record, target, status, terms.arguments(), loss, share)
+        loss = share = nll
+        if not terms.plain:
+            loss, share = np.empty(n), np.empty(n)
+            loss_rows(0, n, record, target, status, terms.arguments(), loss, share)
         scored = ScoredRows(
             status=status,
             target=target,

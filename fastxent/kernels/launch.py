@@ -157,6 +157,10 @@ class RowPass:
         soft = (0, 0) if self.soft is None else (self.soft.address, self.soft.stride)
         return (m.address, m.stride, m.n_classes, TAGS[m.dtype]), shape, soft
 
+    @property
+    def scratch(self) -> int:
+        return _address(self._scratch)
+
     def sweep(self, begin: int, end: int, write: Emit | None = None, losses: Losses | None = None) -> int:
         """Rows ``begin``..``end``, chunk by chunk: their record, then their losses, then what is written back.
 
@@ -171,7 +175,7 @@ class RowPass:
         )
         matrix, shape, soft = self.arguments()
         target = self._no_target if self.target is None else self.target
-        buffers = self.record, self.ids, self.status, _address(self._scratch), self.keeps, self.offset
+        buffers = self.record, self.ids, self.status, self.scratch, self.keeps, self.offset
         out = (0, 0, False, _NOTHING) if write is None else (*write.place(), write.coefficients)
         loss = _NO_LOSSES if losses is None else losses.arguments(self.chunk)
         return int(kernel(
@@ -206,10 +210,11 @@ class Emit:
         s = self.source
         s.check(begin, end)
         (addr, stride, n_classes, tag), shape, (q_at, q_stride) = s.arguments()
-        emit.emit_kernel(*self.flags)(
+        make = emit.narrow_emit_kernel if s.narrow else emit.emit_kernel
+        make(*self.flags)(
             addr + begin * stride, stride, end - begin, n_classes, tag, self.out.address + begin * self.out.stride,
             self.out.stride, self.streaming, s.record, self.coefficients, s.targets(begin, end), s.status, *shape,
-            q_at + begin * q_stride, q_stride,
+            q_at + begin * q_stride, q_stride, s.scratch,
         )  # fmt: skip
 
 
@@ -221,7 +226,9 @@ def sweep_kernel(
     kernel = (narrow.narrow_kernel if few else rows.wide_kernel)(full, *flags)
     writes = output is not None
     gradient = output is not None and output[0] == emit.GRADIENT
-    write = emit.emit_kernel(*output) if output is not None else None
+    write = None
+    if output is not None:
+        write = (emit.narrow_emit_kernel if few else emit.emit_kernel)(*output)
 
     @jit
     def sweep(begin, end, chunk, matrix, targets, shape, soft, buffers, out, loss):  # type: ignore[no-untyped-def]
@@ -263,7 +270,7 @@ def sweep_kernel(
                     gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
             if writes:
                 write(row, stride, n, n_classes, tag, out_at + b * out_stride, out_stride, streaming, record,
-                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride)  # fmt: skip
+                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride, scratch)  # fmt: skip
         return wrong
 
     return sweep
