@@ -135,7 +135,7 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
     write = Emit(take, out, output, streaming=False)
     weight = np.empty(0) if scored.rows.weight is None else scored.rows.weight
     terms = replace(scored.terms, sample_weight=weight)
-    take.sweep(0, logits.n, write, Losses(terms, None, scale=scale) if gradient else None)
+    take.sweep(0, logits.n, write, Losses(terms, None, scale=scale, strict=False) if gradient else None)
     if scored.clip is not None:  # what is held at a bound does not move the loss
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0

@@ -248,7 +248,7 @@ def sweep_kernel(
             kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
                    q_stride, record, ids, status[at : at + n], at, scratch)  # fmt: skip
             if losses:
-                terms, plain, value, share, unit, results, total, weights, scale = loss
+                terms, plain, strict, value, share, unit, results, total, weights, scale = loss
                 if plain and results.size > 0:
                     wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
                 elif plain:
@@ -264,7 +264,7 @@ def sweep_kernel(
                     else:
                         exact_add(total, value[:n])
                         exact_add(weights, share[:n])
-                if wrong >= 0:
+                if wrong >= 0 and strict:
                     break
                 if gradient:
                     gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
@@ -302,17 +302,20 @@ class LossTerms:
 class Losses:
     """What becomes of the rows' losses in a sweep: each divided by ``unit`` into ``results``, or summed exactly.
 
-    ``scale`` is the derivative of the result with respect to a row's loss. One per thread.
+    ``scale`` is the derivative of the result with respect to a row's loss. ``strict``: a target that is out of range
+    ends the sweep. One per thread.
     """
 
-    def __init__(self, terms: LossTerms, results: np.ndarray | None, unit: float = 1.0, scale: float = 1.0) -> None:
-        self.terms, self.unit, self.scale = terms, unit, scale
+    def __init__(
+        self, terms: LossTerms, results: np.ndarray | None, unit: float = 1.0, scale: float = 1.0, strict: bool = True
+    ) -> None:
+        self.terms, self.unit, self.scale, self.strict = terms, unit, scale, strict
         self.results = np.empty(0, np.float32) if results is None else results
         self.total, self.weights = exact_zeros(), exact_zeros()
 
     def arguments(self, chunk: int) -> tuple[Any, ...]:
         return (
-            self.terms.arguments(), self.terms.plain, np.empty(chunk), np.empty(chunk), self.unit, self.results,
+            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), self.unit, self.results,
             self.total, self.weights, self.scale,
         )  # fmt: skip
 
