@@ -33,7 +33,7 @@ Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, 
 
 _ROW_BYTES = 600  # a row's record, columns and temporaries, whatever its classes
 _BATCH_BYTES = 8 << 20  # larger batches gain nothing
-_STREAM_ROWS, _STREAM_BYTES = 65536, 32 << 20  # of a batch whose logits come part by part
+_WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch whose logits come part by part, or take no memory of their own
 
 
 def batch_bytes(memory: int, threads: int, row_bytes: int) -> int:
@@ -185,9 +185,11 @@ class Loop:
     def _batches(self, unit: Unit) -> Iterator[Batch]:
         """A unit in batches. Where nothing needs a batch's logits together they come part by part, so that many rows
         share what a batch costs beside them."""
+        rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
         if self.streaming and isinstance(unit, NativeUnit):
-            return unit.streams(max(1, min(_STREAM_ROWS, _STREAM_BYTES // self.row_bytes)), self.batch_bytes)
-        return unit.batches(self.batch_bytes)
+            return unit.streams(rows, self.batch_bytes)
+        wide = unit.in_place and self.visit is None
+        return unit.batches(rows * self.row_bytes if wide else self.batch_bytes)
 
     def _scored(self, batch: Batch, index: int, clock: timing.Clock) -> ScoredRows:
         start, reading = time.perf_counter(), clock.reading

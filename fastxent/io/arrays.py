@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +94,7 @@ def _flat(width: int | None) -> tuple[int, ...]:
 class ArrayUnit:
     """A range of rows of arrays beside one another."""
 
+    in_place: ClassVar[bool] = True
     arrays: Mapping[str, tuple[Array, int | None]]
     reader: RowReader
     where: Where

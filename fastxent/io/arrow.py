@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -150,6 +151,7 @@ class IpcPart:
 class MemoryUnit:
     """A slice of a record batch that is already in memory."""
 
+    in_place: ClassVar[bool] = True
     batch: pa.RecordBatch
     reader: RowReader
     where: Where
@@ -286,6 +288,7 @@ class StreamPart:
 class StreamUnit:
     """An IPC stream on disk from its beginning to its end: its batches are found only one after the other."""
 
+    in_place: ClassVar[bool] = False
     file: File
     reader: RowReader
     rows: int | None = None

@@ -74,6 +74,8 @@ class Unit(Protocol):
     def rows(self) -> int | None: ...  # where known before reading
     @property
     def nbytes(self) -> int | None: ...  # of logits in memory, where known
+    @property
+    def in_place(self) -> bool: ...  # batches are views of memory that is there already
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         """The unit's rows in order; the logits of one batch take at most ``max_bytes``, one row at the least."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,7 @@ def open_parquet(file: File, metadata: pq.FileMetaData | None = None) -> pq.Parq
 class ParquetUnit:
     """A row group."""
 
+    in_place: ClassVar[bool] = False
     file: File
     reader: RowReader
     where: Where
@@ -83,6 +84,7 @@ class ParquetUnit:
 class NativeUnit:
     """A row group or a run of its pages: logits by the native reader, the other columns of the same rows by pyarrow."""
 
+    in_place: ClassVar[bool] = False
     file: File
     reader: RowReader
     where: Where

@@ -270,7 +270,8 @@ def sweep_kernel(
                     gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
             if writes:
                 write(row, stride, n, n_classes, tag, out_at + b * out_stride, out_stride, streaming, record,
-                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride, scratch)  # fmt: skip
+                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride,
+                      scratch)  # fmt: skip
         return wrong
 
     return sweep
@@ -315,8 +316,8 @@ class Losses:
 
     def arguments(self, chunk: int) -> tuple[Any, ...]:
         return (
-            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), self.unit, self.results,
-            self.total, self.weights, self.scale,
+            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), self.unit,
+            self.results, self.total, self.weights, self.scale,
         )  # fmt: skip
 
 
