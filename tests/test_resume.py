@@ -258,18 +258,18 @@ def test_one_run_at_a_time(paths, tmp_path):
 def test_files_elsewhere_have_an_identity_too(paths):
     memory = fsspec.filesystem("memory")
     for name in paths[:4]:
-        memory.pipe(f"/dump/{Path(name).name}", Path(name).read_bytes())
+        memory.pipe(f"/resumed/{Path(name).name}", Path(name).read_bytes())
     folder = Path(paths[0]).parent.parent / "c"
-    whole = fx.evaluate("memory://dump", **OPTIONS, resume=folder)
+    whole = fx.evaluate("memory://resumed", **OPTIONS, resume=folder)
     assert whole.state.to_bytes() == fx.evaluate(paths[:4], **OPTIONS).state.to_bytes()
-    units = fx.plan("memory://dump", **dumps.OPTIONS)
-    assert fx.evaluate("memory://dump", **OPTIONS, resume=folder).timing["resumed_rows"] == whole.rows.total
-    memory.pipe("/dump/part-3.parquet", Path(paths[5]).read_bytes())
+    units = fx.plan("memory://resumed", **dumps.OPTIONS)
+    assert fx.evaluate("memory://resumed", **OPTIONS, resume=folder).timing["resumed_rows"] == whole.rows.total
+    memory.pipe("/resumed/part-3.parquet", Path(paths[5]).read_bytes())
     with pytest.raises(fx.StateError, match=r"memory://.*part-3\.parquet has changed: it has \d+ bytes where"):
-        fx.evaluate("memory://dump", **OPTIONS, resume=folder)
+        fx.evaluate("memory://resumed", **OPTIONS, resume=folder)
     with pytest.raises(fx.SourceError, match="has changed since it was planned"):
         units[-1].run()
-    memory.rm("/dump", recursive=True)
+    memory.rm("/resumed", recursive=True)
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------

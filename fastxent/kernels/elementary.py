@@ -119,30 +119,25 @@ EXP = {
               (0.5000000000000003, 0.16666666666666655, 0.04166666666188336, 0.008333333333827868,
                0.0013889092676004956, 0.0001984133796989706)),
 }  # fmt: skip
-_ROUGH = (1.000058650970459, 0.5000028014183044)  # exp r = 1 + r·(c0 + c1·r), within 4.3e-7
 
 
-def exp_parts(x: V, precise: bool = True, rough: bool = False) -> tuple[V, V]:
+def exp_parts(x: V, precise: bool = True) -> tuple[V, V]:
     """(power, u) with exp(x)·2^bias = power·(1 + u). NaN stays NaN; below ``low`` everything is the same speck.
 
     x = n·(ln 2)/16 + r: n is rounded by adding a large constant, whose low bits then index the table and, shifted, are
     the exponent. ``precise`` restores what rounding took from the table; without it e = power + power·u is within 1.1
-    ulp. ``rough``, for numbers that came as half precision: within 1e-6, for two operations less.
+    ulp.
     """
     k = EXP[x.elem]
     x = x.const(k.low).max(x)
     t = x.fma(1.0 / k.step[0] if k.elem == F64 else float(np.float32(1.0 / (k.step[0] + k.step[1]))), x.const(k.magic))
     n = t - k.magic
     powers, left = k.tables
-    if rough:
-        r = n.fma(-float(np.float32(k.step[0] + k.step[1])), x)
-        u = r.fma(_ROUGH[1], x.const(_ROUGH[0])) * r
-    else:
-        r = n.fma(-k.step[1], n.fma(-k.step[0], x))
-        q = x.const(k.q[-1])
-        for c in reversed(k.q[:-1]):
-            q = q.fma(r, c)
-        u = (q * r).fma(r, r)
+    r = n.fma(-k.step[1], n.fma(-k.step[0], x))
+    q = x.const(k.q[-1])
+    for c in reversed(k.q[:-1]):
+        q = q.fma(r, c)
+    u = (q * r).fma(r, r)
     if precise:
         u = u + lookup(left, t.bits(), x)
     shift = ir.Constant(t.bits().type, [k.mantissa - 4] * x.lanes)

@@ -94,9 +94,9 @@ class RowPass:
     """The row record of rows of a matrix. One per thread.
 
     full: the whole record; otherwise nll and lse. none: the class id that says there is no target. twice: the logits
-    of a chunk are read again, by `Emit`. chunk: rows at a time, where the caller knows better. into: arrays (record,
-    ids, status) that keep every row, the matrix's first in column ``offset``; without them there is room for a chunk,
-    used again for the next.
+    of a chunk are read again, by `Emit`. single: losses are wanted in the compute type only. chunk: rows at a time,
+    where the caller knows better. into: arrays (record, ids, status) that keep every row, the matrix's first in column
+    ``offset``; without them there is room for a chunk, used again for the next.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class RowPass:
         full: bool,
         none: int = r.NO_TARGET,
         twice: bool = False,
+        single: bool = False,
         chunk: int | None = None,
         into: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
@@ -125,6 +126,7 @@ class RowPass:
             if array is not None and (array.shape != (c,) or array.dtype != dtype or not array.flags.c_contiguous):
                 raise TypeError("class_mask or class_weight is not a contiguous (C,) array of its dtype")
         self.narrow, self.full = c <= rows.NARROW, full
+        self.single = single and self.narrow
         self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
@@ -171,7 +173,7 @@ class RowPass:
         if self.keeps and (self.offset < 0 or self.offset + end > room or losses is not None or write is not None):
             raise IndexError(f"rows {self.offset + begin}..{self.offset + end} of {room} kept")
         kernel = sweep_kernel(
-            self.full, self.flags, self.narrow, None if write is None else write.flags, losses is not None
+            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None
         )
         matrix, shape, soft = self.arguments()
         target = self._no_target if self.target is None else self.target
@@ -220,10 +222,15 @@ class Emit:
 
 @functools.cache
 def sweep_kernel(
-    full: bool, flags: tuple[bool, bool, int], few: bool, output: tuple[int, bool, bool, int] | None, losses: bool
+    full: bool,
+    flags: tuple[bool, bool, int],
+    few: bool,
+    single: bool,
+    output: tuple[int, bool, bool, int] | None,
+    losses: bool,
 ) -> Any:
     """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel."""
-    kernel = (narrow.narrow_kernel if few else rows.wide_kernel)(full, *flags)
+    kernel = narrow.narrow_kernel(full, *flags, single) if few else rows.wide_kernel(full, *flags)
     writes = output is not None
     gradient = output is not None and output[0] == emit.GRADIENT
     write = None

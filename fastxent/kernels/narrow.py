@@ -58,10 +58,12 @@ def load_tile(addr, stride, rows, n_classes, scratch, tag):  # type: ignore[no-u
 
 
 @functools.cache
-def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
+def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False) -> Any:
     """The kernel for one set of compile-time flags: those of `rows.wide_kernel`.
 
-    Arguments are those of it too. ``scratch`` is the address of `scratch_bytes` bytes.
+    single: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
+    quarter of two classes' time. Arguments are those of the wide kernel. ``scratch`` is the address of `scratch_bytes`
+    bytes.
     """
 
     @jit
@@ -79,7 +81,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
         undefined = splat(np.nan, tag)
         code_used = splat(float(USED), tag)
         code_broken = splat(float(BAD_LOGITS), tag)
-        logged = mode == LOGITS and w == 16  # sixteen logarithms at once: in float64 they are half of two classes' time
+        logged = single and mode == LOGITS
         line = record.strides[0]
         start = record.ctypes.data
         for group in range(0, n, TILES * w):

@@ -238,19 +238,19 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     while c + 4 * w <= end:
                         p = row + c * size
                         fetch(ahead + (c - first) * size, 4 * w * size)
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m, tag)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m, tag)
-                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), m, tag)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), m, tag)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m)
+                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), m)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), m)
                         c += 4 * w
                     while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
                         p = row + c * size
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m, tag)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m, tag)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m)
                         c += 2 * w
                     while c < end:
                         x = load_first(row + c * size, min(end - c, w), tag)
-                        v_s, v_other = add_exp(v_s, v_other, x, m, tag)
+                        v_s, v_other = add_exp(v_s, v_other, x, m)
                         c += w
                     fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
@@ -274,11 +274,11 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                                 fetch(ahead + (c - first) * size, 2 * w * size)
                                 x = load(p, tag)
                                 v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                    v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold, tag
+                                    v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold
                                 )
                                 x = load(p + w * size, tag)
                                 u_s, u_sd, u_s2, u_other, u_above = add_record(
-                                    u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold, tag
+                                    u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold
                                 )
                                 c += 2 * w
                         v_sd = v_sd + u_sd
@@ -300,7 +300,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
                             v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                v_s, v_sd, v_s2, v_other, v_above, x, z, m, threshold, tag
+                                v_s, v_sd, v_s2, v_other, v_above, x, z, m, threshold
                             )
                         else:
                             d = floor_exp(z)

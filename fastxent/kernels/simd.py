@@ -303,13 +303,9 @@ def _lost(x: V, m: V, d: V) -> V:
     return lost.where(d.const(elementary.EXP[d.elem].low) < d, 0.0)
 
 
-def _is_half(tag: types.Type) -> bool:
-    return tag in (types.uint16, types.int16)
-
-
-def _exp_of_difference(x: V, m: V, d: V, exact: bool, rough: bool) -> V:
+def _exp_of_difference(x: V, m: V, d: V, exact: bool) -> V:
     """exp(x - m)·2^bias, where d is x - m rounded. ``exact`` restores what that rounding lost, up to |d|/2 ulp."""
-    power, u = elementary.exp_parts(d, precise=exact, rough=rough)
+    power, u = elementary.exp_parts(d, precise=exact)
     if exact:
         lost = _lost(x, m, d)
         u = lost.fma(u, u) + lost
@@ -322,7 +318,7 @@ def _one_more(b: ir.IRBuilder, counts: ir.Value, held: ir.Value) -> ir.Value:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_exp(typingctx, s, others, x, m, tag):  # type: ignore[no-untyped-def]
+def add_exp(typingctx, s, others, x, m):  # type: ignore[no-untyped-def]
     """(s + exp_biased(x - m), others + 1) where they differ, the same where x = m: the maximum's own term is 1, and is
     counted, not summed. NaN differs from everything.
 
@@ -333,17 +329,17 @@ def add_exp(typingctx, s, others, x, m, tag):  # type: ignore[no-untyped-def]
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         before, x_, m_ = (V(b, args[k]) for k in (0, 2, 3))
         d = x_ - m_
-        e = _exp_of_difference(x_, m_, d, s is F64, _is_half(tag))
+        e = _exp_of_difference(x_, m_, d, s is F64)
         other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
         return context.make_tuple(
             b, sig.return_type, [(before + e).where(other, before).v, _one_more(b, args[1], other)]
         )
 
-    return types.Tuple((s, others))(s, others, x, m, tag), codegen
+    return types.Tuple((s, others))(s, others, x, m), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold, tag):  # type: ignore[no-untyped-def]
+def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold):  # type: ignore[no-untyped-def]
     """`add_exp` of z; also sd + e·(z - m), s2 + e² where z and m differ, and above + (x >= threshold)."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
@@ -351,7 +347,7 @@ def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold, tag):  #
         x_, z_, m_, threshold_ = (V(b, a) for a in args[5:9])
         d = z_ - m_
         d = d.const(elementary.EXP[d.elem].low).max(d)  # -inf becomes finite, NaN stays
-        e = _exp_of_difference(z_, m_, d, s is F64, _is_half(tag))
+        e = _exp_of_difference(z_, m_, d, s is F64)
         other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
         held = b.fcmp_ordered(">=", x_.v, threshold_.v)
         return context.make_tuple(b, sig.return_type, [
@@ -360,7 +356,7 @@ def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold, tag):  #
         ])  # fmt: skip
 
     out = types.Tuple((s, sd, s2, others, above))
-    return out(s, sd, s2, others, above, x, z, m, threshold, tag), codegen
+    return out(s, sd, s2, others, above, x, z, m, threshold), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -534,7 +530,7 @@ def exp_difference(typingctx, x, m, d):  # type: ignore[no-untyped-def]
     """exp_biased(x - m) where d is x - m rounded, and at least `floor_exp`: what the rounding lost is restored."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return _exp_of_difference(*(V(b, a) for a in args), exact=True, rough=False).v
+        return _exp_of_difference(*(V(b, a) for a in args), exact=True).v
 
     return d(x, m, d), codegen
 
