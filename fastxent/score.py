@@ -237,8 +237,7 @@ class Scorer:
             if self.config.input == "logits":
                 result = Matrix.of(np.empty_like(p))
                 take = RowPass(part, None, NO_IGNORE, self._plain, full=False, chunk=part.n)
-                take(0, part.n)
-                Emit(take, result, emit.SOFTMAX, streaming=False)(0, part.n)
+                take.sweep(0, part.n, Emit(take, result, emit.SOFTMAX, streaming=False))
                 p = result.values
             p = p.astype(np.float64)
             p = np.exp(p) if self.config.input == "log_probs" else p

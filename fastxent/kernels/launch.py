@@ -172,6 +172,10 @@ class RowPass:
         room = len(self.status) if self.keeps else self.chunk
         if self.keeps and (self.offset < 0 or self.offset + end > room or losses is not None or write is not None):
             raise IndexError(f"rows {self.offset + begin}..{self.offset + end} of {room} kept")
+        if write is not None and (write.out.values.shape, write.out.dtype) != (self.logits.values.shape, self.logits.dtype):
+            raise TypeError("what is written is not of the logits' shape and dtype")
+        if losses is not None:
+            losses.check(self.logits)
         kernel = sweep_kernel(
             self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None
         )
@@ -193,31 +197,19 @@ class RowPass:
 
 
 class Emit:
-    """Writes softmax, log-softmax or gradient rows of the chunk a `RowPass` has just taken."""
+    """Where softmax, log-softmax or gradient rows of a `RowPass` are written, for its `sweep`. One per thread."""
 
     def __init__(self, source: RowPass, out: Matrix, output: int, streaming: bool) -> None:
         if out.values.shape != source.logits.values.shape or out.dtype != source.logits.dtype:
             raise TypeError("out is not of the logits' shape and dtype")
         if not out.values.flags.writeable:
             raise TypeError("out is read-only")
-        self.source, self.out, self.streaming = source, out, streaming
+        self.out, self.streaming = out, streaming
         self.flags = (output, *(source.flags if output == emit.GRADIENT else (False, *source.flags[1:])))
         self.coefficients = np.zeros((emit.COEFFICIENTS, source.chunk))
 
     def place(self) -> tuple[int, int, bool]:
         return self.out.address, self.out.stride, self.streaming
-
-    def __call__(self, begin: int, end: int) -> None:
-        """The rows that ``source`` has just taken, with `coefficients` as they are."""
-        s = self.source
-        s.check(begin, end)
-        (addr, stride, n_classes, tag), shape, (q_at, q_stride) = s.arguments()
-        make = emit.narrow_emit_kernel if s.narrow else emit.emit_kernel
-        make(*self.flags)(
-            addr + begin * stride, stride, end - begin, n_classes, tag, self.out.address + begin * self.out.stride,
-            self.out.stride, self.streaming, s.record, self.coefficients, s.targets(begin, end), s.status, *shape,
-            q_at + begin * q_stride, q_stride, s.scratch,
-        )  # fmt: skip
 
 
 @functools.cache
@@ -320,6 +312,15 @@ class Losses:
         self.terms, self.unit, self.scale, self.strict = terms, unit, scale, strict
         self.results = np.empty(0, np.float32) if results is None else results
         self.total, self.weights = exact_zeros(), exact_zeros()
+
+    def check(self, logits: Matrix) -> None:
+        """Prove that what is looked up by row and by class is as long as these logits are."""
+        t = self.terms
+        by_row = (self.results, t.sample_weight)
+        if any(a.size and (a.shape != (logits.n,) or not a.flags.c_contiguous) for a in by_row):
+            raise TypeError("losses or sample weights are not contiguous and one for each row")
+        if t.n_classes != logits.n_classes or (t.class_weight is not None and t.class_weight.shape != (t.n_classes,)):
+            raise TypeError("the terms of the loss are for another number of classes")
 
     def arguments(self, chunk: int) -> tuple[Any, ...]:
         return (
