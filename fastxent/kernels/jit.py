@@ -19,6 +19,7 @@ import os
 import pickle
 import sys
 import tempfile
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -164,8 +165,22 @@ class _LazyCache(caching.NullCache):  # type: ignore[misc]
         self._resolve().save_overload(sig, cres)
 
 
+def _name_apart(function: Callable[..., Any]) -> None:
+    """Name a function after the values it was made with.
+
+    Numba tells machine code apart by qualified name, argument types and a count of what the process has compiled. Code
+    kept by another process brings along that process's count, and of two symbols of one name the first is run: softmax
+    would be log-softmax, both being ``emit_kernel.<locals>.kernel``.
+    """
+    if function.__closure__:
+        made_of = _closure(function)
+        mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
+        function.__qualname__ += f"_{mark[:16]}"
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel, or a helper that kernels call, under the policy above."""
+    _name_apart(function)
     dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     dispatcher._cache = _LazyCache(dispatcher)
     return dispatcher
