@@ -39,7 +39,9 @@ def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, 
         for i in range(begin, end, chunk):
             e = min(end, i + chunk)
             sides = [_wide(m, i, e) for m in (a.matrix, b.matrix)]
-            takes = [RowPass(Matrix.of(s), None, rows.NO_TARGET + 1, Options(mode), full=False) for s in sides]
+            takes = [
+                RowPass(Matrix.of(s), None, rows.NO_TARGET + 1, Options(mode), full=False, chunk=e - i) for s in sides
+            ]
             for take in takes:
                 take(0, e - i)
             x, y = takes

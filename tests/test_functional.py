@@ -610,6 +610,14 @@ def test_known_values():
     assert fx.kl_divergence(np.eye(2)[:1], np.eye(2)[1:], input="probs") == np.inf
 
 
+def test_divergences_of_more_rows_than_are_taken_at_once():
+    p, q = np.random.default_rng(3).normal(size=(2, 5000, 3))
+    for name in ("kl_divergence", "js_divergence"):
+        rows = getattr(fx, name)(p, q, reduction="none")
+        truth = getattr(ref, name)(p, q, reduction="none").astype(float)
+        np.testing.assert_allclose(rows, truth, rtol=1e-12, atol=1e-14)
+
+
 def test_divergence_is_cross_entropy_minus_entropy():
     x, y = np.random.default_rng(3).normal(size=(2, 6, 50))
     cross = fx.cross_entropy(y, fx.softmax(x), reduction="none")

@@ -172,7 +172,8 @@ class RowPass:
         room = len(self.status) if self.keeps else self.chunk
         if self.keeps and (self.offset < 0 or self.offset + end > room or losses is not None or write is not None):
             raise IndexError(f"rows {self.offset + begin}..{self.offset + end} of {room} kept")
-        if write is not None and (write.out.values.shape, write.out.dtype) != (self.logits.values.shape, self.logits.dtype):
+        kind = self.logits.values.shape, self.logits.dtype
+        if write is not None and (write.out.values.shape, write.out.dtype) != kind:
             raise TypeError("what is written is not of the logits' shape and dtype")
         if losses is not None:
             losses.check(self.logits)
