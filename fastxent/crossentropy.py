@@ -104,7 +104,7 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     def work(begin: int, end: int) -> int:
         take = RowPass(
             x.matrix, ids, o.ignore_index, options, soft, full=False, none=o.ignore_index, twice=with_grad,
-            single=losses is not None and losses.dtype == np.float32 and not with_grad,
+            single=losses is not None and losses.dtype == np.float32,
         )  # fmt: skip
         write = Emit(take, result.matrix, emit.GRADIENT, result.streaming) if result is not None else None
         part = Losses(terms, losses, unit, scale)
