@@ -18,6 +18,7 @@ from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
 from fastxent.rounding import round_to
 from fastxent.score import NO_IGNORE, Scored, Scorer, widened
+from fastxent.scored import BAD_LOGITS
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
 from fastxent.writers import carried, carried_field, check_not_source, open_writer
@@ -139,6 +140,8 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
     if scored.clip is not None:  # what is held at a bound does not move the loss
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
+    if gradient:  # a negative probability is no trouble to a slope
+        out.values[scored.rows.status == BAD_LOGITS] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
     return out
 
 

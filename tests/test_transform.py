@@ -160,6 +160,21 @@ def test_ignored_and_bad_rows(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["o.parquet"]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_gradients_of_negative_probabilities_are_nan(tmp_path, dtype):
+    """Such a row is skipped as bad by the evaluation, although slopes, -1/p of the target, are numbers."""
+    p = np.array([[0.5, 0.5, 0.0], [0.5, -0.25, 0.75]]).astype(ref.DTYPES[dtype])
+    options = {"output": "grad", "input": "probs", "reduction": "sum", "on_bad_row": "skip", "dtype": "float64"}
+    result = fx.transform({"logits": p, "target": [0, 0]}, tmp_path / "o.parquet", **options)
+    assert (result.rows.used, result.rows.bad_logits) == (1, 1)
+    assert str(pq.read_table(tmp_path / "o.parquet")["grad"].to_pylist()) == "[[-2.0, 0.0, 0.0], [nan, nan, nan]]"
+    fx.transform({"logits": p, "target": [0, 0]}, tmp_path / "o.parquet", **{**options, "dtype": None})
+    rows = np.array(pq.read_table(tmp_path / "o.parquet")["grad"].to_pylist())
+    if dtype == "bfloat16":
+        rows = rows.astype(np.uint16).view(ml_dtypes.bfloat16).astype(np.float64)
+    np.testing.assert_array_equal(rows, [[-2, 0, 0], [math.nan] * 3])
+
+
 def test_all_rows_ignored_or_none_at_all(tmp_path):
     dump = source(5)
     fx.transform({**dump, "target": np.full(N, -100)}, tmp_path / "a.parquet", output="grad")
