@@ -332,7 +332,7 @@ def test_conditions(text: str, held: bool) -> None:
     assert (Condition.parse(text).check(result) is not None) is held
 
 
-@pytest.mark.parametrize("text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2"])
+@pytest.mark.parametrize("text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2", "a<nan"])
 def test_what_is_no_condition(text: str, cli: Cli) -> None:
     code, out, err = cli("eval", DIGITS, "--fail-if", text)
     assert (code, out) == (2, "")
@@ -412,6 +412,8 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "temperature": (dump, ["--temperature", "0"], r"temperature=0"),
     "class weights": (dump, ["--class-weight", "1,2"], r"class_weight has 2 entries.*3 classes"),
     "where": (dump, ["--where", "target =="], r"where"),
+    "logits make slices": (dump, ["--by", "logits"], r"'logits' of type list.*cannot group rows"),
+    "logits are weights": (dump, ["--weight", "logits"], r"'logits' is list.*numbers are needed"),
 }
 
 
@@ -425,6 +427,40 @@ def test_bad_input(case: str, cli: Cli, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
     check_failure(*cli("transform", source, tmp_path / "out.parquet", *options), message)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_logits_are_carried_over_where_asked(cli: Cli, tmp_path: Path) -> None:
+    source, out = dump(tmp_path / "a.parquet"), tmp_path / "out.parquet"
+    assert cli("transform", source, out, "--keep", "logits")[0] == 0
+    assert pq.read_table(out)["logits"].to_pylist() == pq.read_table(source)["logits"].to_pylist()
+
+
+@pytest.mark.parametrize("option", ["--output {}", "--report {}", "--state {}", "--per-row {}", "--log jsonl:{}"])
+def test_no_output_replaces_the_source(option: str, cli: Cli, tmp_path: Path) -> None:
+    source = dump(tmp_path / "a.parquet")
+    before = source.read_bytes()
+    for given in (source, tmp_path, tmp_path / "*.parquet", f"file://{source}"):
+        check_failure(*cli("eval", given, *option.format(f"{tmp_path}/./a.parquet").split()), "is a source of this")
+        assert source.read_bytes() == before
+
+
+def test_two_outputs_are_two_files(cli: Cli, tmp_path: Path) -> None:
+    source = dump(tmp_path / "a.parquet")
+    for one, other in (("--output {}", "--report {}"), ("--per-row {}", "--state {}"), ("--log jsonl:{}", "--state {}")):
+        options = f"{one} {other}".format(tmp_path / "b.parquet", f"{tmp_path}/./b.parquet").split()
+        check_failure(*cli("eval", source, *options), r"b\.parquet'.*twice")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    assert cli("eval", source, "--output", "/dev/null", "--state", "/dev/null")[0] == 0
+
+
+def test_a_state_or_result_is_not_replaced_by_what_is_made_of_it(cli: Cli, tmp_path: Path) -> None:
+    state, figures = tmp_path / "a.state", tmp_path / "a.json"
+    assert cli("eval", dump(tmp_path / "a.parquet"), "--state", state, "--output", figures)[0] == 0
+    before = state.read_bytes(), figures.read_bytes()
+    check_failure(*cli("merge", state, "--output", state), "is a source of this")
+    check_failure(*cli("report", figures, "--output", figures), "is a source of this")
+    assert (state.read_bytes(), figures.read_bytes()) == before
+    check_failure(*cli("merge", state, "--output", tmp_path / "b", "--state", tmp_path / "b"), "twice")
 
 
 def test_missing_columns_to_carry_over(cli: Cli, tmp_path: Path) -> None:

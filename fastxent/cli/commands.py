@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastxent.cli.options import Command, Items, option, section
 from fastxent.cli.output import Report, deliver, emit, progress_bar, say
 from fastxent.errors import ColumnError, ConfigError, OutputError
 from fastxent.io.atomic import check_destination, write_atomic
+from fastxent.writers import check_not_source
 
 if TYPE_CHECKING:
     from fastxent.result import EvalResult
@@ -69,7 +71,8 @@ Examples:
 Every figure comes with a standard error. Figures are the same, bit for bit, for any
 --threads, any --memory and any order of files.
 
-Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupted.""")  # fmt: skip
+Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupted,
+143 terminated.""")  # fmt: skip
 @_sources
 @options.columns
 @options.loss
@@ -101,6 +104,8 @@ def eval_(**given: Any) -> int:
     output, report, state, log = (given.pop(name) for name in ("output", "report", "state", "log"))
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
     _check_slices(conditions, given["by"])
+    logs = [tracker.removeprefix("jsonl:") for tracker in log if tracker.startswith("jsonl:")]
+    _check_outputs([output, report, state, given["per_row"], *logs], lambda: _local_files(given["source"]))
     quiet = given["quiet"]
     try:
         with _progress(given, "evaluating") as progress:
@@ -178,6 +183,8 @@ def merge(state_files: tuple[str, ...], partial: bool, **given: Any) -> int:
     States merge in any order. Refused are states of differing options, a state or a shard given twice, and shards
     of which some are missing.
     """
+    _check_outputs([given["output"]], lambda: state_files)  # a state may grow under its own name
+    _check_outputs([given["output"], given["state"]], lambda: ())
     state = merged(state_files, partial)
     if given["state"] is not None:
         write_atomic(given["state"], state.to_bytes())
@@ -245,6 +252,25 @@ def _progress(given: dict[str, Any], label: str) -> Iterator[Report | None]:
 
 def _source(given: tuple[str, ...]) -> str | list[str]:
     return given[0] if len(given) == 1 else list(given)
+
+
+def _check_outputs(given: Iterable[str | None], sources: Callable[[], Iterable[str]]) -> None:
+    """Refuse to write over a source, or two things to one file. ``sources`` are listed only if an output exists."""
+    paths = [path for path in given if path is not None]
+    files = [os.path.realpath(path) for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1 and (os.path.isfile(file) or not os.path.exists(file)):
+            raise OutputError(f"cannot write {path!r} twice: each output is a file of its own; choose another name")
+    there = [path for path in paths if os.path.isfile(path)]
+    found = list(sources()) if there else []
+    for path in there:
+        check_not_source(path, found)
+
+
+def _local_files(source: tuple[str, ...]) -> list[str]:
+    from fastxent.io.files import find_files
+
+    return [file.path for path in source for file in find_files(path) if file.local]
 
 
 def _check_slices(conditions: tuple[Condition, ...], by: list[str] | None) -> None:

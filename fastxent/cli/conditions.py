@@ -55,7 +55,10 @@ class Condition:
         if match is None:
             raise ValueError(f"{text!r} is no condition; write FIGURE<NUMBER or FIGURE>NUMBER, as in 'accuracy<0.9'")
         part = match.groupdict()
-        return cls(text, part["column"], part["value"], part["figure"], part["sign"], float(part["bound"]))
+        bound = float(part["bound"])
+        if math.isnan(bound):
+            raise ValueError(f"{text!r} compares with NaN, and so never holds; write a number")
+        return cls(text, part["column"], part["value"], part["figure"], part["sign"], bound)
 
     def check(self, result: EvalResult) -> str | None:
         """None if the figure passes, else what is wrong with it. NaN never passes: it compares false with all."""

@@ -9,6 +9,7 @@ import click
 from fastxent.cli.options import Command, option, section
 from fastxent.cli.output import say
 from fastxent.errors import StateError
+from fastxent.writers import check_not_source
 
 
 @click.command(cls=Command, short_help="The HTML report of a saved result.", epilog="""\b
@@ -39,6 +40,7 @@ def report(result: str, output: str | None) -> int:
     except StateError as error:
         raise StateError(f"{result}: {error}") from None
     dest = output if output is not None else str(Path(result).with_suffix(".html"))
+    check_not_source(dest, [result])
     found.to_html(dest)
     say(f"wrote {dest}")
     return 0

@@ -167,9 +167,13 @@ class RowReader:
     @property
     def stored(self) -> list[str]:
         """The columns to read."""
+        return list(dict.fromkeys([*(() if self.blind else self.layout.names), *self.stored_beside]))
+
+    @property
+    def stored_beside(self) -> list[str]:
+        """Those of ``columns`` to read; a column of logits may be among them."""
         constant = {name for name, _ in self.constants}
-        logits = () if self.blind else self.layout.names
-        return list(dict.fromkeys([*logits, *(name for name in self.columns if name not in constant)]))
+        return [name for name in dict.fromkeys(self.columns) if name not in constant]
 
     def rows_in(self, nbytes: int) -> int:
         """Rows whose logits take at most ``nbytes``; one at the least."""

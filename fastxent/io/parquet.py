@@ -143,7 +143,7 @@ class _Beside:
 
     def __init__(self, file: File, reader: RowReader, group: int, step: int) -> None:
         self._name, self._group = file.name, group
-        self._names = [name for name in reader.stored if name not in reader.layout.names]
+        self._names = reader.stored_beside
         self._opened = open_parquet(file) if self._names else None
         self._stream = _stream(self._opened, [group], self._names, step) if self._opened else iter(())
         self._rest: pa.RecordBatch | None = None
