@@ -332,7 +332,9 @@ def test_conditions(text: str, held: bool) -> None:
     assert (Condition.parse(text).check(result) is not None) is held
 
 
-@pytest.mark.parametrize("text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2", "a<nan"])
+@pytest.mark.parametrize(
+    "text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2", "a<nan"]
+)
 def test_what_is_no_condition(text: str, cli: Cli) -> None:
     code, out, err = cli("eval", DIGITS, "--fail-if", text)
     assert (code, out) == (2, "")
@@ -446,7 +448,11 @@ def test_no_output_replaces_the_source(option: str, cli: Cli, tmp_path: Path) ->
 
 def test_two_outputs_are_two_files(cli: Cli, tmp_path: Path) -> None:
     source = dump(tmp_path / "a.parquet")
-    for one, other in (("--output {}", "--report {}"), ("--per-row {}", "--state {}"), ("--log jsonl:{}", "--state {}")):
+    for one, other in (
+        ("--output {}", "--report {}"),
+        ("--per-row {}", "--state {}"),
+        ("--log jsonl:{}", "--state {}"),
+    ):
         options = f"{one} {other}".format(tmp_path / "b.parquet", f"{tmp_path}/./b.parquet").split()
         check_failure(*cli("eval", source, *options), r"b\.parquet'.*twice")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
