@@ -20,6 +20,7 @@ from fastxent.rounding import round_to
 from fastxent.score import widened
 
 SCHEMA = "fastxent/convert/1"
+_WIDE = ("bfloat16", "float32", "float64")
 _BLOCK = 1 << 18  # bytes rounded at a time: they stay in the second-level cache
 
 
@@ -146,9 +147,13 @@ class Cost:
 
     def _refuse(self, batch: Batch, begin: int, wide: np.ndarray, lost: np.ndarray) -> None:
         row, column = np.argwhere(lost)[0].tolist()
+        value = wide[row : row + 1, column : column + 1]
+        with np.errstate(over="ignore"):
+            fitting = [name for name in _WIDE if np.isfinite(widened(round_to(value, name), name)).all()]
         raise BadRowError(
-            batch.where, begin + row, f"logit {column} is {wide[row, column]:g}, too large for {self._after}",
-            'take dtype="bfloat16" or "float32", or let it become infinite with on_overflow="inf" (--on-overflow inf)',
+            batch.where, begin + row, f"logit {column} is {value[0, 0]:g}, too large for {self._after}",
+            f"take dtype={' or '.join(map(json.dumps, fitting))}, or let it become infinite with "
+            'on_overflow="inf" (--on-overflow inf)',
         )  # fmt: skip
 
     def _compare(self, batch: Batch, after: Matrix, target: str | None, error: float, overflowed: int) -> None:

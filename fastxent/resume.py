@@ -53,6 +53,7 @@ class Checkpoints:
         self._kept: dict[int, tuple[float, float]] = {}  # by thread: when its last file was written, and its cost
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._recognise()
         self._hold()
         try:
             self._agree(_description(job, shard))
@@ -106,6 +107,15 @@ class Checkpoints:
 
     # ---- the folder --------------------------------------------------------------------------------------------------
 
+    def _recognise(self) -> None:
+        """Refuse a folder of other things, before anything is left in it."""
+        others = [p.name for p in self.folder.iterdir() if p.name != "lock" and not p.name.startswith(".")]
+        if others and not (self.folder / "run.json").exists():
+            raise StateError(
+                f"{self.folder} holds {others[0]!r} and no run.json: it is no folder of checkpoints; name an "
+                "empty or a new one"
+            )
+
     def _hold(self) -> None:
         """One run at a time: the lock goes with the process, however that ends."""
         with _explained(self.folder):
@@ -141,12 +151,6 @@ class Checkpoints:
             before = json.loads(path.read_text(encoding="utf-8"))
             difference = _difference(before, json.loads(json.dumps(now)))
         except FileNotFoundError:
-            others = [p.name for p in self.folder.iterdir() if p.name != "lock" and not p.name.startswith(".")]
-            if others:
-                raise StateError(
-                    f"{self.folder} holds {others[0]!r} and no run.json: it is no folder of checkpoints; name an "
-                    "empty or a new one"
-                ) from None
             write_atomic(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
             return
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -294,8 +294,11 @@ def test_what_is_too_large_stops_the_run_or_is_counted(tmp_path):
     assert "overflowed      2 logits, which left 1 row without a loss" in repr(done)
     assert fx.convert(dump, tmp_path / "o.parquet", dtype="bfloat16").rounding.overflowed == 0
     huge = {"logits": np.array([[3.4e38, 0.0]], np.float32)}
-    with pytest.raises(fx.BadRowError, match="too large for bfloat16"):
+    with pytest.raises(fx.BadRowError, match='too large for bfloat16; take dtype="float32" or "float64", or'):
         fx.convert(huge, tmp_path / "p.parquet", dtype="bfloat16")
+    huge = {"logits": np.array([[1e300, 0.0]])}
+    with pytest.raises(fx.BadRowError, match='too large for float32; take dtype="float64", or'):
+        fx.convert(huge, tmp_path / "p.parquet", dtype="float32")
 
 
 def test_a_loss_that_becomes_infinite_is_a_change_and_one_that_was_is_none(tmp_path):

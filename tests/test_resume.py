@@ -230,8 +230,10 @@ def test_a_damaged_description_is_refused(paths, tmp_path, text):
 
 
 def test_folders_that_cannot_serve(paths, tmp_path):
+    before = sorted((tmp_path / "in").iterdir())
     with pytest.raises(fx.StateError, match=r"holds 'part-\d\.parquet' and no run\.json"):
         fx.evaluate(paths, **OPTIONS, resume=tmp_path / "in")
+    assert sorted((tmp_path / "in").iterdir()) == before  # a lock left there would be a file of the dump
     with pytest.raises(fx.OutputError, match="for checkpoints: File exists"):
         fx.evaluate(paths, **OPTIONS, resume=paths[0])
     with pytest.raises(fx.OutputError, match="for checkpoints"):

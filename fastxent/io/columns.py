@@ -231,7 +231,9 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         return np.full(len(array), ignore_index, np.int64)
     if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
         if classes is None:
-            raise ColumnError("the target column holds strings; name the classes in the order of the logits (classes=)")
+            raise ColumnError(
+                "the target column holds strings; name the classes in the order of the logits (classes=, --classes)"
+            )
         found = pc.index_in(array.cast(pa.large_string()), value_set=pa.array(classes, pa.large_string()))
         ids = np.asarray(found.fill_null(-1)).astype(np.int64)
         ids[ids < 0] = OUT_OF_RANGE
