@@ -93,12 +93,7 @@ def fsspec_of(filesystem: pafs.FileSystem) -> Any:
 
 def transport_errors() -> tuple[type[BaseException], ...]:
     """What clients raise when a request fails. Those of a client that has not been imported cannot come."""
-    named = (
-        ("aiohttp", "ClientError"),
-        ("botocore.exceptions", "BotoCoreError"),
-        ("botocore.exceptions", "ClientError"),
-    )
-    loaded = [getattr(sys.modules[module], name) for module, name in named if module in sys.modules]
+    loaded = [getattr(sys.modules[module], name) for module, name in _CLIENT_ERRORS if module in sys.modules]
     return (OSError, EOFError, pa.ArrowException, *loaded)
 
 
@@ -107,15 +102,7 @@ def refusal(name: str, error: BaseException) -> SourceError | None:
     text = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError) or any(f"NO_SUCH_{what}" in text for what in ("KEY", "BUCKET")):
         return SourceError(f"{name}: no such file or folder; check the path")
-    denied = (
-        "ACCESS_DENIED",
-        "AccessDenied",
-        "Forbidden",
-        "HTTP 403",
-        "INVALID_ACCESS_KEY_ID",
-        "SIGNATURE_DOES_NOT_MATCH",
-    )
-    if isinstance(error, PermissionError) or any(mark in text for mark in denied):
+    if isinstance(error, PermissionError) or any(mark in text for mark in _DENIED):
         return SourceError(f"{name}: permission denied; you may not read it, or the credentials are not those it needs")
     if isinstance(error, IsADirectoryError):
         return SourceError(f"{name} is a folder where a file is expected")

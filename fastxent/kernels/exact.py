@@ -248,7 +248,7 @@ def _fold(at, n, top, parts, slot):  # type: ignore[no-untyped-def]
         if fold == parts.shape[0] or not 1e-200 < top < 1e200:
             return False
         # above the sum of all, so that a sum has no bits that one of them could not have
-        sigma = splat(2.0 ** (math.frexp(top)[1] + _FOLD_BITS + 1), 0.0)
+        sigma = splat(math.ldexp(1.0, math.frexp(top)[1] + _FOLD_BITS + 1), 0.0)
         total = splat(0.0, 0.0)
         left = total
         for i in range(0, n, 8):

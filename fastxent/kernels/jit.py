@@ -99,12 +99,19 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         self._name = f"{py_func.__module__}.{py_func.__qualname__}:{py_func.__code__.co_firstlineno}"
+        self._file = Path(py_func.__code__.co_filename)
 
     def get_cache_path(self) -> str:
         return str(cache_directory())
 
     def get_source_stamp(self) -> str:
-        return source_stamp()
+        """That of the package's kernels; and of its own file, where a function is none of them (benchmarks, tests)."""
+        if self._file.is_relative_to(_PACKAGE):
+            return source_stamp()
+        try:
+            return source_stamp() + hashlib.sha256(self._file.read_bytes()).hexdigest()
+        except OSError:  # typed in: nothing tells one version from another
+            return source_stamp() + uuid.uuid4().hex
 
     def get_disambiguator(self) -> str:
         return hashlib.sha256(self._name.encode()).hexdigest()[:10]

@@ -142,12 +142,6 @@ class RowPass:
             raise TypeError("these rows are of another kind")
         self.logits, self.target, self.offset = logits, np.ascontiguousarray(target), offset
 
-    def targets(self, begin: int, end: int) -> np.ndarray:
-        if self._no_target is not None:
-            return self._no_target[: end - begin]
-        assert self.target is not None
-        return self.target[begin:end]
-
     def check(self, begin: int, end: int) -> None:
         if not 0 <= begin <= end <= self.logits.n:
             raise IndexError(f"rows {begin}..{end} of {self.logits.n}")
@@ -172,9 +166,8 @@ class RowPass:
         room = len(self.status) if self.keeps else self.chunk
         if self.keeps and (self.offset < 0 or self.offset + end > room or losses is not None or write is not None):
             raise IndexError(f"rows {self.offset + begin}..{self.offset + end} of {room} kept")
-        kind = self.logits.values.shape, self.logits.dtype
-        if write is not None and (write.out.values.shape, write.out.dtype) != kind:
-            raise TypeError("what is written is not of the logits' shape and dtype")
+        if write is not None:
+            write.check(self)
         if losses is not None:
             losses.check(self.logits)
         kernel = sweep_kernel(
@@ -201,13 +194,19 @@ class Emit:
     """Where softmax, log-softmax or gradient rows of a `RowPass` are written, for its `sweep`. One per thread."""
 
     def __init__(self, source: RowPass, out: Matrix, output: int, streaming: bool) -> None:
-        if out.values.shape != source.logits.values.shape or out.dtype != source.logits.dtype:
-            raise TypeError("out is not of the logits' shape and dtype")
         if not out.values.flags.writeable:
             raise TypeError("out is read-only")
         self.out, self.streaming = out, streaming
         self.flags = (output, *(source.flags if output == emit.GRADIENT else (False, *source.flags[1:])))
         self.coefficients = np.zeros((emit.COEFFICIENTS, source.chunk))
+
+    def check(self, source: RowPass) -> None:
+        """Prove that there is room for all that is written of these rows."""
+        logits = source.logits
+        if self.out.values.shape != logits.values.shape or self.out.dtype != logits.dtype:
+            raise TypeError("out is not of the logits' shape and dtype")
+        if self.coefficients.shape[1] < source.chunk:
+            raise TypeError("out was prepared for smaller chunks of rows")
 
     def place(self) -> tuple[int, int, bool]:
         return self.out.address, self.out.stride, self.streaming

@@ -37,3 +37,16 @@ def test_kernels_of_one_name_that_other_processes_kept_stay_apart(tmp_path):
     assert run(1) == ["1.0"]
     assert run(2, 1) == ["0.5", "1.0"]
     assert run(1, 2, 4) == ["1.0", "0.5", "0.25"]
+
+
+def test_a_function_elsewhere_is_compiled_anew_when_its_file_changes(tmp_path):
+    """Benchmarks and tests have kernels too, which the hash of the package's sources says nothing of."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FASTXENT_CACHE_DIR": str(tmp_path / "kept")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for factor in ("2.0", "3.0"):
+        source = f"from fastxent.kernels.jit import jit\n\n@jit\ndef kernel(x):\n    return x * {factor}\n"
+        (tmp_path / "mine.py").write_text(source)
+        program = [sys.executable, "-c", "import mine; print(mine.kernel(1.0))"]
+        for _ in range(2):
+            found = subprocess.run(program, env=environment, capture_output=True, text=True)
+            assert found.stdout.split() == [factor]
