@@ -271,7 +271,7 @@ def _ranges(file: File, chunk: LogitsChunk | None = None, max_bytes: int = 0) ->
     """The bytes of a file: read in place where it is on this machine, else of ``chunk`` alone, ahead of the reader."""
     with reading(file.name):
         if file.local:
-            return LocalRanges(file.path)
+            return LocalRanges(file.path, ahead=0 if chunk is None else chunk.end)
         if chunk is None:
             return ReadRanges(file.remote.fetch, file.name, 0, file.remote.size, whole=False)
         return ReadRanges(file.remote.fetch, file.name, chunk.begin, chunk.end, max(_LEAST_AHEAD, 4 * max_bytes))

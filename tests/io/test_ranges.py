@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
 
+import fastxent as fx
 from fastxent.errors import SourceError
 from fastxent.io import ranges, remote
 from fastxent.io.ranges import LocalRanges
@@ -154,3 +158,93 @@ def test_a_file_that_became_shorter_is_an_error_not_a_loop(tmp_path: Path) -> No
         os.truncate(path, 5000)
         with pytest.raises(SourceError, match="became shorter"):
             source.scatter(4000, [memoryview(bytearray(500)), memoryview(bytearray(2000))])
+
+
+# ---- read-ahead ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """[begin, end) of all that the system is asked to fetch."""
+    found: list[tuple[int, int]] = []
+
+    def fadvise(fd: int, offset: int, length: int, advice: int) -> None:
+        assert advice == 3
+        assert 0 < length <= ranges._ASKED
+        found.append((offset, offset + length))
+
+    monkeypatch.setattr(os, "posix_fadvise", fadvise, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    monkeypatch.setattr(ranges, "_AHEAD", 400_000)
+    monkeypatch.setattr(ranges, "_SURE", -1.0)  # no read is fast enough
+    return found
+
+
+def test_what_is_read_next_has_been_asked_for(big: tuple[Path, bytes], asked: list[tuple[int, int]]) -> None:
+    path, data = big
+    rng = random.Random(3)
+    with closing(LocalRanges(str(path), 0, None, ahead=2_500_000)) as source:
+        offset = 1000
+        for turn in range(1000):
+            length = rng.randrange(1, 40_000)
+            memory = bytearray(length)
+            source.scatter(offset, [memoryview(memory)])
+            assert memory == data[offset : offset + length]
+            offset += length
+            if turn:  # the first was not known to be slow
+                assert asked[-1][1] == max(min(offset + 400_000, 2_500_000), asked[-1][1]) <= offset + 400_000
+            if offset > 2_900_000:
+                break
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(asked))  # all of it, and once
+    assert asked[0][0] < 1000 + 80_000
+    assert asked[-1][1] == 2_500_000
+
+
+def test_a_file_in_memory_is_not_asked_for(
+    big: tuple[Path, bytes], asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_SURE", 1e9)
+    with closing(LocalRanges(str(big[0]), ahead=3_000_001)) as source:
+        for at in range(0, 3_000_000, 100_000):
+            source.view(at, 100_000)
+    assert not asked
+
+
+@pytest.mark.parametrize("system", ["has no advice", "takes no advice"])
+def test_systems_without_read_ahead(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    def refused(*_: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if system == "has no advice":
+        monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fadvise", refused, raising=False)
+    monkeypatch.setattr(ranges, "_SURE", -1.0)
+    path, data = big
+    with closing(LocalRanges(str(path), ahead=3_000_001)) as source:
+        for at in range(0, 3_000_000, 100_000):
+            assert source.view(at, 100_000).tobytes() == data[at : at + 100_000]
+
+
+def test_an_evaluation_asks_for_its_logits_and_no_more(
+    tmp_path: Path, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_AHEAD", 5_000_000)
+    rng = np.random.default_rng(0)
+    values = pa.array(rng.normal(size=150 * 20_000).astype(np.float32))
+    table = pa.table(
+        {
+            "other": [bytes(40_000)] * 150,
+            "logits": pa.FixedSizeListArray.from_arrays(values, 20_000),
+            "target": np.arange(150),
+        }
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_dictionary=False, compression="none", data_page_size=100_000)
+    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    begin, size = column.data_page_offset, column.total_compressed_size
+    found = fx.evaluate(path).metrics["cross_entropy"].value
+    assert min(asked)[0] > begin
+    assert max(end for _, end in asked) == begin + size
+    assert sum(end - begin for begin, end in asked) > size // 2
+    assert found == fx.evaluate(table).metrics["cross_entropy"].value
