@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastxent import timing
 from fastxent.errors import ConfigError
 from fastxent.io.batch import LogitsStream
+from fastxent.io.buffers import kept
 from fastxent.io.parquet import NativeUnit
 from fastxent.job import Task
 from fastxent.score import Scored, Scorer
@@ -140,6 +141,10 @@ class Loop:
             return None
 
     def _work(self, worker: Worker) -> None:
+        with kept():
+            self._works(worker)
+
+    def _works(self, worker: Worker) -> None:
         cpu = time.thread_time()
         while (item := self._next()) is not None:
             index, unit, key = item

@@ -28,12 +28,14 @@ from fastxent.io.page_index import page_locations
 from fastxent.io.pages import Page, PageReader
 from fastxent.io.ranges import LocalRanges, Ranges
 from fastxent.io.runs import RunReader
+from fastxent.io.slices import SliceReader
 from fastxent.kernels import assemble as asm, levels as lv
 
 # A batch costs its consumer some 100 µs of Python: pages smaller than this are gathered, and a gathered batch
 # is this large, so that it is still in the cache of the core that wrote it.
 _SMALL, _GATHERED = 256 << 10, 1 << 20
 MAX_PAGE = 1 << 30
+_IDS = 4096  # rows looked up at a time
 
 _NUMBERS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
 _NAN = {"float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8 << 48}
@@ -119,8 +121,10 @@ class _RowReader:
         self._chunk, self._source, self._max_bytes = chunk, source, max_bytes
         self._pages = PageReader(chunk, source, max_page)
         self._runs: RunReader | None = None
+        self._slices: SliceReader | None = None
         if chunk.codec is None and isinstance(source, LocalRanges):
             self._runs = RunReader(chunk, source, self._pages)
+            self._slices = SliceReader(chunk, source, max_bytes)
         self._per_row, self._row_bytes = chunk.per_row, chunk.row_bytes
         self._row = chunk.first_row  # first row not handed out
         self._pending = 0  # rows assembled and not handed out
@@ -155,7 +159,18 @@ class _RowReader:
         self._pages.at = page.name
         if page.folded >= 0:
             page.values = self._pages.unfold(page.values, page.folded, page.entries)
-        view = self._as_view(page) if closes and not self._s[asm.OPEN] else None
+        if self._slices and page.encoding == asm.DICTIONARY and self._pages.rows_at >= 0:
+            yield from self._looked_up(self._slices, page, closes)
+            return
+        whole = closes and not self._s[asm.OPEN]
+        if self._slices and page.place >= 0 and whole:
+            if self._pending:
+                yield self._gathered()
+            for piece in self._slices.rows(page.place, page.entries // self._per_row):
+                yield self._hand_out(piece, {})
+            return
+        self._pages.load(page)
+        view = self._as_view(page) if whole else None
         if view is None:
             yield from self._assemble(page, closes)
         else:
@@ -190,6 +205,25 @@ class _RowReader:
         if not 0 <= page.values.size - int(page.parts[4]) - n * stride <= asm.SLACK:
             return None
         return np.ndarray((n, chunk.n_classes), self._pages.unit, page.values, begin, (stride, chunk.unit_bytes))
+
+    def _looked_up(self, slices: SliceReader, page: Page, closes: bool) -> Iterator[Rows]:
+        """Rows of a dictionary that has been left in the file: their numbers are looked up instead."""
+        if self._pending:
+            yield self._gathered()
+        chunk, s, places = self._chunk, self._s.copy(), self._pages.places
+        s[[asm.UNITS, asm.NAN]] = 1, 0
+        asm.begin_page(s, page.parts, page.values, page.entries, 0, chunk.def_width, page.encoding, 4)
+        ids, verdicts = np.empty(_IDS, np.uint32), np.empty(_IDS, np.int64)
+        got = _IDS
+        while got == _IDS:
+            got = asm.assemble(
+                page.levels, page.values, s, self._pages.dictionary, places, ids, ids.view(np.uint8), verdicts, 0,
+                _IDS, closes,
+            )  # fmt: skip
+            if got < 0:
+                raise self._pages.broken(_ERRORS[got])
+            for rows, found in slices.looked_up(self._pages.rows_at, ids[:got], verdicts[:got], int(self._s[asm.NAN])):
+                yield self._hand_out(rows, self._odd(found))
 
     def _assemble(self, page: Page, closes: bool) -> Iterator[Rows]:
         chunk, s = self._chunk, self._s
@@ -229,10 +263,11 @@ class _RowReader:
 
     def _gathered(self) -> Rows:
         n, self._pending = self._pending, 0
-        verdicts = self._verdicts[:n]
-        odd = np.flatnonzero(verdicts != asm.FINE).tolist()
-        bad = {k: self._reason(int(verdicts[k])) for k in odd}
+        bad = self._odd(self._verdicts[:n])
         return self._hand_out(self._out[: n * self._chunk.n_classes].reshape(n, -1), bad)
+
+    def _odd(self, verdicts: np.ndarray) -> dict[int, str]:
+        return {k: self._reason(int(verdicts[k])) for k in np.flatnonzero(verdicts != asm.FINE).tolist()}
 
     def _hand_out(self, values: np.ndarray, bad: dict[int, str]) -> Rows:
         first, n = self._row, len(values)

@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.errors import SourceError
-from fastxent.io import thrift
+from fastxent.io import slices, thrift
+from fastxent.io.buffers import read_only
 from fastxent.io.chunk import LogitsChunk
 from fastxent.io.codecs import CodecError, Decompressor
-from fastxent.io.ranges import Ranges
+from fastxent.io.ranges import LocalRanges, Ranges
 from fastxent.kernels import assemble as asm, levels as lv
 
-_PIECE = 8 << 20  # of a page whose checksum is taken
+_PIECE = 1 << 20  # of a page whose checksum is taken
+_LEVELS = 4 << 10, 192 << 10  # bytes at the beginning of a large page in which its levels should be
 _HEADER_GUESS, _HEADER_MOST = 4 << 10, 16 << 20
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _SPLIT = 0, 2, 3, 8, 9  # Encoding of the format
 
@@ -59,6 +61,7 @@ class Page:
     end: int  # offset in the file
     regular: bool  # proven: whole rows, no null
     starts_row: bool  # as far as the first level tells
+    place: int = -1  # of its first row in the file, where the page is plain rows and ``values`` has not been read
 
 
 class PageReader:
@@ -72,6 +75,7 @@ class PageReader:
         self.unit = np.dtype(f"u{chunk.unit_bytes}")
         self.dictionary = np.frombuffer(b"", self.unit).reshape(0, 1)  # (entries, numbers of an entry)
         self.places = np.empty((0, 2), np.int64)  # for byte arrays: bytes and row in ``dictionary`` of each entry
+        self.rows_at = -1  # of a dictionary of rows that stays in the file; ``dictionary`` then numbers them
         self.offset, self.left, self._number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
 
     def next(self) -> Page | None:
@@ -123,16 +127,60 @@ class PageReader:
         """The page's bytes as stored, their CRC checked."""
         if head.compressed > self._max_page and not (self._source.mapped and self._decompressor is None):
             raise self._too_large(head.compressed)
+        self._check(head)
+        return self._source.view(head.body, head.compressed)
+
+    def _check(self, head: Header) -> None:
         if head.crc != thrift.MISSING:
             crc = 0
             for at in range(head.body, head.body + head.compressed, _PIECE):
                 crc = zlib.crc32(self._source.view(at, min(_PIECE, head.body + head.compressed - at)).data, crc)
             if crc != head.crc & 0xFFFFFFFF:
                 raise self.broken("its checksum does not match: the file is damaged")
-        return self._source.view(head.body, head.compressed)
+
+    def _in_slices(self, nbytes: int) -> bool:
+        """Whether plain bytes are left in the file, to be read slice by slice."""
+        return nbytes > slices.LARGE and self._decompressor is None and isinstance(self._source, LocalRanges)
+
+    def load(self, page: Page) -> None:
+        """Read the values of a page that has only been looked at."""
+        if page.place >= 0:
+            begin, page.place = page.place - int(page.parts[4]), -1
+            page.values = self._source.view(begin, page.end - begin)
+
+    def _large_page(self, head: Header, begin: int, most: int) -> Page | None:
+        """A large page of plain rows without nulls, of which the levels alone are read, ``most`` bytes. None where it
+        is something else, or has more of them."""
+        chunk, n, split = self._chunk, head.entries, (-1, 0)
+        levels = self._source.view(head.body, min(most, head.compressed))
+        if head.type == thrift.DATA_PAGE_V2:
+            split = head.rep_bytes, head.def_bytes
+            levels = levels[: sum(split)]
+        elif (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
+            return None
+        parts, found = self._examine(levels, split, n)
+        size = head.compressed - max(sum(split), int(parts[4]))
+        whole_rows = found >= 0 and found & lv.REGULAR and head.uncompressed == head.compressed
+        if not whole_rows or not 0 <= size - n // chunk.per_row * chunk.row_bytes <= asm.SLACK:
+            return None
+        self._check(head)
+        return Page(
+            self.at, head, begin, n, asm.PLAIN, levels, parts, levels[:0], -1, self.offset, True,
+            bool(found & lv.STARTS_ROW), place=self.offset - size,
+        )  # fmt: skip
+
+    def _examine(self, levels: np.ndarray, split: tuple[int, int], n: int) -> tuple[np.ndarray, int]:
+        chunk, parts = self._chunk, np.zeros(5, np.int64)
+        widths = chunk.max_rep, chunk.def_width, chunk.max_def
+        return parts, lv.examine(levels, *split, n, chunk.n_classes, *widths, parts)
 
     def _data_page(self, head: Header, begin: int) -> Page:
         chunk, n = self._chunk, head.entries
+        if head.encoding == _PLAIN and not chunk.byte_array and self._in_slices(head.compressed):
+            for most in _LEVELS:
+                page = self._large_page(head, begin, most)
+                if page is not None:
+                    return page
         if head.encoding == _PLAIN:
             encoding = asm.BYTES if chunk.byte_array else asm.PLAIN
         elif head.encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
@@ -156,10 +204,7 @@ class PageReader:
                 if head.uncompressed != head.compressed:
                     raise self.broken(f"{head.compressed} bytes where its header says {head.uncompressed}")
                 folded = -1
-        parts = np.zeros(5, np.int64)
-        found = lv.examine(
-            levels, *split, n, chunk.n_classes, chunk.max_rep, chunk.def_width, chunk.max_def, parts
-        )  # fmt: skip
+        parts, found = self._examine(levels, split, n)
         if found < 0:
             raise self.broken("its levels reach over its end")
         return Page(
@@ -188,12 +233,23 @@ class PageReader:
         chunk = self._chunk
         if head.encoding not in (_PLAIN, _PLAIN_DICTIONARY):
             raise self.broken(f"its encoding is {head.encoding}, not plain")
-        body = self.unfold(self._body(head), head.uncompressed, head.entries)
         units = chunk.n_classes // chunk.per_row
+        width = units * chunk.unit_bytes
+        wide = width >= slices.WIDE and not chunk.byte_array and not chunk.max_rep
+        if wide and self._in_slices(head.compressed):
+            if head.compressed != head.uncompressed or head.compressed != head.entries * width:
+                raise self.broken(f"{head.compressed} bytes for {head.entries} entries")
+            self._check(head)
+            self.rows_at = head.body
+            self.dictionary = read_only(np.arange(head.entries, dtype=np.uint32)).reshape(-1, 1)
+            return
+        body = self.unfold(self._body(head), head.uncompressed, head.entries)
         if not chunk.byte_array:
-            if body.size != head.entries * units * chunk.unit_bytes:
+            if body.size != head.entries * width:
                 raise self.broken(f"{body.size} bytes for {head.entries} entries")
-            self.dictionary = np.frombuffer(body.tobytes(), self.unit).reshape(head.entries, units)
+            if self._decompressor is None:  # the kernels want it aligned
+                body = np.frombuffer(body.tobytes(), np.uint8)
+            self.dictionary = body.view(self.unit).reshape(head.entries, units)
         else:
             if head.entries > body.size // 4:
                 raise self.broken(f"{body.size} bytes for {head.entries} entries")

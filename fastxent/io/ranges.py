@@ -16,11 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from fastxent.errors import SourceError
+from fastxent.io.buffers import buffers, read_only
 from fastxent.io.spent import SPENT
 
-# Pages of a local file are read into buffers that stay in the cache: mapping them costs 0.7 µs for each 4 KiB, 5 GB/s,
-# where reading goes at the speed of a copy. What is larger than a window is mapped, a window at a time.
+# Pages of a local file are read into buffers that stay in the cache. What is asked for as a whole and is larger than a
+# window is mapped, a window at a time.
 _WINDOW = 8 << 20
+_TOGETHER = 5 << 19  # pages read at once, as many as are this large together: every read gives up the interpreter lock
 _LEAST = 256 << 10  # of one read
 _SLACK = 8 << 10  # read with a page, for the header of the next
 # Where a read had to wait for the disk, what comes next is asked for while this is worked on: a cold file takes half
@@ -50,12 +52,6 @@ class Ranges(Protocol):
     def close(self) -> None: ...
 
 
-class _Buffer:
-    def __init__(self) -> None:
-        self.memory = bytearray()
-        self.views: weakref.ref[np.ndarray] | None = None
-
-
 class LocalRanges:
     """A local file, read into a few buffers that are used again when no view of them is left.
 
@@ -68,7 +64,7 @@ class LocalRanges:
         self.name = path
         self._cold, self._asked, self._ahead = False, 0, ahead if hasattr(os, "posix_fadvise") else 0
         self._array = _NOTHING
-        self._buffers: list[_Buffer] = []
+        self.buffers = buffers()
         self._huge: list[tuple[int, int, weakref.ref[mmap.mmap]]] = []  # windows that one huge page needed
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -95,13 +91,19 @@ class LocalRanges:
 
     def _read_window(self, offset: int, length: int) -> None:
         # a header alone is often all that is wanted: pages are counted by hopping from one to the next
-        wanted = min(self.end - offset, max(length + _SLACK, _LEAST if length > _SLACK else 0))
-        buffer = self._free_buffer(wanted)
-        self._fill(offset, [memoryview(buffer.memory)[:wanted]])
+        page = length + _SLACK
+        if page > _LEAST:
+            page *= max(1, _TOGETHER // page)
+        wanted = min(self.end - offset, max(page, _LEAST if length > _SLACK else 0))
+        self._array = _NOTHING  # its buffer is free again, if nobody else looks at it
+        self._array = self.read(offset, wanted)
         self._low, self._high = offset, offset + wanted
-        self._array = np.frombuffer(buffer.memory, np.uint8, wanted)
-        self._array.flags.writeable = False
-        buffer.views = weakref.ref(self._array)  # every view of a view refers to this array
+
+    def read(self, offset: int, length: int) -> np.ndarray:
+        """The same bytes as `view` gives, in memory that is aligned, and never mapped."""
+        array = self.buffers.take(length)
+        self.scatter(offset, [array.data])
+        return read_only(array)
 
     def scatter(self, offset: int, rooms: list[memoryview]) -> None:
         """Read the bytes from ``offset`` on into ``rooms``, one behind the other: at most 1024 of them."""
@@ -141,17 +143,6 @@ class LocalRanges:
                 if got == 0 and os.fstat(self._fd).st_size <= offset:
                     raise SourceError(f"{self.name}: the file became shorter while it was read")
                 rooms[at] = rooms[at][got:]
-
-    def _free_buffer(self, size: int) -> _Buffer:
-        """A buffer of at least ``size`` bytes that nobody looks at."""
-        self._array = _NOTHING
-        free = next((b for b in self._buffers if b.views is None or b.views() is None), None)
-        if free is None:
-            free = _Buffer()
-            self._buffers.append(free)
-        if len(free.memory) < size:
-            free.memory = bytearray(size + size // 8)  # pages that grow a little need no new one
-        return free
 
     def _map_window(self, offset: int, length: int) -> None:
         if os.fstat(self._fd).st_size < self.end:  # reading a map past the end of its file kills the process

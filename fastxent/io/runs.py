@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.io import thrift
+from fastxent.io.buffers import Buffers, read_only
 from fastxent.io.chunk import LogitsChunk
 from fastxent.io.pages import Page, PageReader
 from fastxent.io.ranges import LocalRanges
@@ -48,7 +49,7 @@ class RunReader:
         self._chunk, self._source, self._pages = chunk, source, pages
         self._stride = chunk.row_bytes + 4 * chunk.byte_array
         self._shape: _Shape | None = None  # of the last page
-        self._room = _Room(0, _Shape(0, 0, 0, ()))
+        self._room = _Room(0, _Shape(0, 0, 0, ()), source.buffers)
         self._slots, self._parts = thrift.new_header(), np.zeros(5, np.int64)
         self._checksums = np.zeros(_PAGES, np.int64)
 
@@ -57,6 +58,8 @@ class RunReader:
 
         None also where nothing suggests that there are any. Otherwise ``page`` ends where a row ends.
         """
+        if page.place >= 0:  # large, and read in slices
+            return None
         head, size = page.head, page.values.size - int(page.parts[4])
         numbers = [*head[: thrift.SUBHEADER]]
         numbers[thrift.CRC] = int(head.crc != thrift.MISSING)
@@ -75,7 +78,8 @@ class RunReader:
         if wanted == 0:
             return None
         if (wanted, shape) != (self._room.pages, self._room.shape):
-            self._room = _Room(wanted, shape)
+            del self._room  # its memory is free for the next
+            self._room = _Room(wanted, shape, self._source.buffers)
         room, look = self._room, min(_LOOK, left - wanted * size)
         self._source.scatter(pages.offset, [*room.pieces, room.look[:look]])
         n = count_alike(
@@ -114,22 +118,16 @@ class RunReader:
 class _Room:
     """Memory for some pages of one shape."""
 
-    def __init__(self, pages: int, shape: _Shape) -> None:
+    def __init__(self, pages: int, shape: _Shape, buffers: Buffers) -> None:
         self.pages, self.shape = pages, shape
         self.template = np.array(shape.numbers, np.int64)
-        heads, values, look = bytearray(pages * shape.head), bytearray(pages * shape.values), bytearray(_LOOK)
-        self.heads, self.values, self.behind = _array(heads), _array(values), _array(look)
-        self.look = memoryview(look)
+        heads, values, look = (buffers.take(size) for size in (pages * shape.head, pages * shape.values, _LOOK))
+        self.heads, self.values, self.behind = read_only(heads), read_only(values), read_only(look)
+        self.look = look.data
         self.pieces: list[memoryview] = []  # head and values of each page, in the order of the file
         for k in range(pages):
-            self.pieces.append(memoryview(heads)[k * shape.head : (k + 1) * shape.head])
-            self.pieces.append(memoryview(values)[k * shape.values : (k + 1) * shape.values])
-
-
-def _array(memory: bytearray) -> np.ndarray:
-    array = np.frombuffer(memory, np.uint8)
-    array.flags.writeable = False  # like all bytes of files: kernels are compiled for one kind of array
-    return array
+            self.pieces.append(heads.data[k * shape.head : (k + 1) * shape.head])
+            self.pieces.append(values.data[k * shape.values : (k + 1) * shape.values])
 
 
 @jit

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastxent.errors import SourceError
-from fastxent.io import thrift
+from fastxent.io import slices, thrift
 from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.footer import column_chunks
 from fastxent.io.native import read_rows, split
@@ -37,6 +37,7 @@ from tests.io.held import held
 
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 MAX_PAGE = 64 << 20
+SLICES = slices.LARGE, slices.WIDE, slices.SLICE
 NUMBERS = (0, 1, 2, 3, 7, 8, 127, 128, 255)
 
 
@@ -146,13 +147,14 @@ def read(data: bytes, n_classes: int, dtype: str, rng: random.Random) -> np.ndar
 
 @contextmanager
 def _opened(data: bytes, chunk: LogitsChunk, rng: random.Random) -> Iterator[Ranges]:
-    """The bytes of the chunk, from memory or from a file."""
+    """The bytes of the chunk, from memory or from a file whose pages may count as large."""
     if rng.random() < 0.4:
         yield held(data, "fuzz", chunk.begin, chunk.end)
         return
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
+        slices.LARGE, slices.WIDE, slices.SLICE = rng.choice([(1, 1, 40), (300, 1, 1 << 20), SLICES])
         with closing(LocalRanges(file.name, chunk.begin, chunk.end)) as source:
             yield source
 
