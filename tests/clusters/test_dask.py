@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import dask
+import pyarrow.parquet as pq
 import pytest
 from dask.distributed import Client, LocalCluster
 
@@ -46,3 +50,34 @@ def test_errors_are_our_own(client, tmp_path):
     paths = [str(path) for path in dumps.files(tmp_path, rows.set_column(at, "target", [[99] * 90]))]
     with pytest.raises(fx.BadRowError, match="target 99 is outside the 23 classes"):
         on_dask.evaluate(client, paths, **dumps.OPTIONS)
+
+
+def test_a_worker_killed_in_mid_run_changes_nothing(tmp_path):
+    rows, paths = dumps.table(12_000), [str(tmp_path / f"part-{k:02}.parquet") for k in range(40)]
+    for path in paths:
+        pq.write_table(rows, path)
+    here = fx.evaluate(paths, **dumps.OPTIONS)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        victim = cluster.workers[0].pid
+        unfinished: list[int] = []
+        over = threading.Event()
+
+        def kill() -> None:
+            while not over.wait(0.002):
+                states = [task.state for task in list(cluster.scheduler.tasks.values())]
+                if states.count("memory") >= 10:
+                    unfinished.append(len(states) - states.count("memory"))
+                    os.kill(victim, signal.SIGKILL)
+                    return
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            with Client(cluster) as client:
+                there = on_dask.evaluate(client, paths, **dumps.OPTIONS, unit_size="1MB")
+        finally:
+            over.set()
+            killer.join()
+        assert unfinished[0] > 10  # it was killed in the middle
+        assert victim not in [worker.pid for worker in cluster.workers.values()]
+    assert figures(there) == figures(here)
