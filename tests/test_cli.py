@@ -9,10 +9,12 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -622,6 +624,93 @@ main()
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert done.stderr == ("fastxent: interrupted; nothing was left half-written\n" if code == 130 else "")
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fastxent.cli", "click", "fastxent.result", "fastxent.cli.convert", "fastxent.evaluate", "numpy", "numba",
+        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows", "fastxent.metrics",
+    ],
+)  # fmt: skip
+def test_an_interrupt_during_an_import_is_one_line(module: str) -> None:
+    """It comes while code made from a string runs, as it does when modules define dataclasses: CPython then remembers
+    an interrupt, though it is caught, and ends the process by a signal."""
+    script = f"""
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["eval", {DIGITS!r}]
+from fastxent.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    told = "fastxent: interrupted; nothing was left half-written\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_interrupts_at_any_moment_end_cleanly(tmp_path: Path, resumable: bool) -> None:
+    """A dozen, spread over a run from its first lines to its end: 130 and one line, or a result."""
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(20_000, 50)).astype(np.float32)))
+    pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 50, 20_000)}), source, row_group_size=50)
+    folder = ["--resume", str(tmp_path / "progress")] if resumable else []
+    arguments = ["eval", str(source), "--threads", "2", "--format", "json", *folder]
+    program = f"""
+import sys
+print(end=".", flush=True)
+from fastxent.__main__ import main
+sys.argv[1:] = {arguments}
+main()
+"""
+    seconds, codes = 0.0, []
+    for moment in [None, None, *range(1, 13)]:
+        shutil.rmtree(tmp_path / "progress", ignore_errors=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.read(1) == "."
+        start = time.monotonic()
+        if moment is not None:
+            time.sleep(moment / 13 * seconds)
+            child.send_signal(signal.SIGINT)
+        out, told = child.communicate(timeout=120)
+        if moment is None:  # to its end, for how long that takes: the second time, with all kernels there
+            seconds = time.monotonic() - start
+        codes.append(child.returncode)
+        if child.returncode == 130:
+            assert out == ""
+            assert re.fullmatch(r"fastxent: interrupted; .*\n", told)
+        else:
+            assert (child.returncode, told) == (0, "")
+            assert json.loads(out)["rows"]["used"] == 20_000
+    assert codes[:3] == [0, 0, 130]
+
+
+def test_an_interrupt_in_a_callback_from_c_is_not_lost() -> None:
+    """ctypes prints such an exception, and goes on; LLVM calls back this way for every kernel that it compiles."""
+    script = f"""
+import contextlib, ctypes, os, signal, sys, time
+from fastxent.cli import commands, main
+@contextlib.contextmanager
+def reporting(*_):
+    ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))()
+    time.sleep(20)
+    yield None
+commands.progress_bar = reporting
+sys.argv[1:] = ["eval", {DIGITS!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    told = "fastxent: interrupted; nothing was left half-written\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
 
 
 def test_an_interrupt_ends_workers_that_wait_for_their_turn(tmp_path: Path) -> None:

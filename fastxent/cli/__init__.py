@@ -5,10 +5,13 @@ Exit codes: 0 fine, 1 a ``--fail-if`` held, 2 bad usage or bad input, 130 interr
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -19,20 +22,30 @@ from fastxent.cli.convert import convert
 from fastxent.cli.output import say
 from fastxent.cli.report import report
 from fastxent.errors import FastxentError
-
-INTERRUPTED = 130
+from fastxent.leave import INTERRUPTED, TERMINATED, leave
 
 
 class _Interrupted(click.ClickException):
     exit_code = INTERRUPTED
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Say that we were interrupted: click itself would print a blank line first."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise _Interrupted(str(interrupt) or "interrupted; nothing was left half-written") from None
+
+
 class _Group(click.Group):
+    def make_context(self, *given: Any, **options: Any) -> click.Context:
+        with _answered():
+            return super().make_context(*given, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _answered():
             return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:  # caught here: click itself would print a blank line first
-            raise _Interrupted(str(interrupt) or "interrupted; nothing was left half-written") from None
 
 
 @click.group(
@@ -89,11 +102,21 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without × is no reason to crash
     # Batch schedulers stop jobs this way: leave as from Ctrl-C, so that temporary files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    code = run(sys.argv[1:])
-    if code == INTERRUPTED:  # impatience must not break the exit off while threads end their batch
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(code)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    sys.unraisablehook = _unraisable
+    try:
+        code = run(sys.argv[1:])
+    except SystemExit:
+        code = TERMINATED
+    leave(code)
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """An interrupt that came while C called Python, as LLVM does, cannot be raised there: it comes once more, soon."""
+    if issubclass(what.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _fail(message: str, code: int) -> int:
