@@ -12,6 +12,10 @@ from typing import Any
 
 from fastxent.errors import StateError
 
+MIXED = (
+    "parts of a divided run do not go together with states of undivided ones, which may hold the same rows; merge the "
+    "parts by themselves, and their state with those of other rows"
+)
 _SHOWN = 8
 _MOST = 1 << 24  # parts; more are not planned, and a damaged file that claims them takes no memory
 
@@ -69,6 +73,11 @@ class Coverage:
                 raise ValueError("parts out of range")
             found[digest] = of, {part for first, last in runs for part in range(first, last + 1)}
         return cls(found)
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is no part of anything: of the rows it belongs to it says nothing."""
+        return not self.divisions
 
     def refuse_overlap(self, other: Coverage) -> None:
         """`StateError` if any part would be counted twice."""

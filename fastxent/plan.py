@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastxent.coverage import Coverage
+from fastxent.coverage import MIXED, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
 from fastxent.io.arrow import StreamPart, StreamUnit
 from fastxent.io.identity import Identity
@@ -109,12 +109,18 @@ def plan(
 def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
     """The state of the rows of all, taken one at a time: an iterator of any length runs in the memory of two states.
 
-    States as objects, or as the bytes of `EvalState.to_bytes`. `StateError` if the configurations differ, or if a unit
-    of a plan or a shard is there twice or missing.
+    States as objects, or as the bytes of `EvalState.to_bytes`. `StateError` if the configurations differ, if a unit
+    of a plan or a shard is there twice or missing, or if there are states of undivided runs as well, which do not say
+    what they hold.
     """
     merged: EvalState | None = None
+    kinds: set[bool] = set()
     for given in states:
         state = EvalState.from_bytes(given) if isinstance(given, bytes) else given
+        if state.total:
+            kinds.add(state.coverage.whole)
+        if len(kinds) > 1:
+            raise StateError(MIXED)
         merged = (EvalState.empty(state.config) if merged is None else merged).absorb(state)
     if merged is None:
         raise StateError("no states to merge; give at least one")

@@ -56,6 +56,11 @@ class EvalState:
         """The state of no rows."""
         return cls(config)
 
+    @property
+    def total(self) -> int:
+        """Rows of any status."""
+        return int(self.whole.rows.sum())
+
     def update(self, batch: dict[str, Any] | pa.RecordBatch) -> EvalState:
         """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
         from fastxent.evaluate import score_batch

@@ -175,6 +175,27 @@ def test_merge_names_what_it_refuses(cli: Cli, tmp_path: Path) -> None:
     assert (code, err, json.loads(out)["metrics"]) == (0, "", whole["metrics"])
 
 
+def test_merge_counts_no_row_of_a_divided_run_twice(cli: Cli, tmp_path: Path) -> None:
+    """The state of an undivided run does not say what it holds: among shards it may be all of them once more."""
+    dump, other = tmp_path / "dump.parquet", tmp_path / "other.parquet"
+    pq.write_table(pq.read_table(DIGITS).slice(0, 900), dump, row_group_size=100)
+    pq.write_table(pq.read_table(DIGITS).slice(900), other)
+    for name, *flags in [("1", "--shard", "1/2"), ("2", "--shard", "2/2"), ("whole",)]:
+        assert cli("eval", dump, *flags, "--state", tmp_path / name)[0] == 0
+    assert cli("eval", other, "--state", tmp_path / "other")[0] == 0
+    one, two, whole, rest, merged = (tmp_path / name for name in ("1", "2", "whole", "other", "merged"))
+    told = r"{} is whole, {} is not: parts of a divided run do not go together with states of undivided ones, which may"
+    for given in ([whole, one, two], [one, two, whole], [two, whole, one]):
+        first = next(name for name in given if name != whole)
+        check_failure(*cli("merge", *given), told.format(whole, first))
+    check_failure(*cli("merge", one, rest, "--partial"), told.format(rest, one))
+    assert cli("merge", one, two, "--state", merged)[0] == 0
+    check_failure(*cli("merge", whole, merged), f"{merged} holds the same rows as {whole}; merge each state once")
+    code, out, err = cli("merge", merged, rest, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["metrics"] == json.loads(cli("eval", DIGITS, "--format", "json")[1])["metrics"]
+
+
 def test_verbose_tells_where_the_time_went(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("eval", DIGITS, "--verbose", "--threads", "2", "--resume", tmp_path / "c")
     assert code == 0

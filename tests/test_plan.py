@@ -172,6 +172,15 @@ def test_shards_of_other_files_or_numbers_do_not_fit(paths):
         fx.merge_states([one, one.merge(fx.EvalState.empty(one.config))])
 
 
+def test_shards_and_undivided_states_do_not_mix(paths):
+    one, two = (fx.evaluate(paths, shard=f"{k}/2").state for k in (1, 2))
+    undivided = fx.evaluate(paths).state
+    for states in ([one, two, undivided], [undivided, one, two], [one, undivided, two]):
+        with pytest.raises(fx.StateError, match="parts of a divided run do not go together with states of undivided"):
+            fx.merge_states(states)
+    assert fx.merge_states([fx.EvalState.empty(one.config), one, two]).to_bytes() == undivided.to_bytes()
+
+
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3", "1.5/4"])
 def test_shards_that_are_none(text, paths):
     with pytest.raises(fx.ConfigError, match="shard="):

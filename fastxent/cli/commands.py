@@ -180,8 +180,8 @@ Examples:
 def merge(state_files: tuple[str, ...], partial: bool, **given: Any) -> int:
     """Merge saved states: the figures of all their rows, bit for bit those of one run.
 
-    States merge in any order. Refused are states of differing options, a state or a shard given twice, and shards
-    of which some are missing.
+    States merge in any order. Refused are states of differing options, a state or a shard given twice, shards
+    of which some are missing, and shards together with the state of an undivided run.
     """
     _check_outputs([given["output"]], lambda: state_files)  # a state may grow under its own name
     _check_outputs([given["output"], given["state"]], lambda: ())

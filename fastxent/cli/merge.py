@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastxent.coverage import MIXED
 from fastxent.errors import StateError
 
 if TYPE_CHECKING:
@@ -20,17 +22,26 @@ def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
     total: EvalState | None = None
     places: dict[str, str] = {}
     holders: list[tuple[str, Coverage]] = []
+    kinds: dict[bool, str] = {}  # whole, or parts: the first such file
+    contents: dict[bytes, str] = {}
     for name in names:
         place = os.path.realpath(name)
         if place in places:
             raise StateError(f"{name} is given twice{_as(places[place], name)}; merge each state once")
         places[place] = name
-        state = _load(name)
+        data = _read(name)
+        state = _load(name, data)
         total = EvalState.empty(state.config) if total is None else total
         for other, held in holders:
             if (twice := held.overlap(state.coverage)) is not None:
                 raise StateError(f"{twice}, in {other} and in {name}; merge each shard once")
         holders.append((name, state.coverage))
+        if state.total:
+            kinds.setdefault(state.coverage.whole, name)
+            if len(kinds) > 1:
+                raise StateError(f"{kinds[True]} is whole, {kinds[False]} is not: {MIXED}")
+            if (other := contents.setdefault(hashlib.sha256(data).digest(), name)) != name:
+                raise StateError(f"{name} holds the same rows as {other}; merge each state once")
         try:
             total.absorb(state)
         except StateError as error:
@@ -45,12 +56,17 @@ def _as(first: str, second: str) -> str:
     return "" if first == second else f", as {first} too"
 
 
-def _load(name: str) -> EvalState:
+def _read(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
+
+
+def _load(name: str, data: bytes) -> EvalState:
     from fastxent.state import EvalState
 
     try:
-        return EvalState.from_bytes(Path(name).read_bytes())
-    except OSError as error:
-        raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
+        return EvalState.from_bytes(data)
     except StateError as error:
         raise StateError(f"{name}: {error}") from error
