@@ -101,19 +101,28 @@ class _Exp:
         return 1.5 * 2.0**self.mantissa
 
     @property
+    def scale(self) -> float:
+        """16 / ln 2"""
+        step = 1.0 / (self.step[0] + self.step[1])
+        return step if self.elem == F64 else float(np.float32(step))
+
+    @property
+    def width(self) -> int:
+        return 64 if self.elem == F64 else 32
+
+    @property
     def tables(self) -> tuple[list[int], list[int]]:
         """2^(j/16)·2^bias less j and the magic number's bits, where j will be added with the exponent; what is left."""
-        width = 64 if self.elem == F64 else 32
         shift = self.mantissa - 4
         rounded = [t if self.elem == F64 else float(np.float32(t)) for t in _POWERS]
         lift = (self.bias << self.mantissa) - (_bits(self.magic, self.elem) << shift)
-        powers = [(_bits(t, self.elem) - (j << shift) + lift) % (1 << width) for j, t in enumerate(rounded)]
+        powers = [(_bits(t, self.elem) - (j << shift) + lift) % (1 << self.width) for j, t in enumerate(rounded)]
         left = [(t - r) / t + rest for t, r, rest in zip(_POWERS, rounded, _POWERS_LEFT, strict=True)]
         return powers, [_bits(x, self.elem) for x in left]
 
 
 EXP = {
-    F32: _Exp(F32, 56, 23, -126.0, (0.0433197021484375, 1.9966364561696537e-06),
+    F32: _Exp(F32, 56, 23, -125.0, (0.0433197021484375, 1.9966364561696537e-06),
               (0.5000162124633789, 0.1666678935289383)),
     F64: _Exp(F64, 256, 52, -885.0, (0.04332169867120683, 1.1378974990650914e-10),
               (0.5000000000000003, 0.16666666666666655, 0.04166666666188336, 0.008333333333827868,
@@ -130,19 +139,48 @@ def exp_parts(x: V, precise: bool = True) -> tuple[V, V]:
     """
     k = EXP[x.elem]
     x = x.const(k.low).max(x)
-    t = x.fma(1.0 / k.step[0] if k.elem == F64 else float(np.float32(1.0 / (k.step[0] + k.step[1]))), x.const(k.magic))
-    n = t - k.magic
-    powers, left = k.tables
+    return exp_steps(x, x, x.const(k.magic), None, precise)
+
+
+def exp_steps(x: V, near: V, magic: V, left: V | None, precise: bool) -> tuple[V, V]:
+    """(power, u) with exp(x - a)·2^bias = power·(1 + u), without x - a ever being rounded.
+
+    a = m·(ln 2)/16 + ``left`` (None is 0) for a whole number m. Taking m off n costs nothing, since n is rounded by
+    adding a large number: ``magic`` is the one that takes m off too, and leaves no more than a remainder that is exact.
+    ``near`` is what n is rounded from: x itself, or, where ``left`` is given, x - a as it comes out.
+    """
+    k = EXP[x.elem]
+    t = near.fma(k.scale, magic if left is None else k.magic)
+    n = t - magic
+    powers, lost = k.tables
     r = n.fma(-k.step[1], n.fma(-k.step[0], x))
+    if left is not None:
+        r = r - left
     q = x.const(k.q[-1])
     for c in reversed(k.q[:-1]):
         q = q.fma(r, c)
     u = (q * r).fma(r, r)
     if precise:
-        u = u + lookup(left, t.bits(), x)
+        u = u + lookup(lost, t.bits(), x)
     shift = ir.Constant(t.bits().type, [k.mantissa - 4] * x.lanes)
     power = lookup(powers, t.bits(), x).bits()
     return x.from_bits(x.b.add(power, x.b.shl(t.bits(), shift))), u
+
+
+def frame(a: V) -> tuple[V, V, V, V, V]:
+    """(shift, base, low, magic, left) for exp(x - a): what takes part in `exp_steps` of x - shift, where a - shift is
+    ``base`` and what is not above ``low`` counts as ``low``.
+
+    Nothing is shifted while a is small. Where it is not, any x that is not a speck is at least half of it, or at most
+    twice, and x - a is exact.
+    """
+    k = EXP[a.elem]
+    size = a.from_bits(a.b.and_(a.bits(), ir.Constant(a.bits().type, [(1 << (k.width - 1)) - 1] * a.lanes)))
+    shift = a.const(0.0).where(size < -2.0 * k.low, a)
+    base = a - shift
+    n = base.fma(k.scale, k.magic) - k.magic
+    left = n.fma(-k.step[1], n.fma(-k.step[0], base))
+    return shift, base, base + k.low, a.const(k.magic) - n, left
 
 
 def unbiased(elem: ir.Type) -> float:

@@ -17,9 +17,9 @@ from fastxent.kernels.narrow import SPARE, VECTOR, load_tile
 from fastxent.kernels.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
 from fastxent.kernels.rows import read, shape
 from fastxent.kernels.simd import (
-    fence, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_targets, lowest, max_lanes,
-    narrow_load, one_hot, prefetch, select_eq, select_gt, splat, store, store_columns, store_first, store_streaming,
-    tanh, times_exp, unbias,
+    fence, frames, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_targets, lowest,
+    max_lanes, narrow_load, one_hot, prefetch, select_eq, select_gt, splat, store, store_columns, store_first,
+    store_streaming, tanh, times_exp, unbias,
 )  # fmt: skip
 
 # coefficients of a gradient row: A·p_c - H·[c = y] - U·w_c - S·q_c·w_c; and room for what the narrow kernel makes of it
@@ -30,8 +30,8 @@ LOG_SOFTMAX, SOFTMAX, GRADIENT = range(3)
 
 
 @inline
-def outcome(x, z, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, hot, others, softcap, temperature,
-            kept):  # type: ignore[no-untyped-def]  # fmt: skip
+def outcome(x, z, output, mixed, shaped, mode, reference, frame, log_sum, scale, scale_low, hot, others, softcap,
+            temperature, kept):  # type: ignore[no-untyped-def]  # fmt: skip
     """Outputs of the numbers x, shaped z. ``hot``: H where the class is the target; ``others``: U·w + S·q·w;
     ``kept``: 0 where the class is masked, else 1."""
     zero = splat(0.0, x)
@@ -39,7 +39,7 @@ def outcome(x, z, output, mixed, shaped, mode, reference, log_sum, scale, scale_
         return (z - reference) - log_sum
     y = zero
     if mode == LOGITS:
-        y = select_eq(z, splat(-np.inf, x), zero, times_exp(scale, scale_low, z, reference))
+        y = select_eq(z, splat(-np.inf, x), zero, times_exp(scale, scale_low, z, frame))
     if output == GRADIENT:
         y = y - hot
         if mixed:
@@ -56,8 +56,8 @@ def outcome(x, z, output, mixed, shaped, mode, reference, log_sum, scale, scale_
 
 
 @inline
-def element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot, uniform,
-            share, softcap, temperature, mask_at, weight_at, q_row):  # type: ignore[no-untyped-def]  # fmt: skip
+def element(row, c, count, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale, scale_low, at, hot,
+            uniform, share, softcap, temperature, mask_at, weight_at, q_row):  # type: ignore[no-untyped-def]  # fmt: skip
     """Outputs ``c`` .. ``c + count`` of a row."""
     x = read(row, c, count, tag, mask_at)
     z = x
@@ -76,8 +76,8 @@ def element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum,
     if mask_at != 0:
         kept = load_flags(mask_at + c, count, x)
     hot_here = one_hot(at - c, hot, x)
-    return outcome(x, z, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, hot_here, others, softcap,
-                   temperature, kept)  # fmt: skip
+    return outcome(x, z, output, mixed, shaped, mode, reference, frame, log_sum, scale, scale_low, hot_here, others,
+                   softcap, temperature, kept)  # fmt: skip
 
 
 @functools.cache
@@ -108,6 +108,7 @@ def narrow_emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any
                 load_tile(q_at + i * q_stride, q_stride, rows, n_classes, q_tile, real)
             at = known + i * 8
             reference = narrow_load(records + MAX * line + i * 8, rows, tag)
+            frame = frames(reference)
             log_sum = narrow_load(records + LOG_SUM * line + i * 8, rows, tag)
             scale = narrow_load(at + SCALE * known_line, rows, tag)
             scale_low = narrow_load(at + SCALE_LOW * known_line, rows, tag)
@@ -137,7 +138,7 @@ def narrow_emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any
                     others = uniform * weight
                     if q_at != 0:
                         others = others + share * load(q_tile + c * VECTOR, real) * weight
-                y = outcome(x, z, output, mixed, shaped, mode, reference, log_sum, scale, scale_low,
+                y = outcome(x, z, output, mixed, shaped, mode, reference, frame, log_sum, scale, scale_low,
                             select_eq(number, t, hot, zero), others, softcap, temperature, kept)  # fmt: skip
                 store(scratch + c * VECTOR, select_gt(unused, zero, blank, y), real)
                 number = number + one
@@ -178,6 +179,7 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
                     c += w
                 continue
             reference = splat(record[MAX, i], tag)
+            frame = frames(reference)
             log_sum = splat(record[LOG_SUM, i], tag)
             a = 1.0
             hot = 0.0
@@ -196,14 +198,14 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
             scale_low = splat(exact - float(max_lanes(scale)), tag)
             if aligned and there % line != 0:  # up to the first whole line
                 count = min(n_classes, (line - there % line) // size)
-                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at,
-                            hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there, count, y, tag)
                 c += count
             ahead = row + stride
             while c + w <= n_classes:
-                y = element(row, c, w, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at, hot,
-                            uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                y = element(row, c, w, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 prefetch(ahead + c * size)
                 if aligned:
                     store_streaming(there + c * size, y, tag)
@@ -212,8 +214,8 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
                 c += w
             if c < n_classes:
                 count = n_classes - c
-                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, log_sum, scale, scale_low, at,
-                            hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                y = element(row, c, count, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
                 store_first(there + c * size, count, y, tag)
         fence()
 

@@ -20,7 +20,7 @@ from fastxent.kernels.record import (
 )  # fmt: skip
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
-    exp_biased, exp_difference, floor_exp, fma, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
+    exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
     load_scalar, load_targets, load_whole_columns, load_wide, log1p_lanes, lowest, max_lanes, select_eq, select_ge,
     select_gt, splat, store, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
@@ -124,6 +124,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                     reference = load(slot + TOP * VECTOR, real)
                     if shaped:
                         reference = shape(reference, softcap, temperature, mode)
+                frame = frames(reference)
                 rest = zero  # Σ exp without the maxima, whose terms are 1
                 lost = zero
                 sd = zero
@@ -137,15 +138,13 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                     if shaped or mode == PROBS:
                         z = shape(x, softcap, temperature, mode)
                         store(place + c * VECTOR, z, real)
-                    d = floor_exp(z - reference)
-                    if mode == PROBS:
-                        e = x * splat(1.0 / unbias(tag), tag)
-                    elif mode == LOGITS:
-                        e = exp_difference(z, reference, d)
+                    if mode == LOGITS:
+                        d, e = exp_framed(z, frame)
                         maxima = select_eq(d, zero, maxima + one, maxima)
                         e = select_eq(d, zero, zero, e)
                     else:
-                        e = exp_biased(d)
+                        d = floor_exp(z)
+                        e = x * splat(1.0 / unbias(tag), tag) if mode == PROBS else exp_biased(d)
                     if full:
                         sd = fma(e, d, sd)
                         s2 = fma(e, e, s2)
@@ -233,6 +232,6 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                         store_wide(k + SOFT * line + h * 8, count, soft)
                         store_wide(k + SOFT_WEIGHT * line + h * 8, count, soft_weight)
                 place += tile
-        finish(at, n, record, full, mode, logged)
+        finish(at, n, record, full, mode, logged, False)
 
     return kernel

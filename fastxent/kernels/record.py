@@ -18,8 +18,11 @@ from fastxent.kernels.simd import (
 # term, so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX);
 # SUM_P2, first Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT,
 # Σ q·w·(z - MAX); SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities no maximum is taken off: MAX is 0.
+# The wide kernel leaves sums of exponentials not against MAX but against MAX - LEFT, without the maxima: of those there
+# are MORE beside the one.
 NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, BRIER, LINEAR, SOFT, SOFT_WEIGHT = range(13)
 FIELDS = 13
+LEFT, MORE = NLL, LSE  # until those are known
 # Rows of the int64 record.
 PREDICTED, RANK = range(2)
 # Status of a row.
@@ -30,10 +33,10 @@ LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
 
 
 @jit
-def finish(first, n, record, full, mode, logged):  # type: ignore[no-untyped-def]
+def finish(first, n, record, full, mode, logged, framed):  # type: ignore[no-untyped-def]
     """Turn what was gathered of ``n`` rows from ``first`` on into their record; broken rows become NaN throughout.
 
-    ``logged``: LOG_SUM, log(1 + REST), is there already.
+    ``logged``: LOG_SUM, log(1 + REST), is there already. ``framed``: sums are still against MAX - LEFT.
     """
     none = splat(0.0, 0.0)
     unit = splat(1.0, 0.0)
@@ -47,6 +50,13 @@ def finish(first, n, record, full, mode, logged):  # type: ignore[no-untyped-def
         rest = load_first(at + REST * stride, count, 0.0)
         here = load_first(at + HERE * stride, count, 0.0)
         log_s = none
+        own = unit
+        more = none
+        if framed and mode == LOGITS:
+            own = exp_biased(none - load_first(at + LEFT * stride, count, 0.0)) * splat(unbias(0.0), 0.0)
+            more = load_first(at + MORE * stride, count, 0.0)
+            rest = rest * own + more
+            store_first(at + REST * stride, count, rest, 0.0)
         if logged:
             log_s = load_first(at + LOG_SUM * stride, count, 0.0)
         elif mode == LOGITS:
@@ -61,7 +71,8 @@ def finish(first, n, record, full, mode, logged):  # type: ignore[no-untyped-def
             scale = splat(unbias(0.0), 0.0)
             if mode == LOGITS:
                 confidence = unit / (rest + unit)
-                entropy = log_s - entropy * confidence
+                entropy = log_s - entropy * own * confidence
+                p2 = p2 * (own * own) + more
                 square = confidence * confidence
                 # the target's own part comes off Σp² before anything is rounded where it is (one of) the largest
                 p_here = exp_biased(floor_exp(here - base)) * scale * confidence

@@ -13,29 +13,49 @@ Kernels trust their caller (`launch.py`): addresses, strides and array lengths h
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.record import (
-    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOGITS, MAX, PREDICTED, PROBS, RANK,
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LEFT, LINEAR, LOGITS, MAX, MORE, PREDICTED, PROBS, RANK,
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, counters, exp_biased, first_equal, floor_exp, fma, itemsize, keep_first,
-    lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
+    add_exp, add_record, add_wide, count_ge, counters, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize,
+    keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
     prefetch, select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 1024
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
+LN2, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # the first of 32 bits: its product with a power is exact
 
 
 @inline
 def exp_one(x):  # type: ignore[no-untyped-def]
-    """exp of one float64 <= 0, from the same polynomial on every machine."""
+    """exp of one float64 < 1, from the same polynomial on every machine."""
     return max_lanes(exp_biased(splat(x, 0.0))) * unbias(0.0)
+
+
+@inline
+def settle(top, tag):  # type: ignore[no-untyped-def]
+    """(shift, base, power, left) of a maximum = shift + base = shift + power·ln 2 + left: what the exponentials of a
+    row are taken against is 2^power, exactly, so that no difference of logits is ever rounded."""
+    m = float(top)
+    shift = 0.0 if abs(m) < -2.0 * exp_limits(tag)[0] else m
+    base = m - shift
+    power = np.floor(base / (LN2 + LN2_LOW) + 0.5)
+    return shift, base, power, (base - power * LN2) - power * LN2_LOW
+
+
+@inline
+def frame_of(shift, base, power, tag):  # type: ignore[no-untyped-def]
+    """What `add_exp` takes exponentials against."""
+    low, magic = exp_limits(tag)
+    return splat(shift, tag), splat(base, tag), splat(base + low, tag), splat(magic - 16.0 * power, tag)
 
 
 @inline
@@ -160,6 +180,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 status[i] = IGNORED if t == ignore else BAD_TARGET
                 record[MAX, at + i] = np.nan
                 record[REST, at + i] = 0.0
+                record[LEFT, at + i] = 0.0
+                record[MORE, at + i] = 0.0
                 if full:
                     ids[PREDICTED, at + i] = -1
                     ids[RANK, at + i] = -1
@@ -174,7 +196,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             reference = lowest(tag)
             if mode != LOGITS:
                 reference = reference * 0 + 0
-            s = 0.0  # Σ exp(z - reference) without the maxima, of which there are ``maxima``
+            shift, base, power, left = float(top), 0.0, 0.0, 0.0
+            s = 0.0  # Σ exp(z - shift) / 2^power without the maxima, of which there are ``maxima``
             maxima = 0
             sd = 0.0
             s2 = 0.0
@@ -209,11 +232,18 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         risen = top
                         if shaped:
                             risen = max_lanes(shape(splat(top, tag), softcap, temperature, mode))
+                        before, power_before, left_before = shift, power, left
+                        shift, base, power, left = settle(risen, tag)
                         if first > 0:
                             fall = float(reference) - float(risen)
-                            f = exp_one(fall)
-                            s += maxima
-                            s2 += maxima
+                            own = exp_one(left_before)
+                            if shift == before:
+                                f = math.ldexp(1.0, int(power_before - power))
+                            else:
+                                f = exp_one(((before + power_before * LN2) - (shift + power * LN2))
+                                            + (power_before - power) * LN2_LOW)  # fmt: skip
+                            s += maxima * own
+                            s2 += maxima * (own * own)
                             if f == 0.0:
                                 sd = s * 0.0  # keeps NaN
                                 s2 = s * 0.0
@@ -229,6 +259,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             maxima = 0
                         reference = risen
                 m = splat(reference, tag)
+                frame = frame_of(shift, base, power, tag)
                 v_s = zero
                 u_s = zero
                 v_other = counters(tag)
@@ -238,19 +269,19 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     while c + 4 * w <= end:
                         p = row + c * size
                         fetch(ahead + (c - first) * size, 4 * w * size)
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m)
-                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), m)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), m)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), frame)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), frame)
+                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), frame)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), frame)
                         c += 4 * w
                     while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
                         p = row + c * size
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), m)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), m)
+                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), frame)
+                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), frame)
                         c += 2 * w
                     while c < end:
                         x = load_first(row + c * size, min(end - c, w), tag)
-                        v_s, v_other = add_exp(v_s, v_other, x, m)
+                        v_s, v_other = add_exp(v_s, v_other, x, frame)
                         c += w
                     fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
@@ -274,11 +305,11 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                                 fetch(ahead + (c - first) * size, 2 * w * size)
                                 x = load(p, tag)
                                 v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                    v_s, v_sd, v_s2, v_other, v_above, x, x, m, threshold
+                                    v_s, v_sd, v_s2, v_other, v_above, x, x, frame, threshold
                                 )
                                 x = load(p + w * size, tag)
                                 u_s, u_sd, u_s2, u_other, u_above = add_record(
-                                    u_s, u_sd, u_s2, u_other, u_above, x, x, m, threshold
+                                    u_s, u_sd, u_s2, u_other, u_above, x, x, frame, threshold
                                 )
                                 c += 2 * w
                         v_sd = v_sd + u_sd
@@ -300,7 +331,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
                             v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                v_s, v_sd, v_s2, v_other, v_above, x, z, m, threshold
+                                v_s, v_sd, v_s2, v_other, v_above, x, z, frame, threshold
                             )
                         else:
                             d = floor_exp(z)
@@ -346,7 +377,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 z_t = float(max_lanes(shape(splat(here, tag), softcap, temperature, mode)))
             record[MAX, at + i] = float(reference) if fine else np.nan
             record[HERE, at + i] = z_t if t != none else np.nan
-            record[REST, at + i] = s + (maxima - 1)
+            record[REST, at + i] = s
+            record[LEFT, at + i] = left
+            record[MORE, at + i] = maxima - 1
             if mixed:
                 record[LINEAR, at + i] = flat
                 record[SOFT, at + i] = soft
@@ -354,9 +387,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             if full:
                 record[CONFIDENCE, at + i] = top
                 record[ENTROPY, at + i] = sd
-                record[SUM_P2, at + i] = s2 + (maxima - 1) if mode == LOGITS else s2
+                record[SUM_P2, at + i] = s2
                 ids[PREDICTED, at + i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
                 ids[RANK, at + i] = rank if fine and t != none else -1
-        finish(at, n, record, full, mode, False)
+        finish(at, n, record, full, mode, False, True)
 
     return kernel

@@ -296,20 +296,9 @@ log1p_lanes = _unary(elementary.log1p)  # in the vector's own precision
 tanh = _unary(_by_wide(elementary.tanh))
 
 
-def _lost(x: V, m: V, d: V) -> V:
-    """x - m less d, its rounding; 0 where d is a speck's."""
-    back = d - x
-    lost = (x - (d - back)) - (m + back)
-    return lost.where(d.const(elementary.EXP[d.elem].low) < d, 0.0)
-
-
-def _exp_of_difference(x: V, m: V, d: V, exact: bool) -> V:
-    """exp(x - m)·2^bias, where d is x - m rounded. ``exact`` restores what that rounding lost, up to |d|/2 ulp."""
-    power, u = elementary.exp_parts(d, precise=exact)
-    if exact:
-        lost = _lost(x, m, d)
-        u = lost.fma(u, u) + lost
-    return power.fma(u, power)
+def _fields(b: ir.IRBuilder, values: ir.Value) -> list[V]:
+    """The vectors of a tuple."""
+    return [V(b, b.extract_value(values, k)) for k in range(values.type.count)]
 
 
 def _one_more(b: ir.IRBuilder, counts: ir.Value, held: ir.Value) -> ir.Value:
@@ -318,36 +307,39 @@ def _one_more(b: ir.IRBuilder, counts: ir.Value, held: ir.Value) -> ir.Value:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_exp(typingctx, s, others, x, m):  # type: ignore[no-untyped-def]
-    """(s + exp_biased(x - m), others + 1) where they differ, the same where x = m: the maximum's own term is 1, and is
-    counted, not summed. NaN differs from everything.
-
-    In float64 what x - m loses in rounding is restored; in float32 a sum of many hides it, and it would cost a third of
-    the speed.
+def add_exp(typingctx, s, others, x, frame):  # type: ignore[no-untyped-def]
+    """(s + e, others + 1) where x is not the maximum, the same where it is: its own term is counted, not summed. NaN
+    differs from everything. e is exp_biased(x - a) for the a of the ``frame``: (shift, base, low, magic), where base is
+    the maximum, less shift, and magic takes a - shift off: see `elementary.exp_steps`.
     """
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        before, x_, m_ = (V(b, args[k]) for k in (0, 2, 3))
-        d = x_ - m_
-        e = _exp_of_difference(x_, m_, d, s is F64)
-        other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
+        before, x_ = V(b, args[0]), V(b, args[2])
+        shift, base, low, magic = _fields(b, args[3])
+        x_ = x_ - shift
+        y = low.max(x_)
+        power, u = elementary.exp_steps(y, y, magic, None, s is F64)
+        other = b.fcmp_unordered("!=", x_.v, base.v)
         return context.make_tuple(
-            b, sig.return_type, [(before + e).where(other, before).v, _one_more(b, args[1], other)]
-        )
+            b, sig.return_type,
+            [(before + power.fma(u, power)).where(other, before).v, _one_more(b, args[1], other)],
+        )  # fmt: skip
 
-    return types.Tuple((s, others))(s, others, x, m), codegen
+    return types.Tuple((s, others))(s, others, x, frame), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold):  # type: ignore[no-untyped-def]
-    """`add_exp` of z; also sd + e·(z - m), s2 + e² where z and m differ, and above + (x >= threshold)."""
+def add_record(typingctx, s, sd, s2, others, above, x, z, frame, threshold):  # type: ignore[no-untyped-def]
+    """`add_exp` of z; also sd + e·(z - maximum), s2 + e² where z is not the maximum, and above + (x >= threshold)."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         s_, sd_, s2_ = (V(b, a) for a in args[:3])
-        x_, z_, m_, threshold_ = (V(b, a) for a in args[5:9])
-        d = z_ - m_
-        d = d.const(elementary.EXP[d.elem].low).max(d)  # -inf becomes finite, NaN stays
-        e = _exp_of_difference(z_, m_, d, s is F64)
+        x_, z_, threshold_ = (V(b, args[k]) for k in (5, 6, 8))
+        shift, base, low, magic = _fields(b, args[7])
+        y = low.max(z_ - shift)  # -inf becomes finite, NaN stays
+        d = y - base
+        power, u = elementary.exp_steps(y, y, magic, None, s is F64)
+        e = power.fma(u, power)
         other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
         held = b.fcmp_ordered(">=", x_.v, threshold_.v)
         return context.make_tuple(b, sig.return_type, [
@@ -356,7 +348,7 @@ def add_record(typingctx, s, sd, s2, others, above, x, z, m, threshold):  # type
         ])  # fmt: skip
 
     out = types.Tuple((s, sd, s2, others, above))
-    return out(s, sd, s2, others, above, x, z, m, threshold), codegen
+    return out(s, sd, s2, others, above, x, z, frame, threshold), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -526,30 +518,59 @@ def floor_exp(typingctx, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def exp_difference(typingctx, x, m, d):  # type: ignore[no-untyped-def]
-    """exp_biased(x - m) where d is x - m rounded, and at least `floor_exp`: what the rounding lost is restored."""
+def exp_limits(typingctx, tag):  # type: ignore[no-untyped-def]
+    """(low, magic) of `elementary.EXP`, for the frame of a row."""
+    k = elementary.EXP[_LLVM[compute_type(tag).elem]]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return _exp_of_difference(*(V(b, a) for a in args), exact=True).v
+        return context.make_tuple(b, sig.return_type, [ir.Constant(_F64, x) for x in (k.low, k.magic)])
 
-    return d(x, m, d), codegen
+    return types.UniTuple(types.float64, 2)(tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def times_exp(typingctx, scale, scale_low, x, m):  # type: ignore[no-untyped-def]
-    """(scale + scale_low)·exp_biased(x - m), within 1 ulp: all but one rounding touch only what is added to 2^n."""
+def frames(typingctx, m):  # type: ignore[no-untyped-def]
+    """The frame of each lane's own maximum, for `exp_framed`."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        high, low, x_, m_ = (V(b, a) for a in args)
-        d = x_ - m_
-        power, u = elementary.exp_parts(d)
-        lost = _lost(x_, m_, d)
-        u = lost.fma(u, u) + lost
+        return context.make_tuple(b, sig.return_type, [part.v for part in elementary.frame(V(b, args[0]))])
+
+    return types.UniTuple(m, 5)(m), codegen
+
+
+def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value) -> tuple[V, V, V]:
+    """(d, power, u): d is x - m rounded, and no less than a speck's; exp_biased(x - m) = power·(1 + u)."""
+    shift, base, low, magic, left = _fields(b, frame)
+    y = low.max(V(b, x) - shift)
+    d = y - base
+    return d, *elementary.exp_steps(y, d, magic, left, True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exp_framed(typingctx, x, frame):  # type: ignore[no-untyped-def]
+    """(x - m, exp_biased(x - m)) for the m of `frames`; -inf becomes finite, NaN stays. What x - m loses in rounding is
+    not lost to the exponential."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        d, power, u = _exp_framed(b, *args)
+        return context.make_tuple(b, sig.return_type, [d.v, power.fma(u, power).v])
+
+    return types.UniTuple(x, 2)(x, frame), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def times_exp(typingctx, scale, scale_low, x, frame):  # type: ignore[no-untyped-def]
+    """(scale + scale_low)·exp_biased(x - m) for the m of `frames`, within 1 ulp: all but one rounding touch only what
+    is added to 2^n."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        high, low = (V(b, a) for a in args[:2])
+        _, power, u = _exp_framed(b, *args[2:])
         whole = power * high
         left = power.fma(high, whole * -1.0)
         return (whole + whole.fma(u, power.fma(low, left))).v
 
-    return x(scale, scale_low, x, m), codegen
+    return x(scale, scale_low, x, frame), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
