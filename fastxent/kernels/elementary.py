@@ -18,6 +18,7 @@ from numba.core.registry import cpu_target
 from fastxent.kernels.vector import F32, F64, I1, I32, I64, V, shuffle
 
 ENTRIES = 16
+_LN2 = 0.6931471805599453
 
 
 def _has(feature: str) -> bool:
@@ -111,6 +112,13 @@ class _Exp:
         return 64 if self.elem == F64 else 32
 
     @property
+    def slack(self) -> float:
+        """How much too large, as a fraction of itself, the one number is that `exp_steps` takes for a step in float32
+        where no single result is wanted."""
+        step = _LN2 / ENTRIES
+        return 0.0 if self.elem == F64 else (float(np.float32(step)) - step) / step
+
+    @property
     def tables(self) -> tuple[list[int], list[int]]:
         """2^(j/16)·2^bias less j and the magic number's bits, where j will be added with the exponent; what is left."""
         shift = self.mantissa - 4
@@ -130,37 +138,35 @@ EXP = {
 }  # fmt: skip
 
 
-def exp_parts(x: V, precise: bool = True) -> tuple[V, V]:
-    """(power, u) with exp(x)·2^bias = power·(1 + u). NaN stays NaN; below ``low`` everything is the same speck.
-
-    x = n·(ln 2)/16 + r: n is rounded by adding a large constant, whose low bits then index the table and, shifted, are
-    the exponent. ``precise`` restores what rounding took from the table; without it e = power + power·u is within 1.1
-    ulp.
-    """
+def exp_parts(x: V) -> tuple[V, V]:
+    """(power, u) with exp(x)·2^bias = power·(1 + u). NaN stays NaN; below ``low`` everything is the same speck."""
     k = EXP[x.elem]
     x = x.const(k.low).max(x)
-    return exp_steps(x, x, x.const(k.magic), None, precise)
+    return exp_steps(x, x, x.const(k.magic), x.const(0.0))
 
 
-def exp_steps(x: V, near: V, magic: V, left: V | None, precise: bool) -> tuple[V, V]:
-    """(power, u) with exp(x - a)·2^bias = power·(1 + u), without x - a ever being rounded.
+def exp_steps(x: V, near: V, magic: V, left: V | None) -> tuple[V, V]:
+    """(power, u) with exp(x - a)·2^bias = power·(1 + u), without x - a ever being rounded; a = m·(ln 2)/16 + ``left``
+    for a whole number m.
 
-    a = m·(ln 2)/16 + ``left`` (None is 0) for a whole number m. Taking m off n costs nothing, since n is rounded by
-    adding a large number: ``magic`` is the one that takes m off too, and leaves no more than a remainder that is exact.
-    ``near`` is what n is rounded from: x itself, or, where ``left`` is given, x - a as it comes out.
+    x = n·(ln 2)/16 + r. n is rounded by adding a large number, whose low bits then, with m taken off, index the table
+    and, shifted, are the exponent: ``magic`` is the large number less m. ``near`` is what n - m is rounded from, x - a
+    as it comes out. Where there is no ``left``, many results will be added up: near is x and, in float32, less care is
+    taken. power + power·u is then the exponential of x·(1 - slack) - a within 1.1 ulp; 0.6 otherwise.
     """
     k = EXP[x.elem]
     t = near.fma(k.scale, magic if left is None else k.magic)
     n = t - magic
     powers, lost = k.tables
-    r = n.fma(-k.step[1], n.fma(-k.step[0], x))
+    many = left is None and k.elem == F32
+    r = n.fma(-float(np.float32(_LN2 / ENTRIES)), x) if many else n.fma(-k.step[1], n.fma(-k.step[0], x))
     if left is not None:
         r = r - left
     q = x.const(k.q[-1])
     for c in reversed(k.q[:-1]):
         q = q.fma(r, c)
     u = (q * r).fma(r, r)
-    if precise:
+    if not many:
         u = u + lookup(lost, t.bits(), x)
     shift = ir.Constant(t.bits().type, [k.mantissa - 4] * x.lanes)
     power = lookup(powers, t.bits(), x).bits()

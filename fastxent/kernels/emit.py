@@ -199,13 +199,15 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
             if aligned and there % line != 0:  # up to the first whole line
                 count = min(n_classes, (line - there % line) // size)
                 y = element(row, c, count, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
-                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at,
+                            q_row)  # fmt: skip
                 store_first(there, count, y, tag)
                 c += count
             ahead = row + stride
             while c + w <= n_classes:
                 y = element(row, c, w, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
-                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at,
+                            q_row)  # fmt: skip
                 prefetch(ahead + c * size)
                 if aligned:
                     store_streaming(there + c * size, y, tag)
@@ -215,7 +217,8 @@ def emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
             if c < n_classes:
                 count = n_classes - c
                 y = element(row, c, count, tag, output, mixed, shaped, mode, reference, frame, log_sum, scale,
-                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at, q_row)  # fmt: skip
+                            scale_low, at, hot, uniform, share, softcap, temperature, mask_at, weight_at,
+                            q_row)  # fmt: skip
                 store_first(there + c * size, count, y, tag)
         fence()
 

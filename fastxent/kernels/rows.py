@@ -24,7 +24,7 @@ from fastxent.kernels.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, counters, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize,
+    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize,
     keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
     prefetch, select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
@@ -48,13 +48,13 @@ def settle(top, tag):  # type: ignore[no-untyped-def]
     shift = 0.0 if abs(m) < -2.0 * exp_limits(tag)[0] else m
     base = m - shift
     power = np.floor(base / (LN2 + LN2_LOW) + 0.5)
-    return shift, base, power, (base - power * LN2) - power * LN2_LOW
+    return shift, base, power, (base - power * LN2) - (power * LN2_LOW + base * exp_limits(tag)[2])
 
 
 @inline
 def frame_of(shift, base, power, tag):  # type: ignore[no-untyped-def]
     """What `add_exp` takes exponentials against."""
-    low, magic = exp_limits(tag)
+    low, magic, _ = exp_limits(tag)
     return splat(shift, tag), splat(base, tag), splat(base + low, tag), splat(magic - 16.0 * power, tag)
 
 
@@ -111,10 +111,10 @@ def find_first(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-d
     sought = splat(value, tag)
     c = first
     while c + 4 * w <= end:
-        found = counters(tag)
+        found = 0
         for k in range(4):
-            found = count_ge(found, read(p, c + k * w, w, tag, mask_at), sought)
-        if sum_lanes(found) > 0:
+            found += count_ge(read(p, c + k * w, w, tag, mask_at), sought)
+        if found > 0:
             break
         c += 4 * w
     at = first_equal(read(p, c, min(end - c, w), tag, mask_at), value)
@@ -130,12 +130,12 @@ def count_equal(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-
     w = lanes(tag)
     sought = splat(value, tag)
     none = splat(np.nan, tag)
-    total = counters(tag)
+    total = 0
     for c in range(first, end, w):
         x = read(p, c, min(end - c, w), tag, mask_at)
-        total = count_ge(total, select_eq(x, sought, x, none), sought)
+        total += count_ge(select_eq(x, sought, x, none), sought)
     beyond = (first - end) % w if value == -np.inf else 0  # lanes past the end hold -inf
-    return sum_lanes(total) - beyond
+    return total - beyond
 
 
 @inline
@@ -262,26 +262,32 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 frame = frame_of(shift, base, power, tag)
                 v_s = zero
                 u_s = zero
-                v_other = counters(tag)
-                u_other = counters(tag)
+                others = 0
                 c = first
                 if plain and not full:
                     while c + 4 * w <= end:
                         p = row + c * size
                         fetch(ahead + (c - first) * size, 4 * w * size)
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), frame)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), frame)
-                        v_s, v_other = add_exp(v_s, v_other, load(p + 2 * w * size, tag), frame)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + 3 * w * size, tag), frame)
+                        v_s, k = add_exp(v_s, load(p, tag), frame)
+                        others += k
+                        u_s, k = add_exp(u_s, load(p + w * size, tag), frame)
+                        others += k
+                        v_s, k = add_exp(v_s, load(p + 2 * w * size, tag), frame)
+                        others += k
+                        u_s, k = add_exp(u_s, load(p + 3 * w * size, tag), frame)
+                        others += k
                         c += 4 * w
                     while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
                         p = row + c * size
-                        v_s, v_other = add_exp(v_s, v_other, load(p, tag), frame)
-                        u_s, u_other = add_exp(u_s, u_other, load(p + w * size, tag), frame)
+                        v_s, k = add_exp(v_s, load(p, tag), frame)
+                        others += k
+                        u_s, k = add_exp(u_s, load(p + w * size, tag), frame)
+                        others += k
                         c += 2 * w
                     while c < end:
                         x = load_first(row + c * size, min(end - c, w), tag)
-                        v_s, v_other = add_exp(v_s, v_other, x, frame)
+                        v_s, k = add_exp(v_s, x, frame)
+                        others += k
                         c += w
                     fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
@@ -292,11 +298,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         turn = first + (t - first) // (2 * w) * (2 * w)
                     v_sd = zero
                     v_s2 = zero
-                    v_above = counters(tag)
                     if plain:  # two at a time
                         u_sd = zero
                         u_s2 = zero
-                        u_above = counters(tag)
                         for after in range(2):
                             threshold = splat(above if after else here, tag)
                             stop = end if after else turn
@@ -304,17 +308,16 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                                 p = row + c * size
                                 fetch(ahead + (c - first) * size, 2 * w * size)
                                 x = load(p, tag)
-                                v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                    v_s, v_sd, v_s2, v_other, v_above, x, x, frame, threshold
-                                )
+                                v_s, v_sd, v_s2, k, j = add_record(v_s, v_sd, v_s2, x, x, frame, threshold)
+                                others += k
+                                rank += j
                                 x = load(p + w * size, tag)
-                                u_s, u_sd, u_s2, u_other, u_above = add_record(
-                                    u_s, u_sd, u_s2, u_other, u_above, x, x, frame, threshold
-                                )
+                                u_s, u_sd, u_s2, k, j = add_record(u_s, u_sd, u_s2, x, x, frame, threshold)
+                                others += k
+                                rank += j
                                 c += 2 * w
                         v_sd = v_sd + u_sd
                         v_s2 = v_s2 + u_s2
-                        v_above = v_above + u_above
                     threshold = splat(here if t >= end else above, tag)
                     v_flat = splat(0.0, 0.0)
                     v_flat_weight = splat(0.0, 0.0)
@@ -330,9 +333,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         if shaped or mode == PROBS:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
-                            v_s, v_sd, v_s2, v_other, v_above = add_record(
-                                v_s, v_sd, v_s2, v_other, v_above, x, z, frame, threshold
-                            )
+                            v_s, v_sd, v_s2, k, j = add_record(v_s, v_sd, v_s2, x, z, frame, threshold)
+                            others += k
+                            rank += j
                         else:
                             d = floor_exp(z)
                             if mode == PROBS:
@@ -342,7 +345,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             v_s = v_s + e
                             v_sd = fma(e, d, v_sd)
                             v_s2 = fma(e, e, v_s2)
-                            v_above = count_ge(v_above, x, threshold)
+                            rank += count_ge(x, threshold)
                         if mixed:
                             d = z - m
                             weight = keep_first(splat(1.0, tag), count)
@@ -358,7 +361,6 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         c += w
                     sd += sum_lanes(v_sd) * scale
                     s2 += sum_lanes(v_s2) * (scale * scale)
-                    rank += sum_lanes(v_above)
                     if mixed:
                         flat += sum_lanes(v_flat)
                         flat_weight += sum_lanes(v_flat_weight)
@@ -368,7 +370,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         rank += count_equal(row, turn, t, here, tag, mask_at)
                 s += sum_lanes(v_s + u_s) * scale
                 if mode == LOGITS:
-                    maxima += (end - first + w - 1) // w * w - sum_lanes(v_other + u_other)
+                    maxima += (end - first + w - 1) // w * w - others
             # NaN, +inf, or nothing above -inf: then no number equals the maximum
             fine = s < np.inf and (mode != LOGITS or maxima > 0)
             status[i] = USED if fine else BAD_LOGITS

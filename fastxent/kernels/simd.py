@@ -33,7 +33,7 @@ TAGS: dict[str, Any] = {
     "float32": np.float32(0), "float64": np.float64(0), "float16": np.uint16(0), "bfloat16": np.int16(0),
 }  # fmt: skip
 
-_LLVM = {types.float32: _F32, types.float64: _F64, types.int32: _I32, types.int64: _I64}
+_LLVM = {types.float32: _F32, types.float64: _F64}
 
 
 class Vec(types.Type):
@@ -55,8 +55,6 @@ class _VecModel(models.PrimitiveModel):
 
 
 F32, F64 = Vec(types.float32, 16), Vec(types.float64, 8)
-I32, I64 = Vec(types.int32, 16), Vec(types.int64, 8)
-_COUNTS = {F32: I32, F64: I64}
 
 
 def compute_type(tag: types.Type) -> Vec:
@@ -89,8 +87,9 @@ def _widen(b: ir.IRBuilder, raw: ir.Value, tag: types.Type) -> ir.Value:
     if tag == types.uint16:
         return b.fpext(raw, F32.ir)
     if tag == types.int16:
-        wide = b.zext(raw, I32.ir)
-        return b.bitcast(b.shl(wide, ir.Constant(I32.ir, [16] * 16)), F32.ir)
+        ints = ir.VectorType(_I32, 16)
+        wide = b.zext(raw, ints)
+        return b.bitcast(b.shl(wide, ir.Constant(ints, [16] * 16)), F32.ir)
     return raw
 
 
@@ -99,10 +98,10 @@ def _to_memory(b: ir.IRBuilder, v: ir.Value, tag: types.Type) -> ir.Value:
         return b.fptrunc(v, ir.VectorType(_HALF, 16))
     if tag == types.int16:
         # nearest even: add 0x7fff plus the lowest kept bit; a NaN keeps its top bits and gets the quiet one
-        bits = b.bitcast(v, I32.ir)
+        bits = b.bitcast(v, ir.VectorType(_I32, 16))
 
         def ints(x: int) -> ir.Constant:
-            return ir.Constant(I32.ir, [x] * 16)
+            return ir.Constant(bits.type, [x] * 16)
 
         odd = b.and_(b.lshr(bits, ints(16)), ints(1))
         rounded = b.add(bits, b.add(odd, ints(0x7FFF)))
@@ -301,54 +300,54 @@ def _fields(b: ir.IRBuilder, values: ir.Value) -> list[V]:
     return [V(b, b.extract_value(values, k)) for k in range(values.type.count)]
 
 
-def _one_more(b: ir.IRBuilder, counts: ir.Value, held: ir.Value) -> ir.Value:
-    """counts + 1 in the lanes where the mask holds."""
-    return b.select(held, b.add(counts, ir.Constant(counts.type, [1] * counts.type.count)), counts)
+def _lanes_in(b: ir.IRBuilder, held: ir.Value) -> ir.Value:
+    """How many lanes a mask holds: one move and one instruction beside the vectors' own."""
+    kind = ir.IntType(held.type.count)
+    count = cgutils.get_or_insert_function(b.module, ir.FunctionType(kind, [kind]), f"llvm.ctpop.i{kind.width}")
+    return b.zext(b.call(count, [b.bitcast(held, kind)]), _I64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_exp(typingctx, s, others, x, frame):  # type: ignore[no-untyped-def]
-    """(s + e, others + 1) where x is not the maximum, the same where it is: its own term is counted, not summed. NaN
-    differs from everything. e is exp_biased(x - a) for the a of the ``frame``: (shift, base, low, magic), where base is
-    the maximum, less shift, and magic takes a - shift off: see `elementary.exp_steps`.
+def add_exp(typingctx, s, x, frame):  # type: ignore[no-untyped-def]
+    """(s + e where x is not the maximum, in how many lanes it is not): the maximum's own term is counted, not summed.
+    NaN differs from everything. e is exp_biased(x - a) for the a of the ``frame``: (shift, base, low, magic), where
+    base is the maximum, less shift, and magic takes a - shift off: see `elementary.exp_steps`.
     """
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        before, x_ = V(b, args[0]), V(b, args[2])
-        shift, base, low, magic = _fields(b, args[3])
+        before, x_ = V(b, args[0]), V(b, args[1])
+        shift, base, low, magic = _fields(b, args[2])
         x_ = x_ - shift
         y = low.max(x_)
-        power, u = elementary.exp_steps(y, y, magic, None, s is F64)
+        power, u = elementary.exp_steps(y, y, magic, None)
         other = b.fcmp_unordered("!=", x_.v, base.v)
-        return context.make_tuple(
-            b, sig.return_type,
-            [(before + power.fma(u, power)).where(other, before).v, _one_more(b, args[1], other)],
-        )  # fmt: skip
+        total = (before + power.fma(u, power)).where(other, before)
+        return context.make_tuple(b, sig.return_type, [total.v, _lanes_in(b, other)])
 
-    return types.Tuple((s, others))(s, others, x, frame), codegen
+    return types.Tuple((s, types.int64))(s, x, frame), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_record(typingctx, s, sd, s2, others, above, x, z, frame, threshold):  # type: ignore[no-untyped-def]
-    """`add_exp` of z; also sd + e·(z - maximum), s2 + e² where z is not the maximum, and above + (x >= threshold)."""
+def add_record(typingctx, s, sd, s2, x, z, frame, threshold):  # type: ignore[no-untyped-def]
+    """(s, sd, s2, others, above): `add_exp` of z; also sd + e·(z - maximum), s2 + e² where z is not the maximum, and in
+    how many lanes x >= threshold."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         s_, sd_, s2_ = (V(b, a) for a in args[:3])
-        x_, z_, threshold_ = (V(b, args[k]) for k in (5, 6, 8))
-        shift, base, low, magic = _fields(b, args[7])
+        x_, z_, threshold_ = (V(b, args[k]) for k in (3, 4, 6))
+        shift, base, low, magic = _fields(b, args[5])
         y = low.max(z_ - shift)  # -inf becomes finite, NaN stays
         d = y - base
-        power, u = elementary.exp_steps(y, y, magic, None, s is F64)
+        power, u = elementary.exp_steps(y, y, magic, None)
         e = power.fma(u, power)
         other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
         held = b.fcmp_ordered(">=", x_.v, threshold_.v)
         return context.make_tuple(b, sig.return_type, [
             (s_ + e).where(other, s_).v, e.fma(d, sd_).v, e.fma(e, s2_).where(other, s2_).v,
-            _one_more(b, args[3], other), _one_more(b, args[4], held),
+            _lanes_in(b, other), _lanes_in(b, held),
         ])  # fmt: skip
 
-    out = types.Tuple((s, sd, s2, others, above))
-    return out(s, sd, s2, others, above, x, z, frame, threshold), codegen
+    return types.Tuple((s, sd, s2, types.int64, types.int64))(s, sd, s2, x, z, frame, threshold), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -372,13 +371,13 @@ def vmax(typingctx, a, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def count_ge(typingctx, counts, a, x):  # type: ignore[no-untyped-def]
-    """counts + (a >= x), lanewise; false where either is NaN."""
+def count_ge(typingctx, a, x):  # type: ignore[no-untyped-def]
+    """In how many lanes a >= x; not where either is NaN."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return _one_more(b, args[0], b.fcmp_ordered(">=", args[1], args[2]))
+        return _lanes_in(b, b.fcmp_ordered(">=", *args))
 
-    return counts(counts, a, x), codegen
+    return types.int64(a, x), codegen
 
 
 def _comparison(op: str) -> Any:
@@ -408,34 +407,15 @@ def splat(typingctx, scalar, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def counters(typingctx, like):  # type: ignore[no-untyped-def]
-    """Zeros to count in, a lane for each of ``like``'s."""
-    out = _COUNTS[compute_type(like)]
-
-    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return ir.Constant(out.ir, [0] * out.lanes)
-
-    return out(like), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def sum_lanes(typingctx, v):  # type: ignore[no-untyped-def]
-    """Sum of the lanes, in float64 (int64 for counters), in a fixed order."""
-    integer = isinstance(v.elem, types.Integer)
+    """Sum of the lanes, in float64, in a fixed order."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        if integer:
-            x = args[0]
-            if v.lanes == 16:
-                x = b.sext(x, ir.VectorType(_I64, 16))
-            kind = ir.FunctionType(_I64, [x.type])
-            name = f"llvm.vector.reduce.add.v{v.lanes}i64"
-            return b.call(cgutils.get_or_insert_function(b.module, kind, name), [x])
         parts = V(b, args[0]).wide()
         total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         return _tree(total, lambda x, y: x + y)
 
-    return (types.int64 if integer else types.float64)(v), codegen
+    return types.float64(v), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -493,10 +473,9 @@ def unbias(typingctx, tag):  # type: ignore[no-untyped-def]
 @intrinsic  # type: ignore[untyped-decorator]
 def next_above(typingctx, x):  # type: ignore[no-untyped-def]
     """The smallest number above a finite or -inf scalar, for turning > into >=."""
-    bits = {types.float32: types.int32, types.float64: types.int64}[x]
+    kind = {types.float32: _I32, types.float64: _I64}[x]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        kind = _LLVM[bits]
         i = b.bitcast(args[0], kind)
         positive = b.icmp_signed(">=", i, kind(0))
         up = b.select(positive, b.add(i, kind(1)), b.sub(i, kind(1)))
@@ -519,13 +498,13 @@ def floor_exp(typingctx, x):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exp_limits(typingctx, tag):  # type: ignore[no-untyped-def]
-    """(low, magic) of `elementary.EXP`, for the frame of a row."""
+    """(low, magic, slack) of `elementary.EXP`, for the frame of a row."""
     k = elementary.EXP[_LLVM[compute_type(tag).elem]]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return context.make_tuple(b, sig.return_type, [ir.Constant(_F64, x) for x in (k.low, k.magic)])
+        return context.make_tuple(b, sig.return_type, [ir.Constant(_F64, x) for x in (k.low, k.magic, k.slack)])
 
-    return types.UniTuple(types.float64, 2)(tag), codegen
+    return types.UniTuple(types.float64, 3)(tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -543,7 +522,7 @@ def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value) -> tuple[V, V, V]
     shift, base, low, magic, left = _fields(b, frame)
     y = low.max(V(b, x) - shift)
     d = y - base
-    return d, *elementary.exp_steps(y, d, magic, left, True)
+    return d, *elementary.exp_steps(y, d, magic, left)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -795,8 +774,7 @@ def _register(op: Any, instruction: str) -> None:
 
     @lower_builtin(op, Vec, Vec)  # type: ignore[untyped-decorator]
     def lower(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        integer = isinstance(sig.return_type.elem, types.Integer)
-        return getattr(builder, instruction[1:] if integer else instruction)(*args)
+        return getattr(builder, instruction)(*args)
 
 
 for _op, _instruction in _BINARY.items():
