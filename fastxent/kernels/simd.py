@@ -216,18 +216,24 @@ def store_first(typingctx, address, count, v, tag):  # type: ignore[no-untyped-d
     return types.void(types.int64, types.int64, v, tag), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
-    """Ask for a cache line that will be read soon; never faults."""
+def _prefetching(locality: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
+        """Ask for a cache line that will be read; never faults."""
 
-    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        pointer = b.inttoptr(args[0], _I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-        b.call(function, [pointer, _I32(0), _I32(3), _I32(1)])
-        return context.get_dummy_value()
+        def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+            pointer = b.inttoptr(args[0], _I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+            function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+            b.call(function, [pointer, _I32(0), _I32(locality), _I32(1)])
+            return context.get_dummy_value()
 
-    return types.void(types.int64), codegen
+        return types.void(types.int64), codegen
+
+    return prefetch
+
+
+prefetch, prefetch_far = _prefetching(3), _prefetching(2)  # into the first-level cache, into the second
 
 
 @intrinsic  # type: ignore[untyped-decorator]
