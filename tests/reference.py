@@ -82,16 +82,12 @@ def ulp_error(result: Any, truth: Any, dtype: Any) -> np.ndarray:
 def excess(result: Any, truth: Any, peer: Any, dtype: Any, *, terms: float | None = None) -> float:
     """How many units in the last place a result is farther from the truth than the peer's; at most 1 is fine.
 
-    Losses are compared number for number; in float64, where a float64 evaluation, which the rule takes for the
-    truth, is itself a few units off, the largest error of the case with the peer's largest. Where ``terms`` is given
-    the last axis is a row of results (softmax, gradient): the largest error of any row is compared with the peer's
-    largest, in units of the row's largest number, or of the ``terms`` that it is the difference of (a gradient's p
-    and y) where those are larger; in float64 one unit more is given, for the same reason.
+    Losses are compared number for number. Where ``terms`` is given the last axis is a row of results (softmax,
+    gradient): the largest error of any row is compared with the peer's largest, in units of the row's largest number,
+    or of the ``terms`` that it is the difference of (a gradient's p and y) where those are larger.
     """
     if terms is None:
         error, allowed = ulp_error(result, truth, dtype), ulp_error(peer, truth, dtype)
-        if np.dtype(dtype) == np.float64:
-            return float(error.max(initial=0) - min(allowed.max(initial=0), 1e30))
         return float((error - np.minimum(allowed, 1e30)).max(initial=0))
     result, truth, peer = wide(result), wide(truth), wide(peer)
     with np.errstate(all="ignore"):
@@ -105,8 +101,7 @@ def excess(result: Any, truth: Any, peer: Any, dtype: Any, *, terms: float | Non
     exponent = np.where(largest == 0, smallest, np.frexp(largest)[1])
     unit = np.ldexp(WIDE(1), np.maximum(exponent, smallest + 1) - bits)
     allowed = np.nan_to_num(allowed, nan=np.inf)
-    uncertain = float(np.dtype(dtype) == np.float64)
-    return float((error / unit).max(initial=0) - (allowed / unit).max(initial=0)) - uncertain
+    return float((error / unit).max(initial=0) - (allowed / unit).max(initial=0))
 
 
 def plain_log_softmax(rows: np.ndarray) -> np.ndarray:

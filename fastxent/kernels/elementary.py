@@ -113,10 +113,10 @@ class _Exp:
 
     @property
     def slack(self) -> float:
-        """How much too large, as a fraction of itself, the one number is that `exp_steps` takes for a step in float32
-        where no single result is wanted."""
+        """How much too large, as a fraction of itself, the float32 is that `exp_steps` takes for a step where no single
+        result is wanted."""
         step = _LN2 / ENTRIES
-        return 0.0 if self.elem == F64 else (float(np.float32(step)) - step) / step
+        return (float(np.float32(step)) - step) / step
 
     @property
     def tables(self) -> tuple[list[int], list[int]]:
@@ -151,22 +151,22 @@ def exp_steps(x: V, near: V, magic: V, left: V | None) -> tuple[V, V]:
 
     x = n·(ln 2)/16 + r. n is rounded by adding a large number, whose low bits then, with m taken off, index the table
     and, shifted, are the exponent: ``magic`` is the large number less m. ``near`` is what n - m is rounded from, x - a
-    as it comes out. Where there is no ``left``, many results will be added up: near is x and, in float32, less care is
-    taken. power + power·u is then the exponential of x·(1 - slack) - a within 1.1 ulp; 0.6 otherwise.
+    as it comes out. Where there is no ``left``, in float32, many results will be added up, and less care is taken: near
+    is x, and power + power·u the exponential of x·(1 - slack) - a within 1.1 ulp; 0.6 otherwise.
     """
     k = EXP[x.elem]
     t = near.fma(k.scale, magic if left is None else k.magic)
     n = t - magic
     powers, lost = k.tables
-    many = left is None and k.elem == F32
-    r = n.fma(-float(np.float32(_LN2 / ENTRIES)), x) if many else n.fma(-k.step[1], n.fma(-k.step[0], x))
-    if left is not None:
-        r = r - left
+    if left is None:
+        r = n.fma(-float(np.float32(_LN2 / ENTRIES)), x)
+    else:
+        r = n.fma(-k.step[1], n.fma(-k.step[0], x)) - left
     q = x.const(k.q[-1])
     for c in reversed(k.q[:-1]):
         q = q.fma(r, c)
     u = (q * r).fma(r, r)
-    if not many:
+    if left is not None:
         u = u + lookup(lost, t.bits(), x)
     shift = ir.Constant(t.bits().type, [k.mantissa - 4] * x.lanes)
     power = lookup(powers, t.bits(), x).bits()

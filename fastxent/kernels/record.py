@@ -40,6 +40,7 @@ def finish(first, n, record, full, mode, logged, framed):  # type: ignore[no-unt
     """
     none = splat(0.0, 0.0)
     unit = splat(1.0, 0.0)
+    infinite = splat(np.inf, 0.0)
     speck = splat(1e-40, 0.0)  # what masked classes leave in a sum that should be 0
     stride = record.strides[0]
     start = record.ctypes.data + first * 8
@@ -61,7 +62,11 @@ def finish(first, n, record, full, mode, logged, framed):  # type: ignore[no-unt
             log_s = load_first(at + LOG_SUM * stride, count, 0.0)
         elif mode == LOGITS:
             log_s = log1p(rest)
-        store_first(at + NLL * stride, count, (base - here) + log_s, 0.0)
+        gap = base - here
+        back = gap - base
+        lost = (base - (gap - back)) - (here + back)  # of the difference, in rounding
+        lost = select_gt(infinite, gap, lost, none)
+        store_first(at + NLL * stride, count, gap + (log_s + lost), 0.0)
         store_first(at + LSE * stride, count, base + log_s, 0.0)
         if not logged:
             store_first(at + LOG_SUM * stride, count, log_s, 0.0)

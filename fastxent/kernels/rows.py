@@ -13,7 +13,6 @@ Kernels trust their caller (`launch.py`): addresses, strides and array lengths h
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from fastxent.kernels.simd import (
 BLOCK = 1024
 FAR = 1 << 14  # bytes; anything from 12 KB to 128 KB was as good
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
-LN2, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # the first of 32 bits: its product with a power is exact
+STEP, STEP_LOW = 0.6931471803691238 / 16, 1.9082149292705877e-10 / 16  # ln 2 / 16; the first of 32 bits
 
 
 @inline
@@ -43,20 +42,25 @@ def exp_one(x):  # type: ignore[no-untyped-def]
 
 @inline
 def settle(top, tag):  # type: ignore[no-untyped-def]
-    """(shift, base, power, left) of a maximum = shift + base = shift + power·ln 2 + left: what the exponentials of a
-    row are taken against is 2^power, exactly, so that no difference of logits is ever rounded."""
+    """(shift, base, steps, left) of a maximum = shift + base = shift + steps·(ln 2)/16 + left, for a whole number.
+
+    In float32 ``steps`` makes a power of 2, against which exponentials are taken without a rounded difference and
+    without more work; the sums are then against the maximum less ``left``. In float64 every exponential takes ``left``
+    off, and the sums are against the maximum.
+    """
+    low, _, slack, multiple = exp_limits(tag)
     m = float(top)
-    shift = 0.0 if abs(m) < -2.0 * exp_limits(tag)[0] else m
+    shift = 0.0 if abs(m) < -2.0 * low else m
     base = m - shift
-    power = np.floor(base / (LN2 + LN2_LOW) + 0.5)
-    return shift, base, power, (base - power * LN2) - (power * LN2_LOW + base * exp_limits(tag)[2])
+    steps = np.floor(base / ((STEP + STEP_LOW) * multiple) + 0.5) * multiple
+    return shift, base, steps, (base - steps * STEP) - (steps * STEP_LOW + base * slack)
 
 
 @inline
-def frame_of(shift, base, power, tag):  # type: ignore[no-untyped-def]
-    """What `add_exp` takes exponentials against."""
-    low, magic, _ = exp_limits(tag)
-    return splat(shift, tag), splat(base, tag), splat(base + low, tag), splat(magic - 16.0 * power, tag)
+def frame_of(shift, base, steps, left, tag):  # type: ignore[no-untyped-def]
+    """What `add_exp` takes exponentials against: see `elementary.exp_steps`."""
+    low, magic, _, _ = exp_limits(tag)
+    return splat(shift, tag), splat(base, tag), splat(base + low, tag), splat(magic - steps, tag), splat(left, tag)
 
 
 @inline
@@ -199,8 +203,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             reference = lowest(tag)
             if mode != LOGITS:
                 reference = reference * 0 + 0
-            shift, base, power, left = float(top), 0.0, 0.0, 0.0
-            s = 0.0  # Σ exp(z - shift) / 2^power without the maxima, of which there are ``maxima``
+            shift, base, steps, left = float(top), 0.0, 0.0, 0.0
+            off = 0.0  # what sums are against is the maximum less this
+            s = 0.0  # Σ exp without the maxima, of which there are ``maxima``
             maxima = 0
             sd = 0.0
             s2 = 0.0
@@ -235,16 +240,17 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         risen = top
                         if shaped:
                             risen = max_lanes(shape(splat(top, tag), softcap, temperature, mode))
-                        before, power_before, left_before = shift, power, left
-                        shift, base, power, left = settle(risen, tag)
+                        before, off_before = float(reference), off
+                        shift, base, steps, left = settle(risen, tag)
+                        if exp_limits(tag)[2] != 0.0:
+                            off = left
                         if first > 0:
-                            fall = float(reference) - float(risen)
-                            own = exp_one(left_before)
-                            if shift == before:
-                                f = math.ldexp(1.0, int(power_before - power))
-                            else:
-                                f = exp_one(((before + power_before * LN2) - (shift + power * LN2))
-                                            + (power_before - power) * LN2_LOW)  # fmt: skip
+                            fall = before - float(risen)
+                            back = fall - before
+                            lost = (before - (fall - back)) - (float(risen) + back)
+                            own = exp_one(off_before)
+                            f = exp_one(fall + (off - off_before))
+                            f = f + f * lost if f > 0.0 else 0.0
                             s += maxima * own
                             s2 += maxima * (own * own)
                             if f == 0.0:
@@ -262,7 +268,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             maxima = 0
                         reference = risen
                 m = splat(reference, tag)
-                frame = frame_of(shift, base, power, tag)
+                frame = frame_of(shift, base, steps, left, tag)
                 v_s = zero
                 u_s = zero
                 others = 0
@@ -383,7 +389,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             record[MAX, at + i] = float(reference) if fine else np.nan
             record[HERE, at + i] = z_t if t != none else np.nan
             record[REST, at + i] = s
-            record[LEFT, at + i] = left
+            record[LEFT, at + i] = off
             record[MORE, at + i] = maxima - 1
             if mixed:
                 record[LINEAR, at + i] = flat

@@ -313,20 +313,26 @@ def _lanes_in(b: ir.IRBuilder, held: ir.Value) -> ir.Value:
     return b.zext(b.call(count, [b.bitcast(held, kind)]), _I64)
 
 
+def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value, many: bool = False) -> tuple[V, V, V, V]:
+    """(y, base, power, u): exp_biased(x - m) = power·(1 + u) for the maximum m of a frame, and x - m is y - base, no
+    less than a speck's. ``many``: for sums; in float32 power·(1 + u) is then exp_biased(x - (m - left))."""
+    shift, base, low, magic, left = _fields(b, frame)
+    y = low.max(V(b, x) - shift)  # -inf becomes finite, NaN stays
+    if many and base.elem == _F32:
+        return y, base, *elementary.exp_steps(y, y, magic, None)
+    return y, base, *elementary.exp_steps(y, y - base, magic, left)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def add_exp(typingctx, s, x, frame):  # type: ignore[no-untyped-def]
     """(s + e where x is not the maximum, in how many lanes it is not): the maximum's own term is counted, not summed.
-    NaN differs from everything. e is exp_biased(x - a) for the a of the ``frame``: (shift, base, low, magic), where
-    base is the maximum, less shift, and magic takes a - shift off: see `elementary.exp_steps`.
+    NaN differs from everything. e is exp_biased(x - a) for the ``frame`` of a row, see `rows.frame_of`.
     """
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        before, x_ = V(b, args[0]), V(b, args[1])
-        shift, base, low, magic = _fields(b, args[2])
-        x_ = x_ - shift
-        y = low.max(x_)
-        power, u = elementary.exp_steps(y, y, magic, None)
-        other = b.fcmp_unordered("!=", x_.v, base.v)
+        before = V(b, args[0])
+        y, base, power, u = _exp_framed(b, args[1], args[2], many=True)
+        other = b.fcmp_unordered("!=", y.v, base.v)
         total = (before + power.fma(u, power)).where(other, before)
         return context.make_tuple(b, sig.return_type, [total.v, _lanes_in(b, other)])
 
@@ -340,13 +346,11 @@ def add_record(typingctx, s, sd, s2, x, z, frame, threshold):  # type: ignore[no
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         s_, sd_, s2_ = (V(b, a) for a in args[:3])
-        x_, z_, threshold_ = (V(b, args[k]) for k in (3, 4, 6))
-        shift, base, low, magic = _fields(b, args[5])
-        y = low.max(z_ - shift)  # -inf becomes finite, NaN stays
+        x_, threshold_ = V(b, args[3]), V(b, args[6])
+        y, base, power, u = _exp_framed(b, args[4], args[5], many=True)
         d = y - base
-        power, u = elementary.exp_steps(y, y, magic, None)
         e = power.fma(u, power)
-        other = b.fcmp_unordered("!=", d.v, d.const(0.0).v)
+        other = b.fcmp_unordered("!=", y.v, base.v)
         held = b.fcmp_ordered(">=", x_.v, threshold_.v)
         return context.make_tuple(b, sig.return_type, [
             (s_ + e).where(other, s_).v, e.fma(d, sd_).v, e.fma(e, s2_).where(other, s2_).v,
@@ -504,13 +508,16 @@ def floor_exp(typingctx, x):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exp_limits(typingctx, tag):  # type: ignore[no-untyped-def]
-    """(low, magic, slack) of `elementary.EXP`, for the frame of a row."""
+    """(low, magic, slack, steps) for the frame of a row: see `elementary.EXP`; steps of (ln 2)/16 that its reference is
+    a multiple of, and slack 0 where that is 1."""
     k = elementary.EXP[_LLVM[compute_type(tag).elem]]
+    one = compute_type(tag) is F64
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return context.make_tuple(b, sig.return_type, [ir.Constant(_F64, x) for x in (k.low, k.magic, k.slack)])
+        numbers = k.low, k.magic, 0.0 if one else k.slack, 1.0 if one else 16.0
+        return context.make_tuple(b, sig.return_type, [ir.Constant(_F64, x) for x in numbers])
 
-    return types.UniTuple(types.float64, 3)(tag), codegen
+    return types.UniTuple(types.float64, 4)(tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -523,22 +530,14 @@ def frames(typingctx, m):  # type: ignore[no-untyped-def]
     return types.UniTuple(m, 5)(m), codegen
 
 
-def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value) -> tuple[V, V, V]:
-    """(d, power, u): d is x - m rounded, and no less than a speck's; exp_biased(x - m) = power·(1 + u)."""
-    shift, base, low, magic, left = _fields(b, frame)
-    y = low.max(V(b, x) - shift)
-    d = y - base
-    return d, *elementary.exp_steps(y, d, magic, left)
-
-
 @intrinsic  # type: ignore[untyped-decorator]
 def exp_framed(typingctx, x, frame):  # type: ignore[no-untyped-def]
     """(x - m, exp_biased(x - m)) for the m of `frames`; -inf becomes finite, NaN stays. What x - m loses in rounding is
     not lost to the exponential."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        d, power, u = _exp_framed(b, *args)
-        return context.make_tuple(b, sig.return_type, [d.v, power.fma(u, power).v])
+        y, base, power, u = _exp_framed(b, *args)
+        return context.make_tuple(b, sig.return_type, [(y - base).v, power.fma(u, power).v])
 
     return types.UniTuple(x, 2)(x, frame), codegen
 
@@ -550,7 +549,7 @@ def times_exp(typingctx, scale, scale_low, x, frame):  # type: ignore[no-untyped
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         high, low = (V(b, a) for a in args[:2])
-        _, power, u = _exp_framed(b, *args[2:])
+        _, _, power, u = _exp_framed(b, *args[2:])
         whole = power * high
         left = power.fma(high, whole * -1.0)
         return (whole + whole.fma(u, power.fma(low, left))).v
