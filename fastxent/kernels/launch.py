@@ -170,9 +170,11 @@ class RowPass:
             write.check(self)
         if losses is not None:
             losses.check(self.logits)
+        alone = self.single and write is None and losses is not None and losses.alone
         kernel = sweep_kernel(
-            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None
-        )
+            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None,
+            alone,
+        )  # fmt: skip
         matrix, shape, soft = self.arguments()
         target = self._no_target if self.target is None else self.target
         buffers = self.record, self.ids, self.status, self.scratch, self.keeps, self.offset
@@ -220,9 +222,11 @@ def sweep_kernel(
     single: bool,
     output: tuple[int, bool, bool, int] | None,
     losses: bool,
+    alone: bool,
 ) -> Any:
-    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel."""
-    kernel = narrow.narrow_kernel(full, *flags, single) if few else rows.wide_kernel(full, *flags)
+    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel. alone: the row kernel writes
+    the losses itself."""
+    kernel = narrow.narrow_kernel(full, *flags, single, alone) if few else rows.wide_kernel(full, *flags)
     writes = output is not None
     gradient = output is not None and output[0] == emit.GRADIENT
     write = None
@@ -244,9 +248,14 @@ def sweep_kernel(
             row = addr + b * stride
             q = q_at + b * q_stride
             at = offset + b if keeps else 0
+            into = loss[6][b : b + n] if alone else record
             kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
-                   q_stride, record, ids, status[at : at + n], at, scratch)  # fmt: skip
-            if losses:
+                   q_stride, into, ids, status[at : at + n], at, scratch)  # fmt: skip
+            if alone:
+                wrong = bad_target(b, n, status)
+                if wrong >= 0 and loss[2]:
+                    break
+            elif losses:
                 terms, plain, strict, value, share, unit, results, total, weights, scale = loss
                 if plain and results.size > 0:
                     wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
@@ -313,6 +322,11 @@ class Losses:
         self.results = np.empty(0, np.float32) if results is None else results
         self.total, self.weights = exact_zeros(), exact_zeros()
 
+    @property
+    def alone(self) -> bool:
+        """Whether they are all that is wanted, number for number."""
+        return self.terms.plain and self.unit == 1.0 and self.results.size > 0 and self.results.dtype == np.float32
+
     def check(self, logits: Matrix) -> None:
         """Prove that what is looked up by row and by class is as long as these logits are."""
         t = self.terms
@@ -336,14 +350,21 @@ _NO_LOSSES = 0
 @jit
 def plain_losses(begin, n, record, status, loss, unit):  # type: ignore[no-untyped-def]
     """`loss_rows` where a row's loss is its nll, over ``unit``: without branches, so that rows go side by side."""
-    worst = USED
     for i in range(n):
         state = status[i]
-        worst = max(worst, state)
         loss[i] = record[NLL, i] if state == USED else 0.0 if state == IGNORED else np.nan
     if unit != 1.0:
         for i in range(n):
             loss[i] = (record[NLL, i] if status[i] == USED else loss[i]) / unit
+    return bad_target(begin, n, status)
+
+
+@jit
+def bad_target(begin, n, status):  # type: ignore[no-untyped-def]
+    """The first row whose target is out of range, or -1."""
+    worst = USED
+    for i in range(n):
+        worst = max(worst, status[i])
     if worst == BAD_TARGET:
         for i in range(n):
             if status[i] == BAD_TARGET:

@@ -21,8 +21,8 @@ from fastxent.kernels.record import (
 from fastxent.kernels.rows import shape
 from fastxent.kernels.simd import (
     exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
-    load_scalar, load_targets, load_whole_columns, load_wide, log1p_lanes, lowest, max_lanes, select_eq, select_ge,
-    select_gt, splat, store, store_ints, store_wide, unbias, vmax,
+    load_scalar, load_targets, load_whole_columns, load_wide, log1p_lanes, lowest, max_lanes, nll, select_eq, select_ge,
+    select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
 
 VECTOR = 64  # bytes
@@ -58,12 +58,13 @@ def load_tile(addr, stride, rows, n_classes, scratch, tag):  # type: ignore[no-u
 
 
 @functools.cache
-def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False) -> Any:
+def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False, alone: bool = False) -> Any:
     """The kernel for one set of compile-time flags: those of `rows.wide_kernel`.
 
     single: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
-    quarter of two classes' time. Arguments are those of the wide kernel. ``scratch`` is the address of `scratch_bytes`
-    bytes.
+    quarter of two classes' time. alone: nothing but those losses is wanted; they go to an array given in place of the
+    record, which costs as much to write and to read as two classes do. Arguments are those of the wide kernel.
+    ``scratch`` is the address of `scratch_bytes` bytes.
     """
 
     @jit
@@ -82,7 +83,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
         code_used = splat(float(USED), tag)
         code_broken = splat(float(BAD_LOGITS), tag)
         logged = single and mode == LOGITS
-        line = record.strides[0]
+        line = 0 if alone else record.strides[0]
         start = record.ctypes.data
         for group in range(0, n, TILES * w):
             stop = min(n, group + TILES * w)
@@ -192,6 +193,13 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                 store_ints(status.ctypes.data + i, rows, code, np.int8(0))
                 if shaped or mode == PROBS:
                     here = shape(here, softcap, temperature, mode)
+                if alone:
+                    tail = log1p_lanes(rest) if mode == LOGITS else zero
+                    y = select_eq(code, code_used, nll(base, here, tail), undefined)
+                    y = select_eq(code, splat(float(IGNORED), tag), zero, y)
+                    store_first(start + i * size, rows, y, real)
+                    place += tile
+                    continue
                 k = start + (at + i) * 8
                 store_wide(k + MAX * line, rows, base)
                 store_wide(k + HERE * line, rows, select_ge(t, zero, here, undefined))
@@ -232,6 +240,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                         store_wide(k + SOFT * line + h * 8, count, soft)
                         store_wide(k + SOFT_WEIGHT * line + h * 8, count, soft_weight)
                 place += tile
-        finish(at, n, record, full, mode, logged, False)
+        if not alone:
+            finish(at, n, record, tag, full, mode, logged, False)
 
     return kernel

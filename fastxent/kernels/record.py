@@ -10,7 +10,7 @@ import numpy as np
 
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd import (
-    exp_biased, floor_exp, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
+    exp_biased, floor_exp, itemsize, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
 )  # fmt: skip
 
 # Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
@@ -33,10 +33,11 @@ LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
 
 
 @jit
-def finish(first, n, record, full, mode, logged, framed):  # type: ignore[no-untyped-def]
+def finish(first, n, record, tag, full, mode, logged, framed):  # type: ignore[no-untyped-def]
     """Turn what was gathered of ``n`` rows from ``first`` on into their record; broken rows become NaN throughout.
 
-    ``logged``: LOG_SUM, log(1 + REST), is there already. ``framed``: sums are still against MAX - LEFT.
+    ``tag``: of the logits. ``logged``: LOG_SUM, log(1 + REST), is there already. ``framed``: sums are still against
+    MAX - LEFT.
     """
     none = splat(0.0, 0.0)
     unit = splat(1.0, 0.0)
@@ -63,10 +64,12 @@ def finish(first, n, record, full, mode, logged, framed):  # type: ignore[no-unt
         elif mode == LOGITS:
             log_s = log1p(rest)
         gap = base - here
-        back = gap - base
-        lost = (base - (gap - back)) - (here + back)  # of the difference, in rounding
-        lost = select_gt(infinite, gap, lost, none)
-        store_first(at + NLL * stride, count, gap + (log_s + lost), 0.0)
+        nll = gap + log_s
+        if itemsize(tag) == 8:  # else the difference of the two is as good as exact
+            back = gap - base
+            lost = (base - (gap - back)) - (here + back)
+            nll = gap + (log_s + select_gt(infinite, gap, lost, none))
+        store_first(at + NLL * stride, count, nll, 0.0)
         store_first(at + LSE * stride, count, base + log_s, 0.0)
         if not logged:
             store_first(at + LOG_SUM * stride, count, log_s, 0.0)

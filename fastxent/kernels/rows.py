@@ -401,6 +401,6 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 record[SUM_P2, at + i] = s2
                 ids[PREDICTED, at + i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
                 ids[RANK, at + i] = rank if fine and t != none else -1
-        finish(at, n, record, full, mode, False, True)
+        finish(at, n, record, tag, full, mode, False, True)
 
     return kernel

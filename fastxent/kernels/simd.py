@@ -361,6 +361,18 @@ def add_record(typingctx, s, sd, s2, x, z, frame, threshold):  # type: ignore[no
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def nll(typingctx, top, here, log_sum):  # type: ignore[no-untyped-def]
+    """(top - here) + log_sum, in float64, rounded once."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        like = V(b, args[0])
+        parts = zip(*(V(b, a).wide() for a in args), strict=True)
+        return narrow(like, [(m - x) + rest for m, x, rest in parts]).v
+
+    return top(top, here, log_sum), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def fma(typingctx, a, x, c):  # type: ignore[no-untyped-def]
     """a·x + c, rounded once."""
 
