@@ -23,9 +23,10 @@ from fastxent.kernels.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize,
-    keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above,
-    prefetch, prefetch_far, select_eq, select_gt, splat, sum_lanes, tanh, unbias, vmax,
+    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, halves_max,
+    halves_none, halves_peak, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest,
+    max_lanes, narrow_load, next_above, prefetch, prefetch_far, select_eq, select_gt, splat, sum_lanes, tanh, unbias,
+    vmax,
 )  # fmt: skip
 
 BLOCK = 1024
@@ -97,6 +98,15 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
     m2 = m0
     m3 = m0
     c = first
+    peak = lowest(tag)
+    if itemsize(tag) == 2 and mask_at == 0:
+        some = halves_none()
+        more = some
+        while c + 64 <= end:
+            some = halves_max(some, p + 2 * c)
+            more = halves_max(more, p + 2 * c + 64)
+            c += 64
+        peak = max(peak, halves_peak(some, tag), halves_peak(more, tag))
     while c + 4 * w <= end:
         m0 = vmax(read(p, c, w, tag, mask_at), m0)
         m1 = vmax(read(p, c + w, w, tag, mask_at), m1)
@@ -106,7 +116,7 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
     while c < end:
         m0 = vmax(read(p, c, min(end - c, w), tag, mask_at), m0)
         c += w
-    return max_lanes(vmax(vmax(m0, m1), vmax(m2, m3)))
+    return max(max_lanes(vmax(vmax(m0, m1), vmax(m2, m3))), peak)
 
 
 @jit

@@ -33,7 +33,7 @@ TAGS: dict[str, Any] = {
     "float32": np.float32(0), "float64": np.float64(0), "float16": np.uint16(0), "bfloat16": np.int16(0),
 }  # fmt: skip
 
-_LLVM = {types.float32: _F32, types.float64: _F64}
+_LLVM = {types.float32: _F32, types.float64: _F64, types.int16: _I16}
 
 
 class Vec(types.Type):
@@ -55,6 +55,7 @@ class _VecModel(models.PrimitiveModel):
 
 
 F32, F64 = Vec(types.float32, 16), Vec(types.float64, 8)
+HALVES = Vec(types.int16, 32)  # the bits of
 
 
 def compute_type(tag: types.Type) -> Vec:
@@ -390,6 +391,50 @@ def vmax(typingctx, a, x):  # type: ignore[no-untyped-def]
         return V(b, args[0]).max(V(b, args[1])).v
 
     return a(a, x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def halves_none(typingctx):  # type: ignore[no-untyped-def]
+    """What `halves_max` starts from."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return context.make_tuple(b, sig.return_type, [ir.Constant(HALVES.ir, [x] * 32) for x in (-(1 << 15), -1)])
+
+    return types.UniTuple(HALVES, 2)(), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def halves_max(typingctx, extremes, address):  # type: ignore[no-untyped-def]
+    """(largest, least) with the 32 halves at an address: the largest as signed integers is the largest number that is
+    not negative, the least as unsigned ones, where there is none, the largest of the negative. One operation for 16
+    numbers, where widening them to compare takes three."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        x = b.load(b.inttoptr(args[1], HALVES.ir.as_pointer()), align=1)
+        largest, least = (b.extract_value(args[0], k) for k in (0, 1))
+        return context.make_tuple(b, sig.return_type, [
+            b.select(b.icmp_signed(">", x, largest), x, largest), b.select(b.icmp_unsigned("<", x, least), x, least),
+        ])  # fmt: skip
+
+    return extremes(extremes, address), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def halves_peak(typingctx, extremes, tag):  # type: ignore[no-untyped-def]
+    """The largest number of `halves_max`; NaN where there was one without a sign."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        def folded(x: ir.Value, name: str) -> ir.Value:
+            kind = ir.FunctionType(_I16, [HALVES.ir])
+            return b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.{name}.v32i16"), [x])
+
+        largest, least = folded(b.extract_value(args[0], 0), "smax"), folded(b.extract_value(args[0], 1), "umin")
+        bits = b.select(b.icmp_signed("<", largest, _I16(0)), least, largest)
+        if tag == types.uint16:
+            return b.fpext(b.bitcast(bits, _HALF), _F32)
+        return b.bitcast(b.shl(b.zext(bits, _I32), _I32(16)), _F32)
+
+    return types.float32(extremes, tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
