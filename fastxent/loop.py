@@ -192,7 +192,8 @@ class Loop:
         share what a batch costs beside them."""
         rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
         if self.streaming and isinstance(unit, NativeUnit):
-            return unit.streams(rows, self.batch_bytes)
+            count = max(1, int(unit.rows / rows + 0.75))  # equal ones: a small last one costs as much beside its rows
+            return unit.streams(-(-unit.rows // count), self.batch_bytes)
         wide = unit.in_place and self.visit is None
         return unit.batches(rows * self.row_bytes if wide else self.batch_bytes)
 

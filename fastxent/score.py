@@ -116,7 +116,7 @@ class Scorer:
             else:
                 take.turn_to(matrix, target[at:end], at)
             take.sweep(0, matrix.n)
-            if c.on_bad_row == "error" or c.input != "logits":
+            if c.input != "logits" or (c.on_bad_row == "error" and status[at:end].max(initial=0) >= BAD_LOGITS):
                 columns = {name: column.slice(at, matrix.n) for name, column in batch.columns.items()}
                 where = replace(batch.where, first_row=batch.where.first_row + at)
                 odd = {i - at: reason for i, reason in batch.bad.items() if i >= at}

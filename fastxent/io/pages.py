@@ -75,6 +75,7 @@ class PageReader:
         self.unit = np.dtype(f"u{chunk.unit_bytes}")
         self.dictionary = np.frombuffer(b"", self.unit).reshape(0, 1)  # (entries, numbers of an entry)
         self.places = np.empty((0, 2), np.int64)  # for byte arrays: bytes and row in ``dictionary`` of each entry
+        self._unread: Header | None = None  # of a dictionary that no page has asked for yet
         self.rows_at = -1  # of a dictionary of rows that stays in the file; ``dictionary`` then numbers them
         self.offset, self.left, self._number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
 
@@ -90,8 +91,9 @@ class PageReader:
             if head.type == thrift.DICTIONARY_PAGE:
                 if begin != chunk.begin:
                     raise self.broken("a dictionary that is not the first page")
-                self.at = "dictionary page"
-                self._read_dictionary(head)
+                self._unread = head
+                if not isinstance(self._source, LocalRanges):  # which goes back for it, if a page asks for it at all
+                    self._read_dictionary()
                 self.offset = max(self.offset, chunk.pages_begin)
             elif head.type != thrift.INDEX_PAGE:
                 if head.entries > self.left:
@@ -185,6 +187,7 @@ class PageReader:
             encoding = asm.BYTES if chunk.byte_array else asm.PLAIN
         elif head.encoding in (_RLE_DICTIONARY, _PLAIN_DICTIONARY):
             encoding = asm.DICTIONARY
+            self._read_dictionary()
         elif head.encoding == _SPLIT and not chunk.byte_array:
             encoding = asm.SPLIT
         else:
@@ -229,7 +232,15 @@ class PageReader:
         except CodecError as error:
             raise self.broken(str(error)) from None
 
-    def _read_dictionary(self, head: Header) -> None:
+    def _read_dictionary(self) -> None:
+        """Read the dictionary, where there is one that has not been read."""
+        head, self._unread = self._unread, None
+        if head is not None:
+            page, self.at = self.at, "dictionary page"
+            self._take_dictionary(head)
+            self.at = page
+
+    def _take_dictionary(self, head: Header) -> None:
         chunk = self._chunk
         if head.encoding not in (_PLAIN, _PLAIN_DICTIONARY):
             raise self.broken(f"its encoding is {head.encoding}, not plain")

@@ -32,7 +32,9 @@ MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
 _LEAST_AHEAD = 1 << 20  # of a reader of a file elsewhere
-_PART_BYTES = 128 << 20  # in the file: a row group of more than twice that is shared out
+# Of a part in the file: a row group of more than two of the least is shared out. Each part reads the other columns
+# from the beginning of the row group on, so that there should not be too many of them.
+_LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
 
 
 def open_parquet(file: File, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
@@ -258,10 +260,11 @@ class ParquetPart:
             ]
 
     def _native_units(self, chunk: LogitsChunk, reader: RowReader, where: Where) -> Iterator[NativeUnit]:
-        parts = [chunk]
-        if chunk.end - chunk.begin >= 2 * _PART_BYTES and (self.file.local or chunk.page_index):
+        parts, size = [chunk], chunk.end - chunk.begin
+        if size >= 2 * _LEAST_PART and (self.file.local or chunk.page_index):
             with closing(_ranges(self.file)) as source:
-                parts = native.split(chunk, source, _PART_BYTES, walk=self.file.local)
+                target = max(_LEAST_PART, min(_MOST_PART, size // _PARTS))
+                parts = native.split(chunk, source, target, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
             yield NativeUnit(self.file, reader, place, part.rows, part)

@@ -21,7 +21,7 @@ from fastxent.io.chunk import LogitsChunk
 from fastxent.io.pages import Page, PageReader
 from fastxent.io.ranges import LocalRanges
 from fastxent.kernels import assemble as asm, levels as lv
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import brief
 
 _RUN_BYTES = 5 << 19  # read at once; more would not stay in the cache until it is used
 _PAGES = 400  # at most: a system call takes 1024 pieces of memory
@@ -130,7 +130,7 @@ class _Room:
             self.pieces.append(values.data[k * shape.values : (k + 1) * shape.values])
 
 
-@jit
+@brief
 def count_alike(heads, n, size, header, template, slots, parts, checksums, n_classes, max_rep, def_width, max_def):  # type: ignore[no-untyped-def]
     """How many of the first n heads, ``size`` bytes each, say the same.
 
@@ -159,7 +159,7 @@ def count_alike(heads, n, size, header, template, slots, parts, checksums, n_cla
     return n
 
 
-@jit
+@brief
 def begins_row(buf, slots):  # type: ignore[no-untyped-def]
     """Whether ``buf`` begins with a data page whose first repetition level is seen to be 0."""
     pos = thrift.read_page_header(buf, slots)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import brief, jit
 
 # slots of the result
 TYPE, UNCOMPRESSED, COMPRESSED, CRC, NUM_VALUES, ENCODING, DEF_ENCODING, REP_ENCODING = range(8)
@@ -32,7 +32,7 @@ def new_header() -> np.ndarray:
     return np.full(_STACK + 2 * _DEPTH, MISSING, np.int64)
 
 
-@jit
+@brief
 def read_page_header(buf, out):  # type: ignore[no-untyped-def]
     """Parse the page header at the start of ``buf`` (uint8) into ``out`` (`new_header`).
 

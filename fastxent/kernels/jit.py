@@ -185,12 +185,17 @@ def _name_apart(function: Callable[..., Any]) -> None:
         function.__qualname__ += f"_{mark[:16]}"
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
     """Compile a kernel, or a helper that kernels call, under the policy above."""
     _name_apart(function)
-    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    dispatcher = numba.njit(nogil=nogil, error_model="numpy", boundscheck=False)(function)
     dispatcher._cache = _LazyCache(dispatcher)
     return dispatcher
+
+
+def brief(function: Callable[..., Any]) -> Any:
+    """`jit` for a few microseconds of work, which keeps the interpreter lock: to wait for it again takes longer."""
+    return jit(function, nogil=False)
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.jit import brief, inline, jit
 
 MALFORMED, STARTS_ROW, REGULAR = -1, 1, 2  # what `examine` finds
 
@@ -210,7 +210,7 @@ def first_level(buf, pos, end):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@jit
+@brief
 def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def, parts):  # type: ignore[no-untyped-def]
     """Locate the levels of a page of n entries in ``buf`` (into ``parts``) and look at them.
 

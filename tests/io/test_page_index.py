@@ -78,7 +78,7 @@ def test_what_the_headers_say(write: Any, options: dict[str, Any], tmp_path: Pat
 def test_no_header_is_read_where_there_is_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     by_pyarrow(path, use_dictionary=False, compression="none")
-    monkeypatch.setattr(parquet, "_PART_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "_LEAST_PART", 10_000)
     monkeypatch.setattr(native, "_walk", None)
     units = list(open_source(path, logits="logits", columns=["target"]).units())
     assert len(units) > 3

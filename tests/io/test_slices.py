@@ -22,7 +22,7 @@ from fastxent.io import pages, slices
 from fastxent.io.native import read_rows
 from fastxent.io.ranges import LocalRanges
 from fastxent.io.slices import SliceReader
-from tests.io.handmade import DICTIONARY, Layout, column, expected, levels_of
+from tests.io.handmade import DICTIONARY, Layout, chunk_of, column, dictionary_page, expected, levels_of, number, page
 from tests.io.test_runs import outcome, rows_of
 
 PLAIN = [
@@ -174,6 +174,25 @@ def test_a_file_that_shrinks_while_it_is_read(encoding: int, counted: Counted, t
         os.truncate(path, 200)
         with pytest.raises(SourceError, match="became shorter"):
             list(reads)
+
+
+def test_a_dictionary_is_read_where_a_page_asks_for_it(tmp_path: Path) -> None:
+    """Most parts of a row group hold none of the pages that use its dictionary."""
+    layout = Layout(4, checksum=True)
+    rows = rows_of(layout, 20)
+    plain = page(*levels_of(rows, layout), layout, random.Random(0))
+    looked_up = replace(
+        layout, encoding=DICTIONARY, dictionary=sorted({number(v, layout) for row in rows for v in row})
+    )
+    first = bytearray(dictionary_page(looked_up))
+    first[-1] ^= 1
+    packed = page(*levels_of(rows, layout), looked_up, random.Random(0))
+    path, truth = tmp_path / "a", expected(rows, layout)[0].tobytes()
+    for pages_, error in (([plain], ""), ([plain, packed], "dictionary page: its checksum does not match")):
+        chunk, data = chunk_of([bytes(first), *pages_], 80 * len(pages_), 20 * len(pages_), layout)
+        got = outcome(path, chunk, data)
+        assert got[0] == (b"" if error else truth)
+        assert error in got[2]
 
 
 def written(path: Path, n: int, n_classes: int, *, dictionary: bool, checksum: bool) -> tuple[np.ndarray, np.ndarray]:
