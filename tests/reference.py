@@ -83,9 +83,10 @@ def excess(result: Any, truth: Any, peer: Any, dtype: Any, *, terms: float | Non
     """How many units in the last place a result is farther from the truth than the peer's; at most 1 is fine.
 
     Losses are compared number for number; in float64, where a float64 evaluation, which the rule takes for the truth,
-    is itself a unit off, the largest error of the case with the peer's largest. Where ``terms`` is given the last axis is a row of results (softmax,
-    gradient): the largest error of any row is compared with the peer's largest, in units of the row's largest number,
-    or of the ``terms`` that it is the difference of (a gradient's p and y) where those are larger.
+    is itself a unit off, the largest error of the case with the peer's largest. Where ``terms`` is given the last axis
+    is a row of results (softmax, gradient): the largest error of any row is compared with the peer's largest, in units
+    of the row's largest number, or of the ``terms`` that it is the difference of (a gradient's p and y) where those
+    are larger.
     """
     if terms is None:
         error, allowed = ulp_error(result, truth, dtype), ulp_error(peer, truth, dtype)

@@ -57,6 +57,24 @@ def test_many_classes(c, dtype):
         assert statistics.predicted[0] == ref.wide(x).argmax()
 
 
+@pytest.mark.parametrize("c", [2, 48, 49, 1000, 3000])
+@pytest.mark.parametrize("top", [0.1, 17.3, 120.0, 249.0, 1000.1])
+def test_a_loss_that_hangs_on_one_other_class_keeps_its_digits(c, top):
+    """Where x - max, rounded, would be off by up to 8 units of the loss, in blocks of any order. 3: the rounded entry
+    of a table, two roundings, and the slack of a step, 0.7 at -30, in units that may be half as large as the loss's."""
+    rng = np.random.default_rng(c)
+    x = np.full((400, c), -np.inf, np.float32)
+    hot = rng.integers(c, size=400)
+    other = (hot + rng.integers(1, c, size=400)) % c
+    x[np.arange(400), hot] = top + rng.uniform(-1, 1, 400)
+    x[np.arange(400), other] = x[np.arange(400), hot] - rng.uniform(0.5, 30, 400)
+    truth = -ref.log_softmax(x)[np.arange(400), hot]
+    loss = fx.cross_entropy(x, hot, reduction="none")
+    record = fx.row_statistics(x, hot)
+    assert ref.ulp_error(loss, truth, np.float32).max() <= 3
+    assert ref.ulp_error(record.nll.astype(np.float32), truth, np.float32).max() <= 3
+
+
 def test_extreme_rows():
     x = np.float32([[3e38, -3e38, 0], [1e4, -1e4, 0], [-3e38, -3e38, -3e38], [1e-45, -1e-45, 0]])
     np.testing.assert_array_equal(fx.softmax(x)[:2], [[1, 0, 0], [1, 0, 0]])

@@ -1,11 +1,10 @@
 """The row record: everything a metric needs, read off a row of C logits in one pass.
 
 A row is taken in blocks of 1024 numbers, which stay in the first-level cache: the maximum of the block, then its
-exponentials against the maximum so far, while the next block is fetched. Sums are carried in float64 from block to
-block and rescaled when the maximum rises, so a row is read from memory once, whatever its length. The order of
+exponentials against the maximum so far, while the blocks after it are fetched. Sums are carried in float64 from block
+to block and rescaled when the maximum rises, so a row is read from memory once, whatever its length. The order of
 operations depends on C and dtype alone. Up to `NARROW` classes a row is too short for vectors, and 16 (or 8) rows
-are taken side by side instead: see narrow.py. Taking the next block's maximum inside the exponential loop instead of
-prefetching it gained 5 % on one thread, nothing on two, and cost a second code path for row ends.
+are taken side by side instead: see narrow.py.
 
 Kernels trust their caller (`launch.py`): addresses, strides and array lengths have been proven.
 """

@@ -240,3 +240,69 @@ def test_tiles_are_turned_and_turned_back(fenced, dtype):
             _turn(out.ctypes.data, stride, rows - 1, count, scratch, base + start, stride, rows, simd.TAGS[dtype])
             assert (page[start:] == values.reshape(-1).view(np.uint8)).all()
             assert (page[start - 64 : start] == 0xAB).all()
+
+
+# ---- exponentials of differences -------------------------------------------------------------------------------------
+
+
+@jit
+def _framed(x, m, out, difference, tag):
+    for i in range(0, x.size, simd.lanes(tag)):
+        at = i * simd.itemsize(tag)
+        frame = simd.frames(simd.load(m.ctypes.data + at, tag))
+        d, e = simd.exp_framed(simd.load(x.ctypes.data + at, tag), frame)
+        simd.store(out.ctypes.data + at, e, tag)
+        simd.store(difference.ctypes.data + at, d, tag)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("around", [0.0, 1.0, 20.0, -249.9, 250.1, 1769.9, 1e4, 3e38])
+def test_no_difference_is_rounded_before_its_exponential(kind, around):
+    """Where x - m as it comes out in the dtype is off by a hundred units of the result."""
+    rng = np.random.default_rng(int(abs(around)) % 1000)
+    m = (around + rng.uniform(-1, 1, 4096)).astype(kind)
+    x = (m - rng.uniform(0, 100, m.size)).astype(kind)
+    x[:16] = m[:16]
+    x[16:20] = np.array([-np.inf, np.nan, np.finfo(kind).min, np.nan], kind)
+    out, difference = np.empty_like(x), np.empty_like(x)
+    _framed(x, m, out, difference, simd.TAGS[x.dtype.name])
+    assert np.isnan(out[[17, 19]]).all()
+    assert (out[[16, 18]] >= 0).all()
+    assert (out[[16, 18]] <= 2.0 ** ((56 - 170) if kind is np.float32 else (256 - 1200))).all()
+    truth = np.exp(x.astype(ref.WIDE) - m.astype(ref.WIDE)) * 2.0 ** (56 if kind is np.float32 else 256)
+    fine = np.r_[0:16, 20 : x.size]
+    assert ref.ulp_error(out[fine], truth[fine], kind).max() <= 0.8
+    assert (out[:16] == 2.0 ** (56 if kind is np.float32 else 256)).all()
+    low = kind(-125 if kind is np.float32 else -885)
+    np.testing.assert_array_equal(difference[fine], np.maximum(x[fine] - m[fine], low))
+
+
+# ---- the largest of many halves --------------------------------------------------------------------------------------
+
+
+@jit
+def _peak(x, tag):
+    extremes = simd.halves_none()
+    for i in range(0, x.size, 32):
+        extremes = simd.halves_max(extremes, x.ctypes.data + 2 * i)
+    return simd.halves_peak(extremes, tag)
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_the_largest_half_is_found_among_their_bits(name):
+    rng = np.random.default_rng(8)
+    inf = np.inf
+    rows = [rng.normal(size=64), -np.abs(rng.normal(size=64)), np.full(64, -inf), np.full(64, -0.0)]
+    rows += [
+        np.where(np.arange(64) == k, v, -1.0) for k in (0, 31, 32, 63) for v in (inf, 0.0, -0.0, -inf, 1e-7, -1e-7)
+    ]
+    for row in rows:
+        halves = row.astype(HALF[name])
+        assert _peak(halves.view(np.uint16), simd.TAGS[name]) == halves.astype(np.float32).max()
+    some = rng.normal(size=64).astype(HALF[name])
+    some[5] = -np.float32(np.nan)
+    bits = some.view(np.uint16)
+    bits[5] |= 0x8000  # a NaN with a sign is passed over, one without a sign tells
+    assert _peak(bits, simd.TAGS[name]) == np.nanmax(some.astype(np.float32))
+    bits[5] &= 0x7FFF
+    assert np.isnan(_peak(bits, simd.TAGS[name]))
