@@ -1,9 +1,9 @@
 """Rows that are read where they lie in a local file, slice by slice: of large pages, and of large dictionaries.
 
 A writer that cuts pages by rows makes pages of 200 MB of rows of 200 KB, or, where it tries a dictionary first, one
-dictionary of them. A copy would be memory without bound. A mapping of a file that somebody cuts short kills the process,
-and takes 0.7 to 1.15 times as long as reading, kernels included, depending on how the file came into the page cache.
-Here a buffer that stays in the cache is all they take.
+dictionary of them. A copy would be memory without bound. A mapping takes 0.7 to 1.15 times as long as reading, kernels
+included, depending on how the file came into the page cache, and of a file that somebody cuts short it kills the
+process. Here a buffer that stays in the cache is all they take.
 """
 
 from __future__ import annotations
