@@ -8,6 +8,8 @@ from typing import Any
 
 from fastxent.errors import ConfigError
 
+MOST_BINS = 10_000  # in each of as many slices they take some GB; narrower ones have too few rows to tell anything
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -47,6 +49,8 @@ class EvalConfig:
             raise ConfigError(f"on_bad_row={self.on_bad_row!r}; it is 'error' or 'skip'")
         if self.bins < 1:
             raise ConfigError(f"bins={self.bins}; at least one calibration bin is needed")
+        if self.bins > MOST_BINS:
+            raise ConfigError(f"bins={self.bins}; at most {MOST_BINS} calibration bins are kept")
         if not self.top_k or min(self.top_k) < 1:
             raise ConfigError(f"top_k={self.top_k}; each k is at least 1")
         for name in ("class_weight", "class_mask", "classes"):

@@ -17,7 +17,7 @@ MIXED = (
     "parts by themselves, and their state with those of other rows"
 )
 _SHOWN = 8
-_MOST = 1 << 24  # parts; more are not planned, and a damaged file that claims them takes no memory
+MOST_PARTS = 1 << 24  # more are not planned, and a damaged file that claims them takes no memory
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Coverage:
         found: dict[str, tuple[int, set[int]]] = {}
         for digest, entry in values.items():
             of, runs = int(entry["of"]), entry["parts"]
-            if not (of <= _MOST and all(0 <= first <= last < of for first, last in runs)):
+            if not (of <= MOST_PARTS and all(0 <= first <= last < of for first, last in runs)):
                 raise ValueError("parts out of range")
             found[digest] = of, {part for first, last in runs for part in range(first, last + 1)}
         return cls(found)

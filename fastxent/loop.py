@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes of logits done, of
 
+MOST_THREADS = 1024
 _ROW_BYTES = 600  # a row's record, columns and temporaries, whatever its classes
 _BATCH_BYTES = 8 << 20  # larger batches gain nothing
 _WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch whose logits come part by part, or take no memory of their own
@@ -79,6 +80,10 @@ class Loop:
         self.threads = get_num_threads() if threads is None else int(threads)
         if self.threads < 1:
             raise ConfigError(f"threads={threads}; at least one is needed")
+        if self.threads > MOST_THREADS:
+            raise ConfigError(
+                f"threads={self.threads}; at most {MOST_THREADS}, and no more help than there are processors"
+            )
         self.row_bytes = task.row_bytes
         self.batch_bytes = batch_bytes(memory, self.threads, self.row_bytes)
         self.scorer = Scorer(task.config)

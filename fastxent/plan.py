@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastxent.coverage import MIXED, Coverage
+from fastxent.coverage import MIXED, MOST_PARTS, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
 from fastxent.io.arrow import StreamPart, StreamUnit
 from fastxent.io.identity import Identity
@@ -208,6 +208,8 @@ class Shard:
         number, slash, of = str(text).partition("/")
         if not (slash and number.strip().isdecimal() and of.strip().isdecimal()):
             raise ConfigError(f"shard={text!r}; write 3/16 for the third of 16")
+        if len(of.strip()) > 12 or int(of) > MOST_PARTS:
+            raise ConfigError(f"shard={text!r}; at most {MOST_PARTS} shards")
         found = cls(int(number), int(of))
         if not 1 <= found.number <= found.of:
             raise ConfigError(f"shard={text!r}; shards of {found.of} are 1/{found.of} to {found.of}/{found.of}")

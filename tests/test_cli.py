@@ -364,6 +364,41 @@ def test_what_is_no_condition(text: str, cli: Cli) -> None:
     assert err.startswith("fastxent: error: Invalid value for '--fail-if'")
 
 
+def test_a_figure_that_will_not_exist_is_found_before_the_run(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr("fastxent.job.Job.open", run)
+    for condition, flags, told in [
+        ("acuracy<0.9", [], "no figure 'acuracy'; did you mean 'accuracy'"),
+        ("accuracy.stder>1", [], "no figure 'accuracy.stder'"),
+        ("cross_entropy>1", ["--metrics", "accuracy"], "no figure 'cross_entropy'; there is: accuracy, rows.total"),
+        ("top_3_accuracy<1", [], "did you mean 'top_5_accuracy'"),
+        ("bits_per_byte>1", [], "no figure 'bits_per_byte'"),
+        ("rows.odd>1", [], "did you mean 'rows.bad'"),
+        ("fold=fold 1:acuracy<1", ["--by", "fold"], "no figure 'acuracy'"),
+    ]:
+        check_failure(*cli("eval", DIGITS, *flags, "--fail-if", condition), told)
+        check_failure(*cli("transform", DIGITS, tmp_path / "o.arrow", *flags, "--fail-if", condition), told)
+    with pytest.raises(AssertionError, match="it has begun"):
+        cli("eval", DIGITS, "--top-k", "3", "--fail-if", "top_3_accuracy.stderr<1", "--fail-if", "rows.bad>0")
+
+
+@pytest.mark.parametrize("command", ["convert", "transform"])
+@pytest.mark.parametrize("paths", [[], [DIGITS], ["s3://bucket/dump"]])
+def test_two_paths_are_needed(cli: Cli, command: str, paths: list[str]) -> None:
+    told = f"two paths are needed: SOURCE, what to read, and DEST, the file to write; see fastxent {command} --help"
+    check_failure(*cli(command, *paths), told)
+
+
+@pytest.mark.parametrize("url", ["foo://x", "foo://x/*.parquet"])
+def test_an_unknown_scheme_is_one_line(cli: Cli, url: str) -> None:
+    for command in (["eval", url], ["inspect", url], ["convert", url, "a.parquet"]):
+        check_failure(*cli(*command), r"foo://x.*: no file system is known for foo://; check the spelling, or install")
+
+
 def test_a_misspelt_figure_is_no_silent_pass(cli: Cli) -> None:
     code, _, err = cli("eval", DIGITS, "--fail-if", "acuracy<0.9")
     assert code == 2
@@ -407,6 +442,13 @@ def _row(value: float) -> list[list[float]]:
 
 
 RAGGED = [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0], [1.0, 2.0, 3.0]]
+
+
+def _one_a_class(path: Path) -> Path:
+    pq.write_table(pa.table({"logit_0": [0.5, 1.0], "logit_1": [1.5, 0.0], "target": [0, 1]}), path)
+    return path
+
+
 BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "missing file": (lambda path: path, [], r"a\.parquet"),
     "not Parquet": (_not_parquet, [], r"a\.parquet.*"),
@@ -437,6 +479,9 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "temperature": (dump, ["--temperature", "0"], r"temperature=0"),
     "class weights": (dump, ["--class-weight", "1,2"], r"class_weight has 2 entries.*3 classes"),
     "where": (dump, ["--where", "target =="], r"where"),
+    "bins": (dump, ["--bins", "1000000000000"], r"bins=1000000000000; at most 10000 calibration bins are kept"),
+    "threads": (dump, ["--threads", "1000000"], r"threads=1000000; at most 1024"),
+    "a column of a class": (_one_a_class, [], r"no column 'logits' in .*; did you mean 'logit_\*'\?"),
     "logits make slices": (dump, ["--by", "logits"], r"'logits' of type list.*cannot group rows"),
     "logits are weights": (dump, ["--weight", "logits"], r"'logits' is list.*numbers are needed"),
 }

@@ -181,6 +181,12 @@ def test_shards_and_undivided_states_do_not_mix(paths):
     assert fx.merge_states([fx.EvalState.empty(one.config), one, two]).to_bytes() == undivided.to_bytes()
 
 
+@pytest.mark.parametrize("of", ["16777217", "99999999999999999999", "9" * 5000])
+def test_more_shards_than_a_state_can_name_are_refused(of):
+    with pytest.raises(fx.ConfigError, match="at most 16777216 shards"):
+        Shard.parse(f"1/{of}")
+
+
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3", "1.5/4"])
 def test_shards_that_are_none(text, paths):
     with pytest.raises(fx.ConfigError, match="shard="):

@@ -103,7 +103,7 @@ def eval_(**given: Any) -> int:
 
     output, report, state, log = (given.pop(name) for name in ("output", "report", "state", "log"))
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
-    _check_slices(conditions, given["by"])
+    _check_conditions(conditions, given)
     logs = [tracker.removeprefix("jsonl:") for tracker in log if tracker.startswith("jsonl:")]
     _check_outputs([output, report, state, given["per_row"], *logs], lambda: _local_files(given["source"]))
     quiet = given["quiet"]
@@ -130,7 +130,7 @@ Examples:
   fastxent transform dump.parquet log_probs.parquet --keep id
   fastxent transform dump.parquet gradient.arrow --output grad --reduction sum
   fastxent transform dump.parquet half.parquet --output softmax --dtype float16""")  # fmt: skip
-@_sources
+@click.argument("source", nargs=-1, callback=options.both, metavar="SOURCE...")
 @click.argument("dest", callback=_destination)
 @section(
     "Transform",
@@ -156,7 +156,7 @@ def transform(**given: Any) -> int:
     import fastxent as fx
 
     conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
-    _check_slices(conditions, given["by"])
+    _check_conditions(conditions, given)
     quiet = given["quiet"]
     with _progress(given, "transforming") as progress:
         result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=progress, **given)
@@ -273,10 +273,19 @@ def _local_files(source: tuple[str, ...]) -> list[str]:
     return [file.path for path in source for file in find_files(path) if file.local]
 
 
-def _check_slices(conditions: tuple[Condition, ...], by: list[str] | None) -> None:
-    """A condition on a slice that will not exist is found before the run, not after it."""
+def _check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -> None:
+    """A condition on a figure or slice that will not exist is found before the run, not after it."""
+    if not conditions:
+        return
+    from fastxent.config import EvalConfig
+    from fastxent.job import names
+    from fastxent.metrics import Plan
+
+    options = {"metrics": names(given["metrics"]), "top_k": tuple(given["top_k"]), "n_bytes": given["n_bytes"]}
+    metrics = Plan(EvalConfig(n_classes=1, **options)).names
     for condition in conditions:
-        if condition.column is not None and condition.column not in (by or ()):
+        condition.check_figure(metrics)
+        if condition.column is not None and condition.column not in (given["by"] or ()):
             raise ConfigError(f"--fail-if {condition.text!r} names slices of {condition.column!r}; "
                               f"add --by {condition.column}")  # fmt: skip
 

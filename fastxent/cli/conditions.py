@@ -6,7 +6,7 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -78,14 +78,19 @@ class Condition:
             raise ConfigError(f"--fail-if {self.text}: no {self.column} {self.value!r}; {_nearest(self.value, named)}")
         return named[self.value]
 
-    def _read(self, part: EvalResult | Slice) -> float:
+    def check_figure(self, metrics: Iterable[str]) -> None:
+        """`ConfigError` if the figure is none of ``metrics``, nor a count of rows."""
         name, _, field = self.figure.partition(".")
-        if name == "rows" and field in _ROWS:
-            return float(getattr(part.rows, field))
-        if name in part.metrics and field in ("", "value", "stderr"):
-            return float(getattr(part.metrics[name], field or "value"))
-        known = [*part.metrics, *(f"rows.{field}" for field in _ROWS)]
-        raise ConfigError(f"--fail-if {self.text}: no figure {self.figure!r}; {_nearest(self.figure, known)}")
+        counts = [f"rows.{field}" for field in _ROWS]
+        if self.figure not in counts and not (name in metrics and field in ("", "value", "stderr")):
+            raise ConfigError(
+                f"--fail-if {self.text}: no figure {self.figure!r}; {_nearest(self.figure, [*metrics, *counts])}"
+            )
+
+    def _read(self, part: EvalResult | Slice) -> float:
+        self.check_figure(part.metrics)
+        name, _, field = self.figure.partition(".")
+        return float(getattr(part.rows, field) if name == "rows" else getattr(part.metrics[name], field or "value"))
 
 
 class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only

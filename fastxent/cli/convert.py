@@ -27,7 +27,7 @@ Examples:
   fastxent convert dump.parquet fast.parquet
   fastxent convert 'shards/*.parquet' half.parquet --dtype bfloat16
   fastxent convert dump.parquet dump.arrow --keep id,target""")  # fmt: skip
-@click.argument("source", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("source", nargs=-1, callback=options.both, metavar="SOURCE...")
 @click.argument("dest", callback=_destination)
 @section(
     "Convert",

@@ -35,6 +35,13 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
+def both(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """For the sources of a command that has a destination too, which takes the last path, or the only one."""
+    if not value:
+        raise click.UsageError("two paths are needed: SOURCE, what to read, and DEST, the file to write")
+    return value
+
+
 class Items(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
     """A comma list, or ``@FILE`` holding one value a line (or a comma list); each converted by ``item``."""
 

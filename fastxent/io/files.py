@@ -179,6 +179,8 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
         import fsspec
     except ImportError as error:
         raise SourceError(f"{url} needs fsspec; install it with: pip install 'fastxent[remote]'") from error
+    if scheme not in (*fsspec.available_protocols(), *fsspec.registry) and "::" not in url:
+        raise SourceError(f"{url}: no file system is known for {scheme}://; check the spelling, or install its package")
     try:
         remote, path = fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,13 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
+def _families(schema: pa.Schema) -> list[str]:
+    """The columns, ``logit_*`` for all of logit_0, logit_1, ..."""
+    stems = {name: name.rstrip("0123456789") for name in all_names(schema)}
+    shared = Counter(stem for name, stem in stems.items() if stem != name)
+    return list(dict.fromkeys(f"{stem}*" if stem and shared[stem] > 1 else name for name, stem in stems.items()))
+
+
 def expand(schema: pa.Schema, pattern: str, file: str) -> tuple[str, ...]:
     """Columns that match a glob, ``logit_2`` before ``logit_10``; a gap in the numbers is an error, not a shift."""
     names = sorted(fnmatch.filter(schema.names, pattern), key=_natural)
@@ -113,7 +121,7 @@ class Layout:
         for name in names:
             field = find_field(schema, name)
             if field is None:
-                raise ColumnError.missing(name, all_names(schema), file)
+                raise ColumnError.missing(name, all_names(schema) if several else _families(schema), file)
             fields.append(field)
         item, size = item_of(fields[0].type)
         if len(names) == 1 and item is not None:
