@@ -231,7 +231,7 @@ def cross_entropy_with_grad(
 
     ``grad`` has the logits' shape and dtype; it is written to ``out`` if given, which may be ``logits`` itself. With
     ``reduction="none"`` row i of it is the derivative of loss i. Ignored rows are 0, broken ones NaN. Arguments, errors
-    and source as in `cross_entropy`.
+    and source as in `cross_entropy`. A class id out of range is found on the way: ``out`` may then hold some rows.
 
     >>> import numpy as np, fastxent as fx
     >>> loss, grad = fx.cross_entropy_with_grad(np.zeros((1, 4)), [2])
