@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from fastxent.kernels.exact import (
     ExactSums,
     exact_add,
+    exact_fold,
     exact_round,
     exact_sum,
     exact_zeros,
@@ -51,6 +52,23 @@ def same(a: float, b: float) -> bool:
 @settings(deadline=None)  # the first call compiles
 def test_sum_is_correctly_rounded(values):
     assert same(exact_sum(np.array(values, float)), slow_sum(values))
+
+
+@given(st.lists(st.floats() | modest | st.floats(0, 50), max_size=60), st.integers(0, 8))
+@settings(deadline=None)
+def test_folds_add_up_to_the_same(values, room):
+    acc = exact_zeros()
+    exact_fold(acc, np.array(values, float), np.empty(room))
+    assert same(exact_round(acc), slow_sum(values))
+
+
+@pytest.mark.parametrize("n", [7, 8, 256, 8191, 8192, 8193, 20_000])
+def test_folds_of_many(n):
+    rng = np.random.default_rng(n)
+    for values in (rng.exponential(3.0, n), rng.normal(size=n) * 10.0 ** rng.integers(-30, 30, n), np.full(n, 0.1)):
+        acc = exact_zeros()
+        exact_fold(acc, values.copy(), np.empty(8))
+        assert exact_round(acc) == math.fsum(values)
 
 
 @given(st.lists(st.floats(), max_size=12))

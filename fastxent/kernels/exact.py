@@ -32,6 +32,7 @@ _MASK = 0xFFFFFFFF
 _FIRST = 30  # where windows begin at first: numbers down to 2**-63 in magnitude, their last bits at 2**-115
 POS_INF, NEG_INF, NAN = 1, 2, 4
 _FOLD_BITS = 13  # at most 2**13 doubles are folded together: 8192 of them stay in the cache
+_LEAST, _MOST = 1e-200, 1e200  # of numbers that are folded: no power of two taken with them is lost or infinite
 _FOLDS = 8
 
 
@@ -82,6 +83,38 @@ def exact_zeros() -> np.ndarray:
     return np.zeros((_LANES, _LIMBS + 3), np.int64)  # behind the limbs: counts of +inf, -inf, NaN
 
 
+@inline
+def _upper(at, n, top):  # type: ignore[no-untyped-def]
+    """(the sum of the upper parts of the ``n`` doubles at ``at``, the largest of what is left of them in their place).
+
+    Adding and taking off a large power of two leaves the upper part of each number, whose sums are exact; what remains
+    is folded again until nothing does (S. Rump, T. Ogita, S. Oishi 2008, "Accurate floating-point summation I"). The
+    order of these additions plays no part, so eight go side by side. ``top``: the largest of the numbers.
+    """
+    # above the sum of all, so that a sum has no bits that one of them could not have
+    sigma = splat(math.ldexp(1.0, math.frexp(top)[1] + _FOLD_BITS + 1), 0.0)
+    total = splat(0.0, 0.0)
+    left = total
+    for i in range(0, n, 8):
+        x = load(at + i * 8, 0.0)
+        upper = (sigma + x) - sigma
+        rest = x - upper
+        total = total + upper
+        store(at + i * 8, rest, 0.0)
+        left = vmax(absolute(rest), left)
+    return sum_lanes(total), max_lanes(left)
+
+
+@inline
+def _finite(at, n):  # type: ignore[no-untyped-def]
+    """Whether ``n`` doubles are all finite: 0·x is 0 then."""
+    zero = splat(0.0, 0.0)
+    total = zero
+    for i in range(0, n, 8):
+        total = total + load(at + i * 8, 0.0) * zero
+    return sum_lanes(total) == 0.0
+
+
 @jit
 def exact_add(acc, values):  # type: ignore[no-untyped-def]
     """Add ``values`` (float64, contiguous) to ``acc`` (from `exact_zeros`), in place. Callable from kernels."""
@@ -108,6 +141,26 @@ def _parts(acc: np.ndarray) -> tuple[int, int]:
     words = acc.sum(axis=0)
     positive, negative, nan = (bool(count) for count in words[_LIMBS:])
     return POS_INF * positive | NEG_INF * negative | NAN * nan, _integer(words[:_LIMBS])
+
+
+@jit
+def exact_fold(acc, values, parts):  # type: ignore[no-untyped-def]
+    """`exact_add` of values that are lost, in half the time where there are at most 2**13: see `_upper`. ``parts``:
+    room for some numbers."""
+    n = values.size // 8 * 8
+    at = values.ctypes.data
+    count = 0
+    if values.size <= 1 << _FOLD_BITS and _finite(at, n):
+        top = 0.0
+        for i in range(n):
+            top = max(top, abs(values[i]))
+        while _LEAST < top < _MOST and count < parts.size:
+            parts[count], top = _upper(at, n, top)
+            count += 1
+        exact_add(acc, parts[:count])
+        if top == 0.0:
+            values = values[n:]
+    exact_add(acc, values)
 
 
 def exact_round(acc: np.ndarray) -> float:
@@ -237,29 +290,12 @@ def _carry_all(limbs, pending):  # type: ignore[no-untyped-def]
 @inline
 def _fold(at, n, top, parts, slot):  # type: ignore[no-untyped-def]
     """Sum the ``n`` doubles at ``at``, which are lost, into ``parts[:, slot]``, doubles whose sum is exactly that.
-
-    Adding and taking off a large power of two leaves the upper part of each number, whose sums are exact; what remains
-    is folded again until nothing does (S. Rump, T. Ogita, S. Oishi 2008, "Accurate floating-point summation I"). The
-    order of these additions plays no part, so eight go side by side. False where the numbers are too large or small
-    for that, or too far apart for the room there is.
-    """
+    False where the numbers are too large or small for that, or too far apart for the room there is."""
     fold = 0
     while top > 0.0:
-        if fold == parts.shape[0] or not 1e-200 < top < 1e200:
+        if fold == parts.shape[0] or not _LEAST < top < _MOST:
             return False
-        # above the sum of all, so that a sum has no bits that one of them could not have
-        sigma = splat(math.ldexp(1.0, math.frexp(top)[1] + _FOLD_BITS + 1), 0.0)
-        total = splat(0.0, 0.0)
-        left = total
-        for i in range(0, n, 8):
-            x = load(at + i * 8, 0.0)
-            upper = (sigma + x) - sigma
-            rest = x - upper
-            total = total + upper
-            store(at + i * 8, rest, 0.0)
-            left = vmax(absolute(rest), left)
-        parts[fold, slot] = sum_lanes(total)
-        top = max_lanes(left)
+        parts[fold, slot], top = _upper(at, n, top)
         fold += 1
     return True
 
@@ -298,16 +334,6 @@ def _fold_columns(values, begin, n, left, right, room, parts):  # type: ignore[n
                 top = vmax(absolute(load(at + i * 8, 0.0)), top)
             fine = fine and _finite(at, wide) and _fold(at, wide, max_lanes(top), parts, columns + 2 * p + k)
     return fine
-
-
-@inline
-def _finite(at, n):  # type: ignore[no-untyped-def]
-    """Whether ``n`` doubles are all finite: 0·x is 0 then."""
-    zero = splat(0.0, 0.0)
-    total = zero
-    for i in range(0, n, 8):
-        total = total + load(at + i * 8, 0.0) * zero
-    return sum_lanes(total) == 0.0
 
 
 class ExactSums:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels import emit, narrow, record as r, rows
-from fastxent.kernels.exact import exact_add, exact_zeros
+from fastxent.kernels.exact import exact_add, exact_fold, exact_zeros
 from fastxent.kernels.jit import jit
 from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
 from fastxent.kernels.simd import TAGS
@@ -248,7 +248,7 @@ def sweep_kernel(
             row = addr + b * stride
             q = q_at + b * q_stride
             at = offset + b if keeps else 0
-            into = loss[6][b : b + n] if alone else record
+            into = loss[7][b : b + n] if alone else record
             kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
                    q_stride, into, ids, status[at : at + n], at, scratch)  # fmt: skip
             if alone:
@@ -256,12 +256,12 @@ def sweep_kernel(
                 if wrong >= 0 and loss[2]:
                     break
             elif losses:
-                terms, plain, strict, value, share, unit, results, total, weights, scale = loss
+                terms, plain, strict, value, share, parts, unit, results, total, weights, scale = loss
                 if plain and results.size > 0:
                     wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
                 elif plain:
                     wrong = plain_losses(b, n, record, status, value, 1.0)
-                    exact_add(total, value[:n])
+                    exact_fold(total, value[:n], parts)
                     share[0] = count_losses(n, status)
                     exact_add(weights, share[:1])
                 else:
@@ -270,8 +270,8 @@ def sweep_kernel(
                         for i in range(n):
                             results[b + i] = value[i] / unit
                     else:
-                        exact_add(total, value[:n])
-                        exact_add(weights, share[:n])
+                        exact_fold(total, value[:n], parts)
+                        exact_fold(weights, share[:n], parts)
                 if wrong >= 0 and strict:
                     break
                 if gradient:
@@ -338,8 +338,8 @@ class Losses:
 
     def arguments(self, chunk: int) -> tuple[Any, ...]:
         return (
-            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), self.unit,
-            self.results, self.total, self.weights, self.scale,
+            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
+            self.unit, self.results, self.total, self.weights, self.scale,
         )  # fmt: skip
 
 
