@@ -302,6 +302,18 @@ def test_rows_without_a_weight_are_bad_unless_ignored(column, value):
     assert (rows.used, rows.ignored, rows.bad) == (7, 1, 1)
 
 
+@pytest.mark.parametrize("classes", [3, 48, 49, 1500])
+@pytest.mark.parametrize("kind", ["probs", "log_probs"])
+def test_rows_that_do_not_add_up_to_1_are_told_and_no_others(classes, kind):
+    p = np.random.default_rng(classes).dirichlet(np.ones(classes), size=20)
+    for factor, told in ((1.0, 0), (1.01, 20), (0.99, 20)):
+        rows = factor * p if kind == "probs" else np.log(factor * p)
+        result = fx.evaluate({"p": rows, "target": np.zeros(20, int)}, logits="p", input=kind)
+        assert [w for w in result.warnings if "do not sum to 1" in w][:1] == (
+            [f"{told} rows of probabilities do not sum to 1 within 1e-3; used as given"] if told else []
+        )
+
+
 def test_probabilities():
     p = np.exp(ref.log_softmax(rounded("float64"))).astype(np.float64)
     p[5] *= 1.01

@@ -397,7 +397,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 z_t = float(max_lanes(shape(splat(here, tag), softcap, temperature, mode)))
             record[MAX, at + i] = float(reference) if fine else np.nan
             record[HERE, at + i] = z_t if t != none else np.nan
-            record[REST, at + i] = s
+            record[REST, at + i] = s if mode == LOGITS else s - 1.0
             record[LEFT, at + i] = off
             record[MORE, at + i] = maxima - 1
             if mixed:
