@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 import fastxent as fx
 import reference as ref
@@ -338,6 +338,8 @@ families = st.sampled_from(list(ref.FAMILIES))
     st.lists(families, min_size=1, max_size=5),
     st.integers(1, 40),
 )
+@example(0, 64, "float16", ["denormal"], 3)  # 0 and -0, the largest of a row
+@example(0, 1000, "bfloat16", ["denormal"], 40)
 def test_a_row_scored_alone_or_anywhere_has_the_same_bits(seed, c, dtype, neighbours, n):
     """Among neighbours of every kind, broken ones too; at another place; unaligned; alone; widened to float32."""
     rng = np.random.default_rng(seed)

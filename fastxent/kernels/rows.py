@@ -97,7 +97,6 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
     m2 = m0
     m3 = m0
     c = first
-    peak = lowest(tag)
     if itemsize(tag) == 2 and mask_at == 0:
         some = halves_none()
         more = some
@@ -105,7 +104,8 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
             some = halves_max(some, p + 2 * c)
             more = halves_max(more, p + 2 * c + 64)
             c += 64
-        peak = max(peak, halves_peak(some, tag), halves_peak(more, tag))
+        m0 = vmax(splat(halves_peak(some, tag), tag), m0)  # Python's max may return either of 0 and -0
+        m1 = vmax(splat(halves_peak(more, tag), tag), m1)
     while c + 4 * w <= end:
         m0 = vmax(read(p, c, w, tag, mask_at), m0)
         m1 = vmax(read(p, c + w, w, tag, mask_at), m1)
@@ -115,7 +115,7 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
     while c < end:
         m0 = vmax(read(p, c, min(end - c, w), tag, mask_at), m0)
         c += w
-    return max(max_lanes(vmax(vmax(m0, m1), vmax(m2, m3))), peak)
+    return max_lanes(vmax(vmax(m0, m1), vmax(m2, m3)))
 
 
 @jit
