@@ -338,7 +338,7 @@ families = st.sampled_from(list(ref.FAMILIES))
     st.lists(families, min_size=1, max_size=5),
     st.integers(1, 40),
 )
-@example(0, 64, "float16", ["denormal"], 3)  # 0 and -0, the largest of a row
+@example(0, 64, "float16", ["denormal"], 3)  # 0 and -0 are the largest of a row
 @example(0, 1000, "bfloat16", ["denormal"], 40)
 def test_a_row_scored_alone_or_anywhere_has_the_same_bits(seed, c, dtype, neighbours, n):
     """Among neighbours of every kind, broken ones too; at another place; unaligned; alone; widened to float32."""

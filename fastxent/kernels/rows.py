@@ -104,7 +104,7 @@ def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
             some = halves_max(some, p + 2 * c)
             more = halves_max(more, p + 2 * c + 64)
             c += 64
-        m0 = vmax(splat(halves_peak(some, tag), tag), m0)  # Python's max may return either of 0 and -0
+        m0 = vmax(splat(halves_peak(some, tag), tag), m0)
         m1 = vmax(splat(halves_peak(more, tag), tag), m1)
     while c + 4 * w <= end:
         m0 = vmax(read(p, c, w, tag, mask_at), m0)
@@ -395,7 +395,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             z_t = float(here)
             if shaped or mode == PROBS:
                 z_t = float(max_lanes(shape(splat(here, tag), softcap, temperature, mode)))
-            record[MAX, at + i] = float(reference) if fine else np.nan
+            record[MAX, at + i] = float(reference) + 0.0 if fine else np.nan  # 0 for -0: which of them is by chance
             record[HERE, at + i] = z_t if t != none else np.nan
             record[REST, at + i] = s if mode == LOGITS else s - 1.0
             record[LEFT, at + i] = off
