@@ -48,7 +48,7 @@ def ways(paths: list[str], folder: Path) -> Iterator[tuple[str, dict]]:
     yield "Ray", fx.evaluate(paths, **dumps.OPTIONS, engine="ray").to_dict()
     yield "Ray, files shuffled", fx.evaluate(shuffled, **dumps.OPTIONS, engine="ray").to_dict()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield "Dask", on_dask.evaluate(client, paths, **dumps.OPTIONS, unit_size="1MB").to_dict()
