@@ -248,15 +248,16 @@ def sweep_kernel(
             row = addr + b * stride
             q = q_at + b * q_stride
             at = offset + b if keeps else 0
-            into = loss[7][b : b + n] if alone else record
+            if losses:
+                terms, plain, strict, value, share, parts, unit, results, total, weights, scale = loss
+            into = results[b : b + n] if alone else record
             kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
                    q_stride, into, ids, status[at : at + n], at, scratch)  # fmt: skip
             if alone:
                 wrong = bad_target(b, n, status)
-                if wrong >= 0 and loss[2]:
+                if wrong >= 0 and strict:
                     break
             elif losses:
-                terms, plain, strict, value, share, parts, unit, results, total, weights, scale = loss
                 if plain and results.size > 0:
                     wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
                 elif plain:

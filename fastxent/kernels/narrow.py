@@ -91,7 +91,8 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
             place = scratch
             for i in range(group, stop, w):  # the tile, its maxima, the targets' logits
                 rows = min(w, n - i)
-                fetch(addr + i * stride + NEAR, w * stride)
+                if stride <= 4 * n_classes * itemsize(tag):  # rows far apart would be lines without end
+                    fetch(addr + i * stride + NEAR, w * stride)
                 fetch(target.ctypes.data + i * 8 + NEAR, w * 8)
                 load_tile(addr + i * stride, stride, rows, n_classes, place, tag)
                 if mixed and q_at != 0:
