@@ -10,7 +10,7 @@ import numpy as np
 from fastxent.arrays import as_floats, as_numpy
 from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
-from fastxent.inputs import check_reduction
+from fastxent.inputs import OutRows, check_reduction
 from fastxent.kernels.binary import binary_kernel
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.simd import TAGS
@@ -34,7 +34,7 @@ def _elements(values: Any, shape: tuple[int, ...], dtype: Any, name: str) -> np.
 
 def _binary(
     values: Any, target: Any, weight: Any, pos_weight: Any, smoothing: float, reduction: str, with_logits: bool,
-    with_grad: bool, dtype: str | None,
+    with_grad: bool, dtype: str | None, out: Any,
 ) -> tuple[Any, np.ndarray | None]:  # fmt: skip
     check_reduction(reduction)
     if not 0.0 <= smoothing <= 1.0:
@@ -51,7 +51,10 @@ def _binary(
     w, b = _elements(weight, shape, real, "weight"), _elements(pos_weight, shape, real, "pos_weight")
     scale = (1.0 / n if n else math.nan) if reduction == "mean" else 1.0
     grad = np.empty(n, flat.dtype) if with_grad else np.empty(0, flat.dtype)
-    losses = np.empty(n, real) if reduction == "none" else None
+    each = OutRows(shape, real, out, flat, t, w, b) if reduction == "none" else None
+    if out is not None and each is None:
+        raise ConfigError(f"out holds the losses of elements; reduction={reduction!r} makes one number of them")
+    losses = None if each is None else each.rows
     kernel = binary_kernel(with_logits, losses is None, with_grad)
 
     def at(array: np.ndarray | None, i: int) -> int:
@@ -68,8 +71,8 @@ def _binary(
         return total
 
     sums = parallel_rows(work, n, 4 * real.itemsize)
-    if losses is not None:
-        value: Any = losses.reshape(shape) if shape else losses[0]
+    if each is not None:
+        value: Any = each.finish()
     else:
         value = exact_round(np.sum(sums, axis=0))
         if reduction == "mean":
@@ -85,26 +88,32 @@ def _binary(
 
 
 def binary_cross_entropy(
-    probs: Any, target: Any, *, weight: Any = None, reduction: str = "mean", dtype: str | None = None
+    probs: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    reduction: str = "mean",
+    dtype: str | None = None,
+    out: Any = None,
 ) -> Any:
     """-(t·log p + (1-t)·log(1-p)) of each element, times ``weight`` (broadcast), in nats; 0·log 0 = 0.
 
     ``target`` has the shape of ``probs``: 0, 1 or a probability. Returns a float, or for ``reduction="none"`` an array,
-    float64 for float64 input, else float32. Follows `torch.nn.functional.binary_cross_entropy`, without its clamp of
-    the logarithm at -100: a certain mistake costs +inf.
+    float64 for float64 input, else float32; ``out`` if given. Follows `torch.nn.functional.binary_cross_entropy`,
+    without its clamp of the logarithm at -100: a certain mistake costs +inf.
 
     >>> import math, numpy as np, fastxent as fx
     >>> fx.binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == math.log(2) / 2
     True
     """
-    return _binary(probs, target, weight, None, 0.0, reduction, False, False, dtype)[0]
+    return _binary(probs, target, weight, None, 0.0, reduction, False, False, dtype, out)[0]
 
 
 def binary_cross_entropy_with_grad(
     probs: Any, target: Any, *, weight: Any = None, reduction: str = "mean", dtype: str | None = None
 ) -> LossAndGrad:
     """`binary_cross_entropy` and its derivative with respect to ``probs``, in their dtype."""
-    loss, grad = _binary(probs, target, weight, None, 0.0, reduction, False, True, dtype)
+    loss, grad = _binary(probs, target, weight, None, 0.0, reduction, False, True, dtype, None)
     assert grad is not None
     return LossAndGrad(loss, grad)
 
@@ -118,6 +127,7 @@ def binary_cross_entropy_with_logits(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     dtype: str | None = None,
+    out: Any = None,
 ) -> Any:
     """(1-t)·softplus(x) + b·t·softplus(-x) of each element, times ``weight``; b is ``pos_weight``, both broadcast.
 
@@ -128,7 +138,7 @@ def binary_cross_entropy_with_logits(
     >>> fx.binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0])) == math.log(2)
     True
     """
-    return _binary(logits, target, weight, pos_weight, label_smoothing, reduction, True, False, dtype)[0]
+    return _binary(logits, target, weight, pos_weight, label_smoothing, reduction, True, False, dtype, out)[0]
 
 
 def binary_cross_entropy_with_logits_with_grad(
@@ -142,6 +152,6 @@ def binary_cross_entropy_with_logits_with_grad(
     dtype: str | None = None,
 ) -> LossAndGrad:
     """`binary_cross_entropy_with_logits` and its derivative with respect to ``logits``, in their dtype."""
-    loss, grad = _binary(logits, target, weight, pos_weight, label_smoothing, reduction, True, True, dtype)
+    loss, grad = _binary(logits, target, weight, pos_weight, label_smoothing, reduction, True, True, dtype, None)
     assert grad is not None
     return LossAndGrad(loss, grad)

@@ -13,6 +13,7 @@ from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
 from fastxent.inputs import (
     Out,
+    OutRows,
     check_reduction,
     describe_row,
     input_of,
@@ -98,7 +99,13 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
         denominator = _denominator(ids, sample, weight, o.ignore_index, n, c)
         scale = scale / denominator if denominator else math.nan
     result = Out(x, out) if with_grad else None
-    losses = np.empty(n, x.loss_dtype) if o.reduction == "none" else None
+    per_row_loss = None
+    if o.reduction == "none":
+        place = None if with_grad else out
+        per_row_loss = OutRows(x.lead, x.loss_dtype, place, x.array, ids, sample, soft.values if soft else None)
+    elif out is not None and not with_grad:
+        raise ConfigError(f"out holds the losses of rows; reduction={o.reduction!r} makes one number of them")
+    losses = None if per_row_loss is None else per_row_loss.rows
     sums: list[Losses] = []
 
     def work(begin: int, end: int) -> int:
@@ -119,8 +126,8 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
             f"target {given.reshape(-1)[row]} of {describe_row(x.lead, row)} is outside the {c} classes 0..{c - 1} "
             f"and is not ignore_index={o.ignore_index}"
         )
-    if losses is not None:
-        value: Any = losses.reshape(x.lead) if x.lead else losses.reshape(())[()]
+    if per_row_loss is not None:
+        value: Any = per_row_loss.finish()
     else:
         total, weights = (
             sum(parts, exact_zeros()) for parts in zip(*((s.total, s.weights) for s in sums), strict=True)
@@ -168,6 +175,7 @@ def cross_entropy(
     axis: int = -1,
     clip_eps: float | None = None,
     dtype: str | None = None,
+    out: Any = None,
 ) -> Any:
     """Cross-entropy of the softmax of ``logits`` with ``target``, in nats (or to ``base``).
 
@@ -184,6 +192,8 @@ def cross_entropy(
         input: "logits", or "log_probs" or "probs", which are used as given; ``clip_eps`` holds those within
             [eps, 1 - eps].
         dtype: "bfloat16" if 16-bit integers hold it.
+        out: an array for the losses of "none", which a loop can use again: the first touch of fresh memory takes as
+            long as some classes do.
 
     Returns:
         A float, or an array of the leading shape for "none": float64 for float64 logits, else float32. NaN for a row
@@ -204,7 +214,7 @@ def cross_entropy(
     """
     o = _Loss(weight, ignore_index, label_smoothing, reduction, sample_weight, temperature, softcap, z_loss, class_mask,
               base, input, axis, clip_eps, dtype)  # fmt: skip
-    return _cross_entropy(logits, target, o, None, False)[0]
+    return _cross_entropy(logits, target, o, out, False)[0]
 
 
 def cross_entropy_with_grad(
@@ -260,6 +270,7 @@ def nll_loss(
     axis: int = -1,
     clip_eps: float | None = None,
     dtype: str | None = None,
+    out: Any = None,
 ) -> Any:
     """`cross_entropy` of log-probabilities, which are used as given. Follows `torch.nn.functional.nll_loss`.
 
@@ -270,5 +281,5 @@ def nll_loss(
     return cross_entropy(
         log_probs, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
         reduction=reduction, sample_weight=sample_weight, base=base, axis=axis, clip_eps=clip_eps, dtype=dtype,
-        input="log_probs",
+        out=out, input="log_probs",
     )  # fmt: skip

@@ -169,6 +169,34 @@ class Out:
         return self.result
 
 
+class OutRows:
+    """Where one number for each row goes: the caller's array itself where its memory allows, else a copy at the end.
+
+    ``beside``: arrays that are still read while results are written.
+    """
+
+    def __init__(self, lead: tuple[int, ...], dtype: np.dtype[Any], out: Any, *beside: np.ndarray | None) -> None:
+        self._lead, self._given = lead, out
+        self._final: np.ndarray | None = None
+        if out is not None:
+            array = self._final = as_numpy(out, "out")
+            if array.shape != lead or array.dtype != dtype:
+                raise ConfigError(f"out is {array.dtype} of shape {array.shape}; the result is {dtype} of shape {lead}")
+            if not array.flags.writeable:
+                raise ConfigError("out is read-only")
+            if array.flags.carray and not any(b is not None and np.may_share_memory(array, b) for b in beside):
+                self.rows = array.reshape(-1)
+                return
+        self.rows = np.empty(math.prod(lead), dtype)
+
+    def finish(self) -> Any:
+        if self._final is None:
+            return self.rows.reshape(self._lead) if self._lead else self.rows[0]
+        if not np.may_share_memory(self._final, self.rows):
+            self._final[...] = self.rows.reshape(self._lead)
+        return self._given if isinstance(self._given, np.ndarray) else self._final
+
+
 def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
     if reduction == "none":
         return loss.astype(x.loss_dtype) if x.lead else x.loss_dtype.type(loss)

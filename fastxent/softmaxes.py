@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.arrays import as_numpy
 from fastxent.config import check_loss_options
-from fastxent.errors import ConfigError
-from fastxent.inputs import Out, input_of, largest
+from fastxent.inputs import Out, OutRows, input_of, largest
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import Emit, Options, RowPass
 from fastxent.threads import parallel_rows
@@ -73,6 +71,7 @@ def logsumexp(
     """
     check_loss_options(0.0, temperature, None)
     x = input_of(logits, axis, dtype)
+    result = OutRows(x.lead, x.loss_dtype, out)
     lse = np.empty(x.matrix.n)
 
     def work(begin: int, end: int) -> None:
@@ -87,13 +86,5 @@ def logsumexp(
     for i in np.flatnonzero(np.isnan(lse)):
         top = largest(x, int(i), None)
         lse[i] = top if np.isinf(top) else np.nan
-    result = lse.reshape(x.lead).astype(x.loss_dtype)
-    if out is None:
-        return result if x.lead else result[()]
-    array = as_numpy(out, "out")
-    if array.shape != result.shape or array.dtype != result.dtype or not array.flags.writeable:
-        raise ConfigError(
-            f"out is {array.dtype} of shape {array.shape}; the result is {result.dtype} of {result.shape}"
-        )
-    array[...] = result
-    return array
+    result.rows[...] = lse
+    return result.finish()

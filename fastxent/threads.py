@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -48,16 +48,39 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's t
 
 
 def parallel_rows(work: Callable[[int, int], Result], rows: int, row_bytes: int) -> list[Result]:
-    """``work(begin, end)`` over ranges that cover ``rows``, shared by the pool; results in order.
+    """``work(begin, end)`` over ranges that cover ``rows``, shared with the pool; results in order.
 
-    Small inputs (under 1 MiB a thread) run on the calling thread: waking another costs more.
+    The calling thread takes part, so that nothing waits for a thread to wake. Small inputs (under 1 MiB a thread) are
+    its alone: waking another costs more.
     """
     global _pool
     threads = min(get_num_threads(), max(1, rows * max(row_bytes, 1) >> 20), max(rows, 1))
     if threads == 1:
         return [work(0, rows)]
     if _pool is None:
-        _pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="fastxent")
-    parts = threads * 4 if rows >= threads * 64 else threads  # finer than the pool: a slow core holds up less
+        _pool = ThreadPoolExecutor(get_num_threads() - 1, thread_name_prefix="fastxent")
+    parts = threads * 4 if rows >= threads * 64 else threads  # finer than the threads: a slow core holds up less
     edges = [rows * k // parts for k in range(parts + 1)]
-    return list(_pool.map(work, edges[:-1], edges[1:]))
+    results: dict[int, Result] = {}
+    left = iter(range(parts))
+
+    def take_parts() -> None:
+        try:
+            for k in left:  # one iterator for all threads
+                results[k] = work(edges[k], edges[k + 1])
+        except BaseException:
+            for _ in left:  # nothing is begun after an error
+                pass
+            raise
+
+    helpers = [_pool.submit(take_parts) for _ in range(threads - 1)]
+    try:
+        take_parts()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():
+                wait([helper])
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
+    return [results[k] for k in range(parts)]

@@ -280,11 +280,58 @@ def test_out_and_in_place(name, dtype, family):
     np.testing.assert_array_equal(ref.bits_of(wrong_layout), expected)
 
 
-def test_logsumexp_into_out():
+LOSSES_INTO_OUT = {
+    "logsumexp": lambda x, out=None: fx.logsumexp(x, out=out),
+    "loss": lambda x, out=None: fx.cross_entropy(x, TARGET, reduction="none", out=out),
+    "weighted": lambda x, out=None: fx.cross_entropy(
+        x, TARGET, weight=np.arange(1.0, C + 1), reduction="none", out=out
+    ),
+    "nll": lambda x, out=None: fx.nll_loss(x, TARGET, reduction="none", out=out),
+    "binary": lambda x, out=None: fx.binary_cross_entropy_with_logits(
+        x[:, 0], np.arange(N) % 2, reduction="none", out=out
+    ),
+    "binary probs": lambda x, out=None: fx.binary_cross_entropy(
+        1 / (1 + x[:, 1] ** 2), np.arange(N) % 2, reduction="none", out=out
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_INTO_OUT)
+@pytest.mark.parametrize("dtype", ref.DTYPES)
+def test_losses_into_out(name, dtype):
+    x = ref.rows_of("normal", N, C, ref.DTYPES[dtype])
+    expected = LOSSES_INTO_OUT[name](x)
+    raw = np.zeros(8 * N + 1, np.uint8)
+    unaligned = raw[1 : 1 + N * expected.itemsize].view(expected.dtype)
+    for out in (np.full_like(expected, 7), np.full((N, 3), 7, expected.dtype)[:, 1], unaligned):
+        assert LOSSES_INTO_OUT[name](x, out=out) is out
+        np.testing.assert_array_equal(ref.bits_of(out), ref.bits_of(expected))
+
+
+@pytest.mark.parametrize("name", LOSSES_INTO_OUT)
+def test_losses_into_memory_that_is_still_read(name):
     x = ref.rows_of("normal", N, C, np.float32)
-    out = np.empty(N, np.float32)
-    assert fx.logsumexp(x, out=out) is out
-    np.testing.assert_array_equal(out, fx.logsumexp(x))
+    expected = LOSSES_INTO_OUT[name](x)
+    LOSSES_INTO_OUT[name](x, out=x.reshape(-1)[:N])
+    np.testing.assert_array_equal(ref.bits_of(x.reshape(-1)[:N]), ref.bits_of(expected))
+
+
+@pytest.mark.parametrize("name", LOSSES_INTO_OUT)
+@pytest.mark.parametrize(
+    "out", [np.empty(N), np.empty(N + 1, np.float32), np.empty((N, 1), np.float32), read_only(np.empty(N, np.float32))]
+)
+def test_a_wrong_out_for_losses_is_an_error(name, out):
+    with pytest.raises(ValueError, match="out"):
+        LOSSES_INTO_OUT[name](ref.rows_of("normal", N, C, np.float32), out=out)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_out_holds_no_scalar(reduction):
+    x, out = ref.rows_of("normal", N, C, np.float32), np.empty(N, np.float32)
+    with pytest.raises(ValueError, match="out"):
+        fx.cross_entropy(x, TARGET, reduction=reduction, out=out)
+    with pytest.raises(ValueError, match="out"):
+        fx.binary_cross_entropy_with_logits(x[:, 0], np.ones(N), reduction=reduction, out=out)
 
 
 @pytest.mark.parametrize("name", INTO_OUT)

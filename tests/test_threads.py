@@ -1,0 +1,82 @@
+"""Rows over threads: each once, in order, and nothing goes on after an error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import fastxent as fx
+from fastxent.threads import parallel_rows
+
+MANY = 1 << 20  # bytes a row, so that any number of rows is worth a thread
+
+
+@pytest.fixture(autouse=True, params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = fx.get_num_threads()
+    fx.set_num_threads(request.param)
+    yield request.param
+    fx.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 500, 12_345])
+def test_every_row_is_given_once_and_results_are_in_order(rows: int) -> None:
+    ranges = parallel_rows(lambda begin, end: (begin, end), rows, MANY)
+    assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+    assert ranges[-1][1] == rows
+
+
+def test_no_more_threads_than_asked_for_and_the_caller_is_one(threads: int) -> None:
+    seen = set()
+
+    def work(begin: int, end: int) -> None:
+        seen.add(threading.current_thread())
+        time.sleep(0.002)
+
+    parallel_rows(work, 1000, MANY)
+    assert threading.current_thread() in seen
+    assert len(seen) <= threads
+
+
+@pytest.mark.parametrize("wrong", [0, 37, 499])
+def test_an_error_is_raised_when_no_part_is_still_at_work(wrong: int) -> None:
+    at_work = []
+
+    def work(begin: int, end: int) -> None:
+        at_work.append(begin)
+        time.sleep(0.002)
+        at_work.remove(begin)
+        if begin <= wrong < end:
+            raise ZeroDivisionError(f"row {wrong}")
+
+    with pytest.raises(ZeroDivisionError, match=str(wrong)):
+        parallel_rows(work, 500, MANY)
+    assert not at_work
+
+
+def test_an_interruption_of_the_caller_waits_for_the_others() -> None:
+    at_work, caller = [], threading.current_thread()
+
+    def work(begin: int, end: int) -> None:
+        if threading.current_thread() is caller:
+            raise KeyboardInterrupt
+        at_work.append(begin)
+        time.sleep(0.01)
+        at_work.remove(begin)
+
+    with pytest.raises(KeyboardInterrupt):
+        parallel_rows(work, 500, MANY)
+    assert not at_work
+
+
+def test_callers_at_once_and_within_one_another_do_not_wait_for_ever() -> None:
+    def outer(begin: int, end: int) -> int:
+        return sum(parallel_rows(lambda b, e: e - b, 300, MANY)) + end - begin
+
+    with ThreadPoolExecutor(8) as pool:
+        for total in pool.map(lambda _: sum(parallel_rows(outer, 200, MANY)), range(16)):
+            assert (total - 200) % 300 == 0
