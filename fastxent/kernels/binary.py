@@ -10,7 +10,6 @@ import functools
 from typing import Any
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.narrow import NEAR
 from fastxent.kernels.rows import fetch
 from fastxent.kernels.simd import (
     absolute,
@@ -94,8 +93,8 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
         w = lanes(tag)
         whole = n // w * w
         for i in range(0, whole, w):
-            fetch(values + i * itemsize(tag) + NEAR, w * itemsize(tag))
-            fetch(target + i * itemsize(lowest(tag)) + NEAR, w * itemsize(lowest(tag)))
+            fetch(values + i * itemsize(tag), w * itemsize(tag))
+            fetch(target + i * itemsize(lowest(tag)), w * itemsize(lowest(tag)))
             some(i, w, values, tag, target, weight, positive, smoothing, scale, loss, grad)
         if whole < n:
             some(whole, n - whole, values, tag, target, weight, positive, smoothing, scale, loss, grad)

@@ -132,7 +132,7 @@ class RowPass:
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
         self.keeps, self.offset = into is not None, 0
-        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else 0, np.uint8)
+        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else rows.SCRATCH, np.uint8)
         self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
 
     def turn_to(self, logits: Matrix, target: np.ndarray, offset: int = 0) -> None:

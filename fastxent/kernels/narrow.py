@@ -26,7 +26,6 @@ from fastxent.kernels.simd import (
 )  # fmt: skip
 
 VECTOR = 64  # bytes
-NEAR = 4096  # bytes ahead of a tile are asked for while it is worked on: half as fast again from memory
 SPARE = 16  # columns of a tile beyond the classes
 TILES = 8  # taken through each step together: while one waits for its sums, the processor goes on with the next
 # What is known of a tile so far, a vector each.
@@ -92,8 +91,8 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
             for i in range(group, stop, w):  # the tile, its maxima, the targets' logits
                 rows = min(w, n - i)
                 if stride <= 4 * n_classes * itemsize(tag):  # rows far apart would be lines without end
-                    fetch(addr + i * stride + NEAR, w * stride)
-                fetch(target.ctypes.data + i * 8 + NEAR, w * 8)
+                    fetch(addr + i * stride, w * stride)
+                fetch(target.ctypes.data + i * 8, w * 8)
                 load_tile(addr + i * stride, stride, rows, n_classes, place, tag)
                 if mixed and q_at != 0:
                     load_tile(q_at + i * q_stride, q_stride, rows, n_classes, place + q_tile, real)

@@ -22,14 +22,16 @@ from fastxent.kernels.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, halves_max,
-    halves_none, halves_peak, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest,
-    max_lanes, narrow_load, next_above, prefetch, prefetch_far, select_eq, select_gt, splat, sum_lanes, tanh, unbias,
-    vmax,
+    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize, keep_first,
+    lanes, load, load_first, load_flags, load_scalar, log, higher, lowest, max_lanes, narrow_load, next_above, no_peak, peak,
+    peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 1024
-FAR = 1 << 14  # bytes; anything from 12 KB to 128 KB was as good
+VECTOR = 64  # bytes
+SCRATCH = 6 * VECTOR  # bytes: thresholds
+NOWHERE = 1 << 62  # beyond any class
+NEAR, FAR = 1 << 10, 1 << 13  # bytes
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
 STEP, STEP_LOW = 0.6931471803691238 / 16, 1.9082149292705877e-10 / 16  # ln 2 / 16; the first of 32 bits
 
@@ -57,10 +59,10 @@ def settle(top, tag):  # type: ignore[no-untyped-def]
 
 
 @inline
-def frame_of(shift, base, steps, left, tag):  # type: ignore[no-untyped-def]
-    """What `add_exp` takes exponentials against: see `elementary.exp_steps`."""
+def frame_of(base, steps, left, tag):  # type: ignore[no-untyped-def]
+    """What `add_exp` takes exponentials of shifted numbers against: see `elementary.exp_steps`."""
     low, magic, _, _ = exp_limits(tag)
-    return splat(shift, tag), splat(base, tag), splat(base + low, tag), splat(magic - steps, tag), splat(left, tag)
+    return splat(base, tag), splat(base + low, tag), splat(magic - steps, tag), splat(left, tag)
 
 
 @inline
@@ -89,33 +91,24 @@ def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
 
 
 @jit
-def block_max(p, first, end, tag, mask_at):  # type: ignore[no-untyped-def]
-    """The largest number among ``first``..``end`` of the row at ``p``, or the lowest finite one; NaN is passed over."""
+def block_max(p, first, end, tag, mask_at, found):  # type: ignore[no-untyped-def]
+    """The largest of ``found``, which `peak` made, and of the numbers ``first``..``end`` of the row at ``p``; at least
+    the lowest finite number. NaN is passed over."""
     w = lanes(tag)
-    m0 = splat(lowest(tag), tag)
-    m1 = m0
-    m2 = m0
-    m3 = m0
+    size = itemsize(tag)
     c = first
-    if itemsize(tag) == 2 and mask_at == 0:
-        some = halves_none()
-        more = some
-        while c + 64 <= end:
-            some = halves_max(some, p + 2 * c)
-            more = halves_max(more, p + 2 * c + 64)
-            c += 64
-        m0 = vmax(splat(halves_peak(some, tag), tag), m0)
-        m1 = vmax(splat(halves_peak(more, tag), tag), m1)
-    while c + 4 * w <= end:
-        m0 = vmax(read(p, c, w, tag, mask_at), m0)
-        m1 = vmax(read(p, c + w, w, tag, mask_at), m1)
-        m2 = vmax(read(p, c + 2 * w, w, tag, mask_at), m2)
-        m3 = vmax(read(p, c + 3 * w, w, tag, mask_at), m3)
-        c += 4 * w
+    if mask_at == 0:
+        more = no_peak(tag)
+        while c + 4 * w <= end:
+            found = peak(found, p + c * size, tag)
+            more = peak(more, p + (c + 2 * w) * size, tag)
+            c += 4 * w
+        found = higher(found, more)
+    m = vmax(splat(peak_of(found, tag), tag), splat(lowest(tag), tag))
     while c < end:
-        m0 = vmax(read(p, c, min(end - c, w), tag, mask_at), m0)
+        m = vmax(read(p, c, min(end - c, w), tag, mask_at), m)
         c += w
-    return max_lanes(vmax(vmax(m0, m1), vmax(m2, m3)))
+    return max_lanes(m)
 
 
 @jit
@@ -138,28 +131,64 @@ def find_first(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-d
     return c + at
 
 
-@jit
-def count_equal(p, first, end, value, tag, mask_at):  # type: ignore[no-untyped-def]
-    """How many of the numbers ``first``..``end`` equal ``value``."""
+@inline
+def first_of_two(p, first, n_classes, value, tag):  # type: ignore[no-untyped-def]
+    """Index of the first number equal to ``value`` among those of two vectors from ``first`` on, without a branch."""
     w = lanes(tag)
-    sought = splat(value, tag)
-    none = splat(np.nan, tag)
-    total = 0
-    for c in range(first, end, w):
-        x = read(p, c, min(end - c, w), tag, mask_at)
-        total += count_ge(select_eq(x, sought, x, none), sought)
-    beyond = (first - end) % w if value == -np.inf else 0  # lanes past the end hold -inf
-    return total - beyond
+    at = p + first * itemsize(tag)
+    k = first_equal(load_first(at, min(w, n_classes - first), tag), value)
+    j = first_equal(load_first(at + w * itemsize(tag), min(w, max(0, n_classes - first - w)), tag), value)
+    return first + (k if k < w else w + j)
 
 
 @inline
-def fetch(ahead, nbytes):  # type: ignore[no-untyped-def]
-    """Ask for the lines of ``nbytes`` from ``ahead`` on, and for those that are ``FAR`` beyond: what comes from memory
-    takes longer than a block does, and few lines can be on their way to the first-level cache. A quarter faster."""
+def set_thresholds(table, here, target, tag):  # type: ignore[no-untyped-def]
+    """What x is compared with for the rank of the target, x >= here before it and x > here from it on: two vectors for
+    the pairs of vectors before the target's, for that one, and for those after."""
+    w = lanes(tag)
+    real = lowest(tag)
+    before = splat(here, tag)
+    after = splat(next_above(here), tag)
+    one = splat(1.0, tag)
+    left = target % (2 * w)
+    for half in range(2):
+        at = table + half * VECTOR
+        store(at, before, real)
+        flags = keep_first(one, left - half * w)
+        store(at + 2 * VECTOR, select_gt(flags, splat(0.0, tag), before, after), real)
+        store(at + 4 * VECTOR, after, real)
+
+
+@inline
+def add_four(v_s, u_s, p, frame, tag):  # type: ignore[no-untyped-def]
+    """`add_exp` of four vectors in turn."""
+    step = lanes(tag) * itemsize(tag)
+    v_s, a = add_exp(v_s, load(p, tag), frame)
+    u_s, b = add_exp(u_s, load(p + step, tag), frame)
+    v_s, c = add_exp(v_s, load(p + 2 * step, tag), frame)
+    u_s, d = add_exp(u_s, load(p + 3 * step, tag), frame)
+    return v_s, u_s, a + b + c + d
+
+
+@inline
+def add_two_records(v_s, v_sd, v_s2, u_s, u_sd, u_s2, p, frame, table, tag):  # type: ignore[no-untyped-def]
+    """`add_record` of two vectors."""
+    real = lowest(tag)
+    x = load(p, tag)
+    v_s, v_sd, v_s2, a, b = add_record(v_s, v_sd, v_s2, x, x, frame, load(table, real))
+    x = load(p + lanes(tag) * itemsize(tag), tag)
+    u_s, u_sd, u_s2, c, d = add_record(u_s, u_sd, u_s2, x, x, frame, load(table + VECTOR, real))
+    return v_s, v_sd, v_s2, u_s, u_sd, u_s2, a + c, b + d
+
+
+@inline
+def fetch(front, nbytes):  # type: ignore[no-untyped-def]
+    """Ask for the lines of ``nbytes`` beyond ``front``, where numbers are read for the first time: near, into the
+    first-level cache, and far, into the second. What comes from memory takes longer than the processor looks ahead."""
     line = 0
     while line < nbytes:
-        prefetch(ahead + line)
-        prefetch_far(ahead + FAR + line)
+        prefetch(front + NEAR + line)
+        prefetch_far(front + FAR + line)
         line += 64
 
 
@@ -172,7 +201,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     is given. mode: what the numbers are.
 
     A target that equals ``ignore`` makes a row ignored, one that equals ``none`` is missing. Results go into ``status``
-    and into columns ``at``.. of ``record`` and ``ids``. ``scratch`` is not used: the kernel of few classes needs some.
+    and into columns ``at``.. of ``record`` and ``ids``. ``scratch`` is the address of `SCRATCH` bytes.
     """
     plain = not (mixed or shaped or mode != LOGITS)
 
@@ -207,7 +236,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 here = load_scalar(row + t * size, tag)
                 if mask_at != 0:
                     here = max_lanes(read(row, t, 1, tag, mask_at))
-            above = next_above(here)
+            if full:
+                set_thresholds(scratch, here, max(t, 0), tag)
+            turn = max(t, 0) // (2 * w) * (2 * w)
             top = lowest(tag)
             reference = lowest(tag)
             if mode != LOGITS:
@@ -224,27 +255,31 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             soft_weight = 0.0
             rank = 0
             top_block = 0
+            spot = NOWHERE  # the first pair of vectors with a maximum
             for first in range(0, n_classes, BLOCK):
                 end = min(first + BLOCK, n_classes)
-                # The maximum of the next block is taken first: what waits for a block's maximum has it at once, and the
-                # next block's numbers are asked for a block's time before they are needed.
-                peak = next_peak
+                highest = next_peak
                 if not known:
-                    peak = block_max(row, first, end, tag, mask_at)
-                known = False
-                if end < n_classes:
-                    next_peak = block_max(row, end, min(end + BLOCK, n_classes), tag, mask_at)
-                    known = True
-                    ahead = row + (end + BLOCK) * size if end + BLOCK < n_classes else row + stride
-                else:
+                    highest = block_max(row, first, end, tag, mask_at, no_peak(tag))
+                # The maximum of the next block, ``begin``..``limit`` of the row at ``beside``, is found while this one's
+                # exponentials are taken: what waits for a maximum has it at once, and the loads cost nothing.
+                beside = row
+                begin = end
+                limit = min(end + BLOCK, n_classes)
+                if end == n_classes:
+                    beside = row + stride
+                    begin = 0
+                    limit = 0
                     following = target[i + 1] if i + 1 < n else ignore
                     if following != ignore and (0 <= following < n_classes or following == none):
-                        next_peak = block_max(row + stride, 0, min(BLOCK, n_classes), tag, mask_at)
-                        known = True
-                    ahead = row + stride + BLOCK * size if n_classes > BLOCK else row + 2 * stride
-                if peak > top:
-                    top = peak
+                        limit = min(BLOCK, n_classes)
+                known = limit > begin
+                over = beside + begin * size - (row + first * size)
+                found = no_peak(tag)
+                if highest > top:
+                    top = highest
                     top_block = first
+                    spot = NOWHERE
                     if mode == LOGITS:
                         risen = top
                         if shaped:
@@ -277,25 +312,27 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             maxima = 0
                         reference = risen
                 m = splat(reference, tag)
-                frame = frame_of(shift, base, steps, left, tag)
+                frame = frame_of(base, steps, left, tag)
                 v_s = zero
                 u_s = zero
                 others = 0
                 c = first
+                whole = end if plain and shift == 0.0 else first  # as far as numbers are taken as they stand
+                both = min(whole, first + limit - begin)
                 if plain and not full:
-                    while c + 4 * w <= end:
+                    while c + 4 * w <= both:
                         p = row + c * size
-                        fetch(ahead + (c - first) * size, 4 * w * size)
-                        v_s, k = add_exp(v_s, load(p, tag), frame)
-                        others += k
-                        u_s, k = add_exp(u_s, load(p + w * size, tag), frame)
-                        others += k
-                        v_s, k = add_exp(v_s, load(p + 2 * w * size, tag), frame)
-                        others += k
-                        u_s, k = add_exp(u_s, load(p + 3 * w * size, tag), frame)
+                        fetch(p + over, 4 * w * size)
+                        found = peak(peak(found, p + over, tag), p + over + 2 * w * size, tag)
+                        v_s, u_s, k = add_four(v_s, u_s, p, frame, tag)
                         others += k
                         c += 4 * w
-                    while c + 2 * w <= end:  # pairs, like the full record: the sums are the same, bit for bit
+                    both = c
+                    while c + 4 * w <= whole:
+                        v_s, u_s, k = add_four(v_s, u_s, row + c * size, frame, tag)
+                        others += k
+                        c += 4 * w
+                    while c + 2 * w <= whole:  # pairs, like the full record: the sums are the same, bit for bit
                         p = row + c * size
                         v_s, k = add_exp(v_s, load(p, tag), frame)
                         others += k
@@ -303,57 +340,67 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         others += k
                         c += 2 * w
                     while c < end:
-                        x = load_first(row + c * size, min(end - c, w), tag)
+                        x = load_first(row + c * size, min(end - c, w), tag) - splat(shift, tag)
                         v_s, k = add_exp(v_s, x, frame)
                         others += k
                         c += w
-                    fetch(ahead + (end - first) // (4 * w) * 4 * w * size, 4 * w * size)
                 else:
-                    # x counts towards the rank if x >= here before the target and if x > here from it on: ``turn`` is
-                    # where the threshold changes, at a pair of vectors; equals in between are counted apart
-                    turn = end if t >= end else first
-                    if plain and first <= t < end:
-                        turn = first + (t - first) // (2 * w) * (2 * w)
                     v_sd = zero
                     v_s2 = zero
                     if plain:  # two at a time
                         u_sd = zero
                         u_s2 = zero
-                        for after in range(2):
-                            threshold = splat(above if after else here, tag)
-                            stop = end if after else turn
-                            while c + 2 * w <= stop:
-                                p = row + c * size
-                                fetch(ahead + (c - first) * size, 2 * w * size)
-                                x = load(p, tag)
-                                v_s, v_sd, v_s2, k, j = add_record(v_s, v_sd, v_s2, x, x, frame, threshold)
-                                others += k
-                                rank += j
-                                x = load(p + w * size, tag)
-                                u_s, u_sd, u_s2, k, j = add_record(u_s, u_sd, u_s2, x, x, frame, threshold)
-                                others += k
-                                rank += j
-                                c += 2 * w
+                        while c + 2 * w <= both:
+                            p = row + c * size
+                            fetch(p + over, 2 * w * size)
+                            found = peak(found, p + over, tag)
+                            table = scratch + ((c >= turn) + (c > turn)) * (2 * VECTOR)
+                            v_s, v_sd, v_s2, u_s, u_sd, u_s2, k, j = add_two_records(
+                                v_s, v_sd, v_s2, u_s, u_sd, u_s2, p, frame, table, tag
+                            )
+                            others += k
+                            rank += j
+                            spot = min(spot, NOWHERE if k == 2 * w else c)
+                            c += 2 * w
+                        both = c
+                        while c + 2 * w <= whole:
+                            table = scratch + ((c >= turn) + (c > turn)) * (2 * VECTOR)
+                            v_s, v_sd, v_s2, u_s, u_sd, u_s2, k, j = add_two_records(
+                                v_s, v_sd, v_s2, u_s, u_sd, u_s2, row + c * size, frame, table, tag
+                            )
+                            others += k
+                            rank += j
+                            spot = min(spot, NOWHERE if k == 2 * w else c)
+                            c += 2 * w
                         v_sd = v_sd + u_sd
                         v_s2 = v_s2 + u_s2
-                    threshold = splat(here if t >= end else above, tag)
                     v_flat = splat(0.0, 0.0)
                     v_flat_weight = splat(0.0, 0.0)
                     v_soft = splat(0.0, 0.0)
                     v_soft_weight = splat(0.0, 0.0)
                     while c < end:
                         count = min(end - c, w)
-                        fetch(ahead + (c - first) * size, w * size)
+                        if not plain:
+                            fetch(row + c * size + over, w * size)
                         x = read(row, c, count, tag, mask_at)
+                        threshold = zero
+                        if full:
+                            pair = c // (2 * w) * (2 * w)
+                            table = scratch + ((pair >= turn) + (pair > turn)) * (2 * VECTOR)
+                            threshold = load(table + (c - pair) // w * VECTOR, real)
                         if mode == PROBS:
                             x = keep_first(x, count)
                         z = x
                         if shaped or mode == PROBS:
                             z = shape(x, softcap, temperature, mode)
                         if mode == LOGITS:
-                            v_s, v_sd, v_s2, k, j = add_record(v_s, v_sd, v_s2, x, z, frame, threshold)
+                            v_s, v_sd, v_s2, k, j = add_record(
+                                v_s, v_sd, v_s2, x, z - splat(shift, tag), frame, threshold
+                            )
                             others += k
                             rank += j
+                            if plain and full:
+                                spot = min(spot, NOWHERE if k == w else c // (2 * w) * (2 * w))
                         else:
                             d = floor_exp(z)
                             if mode == PROBS:
@@ -384,9 +431,10 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         flat_weight += sum_lanes(v_flat_weight)
                         soft += sum_lanes(v_soft)
                         soft_weight += sum_lanes(v_soft_weight)
-                    if full and t != none and first <= t < end:
-                        rank += count_equal(row, turn, t, here, tag, mask_at)
                 s += sum_lanes(v_s + u_s) * scale
+                if known:
+                    done = both - first if plain else 0
+                    next_peak = block_max(beside, begin + done, limit, tag, mask_at, found)
                 if mode == LOGITS:
                     maxima += (end - first + w - 1) // w * w - others
             # NaN, +inf, or nothing above -inf: then no number equals the maximum
@@ -408,7 +456,12 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 record[CONFIDENCE, at + i] = top
                 record[ENTROPY, at + i] = sd
                 record[SUM_P2, at + i] = s2
-                ids[PREDICTED, at + i] = find_first(row, top_block, n_classes, top, tag, mask_at) if fine else -1
+                place = -1
+                if fine and plain:
+                    place = first_of_two(row, spot, n_classes, top, tag)
+                elif fine:
+                    place = find_first(row, top_block, n_classes, top, tag, mask_at)
+                ids[PREDICTED, at + i] = place
                 ids[RANK, at + i] = rank if fine and t != none else -1
         finish(at, n, record, tag, full, mode, False, True)
 

@@ -314,11 +314,12 @@ def _lanes_in(b: ir.IRBuilder, held: ir.Value) -> ir.Value:
     return b.zext(b.call(count, [b.bitcast(held, kind)]), _I64)
 
 
-def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value, many: bool = False) -> tuple[V, V, V, V]:
-    """(y, base, power, u): exp_biased(x - m) = power·(1 + u) for the maximum m of a frame, and x - m is y - base, no
-    less than a speck's. ``many``: for sums; in float32 power·(1 + u) is then exp_biased(x - (m - left))."""
-    shift, base, low, magic, left = _fields(b, frame)
-    y = low.max(V(b, x) - shift)  # -inf becomes finite, NaN stays
+def _exp_framed(x: V, frame: list[V], many: bool = False) -> tuple[V, V, V, V]:
+    """(y, base, power, u): exp_biased(x - m) = power·(1 + u) for the maximum m of a frame, whose shift has been taken
+    off both; x - m is y - base, no less than a speck's. ``many``: for sums; in float32 power·(1 + u) is then
+    exp_biased(x - (m - left))."""
+    base, low, magic, left = frame
+    y = low.max(x)  # -inf becomes finite, NaN stays
     if many and base.elem == _F32:
         return y, base, *elementary.exp_steps(y, y, magic, None)
     return y, base, *elementary.exp_steps(y, y - base, magic, left)
@@ -327,12 +328,12 @@ def _exp_framed(b: ir.IRBuilder, x: ir.Value, frame: ir.Value, many: bool = Fals
 @intrinsic  # type: ignore[untyped-decorator]
 def add_exp(typingctx, s, x, frame):  # type: ignore[no-untyped-def]
     """(s + e where x is not the maximum, in how many lanes it is not): the maximum's own term is counted, not summed.
-    NaN differs from everything. e is exp_biased(x - a) for the ``frame`` of a row, see `rows.frame_of`.
+    NaN differs from everything. x is shifted; e is exp_biased(x - a) for the ``frame`` of a row, see `rows.frame_of`.
     """
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         before = V(b, args[0])
-        y, base, power, u = _exp_framed(b, args[1], args[2], many=True)
+        y, base, power, u = _exp_framed(V(b, args[1]), _fields(b, args[2]), many=True)
         other = b.fcmp_unordered("!=", y.v, base.v)
         total = (before + power.fma(u, power)).where(other, before)
         return context.make_tuple(b, sig.return_type, [total.v, _lanes_in(b, other)])
@@ -348,7 +349,7 @@ def add_record(typingctx, s, sd, s2, x, z, frame, threshold):  # type: ignore[no
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         s_, sd_, s2_ = (V(b, a) for a in args[:3])
         x_, threshold_ = V(b, args[3]), V(b, args[6])
-        y, base, power, u = _exp_framed(b, args[4], args[5], many=True)
+        y, base, power, u = _exp_framed(V(b, args[4]), _fields(b, args[5]), many=True)
         d = y - base
         e = power.fma(u, power)
         other = b.fcmp_unordered("!=", y.v, base.v)
@@ -393,48 +394,89 @@ def vmax(typingctx, a, x):  # type: ignore[no-untyped-def]
     return a(a, x), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def halves_none(typingctx):  # type: ignore[no-untyped-def]
-    """What `halves_max` starts from."""
-
-    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        return context.make_tuple(b, sig.return_type, [ir.Constant(HALVES.ir, [x] * 32) for x in (-(1 << 15), -1)])
-
-    return types.UniTuple(HALVES, 2)(), codegen
+def _extremes(tag: types.Type) -> types.UniTuple:
+    """What `peak` keeps: of float32 and float64 two vectors of the largest numbers so far. Of halves (largest, least)
+    of their bits: the largest as signed integers is the largest number that is not negative, the least as unsigned
+    ones, where there is none, the largest of the negative. One operation for 16 numbers, where widening takes three.
+    """
+    return types.UniTuple(HALVES if _memory(tag) in (_HALF, _I16) else compute_type(tag), 2)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def halves_max(typingctx, extremes, address):  # type: ignore[no-untyped-def]
-    """(largest, least) with the 32 halves at an address: the largest as signed integers is the largest number that is
-    not negative, the least as unsigned ones, where there is none, the largest of the negative. One operation for 16
-    numbers, where widening them to compare takes three."""
+def no_peak(typingctx, tag):  # type: ignore[no-untyped-def]
+    """What `peak` starts from."""
+    out = _extremes(tag)
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        x = b.load(b.inttoptr(args[1], HALVES.ir.as_pointer()), align=1)
-        largest, least = (b.extract_value(args[0], k) for k in (0, 1))
-        return context.make_tuple(b, sig.return_type, [
-            b.select(b.icmp_signed(">", x, largest), x, largest), b.select(b.icmp_unsigned("<", x, least), x, least),
-        ])  # fmt: skip
+        least = (-(1 << 15), -1) if out.dtype is HALVES else 2 * (float(np.finfo(out.dtype.elem.name).min),)
+        values = [ir.Constant(out.dtype.ir, [x] * out.dtype.lanes) for x in least]
+        return context.make_tuple(b, sig.return_type, values)
 
-    return extremes(extremes, address), codegen
+    return out(tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def halves_peak(typingctx, extremes, tag):  # type: ignore[no-untyped-def]
-    """The largest number of `halves_max`; NaN where there was one without a sign."""
+def peak(typingctx, found, address, tag):  # type: ignore[no-untyped-def]
+    """``found`` with two vectors' worth of numbers at an address; NaN is passed over."""
+    kind = found.dtype
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        before = [b.extract_value(args[0], k) for k in (0, 1)]
+        pointer = b.inttoptr(args[1], kind.ir.as_pointer())
+        if kind is HALVES:
+            x = b.load(pointer, align=1)
+            largest, least = before
+            after = [
+                b.select(b.icmp_signed(">", x, largest), x, largest),
+                b.select(b.icmp_unsigned("<", x, least), x, least),
+            ]
+        else:
+            loaded = [b.load(b.gep(pointer, [_I32(k)]), align=1) for k in (0, 1)]
+            after = [V(b, x).max(V(b, m)).v for x, m in zip(loaded, before, strict=True)]
+        return context.make_tuple(b, sig.return_type, after)
+
+    return found(found, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def higher(typingctx, found, more):  # type: ignore[no-untyped-def]
+    """What `peak` would have found in the numbers of both."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        one, other = ([b.extract_value(a, k) for k in (0, 1)] for a in args)
+        if found.dtype is HALVES:
+            after = [
+                b.select(b.icmp_signed(">", one[0], other[0]), one[0], other[0]),
+                b.select(b.icmp_unsigned("<", one[1], other[1]), one[1], other[1]),
+            ]
+        else:
+            after = [V(b, x).max(V(b, m)).v for x, m in zip(one, other, strict=True)]
+        return context.make_tuple(b, sig.return_type, after)
+
+    return found(found, found), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def peak_of(typingctx, found, tag):  # type: ignore[no-untyped-def]
+    """The largest number that `peak` met; of halves, NaN where there was one without a sign."""
+    kind = found.dtype
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        first, second = (b.extract_value(args[0], k) for k in (0, 1))
+        if kind is not HALVES:
+            return _tree(V(b, first).max(V(b, second)), lambda x, y: x.max(y))
+
         def folded(x: ir.Value, name: str) -> ir.Value:
-            kind = ir.FunctionType(_I16, [HALVES.ir])
-            return b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.{name}.v32i16"), [x])
+            fold = ir.FunctionType(_I16, [HALVES.ir])
+            return b.call(cgutils.get_or_insert_function(b.module, fold, f"llvm.vector.reduce.{name}.v32i16"), [x])
 
-        largest, least = folded(b.extract_value(args[0], 0), "smax"), folded(b.extract_value(args[0], 1), "umin")
+        largest, least = folded(first, "smax"), folded(second, "umin")
         bits = b.select(b.icmp_signed("<", largest, _I16(0)), least, largest)
         if tag == types.uint16:
             return b.fpext(b.bitcast(bits, _HALF), _F32)
         return b.bitcast(b.shl(b.zext(bits, _I32), _I32(16)), _F32)
 
-    return types.float32(extremes, tag), codegen
+    return compute_type(tag).elem(found, tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -593,7 +635,8 @@ def exp_framed(typingctx, x, frame):  # type: ignore[no-untyped-def]
     not lost to the exponential."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        y, base, power, u = _exp_framed(b, *args)
+        shift, *frame_ = _fields(b, args[1])
+        y, base, power, u = _exp_framed(V(b, args[0]) - shift, frame_)
         return context.make_tuple(b, sig.return_type, [(y - base).v, power.fma(u, power).v])
 
     return types.UniTuple(x, 2)(x, frame), codegen
@@ -605,8 +648,9 @@ def times_exp(typingctx, scale, scale_low, x, frame):  # type: ignore[no-untyped
     is added to 2^n."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        high, low = (V(b, a) for a in args[:2])
-        _, _, power, u = _exp_framed(b, *args[2:])
+        high, low, z = (V(b, a) for a in args[:3])
+        shift, *frame_ = _fields(b, args[3])
+        _, _, power, u = _exp_framed(z - shift, frame_)
         whole = power * high
         left = power.fma(high, whole * -1.0)
         return (whole + whole.fma(u, power.fma(low, left))).v

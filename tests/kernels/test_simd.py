@@ -282,10 +282,10 @@ def test_no_difference_is_rounded_before_its_exponential(kind, around):
 
 @jit
 def _peak(x, tag):
-    extremes = simd.halves_none()
-    for i in range(0, x.size, 32):
-        extremes = simd.halves_max(extremes, x.ctypes.data + 2 * i)
-    return simd.halves_peak(extremes, tag)
+    found = simd.no_peak(tag)
+    for i in range(0, x.size, 2 * simd.lanes(tag)):
+        found = simd.peak(found, x.ctypes.data + simd.itemsize(tag) * i, tag)
+    return simd.peak_of(found, tag)
 
 
 @pytest.mark.parametrize("name", HALF)
