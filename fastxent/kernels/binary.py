@@ -20,7 +20,7 @@ from fastxent.kernels.simd import (
     load_first,
     log,
     log1p,
-    log1p_lanes,
+    log1p_inside,
     lowest,
     select_eq,
     select_gt,
@@ -58,7 +58,7 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
         # 0·inf: a part whose share is 0 costs nothing
         if with_logits:
             e = exp_biased(zero - absolute(x)) * splat(unbias(tag), tag)
-            tail = log1p_lanes(e)
+            tail = log1p_inside(e)
             if positive != 0:  # else the shares of the tail add up to 1
                 tail = (rest + b) * tail
             if gradient_too:

@@ -21,7 +21,7 @@ from fastxent.kernels.record import (
 from fastxent.kernels.rows import fetch, shape
 from fastxent.kernels.simd import (
     exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
-    load_scalar, load_targets, load_whole_columns, load_wide, log1p_lanes, lowest, max_lanes, nll, select_eq, select_ge,
+    load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq, select_ge,
     select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
 
@@ -197,7 +197,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                 if shaped or mode == PROBS:
                     here = shape(here, softcap, temperature, mode)
                 if alone:
-                    tail = log1p_lanes(rest) if mode == LOGITS else zero
+                    tail = log1p_inside(rest) if mode == LOGITS else zero
                     y = select_eq(code, code_used, nll(base, here, tail), undefined)
                     y = select_eq(code, splat(float(IGNORED), tag), zero, y)
                     store_first(start + i * size, rows, y, real)
@@ -208,7 +208,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                 store_wide(k + HERE * line, rows, select_ge(t, zero, here, undefined))
                 store_wide(k + REST * line, rows, rest)
                 if logged:
-                    store_wide(k + LOG_SUM * line, rows, log1p_lanes(rest))
+                    store_wide(k + LOG_SUM * line, rows, log1p_inside(rest))
                 if full:
                     known = select_eq(code, code_used, one, zero)
                     minus = splat(-1.0, tag)

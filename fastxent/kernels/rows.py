@@ -23,8 +23,8 @@ from fastxent.kernels.record import (
 )  # fmt: skip
 from fastxent.kernels.simd import (
     add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize, keep_first,
-    lanes, load, load_first, load_flags, load_scalar, log, higher, lowest, max_lanes, narrow_load, next_above, no_peak, peak,
-    peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store, sum_lanes, tanh, unbias, vmax,
+    higher, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, no_peak,
+    peak, peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 1024
@@ -261,8 +261,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 highest = next_peak
                 if not known:
                     highest = block_max(row, first, end, tag, mask_at, no_peak(tag))
-                # The maximum of the next block, ``begin``..``limit`` of the row at ``beside``, is found while this one's
-                # exponentials are taken: what waits for a maximum has it at once, and the loads cost nothing.
+                # The maximum of the next block, ``begin``..``limit`` of the row at ``beside``, is found while the
+                # exponentials of this one are taken: what waits for a maximum has it at once, and the loads cost nothing.
                 beside = row
                 begin = end
                 limit = min(end + BLOCK, n_classes)

@@ -12,6 +12,7 @@ there; only its type matters: float32, float64, uint16 = float16 bits, int16 = b
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -298,7 +299,7 @@ def _exp_biased(x: V) -> V:
 exp_biased = _unary(_exp_biased)
 log = _unary(_by_wide(elementary.log))
 log1p = _unary(_by_wide(elementary.log1p))
-log1p_lanes = _unary(elementary.log1p)  # in the vector's own precision
+log1p_inside = _unary(functools.partial(elementary.log1p, inside=True))  # in the vector's own precision
 tanh = _unary(_by_wide(elementary.tanh))
 
 

@@ -35,7 +35,7 @@ def mapped(operation):
     return run
 
 
-EXP, LOG, TANH = (mapped(f) for f in (simd.exp_biased, simd.log, simd.tanh))
+EXP, LOG, TANH, LOG1P = (mapped(f) for f in (simd.exp_biased, simd.log, simd.tanh, simd.log1p_inside))
 
 
 def worst_ulp(got: np.ndarray, truth: np.ndarray) -> float:
@@ -77,6 +77,22 @@ def test_log_of_float32():
     special = np.array([1.0, 0.0, -0.0, np.inf, -1.0, np.nan, -np.inf, 2.0**-149], np.float32)
     expected = np.array([0, -np.inf, -np.inf, np.inf, np.nan, np.nan, np.nan, -149 * np.log(2)], np.float32)
     np.testing.assert_array_equal(LOG(special), expected)
+
+
+def test_log1p_of_float32():
+    worst = 0.0
+    for x in patterns(np.finfo(np.float32).tiny, 1000.0):
+        some = x if x[-1] > 2.0**-30 else x[::61]  # below, it is the number itself
+        worst = max(worst, worst_ulp(LOG1P(some), np.log1p(some.astype(np.float64))))
+    assert worst <= 0.75
+    np.testing.assert_array_equal(LOG1P(np.array([0.0, 2.0**-149], np.float32)), np.array([0, 2.0**-149], np.float32))
+
+
+def test_log1p_of_float64():
+    rng = np.random.default_rng(6)
+    x = np.concatenate([rng.uniform(0, 1, 4000), rng.uniform(0, 1000, 4000), 2.0 ** rng.uniform(-1074, 0, 4000)])
+    assert ref.ulp_error(LOG1P(x), np.log1p(x.astype(ref.WIDE)), np.float64).max() <= 0.75
+    assert LOG1P(np.zeros(8))[0] == 0
 
 
 def test_tanh_of_float32():
