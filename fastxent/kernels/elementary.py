@@ -21,6 +21,11 @@ ENTRIES = 16
 _LN2 = 0.6931471805599453
 
 
+def processor() -> str:
+    """LLVM's name of the processor that code is being made for."""
+    return str(cpu_target.target_context.codegen().magic_tuple()[1])
+
+
 def _has(feature: str) -> bool:
     """Whether code is being made for a processor with this feature."""
     return f"+{feature}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")

@@ -22,8 +22,8 @@ from fastxent.kernels.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, itemsize, keep_first,
-    higher, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, no_peak,
+    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, goes_on_in_page,
+    higher, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, log, lowest, max_lanes, narrow_load, next_above, no_peak,
     peak, peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store, sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
@@ -31,7 +31,7 @@ BLOCK = 1024
 VECTOR = 64  # bytes
 SCRATCH = 6 * VECTOR  # bytes: thresholds
 NOWHERE = 1 << 62  # beyond any class
-NEAR, FAR = 1 << 10, 1 << 13  # bytes
+NEAR, FAR, PAGE = 3 << 9, 1 << 13, 1 << 12  # bytes
 NARROW = 48  # classes up to which rows are taken side by side (measured: the two meet between 48 and 64)
 STEP, STEP_LOW = 0.6931471803691238 / 16, 1.9082149292705877e-10 / 16  # ln 2 / 16; the first of 32 bits
 
@@ -183,12 +183,19 @@ def add_two_records(v_s, v_sd, v_s2, u_s, u_sd, u_s2, p, frame, table, tag):  # 
 
 @inline
 def fetch(front, nbytes):  # type: ignore[no-untyped-def]
-    """Ask for the lines of ``nbytes`` beyond ``front``, where numbers are read for the first time: near, into the
-    first-level cache, and far, into the second. What comes from memory takes longer than the processor looks ahead."""
+    """Ask for the lines of ``nbytes`` beyond ``front``, where numbers are read for the first time.
+
+    Near, into the first-level cache; and into the second what the processor does not ask for by itself: the first
+    lines of the next page, from which its own prefetcher goes on, or all that is far.
+    """
     line = 0
     while line < nbytes:
         prefetch(front + NEAR + line)
-        prefetch_far(front + FAR + line)
+        if goes_on_in_page():
+            if (front + line) % PAGE < 256:
+                prefetch_far(front + line + PAGE)
+        else:
+            prefetch_far(front + line + FAR)
         line += 64
 
 

@@ -239,6 +239,17 @@ prefetch, prefetch_far = _prefetching(3), _prefetching(2)  # into the first-leve
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def goes_on_in_page(typingctx):  # type: ignore[no-untyped-def]
+    """Whether the processor fetches the rest of a page by itself once its first lines were asked for: a constant for
+    the compiler. Intel's does, and gains 5 to 20 % where it is left to; of AMD's the far lines gained a quarter."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _I1(not elementary.processor().startswith(("znver", "bdver", "btver", "amdfam")))
+
+    return types.boolean(), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def fence(typingctx):  # type: ignore[no-untyped-def]
     """Make streaming stores of this thread visible before what follows."""
 
