@@ -21,8 +21,8 @@ from fastxent.kernels.record import (
 from fastxent.kernels.rows import fetch, shape
 from fastxent.kernels.simd import (
     exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
-    load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq, select_ge,
-    select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
+    load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq,
+    select_ge, select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
 
 VECTOR = 64  # bytes

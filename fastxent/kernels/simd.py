@@ -150,6 +150,19 @@ def load(typingctx, address, tag):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def load_two(typingctx, address, tag):  # type: ignore[no-untyped-def]
+    """Two full vectors, one behind the other, from memory of any alignment."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        pointer = b.inttoptr(args[0], ir.VectorType(_memory(tag), out.lanes).as_pointer())
+        loaded = [b.load(b.gep(pointer, [_I32(k)]), align=1) for k in (0, 1)]
+        return context.make_tuple(b, sig.return_type, [_widen(b, x, tag) for x in loaded])
+
+    return types.UniTuple(out, 2)(types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def load_first(typingctx, address, count, tag):  # type: ignore[no-untyped-def]
     """The first ``count`` lanes from memory, -inf in the others, whose memory is not touched."""
     out = compute_type(tag)
@@ -478,12 +491,13 @@ def peak_of(typingctx, found, tag):  # type: ignore[no-untyped-def]
         if kind is not HALVES:
             return _tree(V(b, first).max(V(b, second)), lambda x, y: x.max(y))
 
-        def folded(x: ir.Value, name: str) -> ir.Value:
-            fold = ir.FunctionType(_I16, [HALVES.ir])
-            return b.call(cgutils.get_or_insert_function(b.module, fold, f"llvm.vector.reduce.{name}.v32i16"), [x])
-
-        largest, least = folded(first, "smax"), folded(second, "umin")
-        bits = b.select(b.icmp_signed("<", largest, _I16(0)), least, largest)
+        # in each lane the one that counts, as an integer that is larger where the number is
+        negative = b.icmp_signed("<", first, ir.Constant(HALVES.ir, [0] * 32))
+        turned = ir.Constant(HALVES.ir, [0x7FFF] * 32)
+        keys = b.select(negative, b.xor(second, turned), first)
+        fold = ir.FunctionType(_I16, [HALVES.ir])
+        key = b.call(cgutils.get_or_insert_function(b.module, fold, "llvm.vector.reduce.smax.v32i16"), [keys])
+        bits = b.select(b.icmp_signed("<", key, _I16(0)), b.xor(key, _I16(0x7FFF)), key)
         if tag == types.uint16:
             return b.fpext(b.bitcast(bits, _HALF), _F32)
         return b.bitcast(b.shl(b.zext(bits, _I32), _I32(16)), _F32)
