@@ -79,7 +79,8 @@ def peak_memory(size: int, memory: int = 256_000_000) -> dict[str, int]:
         path = Path(folder, "one-group.parquet")
         x, target, _ = files.dump(1000, size)
         files.write(path, x, target, "none", group=size)
-        peak = fresh(_MEMORY, str(path), str(memory))
+        for _ in range(2):  # the first may have to compile, which takes more memory than any file
+            peak = fresh(_MEMORY, str(path), str(memory))
     return {"peak": peak, "memory": memory, "size": x.nbytes}
 
 
