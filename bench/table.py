@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 VERSIONS = ("numpy", "numba", "llvmlite", "pyarrow", "scipy", "torch", "jax", "optax", "scikit-learn", "polars",
             "duckdb", "arro3-io", "pytest-benchmark")  # fmt: skip
+BUSY = 0.5  # load average from which on no figure counts
 CONSOLE = Console(width=170, highlight=False)
 
 
@@ -61,6 +62,15 @@ def machine() -> dict[str, Any]:
         "load_average": os.getloadavg(),
         "versions": {name: installed[name] for name in VERSIONS if name in installed},
     }
+
+
+def settle(patience: float = 180.0) -> None:
+    """Wait for what ran a minute ago to leave the load average: only what goes on disturbs."""
+    until = time.monotonic() + patience
+    if os.getloadavg()[0] > BUSY:
+        CONSOLE.print(f"waiting for the load of {os.getloadavg()[0]:.1f} to fall, at most {patience:.0f} s")
+    while os.getloadavg()[0] > BUSY and time.monotonic() < until:
+        time.sleep(5)
 
 
 def benchmarks(quick: bool, size: str | None, path: Path) -> tuple[int, list[dict[str, Any]]]:
@@ -117,11 +127,13 @@ def main() -> int:
     parser.add_argument("--size", help="logits in each file of `evaluate`, such as 2GB")
     parser.add_argument("--no-history", action="store_true", help="append no record to bench/history/")
     options = parser.parse_args()
+    if not options.quick:
+        settle()
     began, date = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     about = machine()
     CONSOLE.print(f"{about['processor']}, {about['cpus']} CPUs; fastxent {about['fastxent']}, numba "
                   f"{about['versions']['numba']}; load {about['load_average'][0]:.1f}")  # fmt: skip
-    if about["load_average"][0] > 0.5:
+    if about["load_average"][0] > BUSY:
         CONSOLE.print("the machine is busy: no figure of this run counts", style="red")
     if missing := peers.missing():
         CONSOLE.print(f"left out, not installed: {', '.join(missing)}", style="red")
