@@ -60,7 +60,7 @@ def softmax(
 
 def logsumexp(
     logits: Any, *, axis: int = -1, temperature: float = 1.0, out: Any = None, dtype: str | None = None
-) -> np.ndarray:
+) -> Any:
     """log Σ_c exp(x_c/T) of each row: float64 for float64 logits, else float32; or written to ``out``.
 
     -inf for a row of -inf, +inf for a row that holds it, NaN for a row with NaN. Follows `scipy.special.logsumexp`.
