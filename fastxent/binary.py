@@ -131,8 +131,8 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     """(1-t)·softplus(x) + b·t·softplus(-x) of each element, times ``weight``; b is ``pos_weight``, both broadcast.
 
-    Label smoothing ε moves the target to t·(1-ε) + ε/2. Shapes, dtypes and errors as in `binary_cross_entropy`. Follows
-    `torch.nn.functional.binary_cross_entropy_with_logits`.
+    Label smoothing ε moves the target to t·(1-ε) + ε/2. Shapes, dtypes, errors and ``out`` as in
+    `binary_cross_entropy`. Follows `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     >>> import math, numpy as np, fastxent as fx
     >>> fx.binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0])) == math.log(2)

@@ -102,7 +102,8 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     per_row_loss = None
     if o.reduction == "none":
         place = None if with_grad else out
-        per_row_loss = OutRows(x.lead, x.loss_dtype, place, x.array, ids, sample, soft.values if soft else None)
+        beside = x.array, ids, sample, weight, mask, None if soft is None else soft.values
+        per_row_loss = OutRows(x.lead, x.loss_dtype, place, *beside)
     elif out is not None and not with_grad:
         raise ConfigError(f"out holds the losses of rows; reduction={o.reduction!r} makes one number of them")
     losses = None if per_row_loss is None else per_row_loss.rows
@@ -193,12 +194,12 @@ def cross_entropy(
             [eps, 1 - eps].
         dtype: "bfloat16" if 16-bit integers hold it.
         out: an array for the losses of "none", which a loop can use again: the first touch of fresh memory takes as
-            long as some classes do.
+            long as some classes do. After an error it may hold some of them.
 
     Returns:
-        A float, or an array of the leading shape for "none": float64 for float64 logits, else float32. NaN for a row
-        with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean
-        of no rows, or of rows whose weights add up to 0, is NaN.
+        A float; for "none" ``out``, or an array of the leading shape, float64 for float64 logits, else float32. NaN for
+        a row with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean of no rows, or of rows
+        whose weights add up to 0, is NaN.
 
     Raises:
         ConfigError: (a ValueError) a class id outside 0..C-1, naming its row; shapes or options that do not fit.
@@ -272,7 +273,9 @@ def nll_loss(
     dtype: str | None = None,
     out: Any = None,
 ) -> Any:
-    """`cross_entropy` of log-probabilities, which are used as given. Follows `torch.nn.functional.nll_loss`.
+    """`cross_entropy` of log-probabilities, which are used as given; arguments, ``out`` included, and errors are its.
+
+    Follows `torch.nn.functional.nll_loss`.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.nll_loss(np.log([[0.5, 0.5]]), [1], base=2)

@@ -179,6 +179,8 @@ class OutRows:
         self._lead, self._given = lead, out
         self._final: np.ndarray | None = None
         if out is not None:
+            if isinstance(out, list | tuple):
+                raise TypeError(f"out is a {type(out).__name__}; results go into an array")
             array = self._final = as_numpy(out, "out")
             if array.shape != lead or array.dtype != dtype:
                 raise ConfigError(f"out is {array.dtype} of shape {array.shape}; the result is {dtype} of shape {lead}")
@@ -194,7 +196,7 @@ class OutRows:
             return self.rows.reshape(self._lead) if self._lead else self.rows[0]
         if not np.may_share_memory(self._final, self.rows):
             self._final[...] = self.rows.reshape(self._lead)
-        return self._given if isinstance(self._given, np.ndarray) else self._final
+        return self._given
 
 
 def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -51,14 +51,16 @@ def parallel_rows(work: Callable[[int, int], Result], rows: int, row_bytes: int)
     """``work(begin, end)`` over ranges that cover ``rows``, shared with the pool; results in order.
 
     The calling thread takes part, so that nothing waits for a thread to wake. Small inputs (under 1 MiB a thread) are
-    its alone: waking another costs more.
+    its alone: waking another costs more. Of several errors, which are raised by different threads, one comes out.
     """
     global _pool
-    threads = min(get_num_threads(), max(1, rows * max(row_bytes, 1) >> 20), max(rows, 1))
+    count = get_num_threads()
+    threads = min(count, max(1, rows * max(row_bytes, 1) >> 20), max(rows, 1))
     if threads == 1:
         return [work(0, rows)]
-    if _pool is None:
-        _pool = ThreadPoolExecutor(get_num_threads() - 1, thread_name_prefix="fastxent")
+    pool = _pool  # another thread may set the number of threads meanwhile
+    if pool is None:
+        pool = _pool = ThreadPoolExecutor(count - 1, thread_name_prefix="fastxent")
     parts = threads * 4 if rows >= threads * 64 else threads  # finer than the threads: a slow core holds up less
     edges = [rows * k // parts for k in range(parts + 1)]
     results: dict[int, Result] = {}
@@ -68,18 +70,19 @@ def parallel_rows(work: Callable[[int, int], Result], rows: int, row_bytes: int)
         try:
             for k in left:  # one iterator for all threads
                 results[k] = work(edges[k], edges[k + 1])
-        except BaseException:
+        finally:
             for _ in left:  # nothing is begun after an error
                 pass
-            raise
 
-    helpers = [_pool.submit(take_parts) for _ in range(threads - 1)]
+    helpers: list[Future[None]] = []
     try:
+        for _ in range(threads - 1):
+            helpers.append(pool.submit(take_parts))
         take_parts()
     finally:
-        for helper in helpers:
-            if not helper.cancel():
-                wait([helper])
+        for _ in left:
+            pass
+        wait([helper for helper in helpers if not helper.cancel()])
     for helper in helpers:
         if not helper.cancelled():
             helper.result()

@@ -316,6 +316,48 @@ def test_losses_into_memory_that_is_still_read(name):
     np.testing.assert_array_equal(ref.bits_of(x.reshape(-1)[:N]), ref.bits_of(expected))
 
 
+@pytest.mark.parametrize("c", [20, 300])
+@pytest.mark.parametrize("name", ["weight", "class_mask", "sample_weight", "target"])
+def test_losses_into_memory_of_an_argument(name, c):
+    n = 900  # more than are taken at a time
+    x = np.random.default_rng(3).normal(size=(n, c))
+    given = {
+        "weight": np.linspace(0.5, 2, c),
+        "class_mask": np.arange(c) % 7 != 6,
+        "sample_weight": np.linspace(-1, 1, n),
+        "target": np.arange(n) % 6,
+    }
+    target = given.pop("target")
+    expected = fx.cross_entropy(x, target, **given, reduction="none")
+    out = np.empty(n)
+    array = given | {"target": target}
+    shared = out.view(array[name].dtype)[: array[name].size]
+    shared[:] = array[name]
+    array[name] = shared
+    fx.cross_entropy(x, **array, reduction="none", out=out)
+    np.testing.assert_array_equal(ref.bits_of(out), ref.bits_of(expected))
+
+
+def test_losses_into_a_tensor_of_another_library_come_back_as_it():
+    class Tensor:
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return self.values
+
+    x = ref.rows_of("normal", N, C, np.float32)
+    out = Tensor(np.empty(N, np.float32))
+    assert fx.cross_entropy(x, TARGET, reduction="none", out=out) is out
+    np.testing.assert_array_equal(out.values, fx.cross_entropy(x, TARGET, reduction="none"))
+
+
+def test_losses_go_into_no_list():
+    x = ref.rows_of("normal", N, C, np.float64)
+    with pytest.raises(TypeError, match="out"):
+        fx.cross_entropy(x, TARGET, reduction="none", out=[0.0] * N)
+
+
 @pytest.mark.parametrize("name", LOSSES_INTO_OUT)
 @pytest.mark.parametrize(
     "out", [np.empty(N), np.empty(N + 1, np.float32), np.empty((N, 1), np.float32), read_only(np.empty(N, np.float32))]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,53 @@ def test_callers_at_once_and_within_one_another_do_not_wait_for_ever() -> None:
     with ThreadPoolExecutor(8) as pool:
         for total in pool.map(lambda _: sum(parallel_rows(outer, 200, MANY)), range(16)):
             assert (total - 200) % 300 == 0
+
+
+def test_the_number_of_threads_may_change_at_any_time() -> None:
+    begun, stop, wrong = threading.Barrier(3), threading.Event(), []
+
+    def calls() -> None:
+        begun.wait()
+        while not stop.is_set():
+            try:
+                assert sum(parallel_rows(lambda b, e: e - b, 300, MANY)) == 300
+            except Exception as error:  # noqa: BLE001 - told below
+                wrong.append(error)
+                return
+
+    callers = [threading.Thread(target=calls) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    begun.wait()
+    for k in range(400):
+        fx.set_num_threads(1 + k % 4)
+        time.sleep(0.0005)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_an_error_while_others_are_asked_ends_what_they_do(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    if threads < 3:
+        fx.set_num_threads(3)
+    parallel_rows(lambda b, e: None, 500, MANY)  # the pool is there
+    submit, asked, at_work = ThreadPoolExecutor.submit, [], []
+
+    def fails_at_second(self: ThreadPoolExecutor, work: Any) -> Any:
+        asked.append(work)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return submit(self, work)
+
+    def work(begin: int, end: int) -> None:
+        at_work.append(begin)
+        time.sleep(0.002)
+        at_work.remove(begin)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fails_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        parallel_rows(work, 500, MANY)
+    assert not at_work
+    time.sleep(0.01)
+    assert not at_work

@@ -18,14 +18,13 @@ from fastxent.kernels.record import (
     BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK,
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
-from fastxent.kernels.rows import fetch, shape
+from fastxent.kernels.rows import VECTOR, fetch, shape
 from fastxent.kernels.simd import (
     exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
     load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq,
     select_ge, select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
 )  # fmt: skip
 
-VECTOR = 64  # bytes
 SPARE = 16  # columns of a tile beyond the classes
 TILES = 8  # taken through each step together: while one waits for its sums, the processor goes on with the next
 # What is known of a tile so far, a vector each.

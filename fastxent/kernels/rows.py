@@ -1,9 +1,9 @@
 """The row record: everything a metric needs, read off a row of C logits in one pass.
 
-A row is taken in blocks of 1024 numbers, which stay in the first-level cache: the maximum of the block, then its
-exponentials against the maximum so far, while the blocks after it are fetched. Sums are carried in float64 from block
-to block and rescaled when the maximum rises, so a row is read from memory once, whatever its length. The order of
-operations depends on C and dtype alone. Up to `NARROW` classes a row is too short for vectors, and 16 (or 8) rows
+A row is taken in blocks of 1024 numbers, which stay in the first-level cache: exponentials of one block against the
+maximum so far, while the maximum of the next block, or of the next row, is found. Sums are carried in float64 from
+block to block and rescaled when the maximum rises, so a row is read from memory once, whatever its length. The order
+of operations depends on C and dtype alone. Up to `NARROW` classes a row is too short for vectors, and 16 (or 8) rows
 are taken side by side instead: see narrow.py.
 
 Kernels trust their caller (`launch.py`): addresses, strides and array lengths have been proven.
@@ -94,7 +94,7 @@ def shape(x, softcap, temperature, mode):  # type: ignore[no-untyped-def]
 @jit
 def block_max(p, first, end, tag, mask_at, found):  # type: ignore[no-untyped-def]
     """The largest of ``found``, which `peak` made, and of the numbers ``first``..``end`` of the row at ``p``; at least
-    the lowest finite number. NaN is passed over."""
+    the lowest finite number. NaN is passed over, or hides others: such a row is broken."""
     w = lanes(tag)
     size = itemsize(tag)
     c = first
@@ -140,6 +140,12 @@ def first_of_two(p, first, n_classes, value, tag):  # type: ignore[no-untyped-de
     k = first_equal(load_first(at, min(w, n_classes - first), tag), value)
     j = first_equal(load_first(at + w * itemsize(tag), min(w, max(0, n_classes - first - w)), tag), value)
     return first + (k if k < w else w + j)
+
+
+@inline
+def threshold_at(table, c, turn):  # type: ignore[no-untyped-def]
+    """Where the thresholds of the pair of vectors at ``c`` are; ``turn`` is the target's pair. See `set_thresholds`."""
+    return table + ((c >= turn) + (c > turn)) * (2 * VECTOR)
 
 
 @inline
@@ -224,7 +230,6 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
             row = addr + i * stride
             t = target[i]
             if t == ignore or (t != none and not (0 <= t < n_classes)):
-                known = False
                 status[i] = IGNORED if t == ignore else BAD_TARGET
                 record[MAX, at + i] = np.nan
                 record[REST, at + i] = 0.0
@@ -279,14 +284,15 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 known = limit > begin
                 over = beside + begin * size - (row + first * size)
                 found = no_peak(tag)
-                if highest > top:
+                if highest > top or first == 0:
                     top = highest
                     top_block = first
                     spot = NOWHERE
                     if mode == LOGITS:
                         risen = top
                         if shaped:
-                            risen = max_lanes(shape(splat(top, tag), softcap, temperature, mode))
+                            shaped_top = shape(splat(top, tag), softcap, temperature, mode)
+                            risen = max_lanes(vmax(shaped_top, splat(lowest(tag), tag)))
                         before, off_before = float(reference), off
                         shift, base, steps, left = settle(risen, tag)
                         if exp_limits(tag)[2] != 0.0:
@@ -321,7 +327,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                 others = 0
                 c = first
                 whole = end if plain and shift == 0.0 else first  # as far as numbers are taken as they stand
-                both = min(whole, first + limit - begin)
+                both = min(whole, first + limit - begin)  # as far as the next block is as long
+                reached = first  # as far as its maximum has been looked for
                 if plain and not full:
                     while c + 4 * w <= both:  # as two pairs: the sums are those of the full record, bit for bit
                         p = row + c * size
@@ -331,7 +338,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         fetch(p + over, 4 * w * size)
                         others += j + k
                         c += 4 * w
-                    both = c
+                    reached = c
                     while c + 2 * w <= whole:
                         v_s, u_s, k = add_two(v_s, u_s, row + c * size, frame, tag)
                         others += k
@@ -350,7 +357,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         while c + 2 * w <= both:
                             p = row + c * size
                             found = peak(found, p + over, tag)
-                            table = scratch + ((c >= turn) + (c > turn)) * (2 * VECTOR)
+                            table = threshold_at(scratch, c, turn)
                             v_s, v_sd, v_s2, u_s, u_sd, u_s2, k, j = add_two_records(
                                 v_s, v_sd, v_s2, u_s, u_sd, u_s2, p, frame, table, tag
                             )
@@ -359,9 +366,9 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                             spot = min(spot, NOWHERE if k == 2 * w else c)
                             fetch(p + over, 2 * w * size)
                             c += 2 * w
-                        both = c
+                        reached = c
                         while c + 2 * w <= whole:
-                            table = scratch + ((c >= turn) + (c > turn)) * (2 * VECTOR)
+                            table = threshold_at(scratch, c, turn)
                             v_s, v_sd, v_s2, u_s, u_sd, u_s2, k, j = add_two_records(
                                 v_s, v_sd, v_s2, u_s, u_sd, u_s2, row + c * size, frame, table, tag
                             )
@@ -383,7 +390,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         threshold = zero
                         if full:
                             pair = c // (2 * w) * (2 * w)
-                            table = scratch + ((pair >= turn) + (pair > turn)) * (2 * VECTOR)
+                            table = threshold_at(scratch, pair, turn)
                             threshold = load(table + (c - pair) // w * VECTOR, real)
                         if mode == PROBS:
                             x = keep_first(x, count)
@@ -430,8 +437,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         soft_weight += sum_lanes(v_soft_weight)
                 s += sum_lanes(v_s + u_s) * scale
                 if known:
-                    done = both - first if plain else 0
-                    next_peak = block_max(beside, begin + done, limit, tag, mask_at, found)
+                    next_peak = block_max(beside, begin + reached - first, limit, tag, mask_at, found)
                 if mode == LOGITS:
                     maxima += (end - first + w - 1) // w * w - others
             # NaN, +inf, or nothing above -inf: then no number equals the maximum
@@ -458,6 +464,8 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                     place = first_of_two(row, spot, n_classes, top, tag)
                 elif fine:
                     place = find_first(row, top_block, n_classes, top, tag, mask_at)
+                    if place >= n_classes:  # nothing but probabilities of 0
+                        place = 0
                 ids[PREDICTED, at + i] = place
                 ids[RANK, at + i] = rank if fine and t != none else -1
         finish(at, n, record, tag, full, mode, False, True)

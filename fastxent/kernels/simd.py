@@ -440,6 +440,14 @@ def no_peak(typingctx, tag):  # type: ignore[no-untyped-def]
     return out(tag), codegen
 
 
+def _higher(b: ir.IRBuilder, kind: Vec, one: list[ir.Value], other: list[ir.Value]) -> list[ir.Value]:
+    """What `peak` keeps of both."""
+    if kind is not HALVES:
+        return [V(b, x).max(V(b, m)).v for x, m in zip(one, other, strict=True)]
+    signs = zip(one, other, (b.icmp_signed(">", one[0], other[0]), b.icmp_unsigned("<", one[1], other[1])), strict=True)
+    return [b.select(held, x, m) for x, m, held in signs]
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def peak(typingctx, found, address, tag):  # type: ignore[no-untyped-def]
     """``found`` with two vectors' worth of numbers at an address; NaN is passed over."""
@@ -449,16 +457,10 @@ def peak(typingctx, found, address, tag):  # type: ignore[no-untyped-def]
         before = [b.extract_value(args[0], k) for k in (0, 1)]
         pointer = b.inttoptr(args[1], kind.ir.as_pointer())
         if kind is HALVES:
-            x = b.load(pointer, align=1)
-            largest, least = before
-            after = [
-                b.select(b.icmp_signed(">", x, largest), x, largest),
-                b.select(b.icmp_unsigned("<", x, least), x, least),
-            ]
+            loaded = [b.load(pointer, align=1)] * 2
         else:
             loaded = [b.load(b.gep(pointer, [_I32(k)]), align=1) for k in (0, 1)]
-            after = [V(b, x).max(V(b, m)).v for x, m in zip(loaded, before, strict=True)]
-        return context.make_tuple(b, sig.return_type, after)
+        return context.make_tuple(b, sig.return_type, _higher(b, kind, loaded, before))
 
     return found(found, types.int64, tag), codegen
 
@@ -469,14 +471,7 @@ def higher(typingctx, found, more):  # type: ignore[no-untyped-def]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         one, other = ([b.extract_value(a, k) for k in (0, 1)] for a in args)
-        if found.dtype is HALVES:
-            after = [
-                b.select(b.icmp_signed(">", one[0], other[0]), one[0], other[0]),
-                b.select(b.icmp_unsigned("<", one[1], other[1]), one[1], other[1]),
-            ]
-        else:
-            after = [V(b, x).max(V(b, m)).v for x, m in zip(one, other, strict=True)]
-        return context.make_tuple(b, sig.return_type, after)
+        return context.make_tuple(b, sig.return_type, _higher(b, found.dtype, one, other))
 
     return found(found, found), codegen
 

@@ -159,3 +159,31 @@ def test_broken_rows_break_alone(dtype, c):
     fine = np.delete(got.nll, [3, 8, 11, 12])
     np.testing.assert_allclose(fine, np.log(c), rtol=1e-6)
     assert got.nll[11] == pytest.approx(np.log(c - 1) if c > 1 else 0, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [20, 100, 2500])
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"softcap": 5.0}], ids=str)
+def test_the_lowest_number_is_a_number(dtype, c, options):
+    """Padding of the lowest finite number: a whole row of it, and one in which the largest comes late."""
+    x = np.full((2, c), np.finfo(dtype).min, dtype)
+    x[1, c - 3] = 1
+    truth = ref.row_statistics(x, np.array([3, c - 3]), **options)
+    got = fx.row_statistics(x, [3, c - 3], **options)
+    np.testing.assert_allclose(got.nll, truth.nll.astype(float), rtol=1e-5, atol=1e-12)
+    np.testing.assert_array_equal(got.predicted, truth.predicted)
+    np.testing.assert_array_equal(got.rank, truth.rank)
+
+
+@pytest.mark.parametrize("c", [20, 100, 1030])
+def test_masked_classes_before_the_first_number_leave_the_row_whole(c):
+    x = np.full((1, 1100 + c), 1.0, np.float32)
+    x[0, :1100] = -np.inf
+    for options in ({"temperature": 0.5}, {"temperature": 2.0}, {"softcap": 5.0}):
+        assert fx.row_statistics(x, [1100], **options).nll[0] == pytest.approx(np.log(c), rel=1e-6)
+
+
+@pytest.mark.parametrize("c", [1, 20, 49, 100, 1500])
+def test_of_nothing_but_probabilities_of_0_the_first_is_predicted(c):
+    assert fx.row_statistics(np.full((2, c), -np.inf), [0, 0], input="log_probs").predicted.tolist() == [0, 0]
+    assert fx.row_statistics(np.zeros((2, c)), [0, 0], input="probs").predicted.tolist() == [0, 0]
