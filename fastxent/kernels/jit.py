@@ -17,6 +17,7 @@ import functools
 import hashlib
 import os
 import pickle
+import re
 import sys
 import tempfile
 import uuid
@@ -32,15 +33,24 @@ from numba.core.dispatcher import Dispatcher
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+_COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|inline)\b", re.MULTILINE)
+
+
+@functools.cache
+def compiled_sources() -> tuple[Path, ...]:
+    """Every file that may hold compiled code: those of ``kernels``, and others that compile functions."""
+    kernels = _PACKAGE / "kernels"
+    found = (p for p in _PACKAGE.rglob("*.py") if p.is_relative_to(kernels) or _COMPILES.search(p.read_bytes()))
+    return tuple(sorted(found))
+
+
 @functools.cache
 def source_stamp() -> str:
-    """Hash of the package version and of every source file that may hold jitted code."""
+    """Hash of the versions of Numba and of the package, and of every file that may hold compiled code."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted([*_PACKAGE.glob("kernels/*.py"), *_PACKAGE.glob("io/*.py"), _PACKAGE / "_version.py"]):
-        source = path.read_bytes()
-        if path.parent.name != "io" or b"fastxent.kernels" in source:  # of io, what compiles or calls kernels
-            digest.update(path.name.encode())
-            digest.update(source)
+    for path in (_PACKAGE / "_version.py", *compiled_sources()):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
 
 
