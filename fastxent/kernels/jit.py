@@ -32,6 +32,7 @@ from numba.core.dispatcher import Dispatcher
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+on_compile: Callable[[str], None] | None = None  # called with the name of each function that is about to be compiled
 
 _COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|inline)\b", re.MULTILINE)
 
@@ -167,19 +168,21 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 class _LazyCache(caching.NullCache):  # type: ignore[misc]
     """Stands in until the first compilation, so that importing a kernel touches no disk."""
 
-    def __init__(self, dispatcher: Any) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
 
-    def _resolve(self) -> Any:
-        cache = _Cache(self._dispatcher.py_func) if cache_directory() else caching.NullCache()
-        self._dispatcher._cache = cache
-        return cache
+    @functools.cached_property
+    def _cache(self) -> Any:
+        return _Cache(self._function) if cache_directory() else caching.NullCache()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        return self._resolve().load_overload(sig, target_context)
+        kept = self._cache.load_overload(sig, target_context)
+        if kept is None and on_compile is not None:
+            on_compile(self._function.__name__)
+        return kept
 
     def save_overload(self, sig: Any, cres: Any) -> None:
-        self._resolve().save_overload(sig, cres)
+        self._cache.save_overload(sig, cres)
 
 
 def _name_apart(function: Callable[..., Any]) -> None:
@@ -199,7 +202,7 @@ def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
     """Compile a kernel, or a helper that kernels call, under the policy above."""
     _name_apart(function)
     dispatcher = numba.njit(nogil=nogil, error_model="numpy", boundscheck=False)(function)
-    dispatcher._cache = _LazyCache(dispatcher)
+    dispatcher._cache = _LazyCache(function)
     return dispatcher
 
 
