@@ -850,7 +850,7 @@ def test_warmup_with_nowhere_to_keep_kernels(tmp_path: Path) -> None:
     environment = {**os.environ, "FASTXENT_CACHE_DIR": str(tmp_path / "file")}
     done = process("warmup", stdout=subprocess.PIPE, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("fastxent: error: there is nowhere to keep compiled kernels")
+    assert done.stderr.splitlines()[-1].startswith("fastxent: error: cannot keep compiled kernels in ")
 
 
 def test_version(cli: Cli) -> None:
