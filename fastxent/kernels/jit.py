@@ -46,6 +46,7 @@ if numba.config.DISABLE_JIT:
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__
+_SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
 on_compile: Callable[[str], None] | None = None  # called with the name of each function that is about to be compiled
 
@@ -162,7 +163,7 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
         # Benchmarks and tests have kernels too, and the stamp of the package covers none of them.
         stamp = "" if own.is_relative_to(_PACKAGE) else hashlib.sha256(own.read_bytes()).hexdigest()
         names = self._function.__module__, self._function.__qualname__, code.co_firstlineno, stamp
-        key = repr((names, sig, target_context.codegen().magic_tuple(), _VERSIONS))
+        key = repr((names, sig, target_context.codegen().magic_tuple(), _VERSIONS, _SETTINGS))
         return cache_directory() / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -151,13 +151,6 @@ def test_a_full_disk_is_warned_of_once(mine, tmp_path, warnings):
     assert not [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
 
 
-def test_without_a_home_kernels_are_compiled(mine):
-    variables = dict.fromkeys(("FASTXENT_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"), "")
-    found = mine("def home(*_): raise RuntimeError\npathlib.Path.home = home; results()", **variables)
-    assert found.stdout == ANEW[0]
-    assert found.stderr.count("cannot keep compiled kernels: there is no home folder; set FASTXENT_CACHE_DIR") == 1
-
-
 def test_processes_may_write_the_same_cache(mine, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(mine, ["results()"] * 3))
