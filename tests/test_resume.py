@@ -304,9 +304,12 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(paths, tmp_path):
         child = subprocess.Popen([*command, str(folder), *paths], stdout=subprocess.PIPE, text=True, env=environment)
         assert child.stdout is not None
         child.stdout.readline()
+        if kills % 4 == 3:  # however slow the machine is, something is kept by now
+            while not states(folder) and child.stdout.readline():
+                pass
         time.sleep(rng.uniform(0, 0.03))
         child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
         assert child.returncode in (0, -signal.SIGKILL)
         assert len(states(folder)) >= kept
         kept = len(states(folder))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import ml_dtypes
 import numpy as np
@@ -279,7 +278,7 @@ def test_killed_half_way_it_leaves_nothing_under_its_name(tmp_path):
         def progress(rows, *rest):
             print(rows, flush=True)
             if rows > 1000:
-                time.sleep(60)
+                time.sleep(600)
         dump = {"logits": np.zeros((50_000, 100), np.float32), "target": np.zeros(50_000, int)}
         fx.transform(dump, sys.argv[1], memory="2MiB", threads=2, progress=progress)
     """
@@ -287,13 +286,7 @@ def test_killed_half_way_it_leaves_nothing_under_its_name(tmp_path):
     path.write_text("what was there before")
     command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            line = process.stdout.readline()
-            if not line or int(line) > 1000:
-                break
-        assert line, "it ended by itself"
+        assert any(int(line) > 1000 for line in process.stdout), "it ended by itself"
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
     assert process.returncode == -signal.SIGKILL
     assert path.read_text() == "what was there before"

@@ -228,12 +228,10 @@ def warmup() -> int:
 
     Every dtype, few classes and many. Without it the first eval of a kind compiles what it needs, in some seconds.
     """
-    from fastxent.kernels.jit import cache_directory
+    from fastxent.kernels.jit import writable_cache
     from fastxent.warmup import warm_up
 
-    folder = cache_directory()
-    if folder is None:
-        raise OutputError("there is nowhere to keep compiled kernels; set FASTXENT_CACHE_DIR to a writable folder")
+    folder = writable_cache()
     warm_up(lambda name, done, total: say(f"[{done + 1}/{total}] {name}"))
     emit(str(folder))
     return 0

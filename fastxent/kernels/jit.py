@@ -8,11 +8,15 @@
   package version, so a cache can never serve the code of another version. Numba's own stamp looks
   only at the file of the outermost function and would miss an edit in a helper.
 
-A cache that cannot be written is no error: the code is compiled anew and one warning says so.
+The cache has one file per specialisation, written under a temporary name and renamed: a checksum, and a pickled compile
+result. A file that is missing, damaged or unreadable is a cache miss, and is written anew. A folder that cannot be
+written is still read; the first kernel that cannot be kept there costs one warning.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -26,12 +30,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
+import numpy
 from numba.core import caching
+from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+
+from fastxent.errors import ConfigError, OutputError
+
+if numba.config.DISABLE_JIT:
+    raise ConfigError("NUMBA_DISABLE_JIT must be 0 or unset, got 1: kernels use instructions that Python does not have")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__
+_SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
+on_compile: Callable[[str], None] | None = None  # called with the name of each function that is about to be compiled
 
 _COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|inline)\b", re.MULTILINE)
 
@@ -54,11 +71,13 @@ def source_stamp() -> str:
     return digest.hexdigest()[:20]
 
 
-@functools.cache
-def cache_directory() -> Path | None:
-    """The folder compiled kernels are kept in, or None (said once) where none can be written.
+def cache_directory() -> Path:
+    """Return the folder of compiled kernels, which may not exist yet.
 
     ``FASTXENT_CACHE_DIR`` wins, then ``NUMBA_CACHE_DIR``, then the user's cache folder.
+
+    Raises:
+        FileNotFoundError: the user has no home folder.
     """
     chosen = os.environ.get("FASTXENT_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
     try:
@@ -70,18 +89,45 @@ def cache_directory() -> Path | None:
             base = Path.home() / "Library" / "Caches"
         else:
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = base / "fastxent" / source_stamp()
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder") from None
+    return base / "fastxent" / source_stamp()
+
+
+def writable_cache() -> Path:
+    """Create the folder of compiled kernels and return it.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    try:
+        folder = cache_directory()
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
-        warnings.warn(
-            f"fastxent cannot keep compiled kernels ({error}); each process compiles them anew. "
-            "Set FASTXENT_CACHE_DIR to a writable folder.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+    except OSError as error:
+        raise OutputError(_unkept(error)) from None
     return folder
+
+
+def _unkept(error: OSError) -> str:
+    """Say that kernels cannot be kept: one line for all that are not, whatever their names."""
+    try:
+        where = f" in {str(cache_directory())!r}"
+    except FileNotFoundError:
+        where = ""
+    return (
+        f"cannot keep compiled kernels{where}: {error.strerror or error}; set FASTXENT_CACHE_DIR to a writable folder"
+    )
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Warn once in a process. Where warnings are errors, write the line instead: raised in a compilation, a warning
+    would leave Numba as an error in the kernel."""
+    try:
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:
+        print(f"fastxent: warning: {message}", file=sys.stderr)
 
 
 def _closure(function: Callable[..., Any]) -> tuple[Any, ...] | None:
@@ -104,102 +150,79 @@ def _plain(value: Any) -> tuple[str, ...] | None:
     return (repr(value),) if value is None or isinstance(value, bool | int | str) else None
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """Tells Numba's cache where to write and what makes an entry stale."""
+class _Cache(caching.NullCache):  # type: ignore[misc]
+    """The compiled code of one function on disk, as Numba asks for it: a file for each signature and processor."""
 
-    def __init__(self, py_func: Callable[..., Any]) -> None:
-        self._name = f"{py_func.__module__}.{py_func.__qualname__}:{py_func.__code__.co_firstlineno}"
-        self._file = Path(py_func.__code__.co_filename)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
 
-    def get_cache_path(self) -> str:
-        return str(cache_directory())
-
-    def get_source_stamp(self) -> str:
-        """That of the package's kernels; and of its own file, where a function is none of them (benchmarks, tests)."""
-        if self._file.is_relative_to(_PACKAGE):
-            return source_stamp()
-        try:
-            return source_stamp() + hashlib.sha256(self._file.read_bytes()).hexdigest()
-        except OSError:  # typed in: nothing tells one version from another
-            return source_stamp() + uuid.uuid4().hex
-
-    def get_disambiguator(self) -> str:
-        return hashlib.sha256(self._name.encode()).hexdigest()[:10]
-
-    @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator:
-        return cls(py_func)
-
-
-class _Impl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    def __init__(self, py_func: Callable[..., Any]) -> None:
-        self._lineno = py_func.__code__.co_firstlineno
-        self._locator = _Locator(py_func)
-        self._filename_base = self.get_filename_base(py_func.__name__, getattr(sys, "abiflags", ""))
-
-
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's function cache, for which a damaged or full disk is a miss and never an error."""
-
-    _impl_class = _Impl
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        """Numba's, but a kernel that a kernel was made with counts by what it was made of, not by its identity, which
-        is another in every process. The sources are part of the stamp."""
-        made_of = _closure(self._py_func)
-        if made_of is None:
-            return super()._index_key(sig, codegen)
-        return sig, codegen.magic_tuple(), made_of
+    def _path(self, sig: Any, target_context: Any) -> Path:
+        """Return the file of a specialisation, named after all that its code depends on."""
+        code = self._function.__code__
+        own = Path(code.co_filename)
+        # Benchmarks and tests have kernels too, and the stamp of the package covers none of them.
+        stamp = "" if own.is_relative_to(_PACKAGE) else hashlib.sha256(own.read_bytes()).hexdigest()
+        names = self._function.__module__, self._function.__qualname__, code.co_firstlineno, stamp
+        key = repr((names, sig, target_context.codegen().magic_tuple(), _VERSIONS, _SETTINGS))
+        return cache_directory() / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
         try:
-            return super().load_overload(sig, target_context)
-        except (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, AttributeError, KeyError, IndexError):
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            warnings.warn(f"fastxent could not keep a compiled kernel: {error}", RuntimeWarning, stacklevel=2)
-
-
-class _LazyCache(caching.NullCache):  # type: ignore[misc]
-    """Stands in until the first compilation, so that importing a kernel touches no disk."""
-
-    def __init__(self, dispatcher: Any) -> None:
-        self._dispatcher = dispatcher
-
-    def _resolve(self) -> Any:
-        cache = _Cache(self._dispatcher.py_func) if cache_directory() else caching.NullCache()
-        self._dispatcher._cache = cache
-        return cache
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        return self._resolve().load_overload(sig, target_context)
+            path = self._path(sig, target_context)
+            kept = path.read_bytes()
+            checksum, content = kept[:_CHECKSUM], kept[_CHECKSUM:]
+            if checksum == _checksum(path, content):
+                found = CompileResult._rebuild(target_context, *pickle.loads(content))  # noqa: S301 (the user's own)
+                if found.signature.args == normalize_signature(sig)[0]:  # types may share a name: named tuples
+                    return found
+        except Exception:  # noqa: BLE001 (whatever is wrong with an entry, the kernel can be compiled)
+            pass
+        if on_compile is not None:
+            on_compile(self._function.__name__)
+        return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:
-        self._resolve().save_overload(sig, cres)
+        if cres.library.has_dynamic_globals:
+            return
+        try:
+            path = self._path(sig, cres.target_context)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = dumps(cres._reduce())
+            draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+            try:
+                draft.write_bytes(_checksum(path, content) + content)
+                os.replace(draft, path)
+            finally:
+                with contextlib.suppress(OSError):
+                    draft.unlink()
+        except OSError as error:
+            _warn(_unkept(error))
 
 
-def _name_apart(function: Callable[..., Any]) -> None:
-    """Name a function after the values it was made with.
+_CHECKSUM = hashlib.sha256().digest_size
 
-    Numba tells machine code apart by qualified name, argument types and a count of what the process has compiled. Code
-    kept by another process brings along that process's count, and of two symbols of one name the first is run: softmax
-    would be log-softmax, both being ``emit_kernel.<locals>.kernel``.
-    """
-    if function.__closure__:
-        made_of = _closure(function)
-        mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
-        function.__qualname__ += f"_{mark[:16]}"
+
+def _checksum(path: Path, content: bytes) -> bytes:
+    """Checksum of an entry and of its name, so that no file is taken for another."""
+    return hashlib.sha256(path.name.encode() + content).digest()
 
 
 def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
-    """Compile a kernel, or a helper that kernels call, under the policy above."""
-    _name_apart(function)
+    """Compile a kernel, or a helper that kernels call, under the policy above.
+
+    A function that was made with values (a closure) is named after them. Numba tells machine code apart by qualified
+    name, argument types and a count of what the process has compiled. Code kept by another process brings along that
+    process's count, and of two symbols of one name the first is run: softmax would be log-softmax, both being
+    ``emit_kernel.<locals>.kernel``.
+    """
+    made_of = _closure(function)
+    if function.__closure__:
+        mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
+        function.__qualname__ += f"_{mark[:16]}"
     dispatcher = numba.njit(nogil=nogil, error_model="numpy", boundscheck=False)(function)
-    dispatcher._cache = _LazyCache(dispatcher)
+    if made_of is not None and os.path.isfile(function.__code__.co_filename):  # else nothing tells two versions apart
+        dispatcher._cache = _Cache(function)
     return dispatcher
 
 
