@@ -31,6 +31,13 @@ from fastxent.kernels.simd import (
 )  # fmt: skip
 
 
+@inline
+def weighed(y, factor):  # type: ignore[no-untyped-def]
+    """y·factor, where a weight of 0 leaves nothing of an infinite y; NaN stays."""
+    zero = splat(0.0, y)
+    return select_eq(factor, zero, select_eq(y, y, zero, y), y * factor)
+
+
 @functools.cache
 def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
     """The kernel for one set of compile-time flags: what the numbers are, whether losses are wanted in float64 or in
@@ -52,9 +59,6 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
         if positive != 0:
             b = b * load_first(positive + i * width, count, real)
         rest = one - t
-        factor = one
-        if weight != 0:
-            factor = load_first(weight + i * width, count, real)
         # 0·inf: a part whose share is 0 costs nothing
         if with_logits:
             e = exp_biased(zero - absolute(x)) * splat(unbias(tag), tag)
@@ -79,12 +83,17 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
             if gradient_too:
                 g = (x - t) / (x * (one - x))
                 g = select_eq(b, zero, rest / (one - x), select_eq(rest, zero, zero - b / x, g))
+        if weight != 0:
+            factor = load_first(weight + i * width, count, real)
+            y = weighed(y, factor)
+            if gradient_too:
+                g = weighed(g, factor)
         if widened:
-            store_wide(loss + i * 8, count, y * factor)
+            store_wide(loss + i * 8, count, y)
         else:
-            store_first(loss + i * width, count, y * factor, real)
+            store_first(loss + i * width, count, y, real)
         if gradient_too:
-            store_first(grad + i * size, count, g * factor * splat(scale, tag), tag)
+            store_first(grad + i * size, count, g * splat(scale, tag), tag)
 
     @jit
     def kernel(values, n, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
