@@ -61,6 +61,9 @@ def kl_divergence(
 ) -> Any:
     """KL(p‖q) = Σ_c p_c (log p_c - log q_c) of each row, in nats or to ``base``; +inf where q is 0 and p is not.
 
+    Never negative, and 0 for equal rows. Rows that do not sum to 1 are not renormalised: their divergence is the
+    generalised one, Σ_c p_c (log p_c - log q_c) - p_c + q_c, as in `scipy.special.kl_div`.
+
     ``p``, ``q``: the same shape, classes last; logits, log-probabilities or probabilities as ``input`` says; computed
     in float64. ``reduction``: "batchmean" (mean over rows), "mean" (over all numbers), "sum", or "none". Follows
     `torch.nn.functional.kl_div`, with p the target and q the input.
@@ -75,8 +78,9 @@ def kl_divergence(
 def js_divergence(
     p: Any, q: Any, *, input: str = "logits", reduction: str = "batchmean", base: float | None = None
 ) -> Any:
-    """(KL(p‖m) + KL(q‖m)) / 2 with m = (p + q) / 2: symmetric, at most log 2. Arguments as in `kl_divergence`.
+    """(KL(p‖m) + KL(q‖m)) / 2 with m = (p + q) / 2: symmetric, from 0 for equal rows to log 2.
 
+    Arguments as in `kl_divergence`.
     Source: Lin 1991; `scipy.spatial.distance.jensenshannon` squared.
 
     >>> import numpy as np, fastxent as fx
