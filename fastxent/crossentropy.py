@@ -18,6 +18,7 @@ from fastxent.inputs import (
     check_reduction,
     clip_of,
     describe_row,
+    floats_of,
     ignored_id,
     input_of,
     mask_of,
@@ -68,9 +69,7 @@ def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
         raise ConfigError("clip_eps applies to probabilities; pass input='probs' or 'log_probs'")
     eps = clip_of(o.clip_eps)
     array, kind = as_floats(logits, o.dtype)
-    if kind == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    array = array.astype(np.float64 if kind == "float64" else np.float32, copy=False)
+    array = floats_of(array, kind).astype(np.float64 if kind == "float64" else np.float32, copy=False)
     low, high = eps, 1.0 - eps
     if o.input == "log_probs":
         low, high = math.log(low) if low else -math.inf, math.log1p(-eps)

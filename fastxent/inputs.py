@@ -62,6 +62,11 @@ def input_of(values: Any, axis: int = -1, dtype: str | None = None, name: str = 
     return Input(Matrix.of(rows_last(array, axis), kind), moved.shape[:-1], axis, array, values)
 
 
+def floats_of(array: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers of an array as `as_floats` returns it; bfloat16 as float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
+
+
 def describe_row(lead: tuple[int, ...], row: int) -> str:
     index = np.unravel_index(row, lead) if len(lead) > 1 else (row,)
     return f"row {', '.join(str(int(i)) for i in index)}"
@@ -166,6 +171,19 @@ def place_of(out: Any) -> np.ndarray:
     return array
 
 
+def check_probabilities(array: np.ndarray, kind: str, shape: tuple[int, ...], name: str) -> None:
+    """ConfigError that names the first number outside 0..1, or NaN, and its place in an array of ``shape``."""
+    flat = floats_of(array, kind).reshape(-1)
+    with np.errstate(invalid="ignore"):
+        if flat.size and flat.min() >= 0.0 and flat.max() <= 1.0:
+            return
+        outside = np.flatnonzero(~((flat >= 0.0) & (flat <= 1.0)))
+    if outside.size:
+        at = np.unravel_index(int(outside[0]), shape)
+        place = f" at [{', '.join(map(str, at))}]" if at else ""
+        raise ConfigError(f"{name} must hold numbers from 0 to 1, got {flat[outside[0]]}{place}")
+
+
 class Out:
     """Where an (n, C) result goes: the caller's array itself where its memory allows, else a copy at the end."""
 
@@ -237,6 +255,13 @@ class OutRows:
         return self._given
 
 
+def weighted(weight: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """weight·loss, where a weight of 0 leaves nothing of an infinite loss; NaN stays."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        product: np.ndarray = np.where((weight == 0.0) & ~np.isnan(loss), 0.0, weight * loss)
+    return product
+
+
 def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
     if reduction == "none":
         return loss.astype(x.loss_dtype) if x.lead else x.loss_dtype.type(loss)
@@ -250,7 +275,5 @@ def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
 
 def largest(x: Input, row: int, mask: np.ndarray | None) -> float:
     """The maximum of a row that is broken: an infinity or NaN."""
-    values = x.matrix.values[row]
-    if x.matrix.dtype == "bfloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+    values = floats_of(x.matrix.values[row], x.matrix.dtype)
     return float((values if mask is None else np.where(mask, values, -np.inf)).max())
