@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.arrays import as_floats, as_numpy
+from fastxent.arrays import as_floats, as_numpy, numbers
+from fastxent.config import check_loss_options
 from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
-from fastxent.inputs import OutRows, check_reduction
+from fastxent.inputs import OutRows, check_probabilities, check_reduction
 from fastxent.kernels.binary import binary_kernel
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.simd import TAGS
@@ -22,9 +23,7 @@ _CHUNK = 16384
 def _elements(values: Any, shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray | None:
     if values is None:
         return None
-    array = as_numpy(values, name)
-    if array.dtype.kind not in "fiub" and str(array.dtype) != "bfloat16":
-        raise TypeError(f"{name} holds {array.dtype}, not numbers")
+    array = numbers(values, name)
     try:
         array = np.broadcast_to(array, shape)
     except ValueError:
@@ -37,13 +36,12 @@ def _binary(
     with_grad: bool, dtype: str | None, out: Any,
 ) -> tuple[Any, np.ndarray | None]:  # fmt: skip
     check_reduction(reduction)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ConfigError(f"label_smoothing={smoothing}; it lies between 0 and 1")
+    smoothing = check_loss_options(smoothing, 1.0, None)[0]
     x, kind = as_floats(values, dtype, "logits" if with_logits else "probs")
     shape, n = x.shape, x.size
     flat = np.ascontiguousarray(x).reshape(-1)
     real = np.dtype(np.float64 if kind == "float64" else np.float32)
-    given = as_numpy(target, "target")
+    given = numbers(target, "target")
     if given.shape != shape:
         raise ConfigError(f"target of shape {given.shape}; the values have the shape {shape}")
     t = _elements(given, shape, real, "target")
@@ -60,17 +58,26 @@ def _binary(
     def at(array: np.ndarray | None, i: int) -> int:
         return 0 if array is None else array.__array_interface__["data"][0] + i * array.itemsize
 
+    outside: list[bool] = []
+
     def work(begin: int, end: int) -> np.ndarray:
         size, total = _CHUNK if losses is None else end - begin, exact_zeros()
         loss = np.empty(min(size, end - begin)) if losses is None else losses[begin:end]
         for i in range(begin, end, max(1, size)):
             k = min(size, end - i)
-            kernel(at(flat, i), k, TAGS[kind], at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
+            outside.append(
+                kernel(
+                    at(flat, i), k, TAGS[kind], at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i)
+                )
+            )
             if losses is None:
                 exact_add(total, loss[:k])
         return total
 
     sums = parallel_rows(work, n, 4 * real.itemsize)
+    if any(outside):
+        for name, array, tag in (("probs", flat, kind), ("target", t, real.name)):
+            check_probabilities(array, tag, shape, name)
     if each is not None:
         value: Any = each.finish()
     else:
@@ -98,9 +105,11 @@ def binary_cross_entropy(
 ) -> Any:
     """-(t·log p + (1-t)·log(1-p)) of each element, times ``weight`` (broadcast), in nats; 0·log 0 = 0.
 
-    ``target`` has the shape of ``probs``: 0, 1 or a probability. Returns a float, or for ``reduction="none"`` an array,
-    float64 for float64 input, else float32; ``out`` if given. Follows `torch.nn.functional.binary_cross_entropy`,
-    without its clamp of the logarithm at -100: a certain mistake costs +inf.
+    ``target`` has the shape of ``probs``: 0, 1 or a probability. ConfigError (a ValueError) names the first number of
+    either that is not from 0 to 1. What has the weight 0 costs 0. Returns a float, or for ``reduction="none"`` an
+    array, float64 for float64 input, else float32; ``out`` if given. Follows
+    `torch.nn.functional.binary_cross_entropy`, without its clamp of the logarithm at -100: a certain mistake costs
+    +inf.
 
     >>> import math, numpy as np, fastxent as fx
     >>> fx.binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0])) == math.log(2) / 2
@@ -131,8 +140,9 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     """(1-t)·softplus(x) + b·t·softplus(-x) of each element, times ``weight``; b is ``pos_weight``, both broadcast.
 
-    Label smoothing ε moves the target to t·(1-ε) + ε/2. Shapes, dtypes, errors and ``out`` as in
-    `binary_cross_entropy`. Follows `torch.nn.functional.binary_cross_entropy_with_logits`.
+    ``target`` may be any number, as in torch. Label smoothing ε moves it to t·(1-ε) + ε/2. A NaN logit costs NaN.
+    Shapes, dtypes, other errors and ``out`` as in `binary_cross_entropy`. Follows
+    `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     >>> import math, numpy as np, fastxent as fx
     >>> fx.binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0])) == math.log(2)

@@ -9,14 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastxent.arrays import as_floats, as_numpy
+from fastxent.checks import real_number
 from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
 from fastxent.inputs import (
     Out,
     OutRows,
     check_reduction,
+    clip_of,
     describe_row,
+    floats_of,
+    ignored_id,
     input_of,
+    mask_of,
     mode_of,
     per_class,
     per_row,
@@ -62,41 +67,35 @@ def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
         return logits, None
     if o.input == "logits":
         raise ConfigError("clip_eps applies to probabilities; pass input='probs' or 'log_probs'")
-    if not 0.0 <= o.clip_eps < 0.5:
-        raise ConfigError(f"clip_eps={o.clip_eps}; it lies between 0 and 0.5")
+    eps = clip_of(o.clip_eps)
     array, kind = as_floats(logits, o.dtype)
-    if kind == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    array = array.astype(np.float64 if kind == "float64" else np.float32, copy=False)
-    low, high = o.clip_eps, 1.0 - o.clip_eps
+    array = floats_of(array, kind).astype(np.float64 if kind == "float64" else np.float32, copy=False)
+    low, high = eps, 1.0 - eps
     if o.input == "log_probs":
-        low, high = math.log(low) if low else -math.inf, math.log1p(-o.clip_eps)
+        low, high = math.log(low) if low else -math.inf, math.log1p(-eps)
     return np.clip(array, low, high), (array >= low) & (array <= high)
 
 
 def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool) -> tuple[Any, np.ndarray | None]:
     """The one implementation behind cross_entropy, nll_loss, and their gradient."""
-    check_loss_options(o.label_smoothing, o.temperature, o.softcap)
+    smoothing, temperature, softcap = check_loss_options(o.label_smoothing, o.temperature, o.softcap)
+    z_loss, ignore_index = real_number("z_loss", o.z_loss), ignored_id(o.ignore_index)
     check_reduction(o.reduction)
     mode, unit = mode_of(o.input), unit_of(o.base)
-    if mode != rows.LOGITS and (o.temperature != 1.0 or o.softcap is not None or o.class_mask is not None or o.z_loss):
+    if mode != rows.LOGITS and (temperature != 1.0 or softcap is not None or o.class_mask is not None or z_loss):
         raise ConfigError(f"temperature, softcap, class_mask and z_loss shape logits; input is {o.input!r}")
-    if not math.isfinite(o.z_loss):
-        raise ConfigError(f"z_loss={o.z_loss}; it is finite")
     values, moves = _clipped(logits, o)
     x = input_of(values, o.axis, o.dtype if moves is None else None)
     ids, soft, given = targets_of(target, x)
     c, n = x.matrix.n_classes, x.matrix.n
     weight = per_class(o.weight, c, "weight")
-    mask = per_class(o.class_mask, c, "class_mask", np.bool_)
+    mask = mask_of(o.class_mask, c)
     sample = per_row(o.sample_weight, x, "sample_weight")
-    options = Options(
-        mode, o.softcap, o.temperature, None if mask is None else mask.view(np.uint8), weight, o.label_smoothing > 0.0
-    )
-    terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None, sample)
+    options = Options(mode, softcap, temperature, mask, weight, smoothing > 0.0)
+    terms = LossTerms(c, smoothing, z_loss, weight, soft is not None, sample)
     scale = 1.0 / unit
     if with_grad and o.reduction == "mean":
-        denominator = _denominator(ids, sample, weight, o.ignore_index, n, c)
+        denominator = _denominator(ids, sample, weight, ignore_index, n, c)
         scale = scale / denominator if denominator else math.nan
     result = Out(x, out) if with_grad else None
     per_row_loss = None
@@ -111,7 +110,7 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
 
     def work(begin: int, end: int) -> int:
         take = RowPass(
-            x.matrix, ids, o.ignore_index, options, soft, full=False, none=o.ignore_index, twice=with_grad,
+            x.matrix, ids, ignore_index, options, soft, full=False, none=ignore_index, twice=with_grad,
             single=losses is not None and losses.dtype == np.float32,
         )  # fmt: skip
         write = Emit(take, result.matrix, emit.GRADIENT, result.streaming) if result is not None else None
@@ -125,7 +124,7 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
         row = min(wrong)
         raise ConfigError(
             f"target {given.reshape(-1)[row]} of {describe_row(x.lead, row)} is outside the {c} classes 0..{c - 1} "
-            f"and is not ignore_index={o.ignore_index}"
+            f"and is not ignore_index={ignore_index}"
         )
     if per_row_loss is not None:
         value: Any = per_row_loss.finish()
@@ -136,6 +135,8 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
         value = (exact_ratio(total, weights) if o.reduction == "mean" else exact_round(total)) / unit
     if result is None:
         return value, None
+    if math.isnan(scale):  # the mean is undefined, and so is the slope of every number that takes part, masked or not
+        result.undefine(slice(None) if ids is None else ids != ignore_index)
     grad = result.finish(x)
     if moves is not None:
         grad = (grad * moves).astype(as_floats(logits, o.dtype)[0].dtype, copy=False)
@@ -198,8 +199,9 @@ def cross_entropy(
 
     Returns:
         A float; for "none" ``out``, or an array of the leading shape, float64 for float64 logits, else float32. NaN for
-        a row with NaN or +inf or nothing but -inf, +inf for a target of probability 0; the mean of no rows, or of rows
-        whose weights add up to 0, is NaN.
+        a row with NaN or +inf or nothing but -inf, +inf for a target of probability 0. What has the weight 0 adds 0,
+        even where its loss is infinite; a row that is NaN stays NaN unless it is ignored. The mean of no rows, or of
+        rows whose weights add up to 0, is NaN.
 
     Raises:
         ConfigError: (a ValueError) a class id outside 0..C-1, naming its row; shapes or options that do not fit.
@@ -241,8 +243,9 @@ def cross_entropy_with_grad(
     """`cross_entropy` and its derivative with respect to ``logits``, from one read of them.
 
     ``grad`` has the logits' shape and dtype; it is written to ``out`` if given, which may be ``logits`` itself. With
-    ``reduction="none"`` row i of it is the derivative of loss i. Ignored rows are 0, broken ones NaN. Arguments, errors
-    and source as in `cross_entropy`. A class id out of range is found on the way: ``out`` may then hold some rows.
+    ``reduction="none"`` row i of it is the derivative of loss i. Ignored rows are 0, broken ones NaN; where the mean is
+    NaN because the weights add up to 0, all rows are NaN but the ignored. Arguments, errors and source as in
+    `cross_entropy`. A class id out of range is found on the way: ``out`` may then hold some rows.
 
     >>> import numpy as np, fastxent as fx
     >>> loss, grad = fx.cross_entropy_with_grad(np.zeros((1, 4)), [2])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.inputs import check_reduction, input_of, mode_of, reduce_rows, unit_of
+from fastxent.inputs import check_reduction, floats_of, input_of, mode_of, reduce_rows, unit_of
 from fastxent.kernels import record as rows
 from fastxent.kernels.launch import Matrix, Options, RowPass
 from fastxent.kernels.pair import divergence_kernel
@@ -18,10 +18,7 @@ _CHUNK_BYTES = 256 << 10  # of float64 copies of each side
 
 
 def _wide(matrix: Matrix, begin: int, end: int) -> np.ndarray:
-    part = matrix.values[begin:end]
-    if matrix.dtype == "bfloat16":
-        part = (part.astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(part, np.float64)
+    return np.ascontiguousarray(floats_of(matrix.values[begin:end], matrix.dtype), np.float64)
 
 
 def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, jensen_shannon: bool) -> Any:
@@ -61,6 +58,9 @@ def kl_divergence(
 ) -> Any:
     """KL(p‖q) = Σ_c p_c (log p_c - log q_c) of each row, in nats or to ``base``; +inf where q is 0 and p is not.
 
+    Never negative, and 0 for equal rows. Rows that do not sum to 1 are not renormalised: their divergence is the
+    generalised one, Σ_c p_c (log p_c - log q_c) - p_c + q_c, as in `scipy.special.kl_div`.
+
     ``p``, ``q``: the same shape, classes last; logits, log-probabilities or probabilities as ``input`` says; computed
     in float64. ``reduction``: "batchmean" (mean over rows), "mean" (over all numbers), "sum", or "none". Follows
     `torch.nn.functional.kl_div`, with p the target and q the input.
@@ -75,8 +75,9 @@ def kl_divergence(
 def js_divergence(
     p: Any, q: Any, *, input: str = "logits", reduction: str = "batchmean", base: float | None = None
 ) -> Any:
-    """(KL(p‖m) + KL(q‖m)) / 2 with m = (p + q) / 2: symmetric, at most log 2. Arguments as in `kl_divergence`.
+    """(KL(p‖m) + KL(q‖m)) / 2 with m = (p + q) / 2: symmetric, from 0 for equal rows to log 2.
 
+    Arguments as in `kl_divergence`.
     Source: Lin 1991; `scipy.spatial.distance.jensenshannon` squared.
 
     >>> import numpy as np, fastxent as fx

@@ -9,17 +9,20 @@ are exact sums of the float64 loss of each row, rounded once: they depend on no 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastxent.arrays import as_floats, as_numpy
+from fastxent.arrays import as_floats, as_numpy, numbers
+from fastxent.checks import real_number, shown, whole_number
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import MODES, Matrix
 
 STREAM_BYTES = 4 << 20  # results larger than this go past the cache
+BFLOAT16_NAN = 0x7FC0
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,17 @@ def input_of(values: Any, axis: int = -1, dtype: str | None = None, name: str = 
     array, kind = as_floats(values, dtype, name)
     if array.ndim == 0:
         raise ConfigError(f"{name} is a single number; its class axis is missing")
-    if not -array.ndim <= axis < array.ndim:
-        raise ConfigError(f"axis={axis}; {name} has {array.ndim} dimensions")
+    d = array.ndim
+    axis = whole_number("axis", axis, f"be one of the {d} dimensions of {name}, {-d}..{d - 1}", low=-d, high=d - 1)
     if array.shape[axis] == 0:
         raise ConfigError(f"{name} of shape {array.shape} have no classes")
     moved = np.moveaxis(array, axis, -1)
     return Input(Matrix.of(rows_last(array, axis), kind), moved.shape[:-1], axis, array, values)
+
+
+def floats_of(array: np.ndarray, kind: str) -> np.ndarray:
+    """The numbers of an array as `as_floats` returns it; bfloat16 as float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
 
 
 def describe_row(lead: tuple[int, ...], row: int) -> str:
@@ -79,7 +87,7 @@ def targets_of(target: Any, x: Input) -> tuple[np.ndarray | None, Matrix | None,
     if array.shape == x.lead and array.ndim == x.array.ndim - 1:
         return class_ids(array), None, array
     if array.shape == x.array.shape:
-        soft = rows_last(array, x.axis).astype(x.loss_dtype, order="C", copy=None)  # type: ignore[call-overload]
+        soft = rows_last(numbers(array, "target"), x.axis).astype(x.loss_dtype, order="C", copy=None)  # type: ignore[call-overload]
         return None, Matrix.of(soft), array
     raise ConfigError(
         f"target of shape {array.shape} fits neither class ids {x.lead} nor probabilities {x.array.shape} "
@@ -87,43 +95,93 @@ def targets_of(target: Any, x: Input) -> tuple[np.ndarray | None, Matrix | None,
     )
 
 
-def per_class(values: Any, n_classes: int, name: str, dtype: Any = np.float64) -> np.ndarray | None:
+def per_class(values: Any, n_classes: int, name: str) -> np.ndarray | None:
+    """float64, one for each class."""
     if values is None:
         return None
-    array = np.ascontiguousarray(as_numpy(values, name), dtype)
+    array = numbers(values, name)
     if array.shape != (n_classes,):
         raise ConfigError(f"{name} of shape {array.shape}; there are {n_classes} classes")
-    return array
+    return np.ascontiguousarray(array, np.float64)
+
+
+def mask_of(values: Any, n_classes: int) -> np.ndarray | None:
+    """A class mask as uint8: 0 where the class is removed."""
+    array = per_class(values, n_classes, "class_mask")
+    if array is None:
+        return None
+    if not np.isin(array, (0.0, 1.0)).all():
+        raise ConfigError("class_mask must hold True and False, or 1 and 0")
+    return array.astype(np.uint8)
 
 
 def per_row(values: Any, x: Input, name: str) -> np.ndarray:
     if values is None:
         return np.empty(0)
-    array = as_numpy(values, name)
+    array = numbers(values, name)
     if array.shape != x.lead:
         raise ConfigError(f"{name} of shape {array.shape}; there is one for each row: {x.lead}")
     return np.ascontiguousarray(array.reshape(-1), np.float64)
 
 
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
+
+
 def check_reduction(value: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> str:
-    if value not in allowed:
-        raise ConfigError(f"reduction={value!r}; it is one of {', '.join(map(repr, allowed))}")
-    return value
+    return one_of("reduction", value, allowed)
 
 
 def unit_of(base: float | None) -> float:
     """Nats in one unit of the result."""
     if base is None:
         return 1.0
-    if not (base > 0 and base != 1 and math.isfinite(base)):
-        raise ConfigError(f"base={base}; a logarithm's base is above 0 and not 1")
+    rule = "be a finite number above 0 other than 1, or None"
+    base = real_number("base", base, rule, above=0.0)
+    if base == 1.0:
+        raise ConfigError(f"base must {rule}, got 1.0")
     return math.log(base)
 
 
+def clip_of(eps: float) -> float:
+    return real_number("clip_eps", eps, "be a number from 0 to below 0.5", low=0.0, below=0.5)
+
+
+def ignored_id(value: int) -> int:
+    bounds = np.iinfo(np.int64)
+    return whole_number("ignore_index", value, "be an integer of 64 bits", low=bounds.min, high=bounds.max)
+
+
 def mode_of(value: str) -> int:
-    if value not in MODES:
-        raise ConfigError(f"input={value!r}; it is one of {', '.join(map(repr, MODES))}")
-    return MODES[value]
+    return MODES[one_of("input", value, MODES)]
+
+
+def place_of(out: Any) -> np.ndarray:
+    """The memory of the caller's ``out``; TypeError for what keeps its numbers elsewhere."""
+    if isinstance(out, list | tuple) or hasattr(out, "__arrow_c_array__") or hasattr(out, "__arrow_c_stream__"):
+        raise TypeError(f"out must be a writable array, got a {type(out).__name__}")
+    array = as_numpy(out, "out")
+    if not array.dtype.isnative:
+        raise ConfigError(f"out must be in native byte order, got {array.dtype}")
+    if not array.flags.writeable:
+        raise ConfigError("out is read-only")
+    return array
+
+
+def check_probabilities(array: np.ndarray, kind: str, shape: tuple[int, ...], name: str) -> None:
+    """ConfigError that names the first number outside 0..1, or NaN, and its place in an array of ``shape``."""
+    flat = floats_of(array, kind).reshape(-1)
+    with np.errstate(invalid="ignore"):
+        if flat.size and flat.min() >= 0.0 and flat.max() <= 1.0:
+            return
+        outside = np.flatnonzero(~((flat >= 0.0) & (flat <= 1.0)))
+    if outside.size:
+        at = np.unravel_index(int(outside[0]), shape)
+        place = f" at [{', '.join(map(str, at))}]" if at else ""
+        raise ConfigError(f"{name} must hold numbers from 0 to 1, got {flat[outside[0]]}{place}")
 
 
 class Out:
@@ -136,13 +194,11 @@ class Out:
             target = self.result
             self.result = np.moveaxis(self.result, -1, x.axis)
         else:
-            array, kind = as_floats(out, "bfloat16" if x.matrix.dtype == "bfloat16" else None, "out")
+            array, kind = as_floats(place_of(out), "bfloat16" if x.matrix.dtype == "bfloat16" else None, "out")
             if array.shape != x.array.shape or kind != x.matrix.dtype:
                 raise ConfigError(
                     f"out is {kind} of shape {array.shape}; the result is {x.matrix.dtype} of shape {x.array.shape}"
                 )
-            if not array.flags.writeable:
-                raise ConfigError("out is read-only")
             self.result = array
             target = np.moveaxis(array, x.axis, -1)
             same = array.__array_interface__["data"] == x.array.__array_interface__["data"]
@@ -156,6 +212,10 @@ class Out:
         self.matrix = Matrix(self._rows, x.matrix.dtype)
         self.streaming = self._rows.nbytes > STREAM_BYTES
         self._given = out
+
+    def undefine(self, rows: np.ndarray | slice) -> None:
+        """NaN in every number of these rows."""
+        self._rows[rows] = BFLOAT16_NAN if self.matrix.dtype == "bfloat16" else np.nan
 
     def finish(self, x: Input) -> np.ndarray:
         if self._final is not None:
@@ -179,13 +239,9 @@ class OutRows:
         self._lead, self._given = lead, out
         self._final: np.ndarray | None = None
         if out is not None:
-            if isinstance(out, list | tuple):
-                raise TypeError(f"out is a {type(out).__name__}; results go into an array")
-            array = self._final = as_numpy(out, "out")
+            array = self._final = place_of(out)
             if array.shape != lead or array.dtype != dtype:
                 raise ConfigError(f"out is {array.dtype} of shape {array.shape}; the result is {dtype} of shape {lead}")
-            if not array.flags.writeable:
-                raise ConfigError("out is read-only")
             if array.flags.carray and not any(b is not None and np.may_share_memory(array, b) for b in beside):
                 self.rows = array.reshape(-1)
                 return
@@ -197,6 +253,13 @@ class OutRows:
         if not np.may_share_memory(self._final, self.rows):
             self._final[...] = self.rows.reshape(self._lead)
         return self._given
+
+
+def weighted(weight: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """weight·loss, where a weight of 0 leaves nothing of an infinite loss; NaN stays."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        product: np.ndarray = np.where((weight == 0.0) & ~np.isnan(loss), 0.0, weight * loss)
+    return product
 
 
 def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
@@ -212,7 +275,5 @@ def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
 
 def largest(x: Input, row: int, mask: np.ndarray | None) -> float:
     """The maximum of a row that is broken: an infinity or NaN."""
-    values = x.matrix.values[row]
-    if x.matrix.dtype == "bfloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+    values = floats_of(x.matrix.values[row], x.matrix.dtype)
     return float((values if mask is None else np.where(mask, values, -np.inf)).max())

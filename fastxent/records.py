@@ -9,7 +9,7 @@ import numpy as np
 from fastxent.arrays import as_numpy
 from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
-from fastxent.inputs import Input, class_ids, describe_row, input_of, largest, mode_of, per_class, unit_of
+from fastxent.inputs import Input, class_ids, describe_row, ignored_id, input_of, largest, mask_of, mode_of, unit_of
 from fastxent.kernels import record as rows
 from fastxent.kernels.launch import Options, RowPass, row_buffers
 from fastxent.threads import parallel_rows
@@ -62,7 +62,8 @@ def row_statistics(
     >>> fx.row_statistics(np.array([[1.0, 3.0, 2.0]]), [2]).rank
     array([1])
     """
-    check_loss_options(0.0, temperature, softcap)
+    _, temperature, softcap = check_loss_options(0.0, temperature, softcap)
+    ignore_index = ignored_id(ignore_index)
     x = input_of(logits, axis, dtype)
     c = x.matrix.n_classes
     ids = given = None
@@ -79,8 +80,8 @@ def row_statistics(
             )
         # an ignored row has a record all the same, but for what concerns its target
         ids = np.where(ids == ignore_index, rows.NO_TARGET, ids)
-    mask = per_class(class_mask, c, "class_mask", np.bool_)
-    options = Options(mode_of(input), softcap, temperature, None if mask is None else mask.view(np.uint8))
+    mask = mask_of(class_mask, c)
+    options = Options(mode_of(input), softcap, temperature, mask)
     if options.mode != rows.LOGITS and options.shaped:
         raise ConfigError(f"temperature, softcap and class_mask shape logits; input is {input!r}")
     full = _full_record(x, ids, rows.NO_TARGET + 1, options)

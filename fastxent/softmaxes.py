@@ -16,7 +16,7 @@ _CHUNK = 4096  # rows, where each chunk is copied from
 
 
 def _softmax(values: Any, axis: int, temperature: float, out: Any, dtype: str | None, output: int) -> np.ndarray:
-    check_loss_options(0.0, temperature, None)
+    _, temperature, _ = check_loss_options(0.0, temperature, None)
     x = input_of(values, axis, dtype)
     result = Out(x, out)
     options = Options(temperature=temperature)
@@ -69,7 +69,7 @@ def logsumexp(
     >>> round(float(fx.logsumexp(np.log([1.0, 2.0, 5.0]))), 12) == round(float(np.log(8)), 12)
     True
     """
-    check_loss_options(0.0, temperature, None)
+    _, temperature, _ = check_loss_options(0.0, temperature, None)
     x = input_of(logits, axis, dtype)
     result = OutRows(x.lead, x.loss_dtype, out)
     lse = np.empty(x.matrix.n)

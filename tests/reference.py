@@ -274,12 +274,14 @@ def cross_entropy_with_grad(
             slope = slope * (1 - np.tanh(x / WIDE(softcap)) ** 2)
         if class_mask is not None:
             slope = np.where(np.asarray(class_mask, dtype=bool), slope, 0)
-        grad = np.where(used[..., None], np.where(bad[..., None], np.nan, s[..., None] * slope), WIDE(0))
+        grad = np.where(used[..., None], np.where(bad[..., None], np.nan, times(s[..., None], slope)), WIDE(0))
 
         unit = WIDE(1) if base is None else np.log(WIDE(base))
         rows, grad = rows / unit, grad / unit
         total = (np.where(used, s * share, 0)).sum()
-        if reduction == "mean":  # over a total weight of 0 there is none: an infinity's sign would be that of a zero
+        if (
+            reduction == "mean"
+        ):  # over a total weight of 0 there is none, and no slope of any class of the rows that count
             total = total if total else WIDE(np.nan)
             grad = np.where(used[..., None], grad / total, WIDE(0))
             loss = rows.sum() / total
@@ -302,9 +304,10 @@ def log_loss(probs: Any, target: Any, *, labels: Any = None, sample_weight: Any 
     eps = float(ml_dtypes.finfo(p.dtype).eps) if clip_eps is None else clip_eps
     p = np.stack([1 - wide(p), wide(p)], axis=-1) if p.ndim == 1 else wide(p)
     names = np.unique(target if labels is None else labels)
-    rows = -np.log(np.clip(p, eps, 1 - WIDE(eps)))[np.arange(len(p)), np.searchsorted(names, target)]
+    with np.errstate(divide="ignore"):
+        rows = -np.log(np.clip(p, eps, 1 - WIDE(eps)))[np.arange(len(p)), np.searchsorted(names, target)]
     s = np.ones(len(p), WIDE) if sample_weight is None else wide(sample_weight)
-    return (s * rows).sum() / s.sum()
+    return times(s, rows).sum() / s.sum()
 
 
 # ---- binary, focal -------------------------------------------------------------------------------------------
@@ -332,7 +335,7 @@ def binary_cross_entropy_with_grad(
             log_p, log_q = -np.logaddexp(WIDE(0), -x), -np.logaddexp(WIDE(0), x)
             slope = (1 - t) * np.exp(log_p) - b * t * np.exp(log_q)
         w = WIDE(1) if weight is None else wide(weight)
-        loss, slope = w * (times(b * t, -log_p) + times(1 - t, -log_q)), np.broadcast_to(w * slope, x.shape)
+        loss, slope = times(w, times(b * t, -log_p) + times(1 - t, -log_q)), np.broadcast_to(times(w, slope), x.shape)
         if reduction == "none":
             return loss, slope
         return (loss.sum() / x.size, slope / x.size) if reduction == "mean" else (loss.sum(), slope)
@@ -376,10 +379,11 @@ def _reduced(rows: np.ndarray, reduction: str, base: float | None) -> np.ndarray
 def kl_divergence(
     p: Any, q: Any, *, input: str = "logits", reduction: str = "batchmean", base: float | None = None
 ) -> np.ndarray:
+    """Σ p (log p - log q) - p + q: the last two add up to 0 for distributions, and for others make the least value 0."""
     p, log_p = _distribution(p, input)
-    _, log_q = _distribution(q, input)
+    q, log_q = _distribution(q, input)
     with np.errstate(all="ignore"):
-        return _reduced(np.where(p == 0, 0, p * (log_p - log_q)).sum(axis=-1), reduction, base)
+        return _reduced(np.where(p == 0, q, p * (log_p - log_q) - p + q).sum(axis=-1), reduction, base)
 
 
 def js_divergence(

@@ -37,7 +37,7 @@ def test_log_loss(dtype, sample_weight, names):
     p[0], p[1] = np.eye(C)[(TARGET[0] + 1) % C], np.eye(C)[TARGET[1]]  # both ends of the clipping
     columns = np.sort(names)
     truth = metrics.log_loss(columns[TARGET], p, sample_weight=sample_weight, labels=columns)
-    for labels in (None, names, columns):  # columns stand for the labels in their order
+    for labels in (None, columns, list(columns)):  # columns stand for the labels in their order
         result = fx.log_loss(p, columns[TARGET], sample_weight=sample_weight, labels=labels)
         assert result == pytest.approx(truth, rel=tolerance(dtype))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 import fastxent as fx
-from fastxent.threads import parallel_rows
+from fastxent.threads import _Pool, parallel_rows
 
 MANY = 1 << 20  # bytes a row, so that any number of rows is worth a thread
 
@@ -96,6 +99,7 @@ def test_the_number_of_threads_may_change_at_any_time() -> None:
         while not stop.is_set():
             try:
                 assert sum(parallel_rows(lambda b, e: e - b, 300, MANY)) == 300
+                time.sleep(0)  # a turn for the others
             except Exception as error:  # noqa: BLE001 - told below
                 wrong.append(error)
                 return
@@ -117,22 +121,113 @@ def test_an_error_while_others_are_asked_ends_what_they_do(monkeypatch: pytest.M
     if threads < 3:
         fx.set_num_threads(3)
     parallel_rows(lambda b, e: None, 500, MANY)  # the pool is there
-    submit, asked, at_work = ThreadPoolExecutor.submit, [], []
+    submit, asked, at_work = _Pool.submit, [], []
 
-    def fails_at_second(self: ThreadPoolExecutor, work: Any) -> Any:
-        asked.append(work)
+    def fails_at_second(self: _Pool, task: Any) -> None:
+        asked.append(task)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return submit(self, work)
+        submit(self, task)
 
     def work(begin: int, end: int) -> None:
         at_work.append(begin)
         time.sleep(0.002)
         at_work.remove(begin)
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", fails_at_second)
+    monkeypatch.setattr(_Pool, "submit", fails_at_second)
     with pytest.raises(KeyboardInterrupt):
         parallel_rows(work, 500, MANY)
     assert not at_work
     time.sleep(0.01)
     assert not at_work
+
+
+def test_an_interrupt_at_any_bytecode_leaves_the_pool_at_work(threads: int) -> None:
+    """`KeyboardInterrupt` may be raised between any two bytecodes of the main thread."""
+
+    def interrupted(at: int) -> bool:
+        count = 0
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += event == "opcode"
+            if count == at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            parallel_rows(lambda b, e: e - b, 8, MANY)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    at = 1
+    with ThreadPoolExecutor(1) as other:
+        while interrupted(at):
+            # in another thread, so that a lock nobody gives back fails the test and does not hang it
+            assert sum(other.submit(parallel_rows, lambda b, e: e - b, 8, MANY).result(60)) == 8
+            at += 1
+    assert at > 20
+
+
+def test_threads_end_with_their_pool() -> None:
+    pool = _Pool()
+    assert pool.grow(3) == 3
+    ended = [weakref.ref(pool)]
+    tasks = pool._tasks
+    del pool
+    assert ended[0]() is None
+    deadline = time.monotonic() + 60
+    while sys.getrefcount(tasks) > 2 and time.monotonic() < deadline:  # each thread holds its queue
+        time.sleep(0.01)
+    assert sys.getrefcount(tasks) <= 2
+
+
+def test_without_threads_left_the_caller_does_it_all(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    def none_left(*_: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", none_left)
+    fx.set_num_threads(threads)  # a new pool
+    seen = parallel_rows(lambda b, e: threading.current_thread(), 500, MANY)
+    assert set(seen) == {threading.current_thread()}
+
+
+def test_a_forked_child_has_a_pool_of_its_own() -> None:
+    code = """
+import os, sys, warnings
+import fastxent as fx
+from fastxent.threads import _Pool, parallel_rows
+warnings.simplefilter("ignore")  # of a fork beside threads
+fx.set_num_threads(3)
+total = lambda: sum(parallel_rows(lambda b, e: e - b, 300, 1 << 20))
+assert total() == 300
+child = os.fork()
+if child == 0:
+    os._exit(0 if total() == 300 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert total() == 300
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("setting", ["abc", "2.5", "1e3"])
+def test_an_environment_variable_that_is_no_integer_is_named(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setattr("fastxent.threads._threads", None)
+    monkeypatch.setenv("FASTXENT_NUM_THREADS", setting)
+    with pytest.raises(
+        fx.ConfigError, match=f"^FASTXENT_NUM_THREADS must be an integer of at least 1, got '{setting}'"
+    ):
+        fx.softmax([1.0, 2.0])
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.0, "2", None, True])
+def test_a_number_of_threads_is_an_integer_of_at_least_1(count: Any) -> None:
+    with pytest.raises(fx.ConfigError, match=r"^threads must be an integer of at least 1, got "):
+        fx.set_num_threads(count)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
+from fastxent.arrays import as_numpy
 from fastxent.errors import ColumnError, SourceError, Where
 from fastxent.io.arrow import UNIT_BYTES
 from fastxent.io.batch import Batch
@@ -186,6 +187,8 @@ def _held(value: Any, name: str) -> Array:
     if isinstance(value, list | tuple):
         value = pa.array(value)
         return HeldArrow(pa.chunked_array([value]))
+    if hasattr(value, "columns") and hasattr(value, "__arrow_c_stream__"):  # a frame or a table: one column per class
+        value = as_numpy(value, name)
     if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_stream__"):
         return HeldArrow(pa.chunked_array(value))
     if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_array__"):

@@ -16,6 +16,7 @@ from fastxent.kernels.simd import (
     exp_biased,
     fma,
     itemsize,
+    keep_first,
     lanes,
     load_first,
     log,
@@ -23,12 +24,21 @@ from fastxent.kernels.simd import (
     log1p_inside,
     lowest,
     select_eq,
+    select_ge,
     select_gt,
     splat,
     store_first,
     store_wide,
+    sum_lanes,
     unbias,
 )  # fmt: skip
+
+
+@inline
+def weighed(y, factor):  # type: ignore[no-untyped-def]
+    """y·factor, where a weight of 0 leaves nothing of an infinite y; NaN stays."""
+    zero = splat(0.0, y)
+    return select_eq(factor, zero, select_eq(y, y, zero, y), y * factor)
 
 
 @functools.cache
@@ -38,7 +48,7 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
 
     @inline
     def some(i, count, values, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
-        """Elements ``i`` .. ``i + count``, at most a vector."""
+        """Elements ``i`` .. ``i + count``, at most a vector. Returns 1 where a probability is outside 0..1, else 0."""
         real = lowest(tag)
         size = itemsize(tag)
         width = itemsize(real)
@@ -52,9 +62,7 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
         if positive != 0:
             b = b * load_first(positive + i * width, count, real)
         rest = one - t
-        factor = one
-        if weight != 0:
-            factor = load_first(weight + i * width, count, real)
+        outside = zero
         # 0·inf: a part whose share is 0 costs nothing
         if with_logits:
             e = exp_biased(zero - absolute(x)) * splat(unbias(tag), tag)
@@ -73,30 +81,43 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
             y = select_eq(share, zero, tail, fma(share, absolute(x), tail))
             y = select_eq(x, x, y, x)
         else:
+            inside = select_ge(t, zero, select_ge(one, t, one, zero), zero)
+            inside = select_ge(x, zero, select_ge(one, x, inside, zero), zero)
+            outside = keep_first(one - inside, count)
             up = select_eq(rest, zero, zero, rest * (zero - log1p(zero - x)))
             y = select_eq(b, zero, zero, b * (zero - log(x))) + up
             y = select_eq(x, x, y, x)
             if gradient_too:
                 g = (x - t) / (x * (one - x))
                 g = select_eq(b, zero, rest / (one - x), select_eq(rest, zero, zero - b / x, g))
+        if weight != 0:
+            factor = load_first(weight + i * width, count, real)
+            y = weighed(y, factor)
+            if gradient_too:
+                g = weighed(g, factor)
         if widened:
-            store_wide(loss + i * 8, count, y * factor)
+            store_wide(loss + i * 8, count, y)
         else:
-            store_first(loss + i * width, count, y * factor, real)
+            store_first(loss + i * width, count, y, real)
         if gradient_too:
-            store_first(grad + i * size, count, g * factor * splat(scale, tag), tag)
+            store_first(grad + i * size, count, g * splat(scale, tag), tag)
+        return outside
 
     @jit
     def kernel(values, n, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
         """All but scale are addresses of n contiguous elements (0 = not given): target, weight and positive in the
-        compute type, grad in the values' dtype, multiplied by ``scale``."""
+        compute type, grad in the values' dtype, multiplied by ``scale``. Returns whether a probability, given or
+        target, is outside 0..1."""
         w = lanes(tag)
+        outside = splat(0.0, tag)
         whole = n // w * w
         for i in range(0, whole, w):
             fetch(values + i * itemsize(tag), w * itemsize(tag))
             fetch(target + i * itemsize(lowest(tag)), w * itemsize(lowest(tag)))
-            some(i, w, values, tag, target, weight, positive, smoothing, scale, loss, grad)
+            outside = outside + some(i, w, values, tag, target, weight, positive, smoothing, scale, loss, grad)
         if whole < n:
-            some(whole, n - whole, values, tag, target, weight, positive, smoothing, scale, loss, grad)
+            more = some(whole, n - whole, values, tag, target, weight, positive, smoothing, scale, loss, grad)
+            outside = outside + more
+        return sum_lanes(outside) > 0.0
 
     return kernel

@@ -1,6 +1,13 @@
 """Two rows of C numbers against each other: the divergences of the distributions they stand for.
 
-In float64 throughout: a small divergence is what is left when large terms cancel.
+Term by term in a form that cannot be negative, so that nothing cancels between classes, in float64. A class adds
+
+    KL  p·(exp(d) - 1 - d)             d = log(q/p)
+    JS  m·(u·artanh u + log(1 - u²)/2)   m = (p + q)/2, u = (p - q)/(p + q)
+
+as a power series where p and q are close, else as q - p - p·d and (p·log(p/m) + q·log(q/m)) / 2. Σ (q - p), which KL
+has too much, is 0 for two distributions. For rows with other sums it makes the generalised divergence, that of
+`scipy.special.kl_div`: 0 only for equal rows, where Σ p·log(p/q) is as negative as the sums differ.
 """
 
 from __future__ import annotations
@@ -13,40 +20,67 @@ import numpy as np
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.record import LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd import (
-    exp_biased,
-    floor_exp,
-    keep_first,
-    load_first,
-    log,
-    select_eq,
-    splat,
-    sum_lanes,
-    unbias,
-)
+    absolute, exp_biased, floor_exp, fma, keep_first, load_first, log, select_eq, select_ge, select_gt, splat,
+    sum_lanes, unbias,
+)  # fmt: skip
+
+CLOSE = 0.125  # |d| or |u| below which the series serve, whose rest is below 1e-16 of them
+LN_2 = float(np.log(2.0))
 
 
 @inline
-def distribution(x, count, base, log_sum, mode):  # type: ignore[no-untyped-def]
-    """(p, log p) of a vector of numbers; p is 0 in lanes from ``count`` on."""
+def distribution(x, count, log_sum, mode):  # type: ignore[no-untyped-def]
+    """(p, log p) of a vector of numbers, of which a maximum has been taken off; p is 0 in lanes from ``count`` on."""
     if mode == PROBS:
         x = keep_first(x, count)
         return x, log(x)
-    y = x
-    if mode == LOGITS:
-        y = (x - base) - log_sum
+    y = x - log_sum
     off = splat(-np.inf, x)
     p = exp_biased(floor_exp(y)) * splat(unbias(0.0), x)
     return select_eq(x, off, splat(0.0, x), p), y
 
 
+@inline
+def kl_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
+    """q - p - p·log(q/p), at least 0."""
+    zero = splat(0.0, p)
+    d = log_q - log_p
+    s = splat(1.0 / 39916800.0, p)
+    for k in (3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0):
+        s = fma(s, d, splat(1.0 / k, p))
+    apart = (q - p) - p * d
+    term = select_gt(splat(CLOSE, p), absolute(d), p * (s * d * d), apart)
+    only_q = select_ge(q, zero, q, log_q)  # log q of a negative "probability" is NaN
+    return select_gt(p, zero, term, select_eq(p, zero, only_q, log_p))
+
+
+@inline
+def js_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
+    """(p·log(p/m) + q·log(q/m)) / 2 with m = (p + q)/2, at least 0."""
+    zero = splat(0.0, p)
+    half = splat(0.5, p)
+    total = p + q
+    u = (p - q) / total
+    v = u * u
+    s = splat(1.0 / 240.0, p)
+    for k in (14, 12, 10, 8, 6, 4, 2):
+        s = fma(s, v, splat(1.0 / (k * (k - 1)), p))
+    log_m = log(total) - splat(LN_2, p)
+    of_p = select_eq(p, zero, zero, p * (log_p - log_m))
+    of_q = select_eq(q, zero, zero, q * (log_q - log_m))
+    apart = (of_p + of_q) * half
+    term = select_gt(splat(CLOSE, p), absolute(u), total * half * (s * v), apart)
+    return select_gt(p, zero, term, apart)
+
+
 @functools.cache
 def divergence_kernel(jensen_shannon: bool, mode: int) -> Any:
-    """Σ p·(log p - log q), or half the sum of both rows' divergences from their mixture. Rows are float64."""
+    """The Kullback-Leibler or the Jensen-Shannon divergence of pairs of rows, which are float64."""
 
     @jit
     def kernel(p_at, q_at, n, n_classes, p_record, p_status, q_record, q_status, out):  # type: ignore[no-untyped-def]
         zero = splat(0.0, 0.0)
-        half = splat(0.5, 0.0)
+        one = splat(1.0, 0.0)
         for i in range(n):
             if p_status[i] != USED or q_status[i] != USED:
                 out[i] = np.nan
@@ -56,17 +90,25 @@ def divergence_kernel(jensen_shannon: bool, mode: int) -> Any:
             q_base = splat(q_record[MAX, i], 0.0)
             q_sum = splat(q_record[LOG_SUM, i], 0.0)
             total = zero
+            unlike = zero
             for c in range(0, n_classes, 8):
                 count = min(8, n_classes - c)
                 at = (i * n_classes + c) * 8
-                p, log_p = distribution(load_first(p_at + at, count, 0.0), count, p_base, p_sum, mode)
-                q, log_q = distribution(load_first(q_at + at, count, 0.0), count, q_base, q_sum, mode)
+                x = load_first(p_at + at, count, 0.0)
+                y = load_first(q_at + at, count, 0.0)
+                if mode == LOGITS:
+                    x = x - p_base
+                    y = y - q_base
+                    unlike = unlike + select_eq(x, y, zero, one)
+                p, log_p = distribution(x, count, p_sum, mode)
+                q, log_q = distribution(y, count, q_sum, mode)
                 if jensen_shannon:
-                    log_m = log((p + q) * half)
-                    total = total + select_eq(p, zero, zero, p * (log_p - log_m) * half)
-                    total = total + select_eq(q, zero, zero, q * (log_q - log_m) * half)
+                    total = total + js_term(p, log_p, q, log_q)
                 else:
-                    total = total + select_eq(p, zero, zero, p * (log_p - log_q))
+                    total = total + kl_term(p, log_p, q, log_q)
             out[i] = sum_lanes(total)
+            if mode == LOGITS:  # the logits differ by a constant: the two sums may yet differ in their last bit
+                if sum_lanes(unlike) == 0.0:
+                    out[i] = 0.0
 
     return kernel
