@@ -7,6 +7,7 @@ file that proves the headers as their bytes pass, with a footer that has been pr
 from __future__ import annotations
 
 import io
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from fastxent.io.remote import RemoteFile
 from fastxent.io.spent import SPENT
 
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
+_FIRST = 64 << 10  # bytes of memory to begin with
 _MOST_PAGE = 256 << 20  # bytes of a page decompressed: pyarrow holds it whole
 _MOST_HEADER = 16 << 20
 _LEAST_BATCH = 2 << 20  # bytes beside the logits of a batch
@@ -80,6 +82,7 @@ class Rows:
         self._where = f"row group {columns.group}"
         self._name = file.name
         self._rest: pa.RecordBatch | None = None
+        self._coded: list[int] | None = None  # columns that hold dictionaries
         with reading(file.name, self._where):
             self._opened = opened(file, columns)
             # threads belong to the caller
@@ -89,13 +92,16 @@ class Rows:
         """The next rows; None behind the last."""
         with reading(self._name, self._where):
             batch = next(self._batches, None)
-        if batch is not None:
-            for column, name in zip(batch.columns, batch.schema.names, strict=True):
-                if not _indices_are_sound(column):
-                    raise SourceError(
-                        f"{self._name}, {self._where}, column {name!r}: a dictionary index points behind the "
-                        "dictionary; the file is damaged"
-                    )
+        if batch is None:
+            return None
+        if self._coded is None:
+            self._coded = [k for k, field in enumerate(batch.schema) if _holds_dictionary(field.type)]
+        for k in self._coded:
+            if not _indices_are_sound(batch.column(k)):
+                raise SourceError(
+                    f"{self._name}, {self._where}, column {batch.schema.names[k]!r}: a dictionary index points behind "
+                    "the dictionary; the file is damaged"
+                )
         return batch
 
     def take(self, rows: int) -> pa.RecordBatch:
@@ -131,26 +137,57 @@ def opened(file: File, columns: Stored) -> pq.ParquetFile:
     )
 
 
+def _holds_dictionary(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_dictionary(kind.storage_type)
+    if pa.types.is_nested(kind):
+        return any(_holds_dictionary(kind.field(k).type) for k in range(kind.num_fields))
+    return bool(pa.types.is_dictionary(kind))
+
+
 def _indices_are_sound(array: pa.Array) -> bool:
-    """Whether all dictionary indices of a column point into its dictionary: pyarrow does not look."""
-    kind = array.type
+    """Whether dictionary indices point into their dictionaries: pyarrow takes them as they come."""
     if isinstance(array, pa.ExtensionArray):
         return _indices_are_sound(array.storage)
-    if pa.types.is_dictionary(kind):
-        found = pc.min_max(array.indices)
-        low, high = found["min"].as_py(), found["max"].as_py()
-        return low is None or (low >= 0 and high < len(array.dictionary))
-    if pa.types.is_struct(kind):
-        return all(_indices_are_sound(array.field(k)) for k in range(kind.num_fields))
-    if pa.types.is_nested(kind) and hasattr(array, "values"):
+    if pa.types.is_struct(array.type):
+        return all(_indices_are_sound(array.field(k)) for k in range(array.type.num_fields))
+    if pa.types.is_nested(array.type):
         return _indices_are_sound(array.values)
-    return True
+    if not pa.types.is_dictionary(array.type):
+        return True
+    found = pc.min_max(array.indices)
+    low, high = found["min"].as_py(), found["max"].as_py()
+    return low is None or (low >= 0 and high < len(array.dictionary))
 
 
-class _LocalFile(io.FileIO):
-    def read(self, size: int | None = -1) -> bytes:
+class _LocalFile(io.RawIOBase):
+    """A file on this machine, read into memory that is used anew: what a read gives stands until the next."""
+
+    def __init__(self, path: str) -> None:
+        self._fd, self._at = -1, 0
+        self._room = memoryview(bytearray(_FIRST))
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset if whence == io.SEEK_SET else os.lseek(self._fd, offset, whence)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> memoryview:  # type: ignore[override]
+        if size > len(self._room):
+            self._room = memoryview(bytearray(size))
         with SPENT.reading():
-            return super().read(-1 if size is None else size)
+            got = os.preadv(self._fd, [self._room[:size]], self._at)
+        self._at += got
+        return self._room[:got]
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        super().close()
 
 
 class _ProvenFile(io.RawIOBase):
@@ -173,9 +210,9 @@ class _ProvenFile(io.RawIOBase):
     def tell(self) -> int:
         return self._raw.tell()
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         at = self._raw.tell()
-        data = self._raw.read(-1 if size is None else size) or b""
+        data = self._raw.read(size) or b""
         chunk = bisect_right(self._begins, at) - 1
         if data and chunk >= 0:
             self._pages[chunk].prove(at, data)
@@ -203,13 +240,13 @@ class _Pages:
         self._at += len(data)
         if not self._left or self._next >= self._at:
             return
-        buf = self._rest + data
+        buf = self._rest + bytes(data) if self._rest else data
         first, view = self._at - len(buf), np.frombuffer(buf, np.uint8)
         self._rest = b""
         while self._left and self._next < self._at:
             size = thrift.read_page_header(view[self._next - first :], self._slots)
             if size == thrift.NEED_MORE and self._at < self._place.end + self._place.slack:
-                self._rest = buf[self._next - first :]
+                self._rest = bytes(buf[self._next - first :])
                 if len(self._rest) > _MOST_HEADER:
                     raise self._broken("its header is malformed")
                 return
