@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,6 @@ from fastxent.io.remote import RemoteFile
 from fastxent.io.spent import SPENT
 
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
-_FIRST = 64 << 10  # bytes of memory to begin with
 _MOST_PAGE = 256 << 20  # bytes of a page decompressed: pyarrow holds it whole
 _MOST_HEADER = 16 << 20
 _LEAST_BATCH = 2 << 20  # bytes beside the logits of a batch
@@ -130,8 +130,7 @@ class Rows:
 
 def opened(file: File, columns: Stored) -> pq.ParquetFile:
     """Some columns of a row group as pyarrow reads them; to be closed by ``close(force=True)``."""
-    raw = RemoteFile(file.remote, file.name) if not file.local else _LocalFile(file.path)
-    handle = pa.PythonFile(_ProvenFile(raw, file.name, columns), mode="r")
+    handle = pa.PythonFile(_ProvenFile(file, columns), mode="r")
     return pq.ParquetFile(
         handle, metadata=parsed(columns.footer), pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
     )
@@ -160,43 +159,16 @@ def _indices_are_sound(array: pa.Array) -> bool:
     return low is None or (low >= 0 and high < len(array.dictionary))
 
 
-class _LocalFile(io.RawIOBase):
-    """A file on this machine, read into memory that is used anew: what a read gives stands until the next."""
-
-    def __init__(self, path: str) -> None:
-        self._fd, self._at = -1, 0
-        self._room = memoryview(bytearray(_FIRST))
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset if whence == io.SEEK_SET else os.lseek(self._fd, offset, whence)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> memoryview:  # type: ignore[override]
-        if size > len(self._room):
-            self._room = memoryview(bytearray(size))
-        with SPENT.reading():
-            got = os.preadv(self._fd, [self._room[:size]], self._at)
-        self._at += got
-        return self._room[:got]
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-        super().close()
-
-
 class _ProvenFile(io.RawIOBase):
     """A file whose reader sees no page that has not been proven."""
 
-    def __init__(self, raw: io.RawIOBase, name: str, columns: Stored) -> None:
-        self._raw = raw
+    def __init__(self, file: File, columns: Stored) -> None:
+        self._fd, self._at = -1, 0
+        self._remote = None if file.local else RemoteFile(file.remote, file.name)
+        if self._remote is None:
+            self._fd = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._begins = [place.begin for place in columns.places]
-        self._pages = [_Pages(place, f"{name}, row group {columns.group}") for place in columns.places]
+        self._pages = [_Pages(place, f"{file.name}, row group {columns.group}") for place in columns.places]
 
     def readable(self) -> bool:
         return True
@@ -205,21 +177,36 @@ class _ProvenFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
+        if whence == io.SEEK_SET:
+            self._at = offset
+        else:
+            self._at = self._remote.seek(offset, whence) if self._remote else os.lseek(self._fd, offset, whence)
+        return self._at
 
     def tell(self) -> int:
-        return self._raw.tell()
+        return self._at
 
     def read(self, size: int = -1) -> bytes:
-        at = self._raw.tell()
-        data = self._raw.read(size) or b""
+        at = self._at
+        if self._remote is None:
+            start = time.perf_counter()
+            data = os.pread(self._fd, size, at)
+            SPENT.read += time.perf_counter() - start
+        else:
+            self._remote.seek(at)
+            data = self._remote.read(size)
+        self._at = at + len(data)
         chunk = bisect_right(self._begins, at) - 1
         if data and chunk >= 0:
             self._pages[chunk].prove(at, data)
         return data
 
     def close(self) -> None:
-        self._raw.close()
+        if self._remote is not None:
+            self._remote.close()
+        elif self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
         super().close()
 
 
@@ -240,13 +227,13 @@ class _Pages:
         self._at += len(data)
         if not self._left or self._next >= self._at:
             return
-        buf = self._rest + bytes(data) if self._rest else data
+        buf = self._rest + data
         first, view = self._at - len(buf), np.frombuffer(buf, np.uint8)
         self._rest = b""
         while self._left and self._next < self._at:
             size = thrift.read_page_header(view[self._next - first :], self._slots)
             if size == thrift.NEED_MORE and self._at < self._place.end + self._place.slack:
-                self._rest = bytes(buf[self._next - first :])
+                self._rest = buf[self._next - first :]
                 if len(self._rest) > _MOST_HEADER:
                     raise self._broken("its header is malformed")
                 return
