@@ -133,7 +133,8 @@ def evaluate(
         if part is not None:
             state.coverage = part.coverage(job)
     timing["fallbacks"] = job.source.fallbacks
-    return replace(state.result(timing=timing, files=job.source.files), state=state)
+    result = state.result(timing=timing, files=job.source.files)
+    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
 
 
 def _per_row(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
@@ -103,6 +104,8 @@ def plan(
     0.75
     """
     job = Job.open(source, options)
+    for warning in job.source.warnings:
+        warnings.warn(warning, stacklevel=3)
     return work_units(job, pieces_of(job.source), parse_size(unit_size, "unit_size"), parse_size(memory))
 
 

@@ -101,7 +101,8 @@ def transform(
         )  # fmt: skip
         state, timing = loop.run()
     timing["fallbacks"] = job.source.fallbacks
-    return replace(state.result(timing=timing, files=job.source.files), state=state)
+    result = state.result(timing=timing, files=job.source.files)
+    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
 
 
 def _total_weight(job: Job, nbytes: int) -> float:

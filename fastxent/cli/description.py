@@ -51,6 +51,7 @@ def to_dict(found: Description, chosen: Candidate | None, sources: Sequence[str]
             "fallbacks": [{"file": file, "reason": why} for file, why in _fallbacks(found)[:_SHOWN]],
         },
         "memory_bytes": _memory(found, chosen),
+        "warnings": found.warnings,
         "command": eval_line(found, chosen, sources),
     }
 
@@ -65,6 +66,7 @@ def to_table(found: Description, chosen: Candidate | None, sources: Sequence[str
     line = eval_line(found, chosen, sources)
     files = found.files[0] if len(found.files) == 1 else f"{len(found.files)} files, from {found.files[0]}"
     facts = [("source", f"{files} ({', '.join(found.formats)})")]
+    facts += [("warning", warning) for warning in found.warnings]
     facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
     if chosen is not None:
         facts += [("logits", f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unsaid type'}")]

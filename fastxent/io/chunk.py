@@ -5,7 +5,6 @@ The numbers come from a footer that nobody vouches for: each is checked here or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +107,7 @@ def plan(
     if info.dictionary_offset is not None and 0 < info.dictionary_offset < begin:
         begin = info.dictionary_offset
     end, entries, rows = begin + info.size, info.entries, info.rows
+    end = min(end + info.slack, max(end, file_size - 8))
     if entries == rows == 0:
         begin = end = 4  # writers of empty row groups leave any offset
     if not 4 <= begin <= end <= file_size - 8:
@@ -135,26 +135,6 @@ def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field
         if leaf_index < 0:
             return field
     raise SourceError(f"{file}: its schema has fewer columns than its footer; the file is damaged")
-
-
-def leaf_of(schema: pq.ParquetSchema, name: str) -> int | None:
-    """The leaf of a top-level column, where it has just one and its name stands once."""
-    leaves = leaves_of(schema, [name])
-    return leaves[0] if len(leaves) == 1 else None
-
-
-def leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[int]:
-    """The leaves of top-level columns, in ascending order; none of a name that is not there, or stands twice."""
-    arrow = schema.to_arrow_schema()
-    wanted = {arrow.get_field_index(name) for name in names}
-    leaves: list[int] = []
-    first = 0
-    for index, field in enumerate(arrow):
-        count = _leaves(field.type)
-        if index in wanted:
-            leaves += range(first, first + count)
-        first += count
-    return leaves
 
 
 def _leaves(kind: pa.DataType) -> int:

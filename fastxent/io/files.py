@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,34 +92,77 @@ def _find_local(text: str) -> list[File]:
         if not any(mark in text for mark in "*?["):
             os.stat(text)  # says why it cannot be had
             raise SourceError(f"{text} is neither a file nor a folder")
-        found: list[File] = []
-        for path in sorted(glob.glob(text, recursive=True)):
-            inside = _walk(path) if os.path.isdir(path) else [path]
-            found += [File(p, p, None, _hive(p, _fixed_part(text))) for p in inside]
-        # with "**" a folder and its files both match; each file counts once
-        found = [file for file in dict.fromkeys(found) if _visible(file.path, _fixed_part(text)) or "**" not in text]
+        root, paths = _fixed_part(text), _matching(text) if "**" in text else sorted(glob.glob(text))
+        inside = (p for path in paths for p in (_walk(path) if os.path.isdir(path) else [path]))
+        found = [File(p, p, None, _hive(p, root)) for p in dict.fromkeys(inside)]
         if not found:
             raise SourceError(f"no file matches {text!r}; check the folder, or quote the pattern for the shell")
         return found
 
 
 def _walk(folder: str) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for base, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(("_", ".")))
-        for name in sorted(names):
+    """The data files below a folder."""
+    for base, names in _folders(folder):
+        for name in names:
             if _holds_rows(name):
                 yield os.path.join(base, name)
 
 
+def _folders(root: str) -> Iterator[tuple[str, list[str]]]:
+    """(path, names of files in it) of a folder and those below it, hidden ones left out. Links are followed last, and
+    no folder is entered twice: links may lead in a circle."""
+    entered, folders, links = set(), [root], list[str]()
+    while folders or links:
+        base = folders.pop() if folders else links.pop(0)
+        status = os.stat(base)
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        with os.scandir(base) as found:
+            entries = sorted((entry for entry in found if not _hidden(entry.name)), key=lambda entry: entry.name)
+        inside = [entry for entry in entries if entry.is_dir()]
+        links += [entry.path for entry in inside if entry.is_symlink()]
+        folders += [entry.path for entry in reversed(inside) if not entry.is_symlink()]
+        yield base, [entry.name for entry in entries if not entry.is_dir()]
+
+
+def _matching(pattern: str) -> list[str]:
+    """Files that match a glob with ``**``, or lie in a folder that does, sorted."""
+    root = _fixed_part(pattern)
+    match, found, whole = _matcher(pattern), [], set()
+    for base, names in _folders(root or "."):
+        base = base if root else base[2:]
+        if match(base) or os.path.dirname(base) in whole:
+            whole.add(base)
+        for name in names:
+            path = os.path.join(base, name)
+            data = base not in whole and not pattern.endswith("*")  # a name that is asked for as such
+            if (base in whole or match(path)) and (data or _holds_rows(name)):
+                found.append(path)
+    return sorted(found)
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Whether a path matches a glob: ``*`` stays within a folder, ``**`` does not."""
+    *folders, last = pattern.split("/")
+    parts = ["(?:.*/)?" if part == "**" else _part(part) + "/" for part in folders]
+    return re.compile("".join(parts) + (".*" if last == "**" else _part(last))).fullmatch
+
+
+def _part(pattern: str) -> str:
+    return fnmatch.translate(pattern)[4:-3].replace(".*", "[^/]*")
+
+
 def _holds_rows(name: str) -> bool:
-    return not name.startswith(("_", ".")) and not name.lower().endswith(SIDECARS)
+    return not _hidden(name) and not name.lower().endswith(SIDECARS)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(("_", "."))
 
 
 def _visible(path: str, root: str) -> bool:
-    return not any(part.startswith(("_", ".")) for part in os.path.relpath(path, root or ".").split(os.sep))
+    return not any(_hidden(part) for part in os.path.relpath(path, root or ".").split(os.sep))
 
 
 def _listed(text: str, files: list[File]) -> list[File]:
@@ -200,12 +243,57 @@ def _s3_query() -> str:
 
 
 def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
-    """Files that match a glob: ``*`` stays within a folder, ``**`` does not."""
     selector = pafs.FileSelector(_fixed_part(pattern), allow_not_found=True, recursive=True)
-    regex = "".join(
-        "(?:.*/)?" if part == "**/" else ".*" if part == "**" else fnmatch.translate(part)[4:-3].replace(".*", "[^/]*")
-        for part in re.split(r"(\*\*/?)", pattern)
-        if part
-    )
-    match = re.compile(regex).fullmatch
+    match = _matcher(pattern)
     return [f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File and match(f.path)]
+
+
+# ---- what may not be meant -------------------------------------------------------------------------------------------
+
+_SPLITS = {
+    "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def doubts(files: Sequence[File]) -> list[str]:
+    """What a user should know of the files of a source: the same one twice, or several splits of a data set."""
+    first: dict[object, str] = {}
+    twice: list[tuple[str, str]] = []
+    for file in files:
+        before = first.setdefault(_key(file), file.name)
+        if before is not file.name:
+            twice.append((before, file.name))
+    found = []
+    if twice:
+        before, name = twice[0]
+        also = f" as {name}" if name != before else ""
+        more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
+        found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
+    splits: dict[str, str] = {}
+    shared = os.path.commonprefix([os.path.dirname(file.path) + "/" for file in files]).rfind("/") + 1
+    for file in files:
+        split = _split(file.path[shared:])
+        if split is not None:
+            splits.setdefault(split, file.name)
+    if len(splits) > 1:
+        named = ", ".join(f"{split} ({name})" for split, name in sorted(splits.items()))
+        found.append(f"the files are of several splits, {named}: the figures are those of all; name one split")
+    return found
+
+
+def _key(file: File) -> object:
+    """The same for all names of a file."""
+    if file.filesystem is not None:
+        return file.filesystem.type_name, file.path
+    try:
+        status = os.stat(file.path)
+    except OSError:  # removed since
+        return file.path
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
+
+
+def _split(path: str) -> str | None:
+    """The split that a file's name or folder tells. One in a ``key=value`` folder is a column."""
+    words = (word.lower() for part in re.split(r"[/\\]", path) if "=" not in part for word in re.split(r"[-_. ]", part))
+    return next((_SPLITS[word] for word in words if word in _SPLITS), None)

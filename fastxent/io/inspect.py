@@ -12,6 +12,7 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
+from fastxent.io.files import doubts
 from fastxent.io.layout import Layout, expand
 from fastxent.io.parquet import ParquetPart
 from fastxent.io.source import Part, find_parts, full_schema
@@ -59,6 +60,7 @@ class Description:
     # ^ Parquet files -> why pyarrow reads their logits, or None where the native reader does
     roles: dict[str, list[str]] = field(default_factory=dict)
     # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first
+    warnings: list[str] = field(default_factory=list)
 
 
 def describe(source: Any, logits: str | None = None) -> Description:
@@ -71,6 +73,7 @@ def describe(source: Any, logits: str | None = None) -> Description:
         formats=list(dict.fromkeys(part.format for part in parts)),
         schema=schema,
         rows=None if None in counts else sum(count for count in counts if count is not None),
+        warnings=doubts([file for part in parts for file in part.inputs]),
     )
     found.logits = sorted(_candidates(first, schema), key=lambda c: _rank(c.name.rstrip("*_"), _LOGITS))
     chosen = logits or (found.logits[0].name if found.logits else None)

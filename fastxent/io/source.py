@@ -15,7 +15,7 @@ import pyarrow as pa
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io import arrays, arrow, parquet, tensors
 from fastxent.io.batch import Unit
-from fastxent.io.files import File, find_files, reading
+from fastxent.io.files import File, doubts, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
 
 _LOOKERS = 16
@@ -76,6 +76,11 @@ class OpenSource:
         found = ((part.name, part.fallback) for part, _ in self.parts if isinstance(part, parquet.ParquetPart))
         told = ({"file": name, "reason": why} for name, why in found if why is not None)
         return list(itertools.islice(told, _FALLBACKS))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may not be meant about the files."""
+        return tuple(doubts([file for part, _ in self.parts for file in part.inputs]))
 
     def columns_only(self) -> OpenSource:
         """The same source without its logits, whose batches have no classes: a cheap look ahead."""

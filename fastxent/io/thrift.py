@@ -117,6 +117,15 @@ def number(buf, pos):  # type: ignore[no-untyped-def]
 
 
 @jit
+def string(buf, pos):  # type: ignore[no-untyped-def]
+    """(position behind it, position of its first byte, its length) of a binary value."""
+    pos, length = _varint(buf, pos)
+    if pos >= 0 and length > np.uint64(buf.size - pos):
+        pos = np.int64(NEED_MORE)
+    return (pos, pos, np.int64(0)) if pos < 0 else (pos + np.int64(length), pos, np.int64(length))
+
+
+@jit
 def _varint(buf, pos):  # type: ignore[no-untyped-def]
     """(position behind the varint, its value as uint64); the position is NEED_MORE or BROKEN where there is none."""
     value = np.uint64(0)

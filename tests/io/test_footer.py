@@ -13,7 +13,7 @@ import pytest
 
 from fastxent.errors import SourceError
 from fastxent.io.chunk import LogitsChunk, plan
-from fastxent.io.footer import chunks_of, column_chunks
+from fastxent.io.footer import Footer, column_chunks
 from fastxent.io.ranges import LocalRanges
 from fastxent.io.remote import ReadRanges
 from tests.io.handmade import varint
@@ -56,11 +56,11 @@ def test_the_same_numbers_as_pyarrow(tmp_path: Path, groups: int) -> None:
                 assert info.page_index is not None
                 assert path.read_bytes()[sum(info.page_index) - 1] == 0  # a struct ends there
         several = [0, 2, metadata.num_columns - 1]
-        together = chunks_of(source, several)
+        together = Footer(source).infos(several)
         assert together == [
             list(group) for group in zip(*(column_chunks(source, leaf) for leaf in several), strict=True)
         ]
-        assert chunks_of(source, []) == [[]] * metadata.num_row_groups
+        assert Footer(source).infos([]) == [[]] * metadata.num_row_groups
 
 
 def test_codecs_and_encodings_that_do_not_exist() -> None:
@@ -97,7 +97,7 @@ def test_row_groups_that_hold_nothing_take_no_memory() -> None:
     footer = b"\x49\xfc" + varint(count) + bytes(count) + b"\0"  # field 4: empty structs
     data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
     with pytest.raises(SourceError, match="its footer is damaged"):
-        chunks_of(whole(data), range(10_000))
+        Footer(whole(data)).infos(range(10_000))
 
 
 def test_a_column_that_is_not_there() -> None:
