@@ -271,9 +271,10 @@ def doubts(files: Sequence[File]) -> list[str]:
         more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
         found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
     splits: dict[str, str] = {}
-    shared = os.path.commonprefix([os.path.dirname(file.path) + "/" for file in files]).rfind("/") + 1
-    for file in files:
-        split = _split(file.path[shared:])
+    folders = [os.path.dirname(file.path).split("/") for file in files]
+    shared = next((k for k, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 1 << 20)
+    for file, folder in zip(files, folders, strict=True):
+        split = _split([*folder[shared:], os.path.basename(file.path)])
         if split is not None:
             splits.setdefault(split, file.name)
     if len(splits) > 1:
@@ -293,7 +294,7 @@ def _key(file: File) -> object:
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
 
 
-def _split(path: str) -> str | None:
+def _split(parts: list[str]) -> str | None:
     """The split that a file's name or folder tells. One in a ``key=value`` folder is a column."""
-    words = (word.lower() for part in re.split(r"[/\\]", path) if "=" not in part for word in re.split(r"[-_. ]", part))
+    words = (word.lower() for part in parts if "=" not in part for word in re.split(r"[-_. ]", part))
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)
