@@ -126,8 +126,6 @@ class ReadRanges:
     Belongs to one thread; `close` ends all that is underway.
     """
 
-    mapped = False
-
     def __init__(self, fetch: Fetch, name: str, begin: int, end: int, ahead: int = 0, *, whole: bool = True) -> None:
         self.name, self.begin, self.end = name, begin, end
         self._fetch, self._ahead, self._whole = fetch, ahead, whole
