@@ -279,9 +279,10 @@ def doubts(files: Sequence[File]) -> list[str]:
     first: dict[object, str] = {}
     twice: list[tuple[str, str]] = []
     for file in files:
-        before = first.setdefault(_key(file), file.name)
-        if before is not file.name:
-            twice.append((before, file.name))
+        key = _key(file)
+        if key in first:
+            twice.append((first[key], file.name))
+        first.setdefault(key, file.name)
     found = []
     if twice:
         before, name = twice[0]
