@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 import fastxent as fx
-from fastxent.threads import available_cpus
+from bench.cpus import available_cpus
 from tests import reference as ref
 
 CLASSES = (1, 2, 10, 100, 1000, 32_000, 128_256)

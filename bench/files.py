@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.cpus import available_cpus
 from bench.peers import Call, installed
-from fastxent.threads import available_cpus
 from tests import reference as ref
 
 LAYOUTS = ("none", "snappy", "zstd", "byte-stream-split", "fixed-size-binary", "arrow-ipc")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.cases import Case, Data
-from fastxent.threads import available_cpus
+from bench.cpus import available_cpus
 
 Call = Callable[[], Any]
 MODULES = {

@@ -16,9 +16,9 @@ from functools import cache
 
 import numpy as np
 
+from bench.cpus import available_cpus
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd import TAGS, fence, load, store_streaming
-from fastxent.threads import available_cpus
 
 BYTES = 400 << 20  # an array: far beyond any cache
 _FLOAT32 = TAGS["float32"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import fastxent as fx
 from bench.cases import cases, data_of, runner, truth_of, use_threads
-from fastxent.threads import available_cpus
+from bench.cpus import available_cpus
 
 LAYOUTS = ("none", "zstd", "arrow-ipc")  # of the files that `evaluate` is timed on
 CLASSES = 1000

@@ -16,9 +16,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import fastxent as fx
 from bench import files, peers
 from bench.cases import use_threads
+from bench.cpus import available_cpus
 from bench.roofline import roofline
 from bench.turns import Effort, Turns
-from fastxent.threads import available_cpus
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

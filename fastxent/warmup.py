@@ -1,7 +1,8 @@
 """Kernels compiled ahead: what an evaluation of the common kinds of dump needs, so that no later run waits for it.
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
-it runs here over tiny Parquet files: every dtype, few classes and many, with and without slices, clusters and weights.
+it runs here over tiny Parquet files: every dtype, few classes and many, temperature, probabilities, slices, clusters
+and weights.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     for dtype in DTYPES:
         for n_classes in CLASSES:
             yield f"{dtype}, {n_classes} classes", dtype, n_classes, {}
+    for n_classes in CLASSES:
+        yield f"temperature, {n_classes} classes", "float32", n_classes, {"temperature": 2.0}
+        yield f"probabilities, {n_classes} classes", "float32", n_classes, {"input": "probs"}
     yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
     yield "weights", "float32", 10, {"weight": "weight", "by": "group", "cluster": "group"}
 
@@ -48,6 +52,7 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
     import pyarrow.parquet as pq
 
     values = np.tile(np.arange(n_classes) % 7, (_ROWS, 1)).astype(np.float32)
+    values /= values.sum(axis=1, keepdims=True)  # good as logits and as probabilities
     bits = (values.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(dtype)
     offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
     logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))

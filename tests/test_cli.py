@@ -843,6 +843,7 @@ def load(self, *_):
 jit._Cache.load_overload = load
 assert run(["eval", {DIGITS!r}, "--format", "json"]) == 0
 assert run(["eval", {DIGITS!r}, "--format", "json", "--by", "fold", "--cluster", "block", "--weight", "block"]) == 0
+assert run(["eval", {DIGITS!r}, "--format", "json", "--temperature", "1.5"]) == 0
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

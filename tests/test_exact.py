@@ -49,13 +49,11 @@ def same(a: float, b: float) -> bool:
 
 
 @given(st.lists(finite, max_size=60))
-@settings(deadline=None)  # the first call compiles
 def test_sum_is_correctly_rounded(values):
     assert same(exact_sum(np.array(values, float)), slow_sum(values))
 
 
 @given(st.lists(st.floats() | modest | st.floats(0, 50), max_size=60), st.integers(0, 8))
-@settings(deadline=None)
 def test_folds_add_up_to_the_same(values, room):
     acc = exact_zeros()
     exact_fold(acc, np.array(values, float), np.empty(room))
@@ -72,7 +70,6 @@ def test_folds_of_many(n):
 
 
 @given(st.lists(st.floats(), max_size=12))
-@settings(deadline=None)
 def test_infinities_and_nan(values):
     assert same(exact_sum(np.array(values, float)), slow_sum(values))
 
@@ -132,7 +129,6 @@ def exact_product(x: float, y: float) -> Fraction:
 
 
 @given(rows)
-@settings(deadline=None)  # the first call compiles
 def test_grouped_sums_and_products(rows):
     sums = grouped(rows)
     for g in range(5):
@@ -144,7 +140,7 @@ def test_grouped_sums_and_products(rows):
 
 
 @given(rows, st.integers(0, 50), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bytes_follow_content_alone(rows, cut, rng: random.Random):
     whole = grouped(rows)
     shuffled = list(rows)
@@ -207,7 +203,6 @@ def test_damaged_sums_are_refused(name, value):
 
 
 @given(rows, st.sets(st.integers(0, 4), min_size=1))
-@settings(deadline=None)
 def test_sums_of_products_over_groups(rows, chosen):
     sums = ExactSums(2, groups=5)
     if rows:

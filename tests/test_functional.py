@@ -111,7 +111,7 @@ def cases(draw):
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases())
 def test_cross_entropy_and_gradient_match_the_oracle(case):
     logits, target, options = case.build()
@@ -403,7 +403,7 @@ def test_nan_of_any_payload_at_any_place_is_found(payload):
 # ---- predicted class, rank, Brier score ----------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 10, 33, 64, 65, 300]), st.sampled_from(list(ref.DTYPES)))
 def test_predicted_is_the_first_maximum_and_rank_0_is_argmax_equals_target(seed, c, dtype):
     rng = np.random.default_rng(seed)
@@ -417,7 +417,7 @@ def test_predicted_is_the_first_maximum_and_rank_0_is_argmax_equals_target(seed,
     np.testing.assert_array_equal(result.max_logit, ref.wide(rows).max(axis=-1).astype(float))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([(1,), (4, 2), (3, 10), (2, 3, 33), (5, 65), (2, 1000)]),
@@ -492,7 +492,7 @@ def test_probabilities_are_used_as_given(input):
         np.testing.assert_array_equal(fx.nll_loss(values, [0, 2, 0], reduction="none"), rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["probs", "log_probs"]),
@@ -667,7 +667,7 @@ def test_focal_loss(alpha):
 # ---- entropy, divergences, binary: against the oracle ---------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([  # of dtype, kind of input and number of classes each pair: see KERNELS
@@ -693,7 +693,7 @@ def test_entropy_and_divergences_match_the_oracle(seed, kind, base, reduction):
         agrees(result, getattr(ref, name)(x, y, input=input, reduction=reduction, base=base), tolerance)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([(), (5,), (3, 4), (2, 3, 70)]),

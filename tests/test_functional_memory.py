@@ -419,7 +419,7 @@ def test_an_error_leaves_the_logits_alone():
 families = st.sampled_from(list(ref.FAMILIES))
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([1, 2, 3, 5, 8, 10, 16, 31, 33, 64, 65, 128, 129, 1000, 2049]),

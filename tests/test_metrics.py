@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
@@ -260,13 +260,11 @@ def check_hard_errors(losses, clustered):
 
 
 @given(st.lists(magnitudes(1e-140, 1e140), min_size=2, max_size=20))
-@settings(deadline=None)
 def test_errors_under_cancellation(losses):
     check_hard_errors(losses, clustered=False)
 
 
 @given(st.lists(magnitudes(1e-290, 1e300), min_size=2, max_size=20))
-@settings(deadline=None)
 def test_clustered_errors_under_cancellation(losses):
     check_hard_errors(losses, clustered=True)
 

@@ -52,7 +52,7 @@ def test_empty_is_the_identity(name):
 
 @configs
 @given(st.lists(st.integers(0, 300), max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_sharded_is_whole(name, cuts, rng: random.Random):
     cfg, rows = case(name, 300)
     whole = EvalState.empty(cfg).add(rows)
@@ -286,7 +286,6 @@ losses = st.lists(st.one_of(st.floats(0, 1e-8), st.floats(0, 30), st.floats(0, 1
 
 
 @given(losses)
-@settings(deadline=None)
 def test_quantiles_are_within_their_tolerance(values):
     values = np.array(values)
     distribution = Distribution()
@@ -306,7 +305,6 @@ def test_quantiles_are_within_their_tolerance(values):
 
 
 @given(losses)
-@settings(deadline=None)
 def test_histogram_holds_every_row_in_its_bin(values):
     values = np.array(values)
     distribution = Distribution()

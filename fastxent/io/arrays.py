@@ -145,7 +145,7 @@ class ArraysPart:
     @property
     def inputs(self) -> tuple[File, ...]:
         stored = [array.file for array, _ in self.arrays.values() if isinstance(array, Stored)]
-        return tuple(dict.fromkeys(stored)) if len(stored) == len(self.arrays) else ()
+        return tuple({file.name: file for file in stored}.values()) if len(stored) == len(self.arrays) else ()
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Asked only for Arrow columns: arrays tell by their shape."""

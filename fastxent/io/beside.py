@@ -11,7 +11,8 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from fastxent.io.spent import SPENT
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
 _MOST_PAGE = 256 << 20  # bytes of a page decompressed: pyarrow holds it whole
 _MOST_HEADER = 16 << 20
+_WEIGHED = 16  # rows that are looked at to learn how long strings are
+_BYTE_ARRAY, _DICTIONARIES = 6, 1 << 2 | 1 << 8  # a type and two encodings of the format
 _LEAST_BATCH = 2 << 20  # bytes beside the logits of a batch
 
 
@@ -49,6 +52,7 @@ class Stored:
     group: int
     names: tuple[str, ...]
     row_bytes: int  # of a row of those beside the logits in memory, on average
+    unweighed: tuple[str, ...]  # those whose rows may take more than the footer tells: strings of a dictionary
     places: tuple[Place, ...] = field(repr=False)
     footer: bytes = field(repr=False)  # of a file of this row group and these columns alone
 
@@ -56,15 +60,28 @@ class Stored:
         """How many rows a batch may have whose logits take ``max_bytes``, for the sake of what is beside them."""
         return max(1, max(max_bytes, _LEAST_BATCH) // max(1, self.row_bytes))
 
+    def weighed(self, file: File) -> Stored:
+        """The same with ``row_bytes`` of the first rows, where the footer does not tell."""
+        if not self.unweighed:
+            return self
+        with closing(Rows(file, replace(self, names=self.unweighed), _WEIGHED)) as rows:
+            batch = rows.next()
+        row_bytes = self.row_bytes + (batch.nbytes // len(batch) if batch else 0)
+        return replace(self, row_bytes=row_bytes, unweighed=())
+
 
 def stored(footer: Footer, proven: Proven, names: Sequence[str], logits: Sequence[str] = ()) -> Iterator[Stored]:
     """The columns ``names`` of each row group. ``row_bytes`` leaves out the columns of ``logits``."""
     proven = proven.only(footer.holding(names))
     table, rows = proven.table, np.maximum(1, footer.group_rows)
     uncounted = set(footer.holding(logits))
-    weighed = proven.only([column for column in proven.columns if column not in uncounted]).table
-    sizes = np.maximum(np.maximum(weighed[..., md.UNFOLDED], weighed[..., md.TEXT]), weighed[..., md.ENTRIES] * 8)
-    weights = (sizes.sum(axis=1) // rows).tolist()
+    _, beside, weighed = proven.only([column for column in proven.columns if column not in uncounted])
+    unfolded, text, entries = (weighed[..., slot] for slot in (md.UNFOLDED, md.TEXT, md.ENTRIES))
+    weights = (np.maximum(np.maximum(unfolded, text), entries * 8).sum(axis=1) // rows).tolist()
+    coded = (weighed[..., md.ENCODINGS] & _DICTIONARIES != 0) & np.array(
+        [leaf.kind == _BYTE_ARRAY for leaf in beside], bool
+    )
+    unweighed = coded & (text == thrift.MISSING) & (unfolded * entries.astype(float) > _LEAST_BATCH)
     sections = np.stack([begins(table), table[..., md.SIZE], table[..., md.ENTRIES]], axis=-1).tolist()
     paths = [leaf.name for leaf in proven.leaves]
     for group, small in enumerate(footer.parts(proven)):
@@ -72,7 +89,8 @@ def stored(footer: Footer, proven: Proven, names: Sequence[str], logits: Sequenc
             Place(path, begin, begin + size, entries, footer.slack)
             for path, (begin, size, entries) in zip(paths, sections[group], strict=True)
         )
-        yield Stored(group, tuple(names), weights[group], tuple(sorted(places, key=lambda p: p.begin)), small)
+        unknown = tuple(beside[k].name for k in np.flatnonzero(unweighed[group]).tolist())
+        yield Stored(group, tuple(names), weights[group], unknown, tuple(sorted(places, key=lambda p: p.begin)), small)
 
 
 class Rows:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
-from fastxent.io.remote import RemoteBytes, RemoteFile, refusal, transport_errors
+from fastxent.io.remote import RemoteBytes, RemoteFile, look, refusal, transport_errors
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -65,7 +65,7 @@ def reading(name: str, part: str = "") -> Iterator[None]:
     except (*transport_errors(), ValueError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
         if (told := refusal(name, error)) is not None:
             raise told from error
-        detail = " ".join(str(error).split())
+        detail = without_secrets(" ".join(str(error).split()))
         place = f"{name}{f', {part}' if part else ''}"
         raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
 
@@ -187,29 +187,43 @@ def _hive(path: str, root: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def _find_remote(url: str, scheme: str) -> list[File]:
-    with reading(url):
+    name = without_secrets(url)
+    with reading(name):
         filesystem, path, globbing = _filesystem(url, scheme)
         path = path.rstrip("/")
-        prefix = url[: len(url.rstrip("/")) - len(path)] if url.rstrip("/").endswith(path) else f"{scheme}://"
-        info = filesystem.get_file_info(path)
+        bare = url.rstrip("/")
+        prefix = bare[: len(bare) - len(path)] if bare.endswith(path) else f"{scheme}://"
+
+        def named(path: str) -> str:
+            return without_secrets(prefix + path)
+
+        info = look(filesystem, path)
         if info.type == pafs.FileType.File:
-            return [File(url, path, filesystem, (), info.size)]
+            return [File(name, path, filesystem, (), info.size)]
         if info.type == pafs.FileType.Directory:
             selected = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
             inside = {f.path: f.size for f in selected if f.type == pafs.FileType.File}
             kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
-            return _listed(url, [File(prefix + p, p, filesystem, _hive(p, path), inside[p]) for p in kept])
+            return _listed(name, [File(named(p), p, filesystem, _hive(p, path), inside[p]) for p in kept])
         if not any(mark in path for mark in "*?["):
-            raise SourceError(f"{url}: no such file or folder; check the path and your access to it")
+            raise SourceError(f"{name}: no such file or folder; check the path and your access to it")
         found = sorted(globbing.glob(path) if globbing else _glob_arrow(filesystem, path))
         if not found:
-            raise SourceError(f"no file matches {url!r}; check the folder and your access to it")
+            raise SourceError(f"no file matches {name!r}; check the folder and your access to it")
         root = _fixed_part(path)
-        return [File(prefix + p, p, filesystem, _hive(p, root)) for p in found]
+        return [File(named(p), p, filesystem, _hive(p, root)) for p in found]
+
+
+def without_secrets(text: str) -> str:
+    """URLs without the passwords and keys in them, for all that is shown or stored."""
+    text = re.sub(r"(://)[^/\s:]*:[^/\s]*@", r"\1", text)
+    secret = r"([?&][^=&\s]*(?:sig|token|secret|password|key|credential)[^=&\s]*=)[^&\s]*"
+    return re.sub(secret, r"\1***", text, flags=re.IGNORECASE)
 
 
 def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
     """A filesystem for the URL, the path in it, and fsspec's own object where fsspec serves it."""
+    name = without_secrets(url)
     if scheme in ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"):
         try:
             fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
@@ -221,13 +235,17 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
     try:
         import fsspec
     except ImportError as error:
-        raise SourceError(f"{url} needs fsspec; install it with: pip install 'fastxent[remote]'") from error
+        raise SourceError(
+            f"{without_secrets(url)} needs fsspec; install it with: pip install 'fastxent[remote]'"
+        ) from error
     if scheme not in (*fsspec.available_protocols(), *fsspec.registry) and "::" not in url:
-        raise SourceError(f"{url}: no file system is known for {scheme}://; check the spelling, or install its package")
+        raise SourceError(
+            f"{name}: no file system is known for {scheme}://; check the spelling, or install its package"
+        )
     try:
         remote, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise SourceError(f"{url} needs a package for {scheme}://: {error}") from error
+        raise SourceError(f"{name} needs a package for {scheme}://: {error}") from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path, remote
 
 
@@ -261,9 +279,10 @@ def doubts(files: Sequence[File]) -> list[str]:
     first: dict[object, str] = {}
     twice: list[tuple[str, str]] = []
     for file in files:
-        before = first.setdefault(_key(file), file.name)
-        if before is not file.name:
-            twice.append((before, file.name))
+        key = _key(file)
+        if key in first:
+            twice.append((first[key], file.name))
+        first.setdefault(key, file.name)
     found = []
     if twice:
         before, name = twice[0]
@@ -271,9 +290,10 @@ def doubts(files: Sequence[File]) -> list[str]:
         more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
         found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
     splits: dict[str, str] = {}
-    shared = os.path.commonprefix([os.path.dirname(file.path) + "/" for file in files]).rfind("/") + 1
-    for file in files:
-        split = _split(file.path[shared:])
+    folders = [os.path.dirname(file.path).split("/") for file in files]
+    shared = next((k for k, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 1 << 20)
+    for file, folder in zip(files, folders, strict=True):
+        split = _split([*folder[shared:], os.path.basename(file.path)])
         if split is not None:
             splits.setdefault(split, file.name)
     if len(splits) > 1:
@@ -293,7 +313,7 @@ def _key(file: File) -> object:
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
 
 
-def _split(path: str) -> str | None:
+def _split(parts: list[str]) -> str | None:
     """The split that a file's name or folder tells. One in a ``key=value`` folder is a column."""
-    words = (word.lower() for part in re.split(r"[/\\]", path) if "=" not in part for word in re.split(r"[-_. ]", part))
+    words = (word.lower() for part in parts if "=" not in part for word in re.split(r"[-_. ]", part))
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)

@@ -259,20 +259,23 @@ class Footer:
     # ---- as pyarrow sees it ------------------------------------------------------------------------------------------
 
     @cached_property
-    def _described(self) -> pq.ParquetFile:
+    def _described(self) -> pq.FileMetaData:
         """The columns and what is said of the file, without row groups."""
         begin, end = self._elements[0][md.FROM], self._elements[-1][md.TO]
         values = self._raw(md.KEY_VALUES, LIST) or _list(STRUCT, [])
-        return self._parsed(self._footer(len(self._elements), self._buf[begin:end].tobytes(), values))
+        with reading(self.name):
+            return parsed(self._footer(len(self._elements), self._buf[begin:end].tobytes(), values))
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
+        """The columns as Arrow has them."""
         with reading(self.name):
-            return self._described.schema_arrow
+            return self._described.schema.to_arrow_schema()
 
     def schema_of(self, column: Column) -> pq.ParquetSchema:
         """The schema of a file of this column alone."""
-        return self._parsed(self._footer(*self._selected([column]))).schema
+        with reading(self.name):
+            return parsed(self._footer(*self._selected([column]))).schema
 
     def parts(self, proven: Proven) -> Iterator[bytes]:
         """For each row group the footer of a file of that and of some columns alone."""
@@ -298,7 +301,7 @@ class Footer:
     @cached_property
     def _origin(self) -> pa.Schema | None:
         """The Arrow schema that the writer had, from which pyarrow restores types."""
-        encoded = (self._described.metadata.metadata or {}).get(_ORIGIN)
+        encoded = (self._described.metadata or {}).get(_ORIGIN)
         if encoded is None:
             return None
         with reading(self.name):
@@ -316,10 +319,6 @@ class Footer:
     def _raw(self, field: int, kind: int) -> bytes:
         begin, end, found = self._fields[field].tolist()
         return self._buf[begin:end].tobytes() if found == kind else b""
-
-    def _parsed(self, footer: bytes) -> pq.ParquetFile:
-        with reading(self.name):
-            return pq.ParquetFile(io.BytesIO(b"PAR1"), metadata=parsed(footer))
 
 
 def parsed(footer: bytes) -> pq.FileMetaData:

@@ -1,7 +1,7 @@
 """The native Parquet reader: one column chunk of logits → a stream of (n, C) rows.
 
 A page of an uncompressed file whose levels prove it to be whole rows of C plain values is handed out as a view
-of the mapped file; a compressed one as a view of its decompressed bytes. All else is assembled by a kernel into
+of what was read; a compressed one as a view of its decompressed bytes. All else is assembled by a kernel into
 one reusable buffer of about half a megabyte, which stays in cache: encoded values, tiny pages, nulls, ragged
 rows, and rows that lie on two pages.
 

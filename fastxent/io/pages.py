@@ -127,7 +127,7 @@ class PageReader:
 
     def _body(self, head: Header) -> np.ndarray:
         """The page's bytes as stored, their CRC checked."""
-        if head.compressed > self._max_page and not (self._source.mapped and self._decompressor is None):
+        if head.compressed > self._max_page:
             raise self._too_large(head.compressed)
         self._check(head)
         return self._source.view(head.body, head.compressed)
@@ -161,15 +161,29 @@ class PageReader:
         elif (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
             return None
         parts, found = self._examine(levels, split, n)
-        size = head.compressed - max(sum(split), int(parts[4]))
+        size, stride = head.compressed - max(sum(split), int(parts[4])), chunk.row_bytes + 4 * chunk.byte_array
         whole_rows = found >= 0 and found & lv.REGULAR and head.uncompressed == head.compressed
-        if not whole_rows or not 0 <= size - n // chunk.per_row * chunk.row_bytes <= asm.SLACK:
+        if not whole_rows or not 0 <= size - n // chunk.per_row * stride <= asm.SLACK:
+            return None
+        if chunk.byte_array and not self._equal_lengths(self.offset - size, n):
             return None
         self._check(head)
+        encoding = asm.BYTES if chunk.byte_array else asm.PLAIN
         return Page(
-            self.at, head, begin, n, asm.PLAIN, levels, parts, levels[:0], -1, self.offset, True,
+            self.at, head, begin, n, encoding, levels, parts, levels[:0], -1, self.offset, True,
             bool(found & lv.STARTS_ROW), place=self.offset - size,
         )  # fmt: skip
+
+    def _equal_lengths(self, offset: int, n: int) -> bool:
+        """Whether the ``n`` byte arrays from ``offset`` of the file on are rows: of all their bytes the lengths alone
+        are read."""
+        assert isinstance(self._source, LocalRanges)
+        due, length = self._chunk.row_bytes.to_bytes(4, "little"), bytearray(4)
+        for at in range(offset, offset + n * (self._chunk.row_bytes + 4), self._chunk.row_bytes + 4):
+            self._source.scatter(at, [memoryview(length)])
+            if length != due:
+                return False
+        return True
 
     def _examine(self, levels: np.ndarray, split: tuple[int, int], n: int) -> tuple[np.ndarray, int]:
         chunk, parts = self._chunk, np.zeros(5, np.int64)
@@ -178,7 +192,8 @@ class PageReader:
 
     def _data_page(self, head: Header, begin: int) -> Page:
         chunk, n = self._chunk, head.entries
-        if head.encoding == _PLAIN and not chunk.byte_array and self._in_slices(head.compressed):
+        wide = chunk.row_bytes >= slices.WIDE or not chunk.byte_array
+        if head.encoding == _PLAIN and wide and self._in_slices(head.compressed):
             for most in _LEVELS:
                 page = self._large_page(head, begin, most)
                 if page is not None:

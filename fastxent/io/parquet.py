@@ -10,7 +10,7 @@ would decode whole row groups ahead, and the pages of a mapping would stay with 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,9 +55,11 @@ class ParquetUnit:
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
         group = self.where.row_group
-        step = min(self.reader.rows_in(max_bytes), self.columns.rows_in(max_bytes))
         first = self.where.first_row
-        with unchanged(self.file, self.version), closing(Rows(self.file, self.columns, step)) as rows:
+        with unchanged(self.file, self.version), ExitStack() as stack:
+            columns = self.columns.weighed(self.file)
+            step = min(self.reader.rows_in(max_bytes), columns.rows_in(max_bytes))
+            rows = stack.enter_context(closing(Rows(self.file, columns, step)))
             while (batch := rows.next()) is not None:
                 yield from self.reader.cut(batch, Where(self.file.name, group, first), max_bytes)
                 first += len(batch)
@@ -86,10 +88,9 @@ class NativeUnit:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        step = min(self.reader.rows_in(max_bytes), self.columns.rows_in(max_bytes))
-        max_bytes = min(max_bytes, step * self.reader.row_bytes)
         first = self.where.first_row - self.chunk.first_row
-        with self._opened(step, max_bytes) as (source, beside):
+        with self._opened(self.reader.rows_in(max_bytes), max_bytes) as (source, beside, rows):
+            max_bytes = min(max_bytes, rows * self.reader.row_bytes)
             for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
                 logits = Logits(values, self.reader.layout.dtype)
                 yield Batch(logits, self._beside(beside, len(values)), self._where(first + row), bad)
@@ -97,9 +98,8 @@ class NativeUnit:
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
         first = self.where.first_row - self.chunk.first_row
-        rows = min(rows, self.columns.rows_in(max_bytes))
         rest: list[native.Rows] = []  # what was read past the end of a batch
-        with self._opened(rows, max_bytes) as (source, beside):
+        with self._opened(rows, max_bytes) as (source, beside, rows):
             reads = native.read_rows(self.chunk, source, max_bytes)
 
             def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
@@ -120,14 +120,17 @@ class NativeUnit:
             next(reads, None)  # lets the reader see that nothing is left over
 
     @contextmanager
-    def _opened(self, step: int, max_bytes: int) -> Iterator[tuple[Ranges, Rows | None]]:
+    def _opened(self, rows: int, max_bytes: int) -> Iterator[tuple[Ranges, Rows | None, int]]:
+        """(the logits' bytes, the columns beside them, rows of a batch: at most ``rows``)."""
         with unchanged(self.file, self.version), closing(_ranges(self.file, self.chunk, max_bytes)) as source:
             if not self.columns.names:
-                yield source, None
+                yield source, None, rows
                 return
-            with closing(Rows(self.file, self.columns, step)) as beside:
+            columns = self.columns.weighed(self.file)
+            rows = min(rows, columns.rows_in(max_bytes))
+            with closing(Rows(self.file, columns, rows)) as beside:
                 beside.take(self.chunk.first_row)
-                yield source, beside
+                yield source, beside, rows
 
     def _beside(self, beside: Rows | None, rows: int) -> dict[str, pa.Array]:
         return self.reader.beside(None if beside is None else beside.take(rows), rows)

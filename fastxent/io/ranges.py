@@ -1,16 +1,13 @@
 """Bytes of a local file by range, without copies; `remote.ReadRanges` does the same for files elsewhere.
 
-Both hand out read-only uint8 arrays that stay valid as long as they are held: a buffer is used anew, and a mapping
-dies, when no view of it is left. What a reader has passed leaves memory, so a file of any size takes a few MB.
+Both hand out read-only uint8 arrays that stay valid as long as they are held: a buffer is used anew when no view of it
+is left. A file of any size takes a few MB.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import sys
-import weakref
 from typing import Protocol
 
 import numpy as np
@@ -19,9 +16,9 @@ from fastxent.errors import SourceError
 from fastxent.io.buffers import buffers, read_only
 from fastxent.io.spent import SPENT
 
-# Pages of a local file are read into buffers that stay in the cache. What is asked for as a whole and is larger than a
-# window is mapped, a window at a time.
-_WINDOW = 8 << 20
+# Pages of a local file are read into buffers that stay in the cache; of larger ones the memory goes with the page. None
+# is mapped: a file that is cut short would end the process.
+_MOST_KEPT = 8 << 20
 _TOGETHER = 5 << 19  # pages read at once, as many as are this large together: every read gives up the interpreter lock
 _LEAST = 256 << 10  # of one read
 _SLACK = 8 << 10  # read with a page, for the header of the next
@@ -39,7 +36,6 @@ class Ranges(Protocol):
     name: str
     begin: int
     end: int
-    mapped: bool
 
     def view(self, offset: int, length: int) -> np.ndarray:
         """``length`` bytes from ``offset`` of the file; SourceError where there are none."""
@@ -58,14 +54,11 @@ class LocalRanges:
     ``ahead``: the byte up to which it will be read from front to back, for the system to fetch before it is needed.
     """
 
-    mapped = True
-
     def __init__(self, path: str, begin: int = 0, end: int | None = None, ahead: int = 0) -> None:
         self.name = path
         self._cold, self._asked, self._ahead = False, 0, ahead if hasattr(os, "posix_fadvise") else 0
         self._array = _NOTHING
         self.buffers = buffers()
-        self._huge: list[tuple[int, int, weakref.ref[mmap.mmap]]] = []  # windows that one huge page needed
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
@@ -83,10 +76,7 @@ class LocalRanges:
         if not self._low <= offset <= offset + length <= self._high:
             if length == 0:
                 return _NOTHING
-            if length > _WINDOW:
-                self._map_window(offset, length)
-            else:
-                self._read_window(offset, length)
+            self._read_window(offset, length)
         return self._array[offset - self._low : offset - self._low + length]
 
     def _read_window(self, offset: int, length: int) -> None:
@@ -96,11 +86,16 @@ class LocalRanges:
             page *= max(1, _TOGETHER // page)
         wanted = min(self.end - offset, max(page, _LEAST if length > _SLACK else 0))
         self._array = _NOTHING  # its buffer is free again, if nobody else looks at it
-        self._array = self.read(offset, wanted)
+        if length > _MOST_KEPT:
+            array = np.empty(wanted, np.uint8)
+            self.scatter(offset, [array.data])
+            self._array = read_only(array)
+        else:
+            self._array = self.read(offset, wanted)
         self._low, self._high = offset, offset + wanted
 
     def read(self, offset: int, length: int) -> np.ndarray:
-        """The same bytes as `view` gives, in memory that is aligned, and never mapped."""
+        """The same bytes as `view` gives, in memory that is aligned."""
         array = self.buffers.take(length)
         self.scatter(offset, [array.data])
         return read_only(array)
@@ -144,33 +139,11 @@ class LocalRanges:
                     raise SourceError(f"{self.name}: the file became shorter while it was read")
                 rooms[at] = rooms[at][got:]
 
-    def _map_window(self, offset: int, length: int) -> None:
-        if os.fstat(self._fd).st_size < self.end:  # reading a map past the end of its file kills the process
-            raise SourceError(f"{self.name}: the file became shorter while it was read")
-        self._low = offset - offset % mmap.ALLOCATIONGRANULARITY
-        self._high = min(self.end, offset + length)
-        window = _map(self._fd, self._low, self._high)
-        self._array = np.frombuffer(window, np.uint8)
-        self._huge.append((self._low, self._high, weakref.ref(window)))
-
     def passed(self, offset: int) -> None:
-        for entry in self._huge.copy():
-            low, high, reference = entry
-            window, length = reference(), (min(offset, high) - low) // mmap.PAGESIZE * mmap.PAGESIZE
-            if window is None:
-                self._huge.remove(entry)
-            elif length > 0 and hasattr(mmap, "MADV_DONTNEED"):  # only pages leave memory: views stay valid
-                window.madvise(mmap.MADV_DONTNEED, 0, length)
+        """Nothing to do: a buffer is used again when nobody looks at it."""
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
         self._array = _NOTHING
-
-
-def _map(fd: int, low: int, high: int) -> mmap.mmap:
-    """Bytes of a file, brought in as they are looked at."""
-    if sys.platform == "win32":
-        return mmap.mmap(fd, high - low, offset=low, access=mmap.ACCESS_READ)
-    return mmap.mmap(fd, high - low, offset=low, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)

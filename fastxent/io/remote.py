@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,12 +28,14 @@ Fetch = Callable[[int, int], bytes]  # offset, length
 _BLOCK = 4 << 20  # of one request: an object store takes tens of ms to begin to answer, some MB more to answer
 _LEAST = 64 << 10  # headers and footers are often shorter: one request for what is read together
 _FILE_AHEAD = 8 << 20  # of a file read from beginning to end by pyarrow
+_PATIENCE = 30.0  # seconds without an answer
 _DELAYS = (0.2, 1.0, 3.0)  # seconds before a read is tried again; the clients below have tries of their own
 _CLIENT_ERRORS = (
     ("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError"),
 )  # fmt: skip
 _DENIED = (
-    "ACCESS_DENIED", "AccessDenied", "Forbidden", "HTTP 403", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH",
+    "ACCESS_DENIED", "AccessDenied", "Forbidden", "HTTP 401", "HTTP 403", "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
 )  # fmt: skip
 _NOTHING = np.frombuffer(b"", np.uint8)
 
@@ -47,9 +50,11 @@ class RemoteBytes:
 
     @cached_property
     def size(self) -> int:
-        info = self._filesystem.get_file_info(self._path)
+        info = look(self._filesystem, self._path)
         if info.type == pafs.FileType.NotFound:
             raise FileNotFoundError(self._path)
+        if info.size is None:
+            raise OSError("the server does not say how long it is")
         return int(info.size)
 
     @cached_property
@@ -69,7 +74,7 @@ class RemoteBytes:
         remote = fsspec_of(self._filesystem)
         if remote is None:
             return self._read_at(length, offset)
-        return remote.cat_file(self._path, start=offset, end=offset + length)  # type: ignore[no-any-return]
+        return answer(remote, "cat_file", self._path, start=offset, end=offset + length)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_read_at"}
@@ -91,6 +96,48 @@ def fsspec_of(filesystem: pafs.FileSystem) -> Any:
     return handler.fs if isinstance(handler, pafs.FSSpecHandler) else None
 
 
+def answer(remote: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+    """What a method of an fsspec filesystem returns; TimeoutError if its server does not answer."""
+    if not getattr(remote, "async_impl", False):
+        return getattr(remote, method)(*args, **kwargs)
+    from fsspec.asyn import sync
+
+    return sync(remote.loop, getattr(remote, f"_{method}"), *args, timeout=_PATIENCE, **kwargs)
+
+
+def look(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
+    """What there is at a path. A server that fails is asked again; fsspec would call all its failures "not found"."""
+    remote = fsspec_of(filesystem)
+    if remote is None:
+        return filesystem.get_file_info(path)
+    delays = iter(_DELAYS)
+    while True:
+        try:
+            found = answer(remote, "info", path)
+        except FileNotFoundError as error:
+            status = status_of(error)
+            if status is None or status in (404, 410):
+                return pafs.FileInfo(path, pafs.FileType.NotFound)
+            delay = next(delays, None)
+            if delay is None or not (status >= 500 or status == 429):
+                raise OSError(f"the server answers with HTTP {status}") from error
+            time.sleep(delay)
+        else:
+            kind = pafs.FileType.Directory if found["type"] == "directory" else pafs.FileType.File
+            return pafs.FileInfo(path, kind, size=found.get("size"))
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error, or what caused it, carries."""
+    seen: BaseException | None = error
+    while seen is not None:
+        status = getattr(seen, "status", None)
+        if isinstance(status, int):
+            return status
+        seen = seen.__cause__
+    return None
+
+
 def transport_errors() -> tuple[type[BaseException], ...]:
     """What clients raise when a request fails. Those of a client that has not been imported cannot come."""
     loaded = [getattr(sys.modules[module], name) for module, name in _CLIENT_ERRORS if module in sys.modules]
@@ -100,7 +147,9 @@ def transport_errors() -> tuple[type[BaseException], ...]:
 def refusal(name: str, error: BaseException) -> SourceError | None:
     """What to tell of an error that another try would not change: nothing there, or no right to read it."""
     text = " ".join(str(error).split())
-    if isinstance(error, FileNotFoundError) or any(f"NO_SUCH_{what}" in text for what in ("KEY", "BUCKET")):
+    if (isinstance(error, FileNotFoundError) and status_of(error) in (None, 404, 410)) or any(
+        f"NO_SUCH_{what}" in text for what in ("KEY", "BUCKET")
+    ):
         return SourceError(f"{name}: no such file or folder; check the path")
     if isinstance(error, PermissionError) or any(mark in text for mark in _DENIED):
         return SourceError(f"{name}: permission denied; you may not read it, or the credentials are not those it needs")
@@ -125,8 +174,6 @@ class ReadRanges:
     otherwise what is ahead grows as long as reads follow one another. At most eight requests are out at a time.
     Belongs to one thread; `close` ends all that is underway.
     """
-
-    mapped = False
 
     def __init__(self, fetch: Fetch, name: str, begin: int, end: int, ahead: int = 0, *, whole: bool = True) -> None:
         self.name, self.begin, self.end = name, begin, end
@@ -241,6 +288,11 @@ class ReadRanges:
             except transport_errors() as error:
                 if (told := refusal(self.name, error)) is not None:
                     raise told from error
+                if isinstance(error, TimeoutError) and not str(error):
+                    raise SourceError(
+                        f"{self.name}: cannot read bytes {offset} to {offset + length}: no answer in {_PATIENCE:g} s; "
+                        "check the network and the server"
+                    ) from error
                 why = " ".join(str(error).split()) or type(error).__name__
             else:
                 if len(got) == length:

@@ -173,9 +173,9 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
             kept = path.read_bytes()
             checksum, content = kept[:_CHECKSUM], kept[_CHECKSUM:]
             if checksum == _checksum(path, content):
-                found = CompileResult._rebuild(target_context, *pickle.loads(content))  # noqa: S301 (the user's own)
-                if found.signature.args == normalize_signature(sig)[0]:  # types may share a name: named tuples
-                    return found
+                args, parts = pickle.loads(content)  # noqa: S301 (own)
+                if args == normalize_signature(sig)[0]:  # types may share a name: named tuples
+                    return CompileResult._rebuild(target_context, *parts)
         except Exception:  # noqa: BLE001 (whatever is wrong with an entry, the kernel can be compiled)
             pass
         if on_compile is not None:
@@ -188,7 +188,7 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
         try:
             path = self._path(sig, cres.target_context)
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = dumps(cres._reduce())
+            content = dumps((cres.signature.args, cres._reduce()))
             draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
             try:
                 draft.write_bytes(_checksum(path, content) + content)

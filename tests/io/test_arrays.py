@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from fastxent.errors import ColumnError, FastxentError, SourceError
 from fastxent.io.files import File
@@ -210,7 +210,6 @@ def test_safetensors_headers_are_not_believed(header: bytes, message: str, tmp_p
         open_source(path, logits="logits")
 
 
-@settings(deadline=None)  # it writes files
 @given(st.data())
 def test_a_damaged_safetensors_header_is_an_error_or_reads_inside_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -101,7 +101,7 @@ def as_float(row: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", FLOAT_TYPES)
 def test_a_null_among_the_logits_spoils_its_row_only(layout: str, dtype: str) -> None:
     truth = numbers(6, 3, dtype)
-    rows: list = [row.tolist() for row in truth]
+    rows: list = [list(row) for row in truth]
     rows[2][1] = None
     rows[5][2] = None
     array = column(rows, layout, dtype, 3)

@@ -70,7 +70,7 @@ def lists(draw: st.DrawFn) -> tuple[list[Row], Layout]:
     return draw(st.lists(row, max_size=40)), layout
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(lists(), st.lists(st.integers(1, 400), max_size=5), st.sampled_from([1, 64, 500, 1 << 20]))
 def test_lists_of_every_kind_in_pages_cut_anywhere(
     case: tuple[list[Row], Layout], cuts: list[int], max_bytes: int
@@ -82,7 +82,7 @@ def test_lists_of_every_kind_in_pages_cut_anywhere(
     same(rows, layout, cuts, max_bytes)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_binary_rows(data: st.DataObject) -> None:
     n_classes = data.draw(st.sampled_from([1, 2, 5, 32]))

@@ -31,9 +31,9 @@ def big(tmp_path: Path) -> tuple[Path, bytes]:
     return path, data
 
 
-def test_any_range_from_a_map_and_from_reads(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_range(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, data = big
-    monkeypatch.setattr(ranges, "_WINDOW", 50_000)
+    monkeypatch.setattr(ranges, "_MOST_KEPT", 50_000)
     monkeypatch.setattr(remote, "_BLOCK", 30_000)
     monkeypatch.setattr(remote, "_LEAST", 1000)
     rng = random.Random(1)
@@ -100,32 +100,6 @@ def test_an_empty_range(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with closing(LocalRanges(str(path))) as source:
         assert source.view(0, 0).size == 0
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="resident memory is read from /proc")
-def test_a_window_of_any_size_leaves_memory_as_it_is_passed(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(bytes(100 << 20))
-    with closing(LocalRanges(str(path))) as source:
-        view = source.view(0, 100 << 20)
-        most = 0
-        for at in range(0, 100 << 20, 4 << 20):
-            assert not view[at : at + (4 << 20)].any()
-            source.passed(at + (4 << 20))
-            most = max(most, _resident(path))
-        assert most < 20 << 20
-        assert not np.any(view)  # still there
-
-
-def _resident(path: Path) -> int:
-    """Bytes of the file's mappings that are in memory."""
-    total, counted = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
-            counted = line.endswith(f" {path}")
-        elif counted and line.startswith("Rss:"):
-            total += int(line.split()[1]) << 10
-    return total
 
 
 def test_bytes_into_several_pieces_of_memory(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

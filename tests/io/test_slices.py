@@ -33,11 +33,12 @@ PLAIN = [
         Layout(1, dtype="float16"),
         Layout(4, binary="fixed"),
         Layout(7, binary="fixed", optional=False, dtype="float16"),
+        Layout(4, binary="bytes"),
     )
     for version in (1, 2)
     for checksum in (False, True)
 ]
-LOOKED_UP = [replace(layout, encoding=DICTIONARY) for layout in PLAIN if layout.binary]
+LOOKED_UP = [replace(layout, encoding=DICTIONARY) for layout in PLAIN if layout.binary == "fixed"]
 
 
 class Counted:
