@@ -44,12 +44,12 @@ def _columns_of(probs: Any) -> tuple[np.ndarray, float]:
     sums = p.sum(axis=-1, dtype=np.float64)
     if (off := np.flatnonzero(np.abs(sums - 1.0) > eps**0.5)).size:
         warnings.warn(
-            f"probs of {off.size} rows do not sum to 1, such as {sums[off[0]]:.6g} in row {off[0]}", stacklevel=4
+            f"probs of {off.size} rows do not sum to 1, such as {sums[off[0]]:.6g} in row {off[0]}", stacklevel=3
         )
     return p, eps
 
 
-def _labels_of(labels: Any, target: np.ndarray) -> np.ndarray:
+def _labels_of(labels: Any, target: np.ndarray, c: int) -> np.ndarray:
     """The labels in the order of the columns, each once."""
     given = target if labels is None else as_numpy(labels, "labels")
     try:
@@ -57,10 +57,12 @@ def _labels_of(labels: Any, target: np.ndarray) -> np.ndarray:
     except TypeError:
         name = "target" if labels is None else "labels"
         raise ConfigError(f"{name} must hold labels of one type that has an order") from None
+    if len(names) != c:
+        raise ConfigError(f"{c} columns of probs and {len(names)} labels; name them all in labels=")
     if labels is not None and not np.array_equal(names, given):
         warnings.warn(
             f"columns of probs belong to the sorted labels {shown(names.tolist())}, not to labels={shown(labels)}",
-            stacklevel=4,
+            stacklevel=3,
         )
     return names
 
@@ -115,9 +117,7 @@ def log_loss(
     one_hot = y.ndim == 2
     if y.shape != ((n, c) if one_hot else (n,)):
         raise ConfigError(f"probs of shape {np.shape(p)} and target of shape {y.shape} do not fit")
-    names = _labels_of(labels, np.arange(c) if one_hot else y)
-    if len(names) != c:
-        raise ConfigError(f"{c} columns of probs and {len(names)} labels; name them all in labels=")
+    names = _labels_of(labels, np.arange(c) if one_hot else y, c)
     _columns_named(probs, names)
     if one_hot:
         y = numbers(y, "target")

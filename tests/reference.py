@@ -379,7 +379,7 @@ def _reduced(rows: np.ndarray, reduction: str, base: float | None) -> np.ndarray
 def kl_divergence(
     p: Any, q: Any, *, input: str = "logits", reduction: str = "batchmean", base: float | None = None
 ) -> np.ndarray:
-    """Σ p (log p - log q) - p + q: the last two add up to 0 for distributions, and for others make the least value 0."""
+    """Σ p (log p - log q) - p + q. The last two add up to 0 for distributions; with others the least value is 0."""
     p, log_p = _distribution(p, input)
     q, log_q = _distribution(q, input)
     with np.errstate(all="ignore"):

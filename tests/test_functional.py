@@ -602,6 +602,48 @@ def test_an_option_that_makes_no_sense_is_named(options, message):
         fx.cross_entropy(LOGITS, TARGET, **options)
 
 
+NOT_A_NUMBER = ["1", True, math.nan, math.inf, 1j, [1.0], np.ones(2), object()]
+
+
+@pytest.mark.parametrize(
+    ("call", "names", "optional"),
+    [
+        (lambda **o: fx.cross_entropy(LOGITS, TARGET, **o), ["label_smoothing", "temperature", "z_loss"], False),
+        (lambda **o: fx.cross_entropy(LOGITS, TARGET, **o), ["softcap", "base"], True),
+        (lambda **o: fx.cross_entropy(LOGITS, TARGET, **o), ["ignore_index", "axis"], False),
+        (lambda **o: fx.cross_entropy(LOGITS, TARGET, input="probs", **o), ["clip_eps"], True),
+        (lambda **o: fx.row_statistics(LOGITS, TARGET, **o), ["ignore_index", "temperature", "axis"], False),
+        (lambda **o: fx.focal_loss(LOGITS, TARGET + 100, **o), ["gamma", "axis"], False),
+        (lambda **o: fx.softmax(LOGITS, **o), ["temperature", "axis"], False),
+        (lambda **o: fx.logsumexp(LOGITS, **o), ["temperature", "axis"], False),
+        (lambda **o: fx.entropy(LOGITS, **o), ["base"], True),
+        (lambda **o: fx.kl_divergence(LOGITS, LOGITS, **o), ["base"], True),
+        (lambda **o: fx.log_loss([0.5, 0.5], [0, 1], **o), ["clip_eps"], True),
+        (lambda **o: fx.binary_cross_entropy_with_logits(LOGITS, LOGITS, **o), ["label_smoothing"], False),
+    ],
+)
+def test_an_option_of_another_type_is_one_line(call, names, optional):
+    for name in names:
+        for value in [
+            *NOT_A_NUMBER,
+            *([1.0] if name in ("axis", "ignore_index") else []),
+            *([] if optional else [None]),
+        ]:
+            with pytest.raises(fx.ConfigError, match=rf"^{name} must be [^\n]*, got [^\n]*$"):
+                call(**{name: value})
+
+
+@pytest.mark.parametrize("value", [None, 1, ["mean"], np.array(["mean", "sum"]), b"mean", "Mean"])
+def test_a_choice_of_another_type_is_one_line(value):
+    for name, call in {
+        "reduction": lambda **o: fx.cross_entropy(LOGITS, TARGET, **o),
+        "input": lambda **o: fx.entropy(LOGITS, **o),
+        "dtype": lambda **o: fx.softmax(LOGITS, **o) if value is not None else fx.softmax(LOGITS, dtype="none"),
+    }.items():
+        with pytest.raises(fx.ConfigError, match=rf"^{name} must be one of [^\n]*, got [^\n]*$"):
+            call(**{name: value})
+
+
 # ---- textbook values -----------------------------------------------------------------------------------------
 
 
