@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from fastxent.checks import real_number
 from fastxent.errors import ConfigError
 
 MOST_BINS = 10_000  # in each of as many slices they take some GB; narrower ones have too few rows to tell anything
@@ -73,11 +73,10 @@ class EvalConfig:
         return cls(**options)
 
 
-def check_loss_options(label_smoothing: float, temperature: float, softcap: float | None) -> None:
-    """Refuse loss options outside their range."""
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ConfigError(f"label_smoothing={label_smoothing}; it lies between 0 and 1")
-    if not (temperature > 0.0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature={temperature}; it is a finite number above 0")
-    if softcap is not None and not (softcap > 0.0 and math.isfinite(softcap)):
-        raise ConfigError(f"softcap={softcap}; it is a finite number above 0, or None")
+def check_loss_options(label_smoothing: Any, temperature: Any, softcap: Any) -> tuple[float, float, float | None]:
+    """The loss options as floats; ConfigError where one is not a number or is outside its range."""
+    return (
+        real_number("label_smoothing", label_smoothing, "be a number from 0 to 1", low=0.0, high=1.0),
+        real_number("temperature", temperature, "be a finite number above 0", above=0.0),
+        None if softcap is None else real_number("softcap", softcap, "be a finite number above 0 or None", above=0.0),
+    )
