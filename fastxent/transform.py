@@ -16,8 +16,8 @@ from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
-from fastxent.rounding import round_to
-from fastxent.score import NO_IGNORE, Scored, Scorer, widened
+from fastxent.rounding import round_to, widened
+from fastxent.score import NO_IGNORE, Scored, Scorer
 from fastxent.scored import BAD_LOGITS
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
@@ -76,11 +76,13 @@ def transform(
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
     if options["input"] != "logits" and output != "grad":
         raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
-    kept = tuple(dict.fromkeys(names(keep)))
+    kept = tuple(dict.fromkeys(names(keep, "keep")))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=kept)
+    job = Job.open(source, options, columns=kept, unlabelled=output != "grad")
+    if output == "grad" and job.config.target is None:
+        raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
     if output == "grad" and reduction == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
