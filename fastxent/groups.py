@@ -243,6 +243,8 @@ class Table:
                 raise ValueError("clusters out of range")
             self.pairs = {(group, cluster): place for place, (group, cluster) in enumerate(pairs.tolist())}
             places = len(self.pairs)
+            if places < len(pairs):
+                raise ValueError("a pair of group and cluster is there twice")
         self.calibration = ExactSums.restore(3, (), groups * self.bins, stored_sums(arrays, "calibration/"))
         self.sums = ExactSums.restore(self.sums.columns, self.sums.products, places, stored_sums(arrays))
 

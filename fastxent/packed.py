@@ -18,7 +18,7 @@ import numpy as np
 
 from fastxent.errors import StateError
 
-_MAGIC = b"FXSTATE"
+MAGIC = b"FXSTATE"
 VERSION = 1
 _DTYPES = ("<i8", "|u1", "<f8")
 _FLOOR, _RATIO = 16 << 20, 100  # bytes that any file may decompress to, and per byte of the file
@@ -32,7 +32,7 @@ def pack(header: dict[str, Any], arrays: dict[str, np.ndarray], compression: int
     raw = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes() for array in arrays.values()]
     payload = b"".join([struct.pack("<Q", len(text)), text, *raw])
     body = struct.pack("<Q", len(payload)) + zlib.compress(payload, compression)
-    return _MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
+    return MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
 
 
 def unpack(
@@ -42,8 +42,8 @@ def unpack(
 
     What it may decompress to is bounded by the size of ``data``. ``more``: bytes that this header allows besides.
     """
-    start = len(_MAGIC) + 1
-    if data[: start - 1] != _MAGIC or len(data) < start + 40:
+    start = len(MAGIC) + 1
+    if data[: start - 1] != MAGIC or len(data) < start + 40:
         raise StateError("not a saved state of fastxent (or cut off at its beginning)")
     if data[start - 1] != VERSION:
         raise StateError(f"a saved state of version {data[start - 1]}; this fastxent reads version {VERSION}")

@@ -233,8 +233,8 @@ class EvalState:
         total, rows = self.whole.rows[0], self.whole.contributing(0)
         if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
             raise ValueError("slices that do not add up to all rows")
-        if not self.plan.clustered and len(self.clusters):
-            raise ValueError("clusters of a state without them")
+        if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
+            raise ValueError("clusters without rows")
         labelled = rows if self.plan.labelled else 0
         counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
         if any(count != labelled for count in counted):

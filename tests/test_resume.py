@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -140,7 +141,7 @@ def test_few_files_are_written_where_units_are_small(paths, tmp_path, monkeypatc
     [
         ({"temperature": 2.0}, "temperature=1.0 there, 2.0 here"),
         ({"by": "kind"}, r"by=\['kind', 'doc'\] there, \['kind'\] here"),
-        ({"class_weight": range(dumps.CLASSES)}, r"class_weight=None there, \[0, 1, 2.*… here"),
+        ({"class_weight": range(dumps.CLASSES)}, r"class_weight=None there, \[0.0, 1.0, 2.*… here"),
     ],
 )
 def test_another_configuration_is_refused(paths, tmp_path, options, message):
@@ -205,8 +206,35 @@ def test_damaged_files_are_done_again(paths, tmp_path, damage):
 def test_a_file_that_is_there_twice_counts_once(paths, tmp_path):
     whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     first = states(tmp_path / "c")[0]
-    (tmp_path / "c" / "copy.state").write_bytes(first.read_bytes())
+    (tmp_path / "c" / f"{'0' * 24}.state").write_bytes(first.read_bytes())
     with pytest.warns(UserWarning, match="others hold too"):
+        assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
+
+
+def test_what_others_keep_in_the_folder_is_left_alone(paths, tmp_path):
+    folder = tmp_path / "c"
+    whole = fx.evaluate(paths, **OPTIONS, resume=folder)
+    other = fx.evaluate(paths[0], **{**OPTIONS, "temperature": 2.0}).state.to_bytes()
+    first = states(folder)[0].read_bytes()
+    kept = {"mine.state": other, f"{'a' * 24}.state": other, "copy.state": first, "x.state": b"?", ".mine.tmp": b"?"}
+    for name, data in kept.items():
+        (folder / name).write_bytes(data)
+    os.mkfifo(folder / "pipe.state")
+    os.mkfifo(folder / f"{'b' * 24}.state")  # nobody writes: who reads it waits for ever
+    (folder / f".{'c' * 24}.tmp").write_bytes(b"of a write that was cut off")
+    assert figures(fx.evaluate(paths, **OPTIONS, resume=folder)) == figures(whole)
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    assert not (folder / f".{'c' * 24}.tmp").exists()
+
+
+@pytest.mark.parametrize("listing", ["[" * 100_000, "3", "[[1]]", '[["a",[],0,1,0]]', '[["a",0,0,1,true]]', "\x00"])
+def test_checkpoints_that_list_nonsense_are_done_again(paths, tmp_path, listing):
+    whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
+    (victim, *_) = states(tmp_path / "c")
+    _, state = resume._unpack(victim.read_bytes())
+    body = len(listing).to_bytes(8, "little") + listing.encode() + state.to_bytes()
+    victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
+    with pytest.warns(UserWarning, match="is of no use .it is damaged.; what it held is read again"):
         assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
 
 
@@ -221,7 +249,7 @@ def test_units_of_another_division_are_refused(paths, tmp_path):
         fx.evaluate(paths, **OPTIONS, resume=folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "fastxent/resume/1"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "fastxent/resume/1"}', "[" * 100_000])
 def test_a_damaged_description_is_refused(paths, tmp_path, text):
     fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     (tmp_path / "c" / "run.json").write_text(text)
