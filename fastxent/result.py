@@ -17,8 +17,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from fastxent._version import __version__
+from fastxent.checks import shown
 from fastxent.config import EvalConfig
 from fastxent.errors import StateError
+from fastxent.fits import check_fields, fits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,7 +110,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return (("fastxent", __version__), *packages, ("python", platform.python_version()))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class EvalResult:
     """Every figure of one evaluation. ``slices[column][value]`` has the ``rows`` and ``metrics`` of a slice;
     ``clusters`` is the number of clusters that standard errors rest on; ``nll_quantiles`` maps 0 … 1 to nats;
@@ -129,6 +131,20 @@ class EvalResult:
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: dict(_versions()), compare=False)
     state: EvalState | None = field(default=None, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        """The same figures (NaN is NaN), configuration, files and timing; whatever the versions."""
+        return isinstance(other, EvalResult) and {**self.to_dict(), "versions": None} == {
+            **other.to_dict(),
+            "versions": None,
+        }
+
+    __hash__ = None  # type: ignore[assignment]  # it holds dicts
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether any row has a loss: the dump has labels, and a row of some weight was used."""
+        return bool(self.nll_histogram.counts or self.nll_histogram.infinite)
 
     def __repr__(self) -> str:
         from fastxent.tables import terminal
@@ -152,7 +168,7 @@ class EvalResult:
             },
             "config": self.config.to_dict(),
             "files": list(self.files),
-            "timing": self.timing,
+            "timing": _plain(self.timing),
             "warnings": list(self.warnings),
             "versions": self.versions,
         }
@@ -163,7 +179,7 @@ class EvalResult:
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise StateError(f"not a result of fastxent: its schema is not {SCHEMA!r}")
         try:
-            return cls(
+            found = cls(
                 rows=Rows(**values["rows"]),
                 metrics=_metrics_in(values["metrics"]),
                 calibration=Calibration(**_columns_in(values["calibration"])),
@@ -184,8 +200,37 @@ class EvalResult:
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise StateError(f"a damaged result of fastxent: {error!r}") from None
+            found._check()
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            raise StateError(f"a damaged result of fastxent: {shown(error)}") from None
+        if any(len(found.slices[column]) != len(entries) for column, entries in values["slices"].items()):
+            raise StateError("a damaged result of fastxent: two slices of the same value")
+        return found
+
+    def _check(self) -> None:
+        """ValueError if a result that was read holds other types than it declares, or contradicts itself."""
+        parts = [part for values in self.slices.values() for part in values.values()]
+        for rows in (self.rows, *(part.rows for part in parts)):
+            check_fields(rows)
+            if min(rows.used, rows.ignored, rows.bad) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
+                raise ValueError("counts of rows that do not add up")
+        if any(part.metrics.keys() != self.metrics.keys() for part in parts):
+            raise ValueError("slices of other metrics")
+        for table in (self.calibration, self.per_class, self.nll_histogram):
+            check_fields(table)
+        columns = [[c for c in vars(table).values() if c is not None] for table in (self.calibration, self.per_class)]
+        if any(len({len(column) for column in table}) > 1 for table in columns):
+            raise ValueError("columns of different lengths")
+        if len(self.nll_histogram.edges) != len(self.nll_histogram.counts) + bool(self.nll_histogram.counts):
+            raise ValueError("a histogram without an edge for each count")
+        if any(count < 0 for count in (*self.calibration.count, *self.per_class.support, *self.nll_histogram.counts)):
+            raise ValueError("negative counts")
+        kinds = {"clusters": int | None, "timing": dict[str, Any] | None, "files": tuple[str, ...],
+                 "warnings": tuple[str, ...], "versions": dict[str, str]}  # fmt: skip
+        for name, kind in kinds.items():
+            if not fits(getattr(self, name), kind):
+                raise ValueError(f"{name} is of another type")
+        json.dumps(_plain(self.timing))  # not nested too deeply
 
     def to_json(self, indent: int | None = 1) -> str:
         """`to_dict` as text."""
@@ -196,7 +241,7 @@ class EvalResult:
         """The inverse of `to_json`."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StateError(f"not a result of fastxent: {error}") from None
         return cls.from_dict(values)
 
@@ -293,8 +338,19 @@ def _out(value: Any) -> Any:
     return value
 
 
+def _plain(value: Any) -> Any:
+    """JSON-ready values of any depth: no NaN, no infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else _out(value)
+
+
 def _in(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    if value in ("inf", "-inf") or fits(value, float):
+        return float(value)
+    if value is not None:
+        raise ValueError(f"{shown(value)} is not a number")
+    return math.nan
 
 
 def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:

@@ -91,11 +91,15 @@ def transform(
     final = dtype or job.source.dtype
     check_not_source(dest, job.source.files)
     schema = _schema(job, final, output, kept)
+    overflows: list[int] = []  # numbers that became infinite, by batch
     with open_writer(dest, schema) as write:
         sink = OrderedSink(write, room // 4)
 
         def visit(index: int, scored: Scored) -> None:
-            sink.put(index, _batch(scored, schema, final, OUTPUTS[output], scale))
+            out = _emitted(scored, OUTPUTS[output], scale, final)
+            values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
+            overflows.append(_overflows(scored, out, values, final))
+            sink.put(index, _batch(scored, schema, values))
 
         loop = Loop(
             job.task, job.source.units(), threads=threads, memory=room // 2, rows=job.source.rows, progress=progress,
@@ -103,7 +107,12 @@ def transform(
         )  # fmt: skip
         state, timing = loop.run()
     timing["fallbacks"] = job.source.fallbacks
-    return replace(state.result(timing=timing, files=job.source.files), state=state)
+    result = state.result(timing=timing, files=job.source.files)
+    told = result.warnings
+    if any(overflows):
+        told = (*told, f"{sum(overflows)} numbers of {output} are too large for {final} and became infinite; "
+                       "choose a wider dtype")  # fmt: skip
+    return replace(result, warnings=told, state=state)
 
 
 def _total_weight(job: Job, nbytes: int) -> float:
@@ -158,11 +167,24 @@ def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Sche
     return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
 
 
-def _batch(scored: Scored, schema: pa.Schema, dtype: str, output: int, scale: float) -> pa.RecordBatch:
+def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> int:
+    """How many numbers became infinite because ``dtype`` is too narrow for them."""
+    if dtype == "float64":
+        return 0
+    infinite = (values & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(values)
+    if not infinite.any():
+        return 0
+    if out.dtype != dtype:
+        return int((infinite & np.isfinite(widened(out.values, out.dtype))).sum())
+    # Rounded where it was computed: an infinite logit or a masked class is infinite in any type.
+    mask = scored.plain.class_mask
+    exact = np.isfinite(widened(scored.logits.values, scored.logits.dtype))
+    return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
+
+
+def _batch(scored: Scored, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
     import pyarrow as pa
 
-    out = _emitted(scored, output, scale, dtype)
-    values = out.values if out.dtype == dtype else round_to(widened(out.values, out.dtype), dtype)
     *keep, result = schema
     rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
     return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)
