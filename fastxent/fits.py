@@ -12,7 +12,7 @@ _MOST = 1 << 63  # of an integer
 
 def check_fields(value: Any) -> None:
     """ValueError if a field of this dataclass holds another type than it declares."""
-    hints = _hints(type(value))
+    hints = _hints(value.__class__)
     for field in fields(value):
         if not fits(getattr(value, field.name), hints[field.name]):
             raise ValueError(f"{type(value).__name__}.{field.name} is of another type")

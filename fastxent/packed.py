@@ -102,7 +102,7 @@ def stored_counts(arrays: dict[str, np.ndarray], name: str, *shape: int) -> np.n
 def stored_sums(arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays of `ExactSums.restore`, of the right types."""
     return {
-        "base": stored(arrays, f"{prefix}base", np.int64, 1),
+        "base": stored_counts(arrays, f"{prefix}base", 1),
         "limbs": stored(arrays, f"{prefix}limbs", np.int64, -1, -1, -1),
         "special": stored(arrays, f"{prefix}special", np.uint8, -1, -1),
     }

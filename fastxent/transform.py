@@ -14,6 +14,7 @@ from fastxent.job import Job, names
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
+from fastxent.kernels.record import PROBS
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
 from fastxent.rounding import round_to, widened
@@ -176,9 +177,9 @@ def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> i
         return 0
     if out.dtype != dtype:
         return int((infinite & np.isfinite(widened(out.values, out.dtype))).sum())
-    # Rounded where it was computed: an infinite logit or a masked class is infinite in any type.
-    mask = scored.plain.class_mask
-    exact = np.isfinite(widened(scored.logits.values, scored.logits.dtype))
+    # Rounded where it was computed: what an infinite logit, probability 0 or a masked class gives is always infinite.
+    given, mask = widened(scored.logits.values, scored.logits.dtype), scored.plain.class_mask
+    exact = np.isfinite(given) if scored.plain.mode != PROBS else given > 0
     return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
 
 
