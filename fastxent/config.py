@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -108,6 +109,12 @@ class EvalConfig:
             raise ConfigError(f"unknown option {unknown[0]!r}")
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**options)
+
+
+def check_path(name: str, value: Any) -> None:
+    """Refuse what is not a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name} must be a path, got {shown(value)}")
 
 
 def listed(value: Any) -> tuple[Any, ...]:

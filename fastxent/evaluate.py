@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastxent.config import EvalConfig
+from fastxent.config import EvalConfig, check_path
 from fastxent.errors import ConfigError
 from fastxent.io.source import open_source
 from fastxent.job import Job, names
@@ -98,6 +98,9 @@ def evaluate(
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine={engine!r}; it is one of {', '.join(map(repr, ENGINES))}")
+    for name, path in {"per_row": per_row, "resume": resume}.items():
+        if path is not None:
+            check_path(name, path)
     for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
         if per_row is not None and given is not None:
             raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from fastxent.config import check_path
 from fastxent.errors import ConfigError
 from fastxent.job import Job, names
 from fastxent.kernels import emit
@@ -69,7 +70,8 @@ def transform(
     >>> pq.read_table(path)["grad"].to_pylist()
     [[-0.5, 0.5]]
     """
-    if output not in OUTPUTS:
+    check_path("dest", dest)
+    if output not in tuple(OUTPUTS):
         raise ConfigError(f"output={output!r}; it is one of {', '.join(map(repr, OUTPUTS))}")
     if reduction not in ("mean", "sum", "none"):
         raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")

@@ -479,7 +479,7 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "temperature": (dump, ["--temperature", "0"], r"temperature=0"),
     "class weights": (dump, ["--class-weight", "1,2"], r"class_weight has 2 entries.*3 classes"),
     "where": (dump, ["--where", "target =="], r"where"),
-    "bins": (dump, ["--bins", "1000000000000"], r"bins=1000000000000; at most 10000 calibration bins are kept"),
+    "bins": (dump, ["--bins", "1000000000000"], "bins must be an integer from 1 to 10000, got 1000000000000"),
     "threads": (dump, ["--threads", "1000000"], r"threads=1000000; at most 1024"),
     "a column of a class": (_one_a_class, [], r"no column 'logits' in .*; did you mean 'logit_\*'\?"),
     "logits make slices": (dump, ["--by", "logits"], r"'logits' of type list.*cannot group rows"),
