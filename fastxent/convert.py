@@ -87,7 +87,7 @@ def convert(
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
     if on_overflow not in ("error", "inf"):
         raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
-    options = EvalConfig(n_classes=1, logits=logits, target=target, ignore_index=ignore_index)  # checks them
+    options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
     room, arrow = parse_size(memory), is_arrow(dest)
     chosen = _Columns(None if keep is None else names(keep, "keep"), target)
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
