@@ -12,7 +12,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -76,6 +76,12 @@ def unpack(
     except (*DAMAGED, zlib.error, struct.error) as error:
         raise StateError(f"a damaged saved state: {error}") from None
     return header, arrays
+
+
+def read_state(file: BinaryIO) -> bytes:
+    """The bytes of a file that begins as a state does; what does not, such as /dev/zero, is not read to its end."""
+    start = file.read(len(MAGIC))
+    return start + file.read() if start == MAGIC else start
 
 
 # What reading a header or an array of another type, shape or depth than expected raises.

@@ -155,7 +155,8 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
     if gradient:  # a negative probability is no trouble to a slope
-        out.values[scored.rows.status == BAD_LOGITS] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
+        undefined = scored.rows.status == BAD_LOGITS if scale == scale else slice(None)  # the gradient of no mean
+        out.values[undefined] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
     return out
 
 

@@ -18,6 +18,7 @@ import pytest
 import fastxent as fx
 import mutants
 from fastxent import packed
+from fastxent.cli.merge import merged
 from fastxent.state import EvalState
 from scored_cases import CONFIGS, case, config
 
@@ -175,3 +176,9 @@ def test_a_result_nested_deeply_is_refused():
             refused.append(depth)
     assert 5000 in refused
     assert 10 not in refused
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_device_is_not_read_to_its_end(path):
+    with at_most(1e6), pytest.raises(fx.StateError, match=f"{path}: not a saved state"):
+        merged((path,))
