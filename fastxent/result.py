@@ -17,10 +17,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from fastxent._version import __version__
-from fastxent.checks import shown
 from fastxent.config import EvalConfig
 from fastxent.errors import StateError
-from fastxent.fits import check_fields, fits
+from fastxent.typed import check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -200,37 +199,17 @@ class EvalResult:
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
             )
-            found._check()
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-            raise StateError(f"a damaged result of fastxent: {shown(error)}") from None
-        if any(len(found.slices[column]) != len(entries) for column, entries in values["slices"].items()):
-            raise StateError("a damaged result of fastxent: two slices of the same value")
+            check(found, cls, "", EvalState=object)
+            _check_shape(found)
+            _plain(found.timing)  # not nested too deeply
+            for column, entries in values["slices"].items():
+                if len(found.slices[column]) < len(entries):
+                    raise ValueError(f"the slices of {column} must have different values")
+        except KeyError as error:
+            raise StateError(f"a damaged result of fastxent: it lacks {error}") from None
+        except (TypeError, AttributeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+            raise StateError(f"a damaged result of fastxent: {error}") from None
         return found
-
-    def _check(self) -> None:
-        """ValueError if a result that was read holds other types than it declares, or contradicts itself."""
-        parts = [part for values in self.slices.values() for part in values.values()]
-        for rows in (self.rows, *(part.rows for part in parts)):
-            check_fields(rows)
-            if min(rows.used, rows.ignored, rows.bad) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
-                raise ValueError("counts of rows that do not add up")
-        if any(part.metrics.keys() != self.metrics.keys() for part in parts):
-            raise ValueError("slices of other metrics")
-        for table in (self.calibration, self.per_class, self.nll_histogram):
-            check_fields(table)
-        columns = [[c for c in vars(table).values() if c is not None] for table in (self.calibration, self.per_class)]
-        if any(len({len(column) for column in table}) > 1 for table in columns):
-            raise ValueError("columns of different lengths")
-        if len(self.nll_histogram.edges) != len(self.nll_histogram.counts) + bool(self.nll_histogram.counts):
-            raise ValueError("a histogram without an edge for each count")
-        if any(count < 0 for count in (*self.calibration.count, *self.per_class.support, *self.nll_histogram.counts)):
-            raise ValueError("negative counts")
-        kinds = {"clusters": int | None, "timing": dict[str, Any] | None, "files": tuple[str, ...],
-                 "warnings": tuple[str, ...], "versions": dict[str, str]}  # fmt: skip
-        for name, kind in kinds.items():
-            if not fits(getattr(self, name), kind):
-                raise ValueError(f"{name} is of another type")
-        json.dumps(_plain(self.timing))  # not nested too deeply
 
     def to_json(self, indent: int | None = 1) -> str:
         """`to_dict` as text."""
@@ -240,7 +219,7 @@ class EvalResult:
     def from_json(cls, text: str) -> EvalResult:
         """The inverse of `to_json`."""
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_int=_whole)
         except (ValueError, RecursionError) as error:
             raise StateError(f"not a result of fastxent: {error}") from None
         return cls.from_dict(values)
@@ -321,6 +300,39 @@ class EvalResult:
         return plot("forest", self, column=column, metric=metric)
 
 
+def _whole(text: str) -> int:
+    """A whole number of JSON; all of ours are 64 bits wide."""
+    if len(text) > 19:
+        raise ValueError(f"the number {text[:19]}… is too large")
+    return int(text)
+
+
+def _check_shape(result: EvalResult) -> None:
+    """Refuse columns of different lengths, counts that contradict each other, and slices of other metrics."""
+    bins, classes, histogram = result.calibration, result.per_class, result.nll_histogram
+    for where, rows in [("rows", result.rows), *(
+        (f"slices.{column}.{label}.rows", part.rows)
+        for column, parts in result.slices.items() for label, part in zip(labels(parts), parts.values(), strict=True)
+    )]:  # fmt: skip
+        if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
+            raise ValueError(f"{where} must add up, got {rows}")
+    for where, table in (("calibration", bins), ("per_class", classes)):
+        lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of {where} must be of one length, got {lengths}")
+    for where, counts in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
+        if min(counts, default=0) < 0:
+            raise ValueError(f"{where} must not be below 0")
+    if len(histogram.edges) != len(histogram.counts) + bool(histogram.counts):
+        raise ValueError(f"nll_histogram must have {len(histogram.counts) + 1} edges, got {len(histogram.edges)}")
+    if not result.metrics:
+        raise ValueError("metrics must not be empty")
+    for column, parts in result.slices.items():
+        for part in parts.values():
+            if not result.metrics.keys() <= part.metrics.keys():
+                raise ValueError(f"the slices of {column} must have the metrics of the whole")
+
+
 def labels(values: dict[Any, Slice]) -> list[str]:
     """The values of a column as distinct texts, for display and as JSON keys."""
     found: dict[str, None] = {}
@@ -345,12 +357,14 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else _out(value)
 
 
-def _in(value: Any) -> float:
-    if value in ("inf", "-inf") or fits(value, float):
-        return float(value)
-    if value is not None:
-        raise ValueError(f"{shown(value)} is not a number")
-    return math.nan
+def _in(value: Any) -> Any:
+    """The inverse of `_out`; what is no number is left to `check`, which knows its place."""
+    return math.nan if value is None else float(value) if value in ("inf", "-inf") else value
+
+
+def _real(value: Any) -> Any:
+    """`_in` of what is never a count."""
+    return float(value) if type(value) is int else _in(value)
 
 
 def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
@@ -362,8 +376,7 @@ def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
 
 def _metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
     return {
-        name: Metric(_in(m["value"]), _in(m["stderr"]), (_in(m["ci95"][0]), _in(m["ci95"][1])))
-        for name, m in values.items()
+        name: Metric(_real(m["value"]), _real(m["stderr"]), tuple(map(_real, m["ci95"]))) for name, m in values.items()
     }
 
 
@@ -381,8 +394,6 @@ def _columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
 def _columns_in(columns: dict[str, Any]) -> dict[str, Any]:
     """Lists back to tuples; null and "inf" are floats."""
     return {
-        name: tuple(_in(v) if v is None or (name != "name" and isinstance(v, str)) else v for v in column)
-        if isinstance(column, list)
-        else column
+        name: tuple(v if name == "name" else _in(v) for v in column) if isinstance(column, list) else column
         for name, column in columns.items()
     }
