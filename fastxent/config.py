@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from fastxent.checks import real_number, shown, whole_number
 from fastxent.errors import ConfigError
 
@@ -125,6 +123,8 @@ def listed(value: Any) -> tuple[Any, ...]:
 
 def _weights(values: tuple[Any, ...]) -> tuple[float, ...]:
     """Class weights as floats, none of them negative, infinite or NaN."""
+    import numpy as np
+
     with contextlib.suppress(ValueError):  # lists of differing lengths
         array = np.asarray(values)
         if array.ndim == 1 and array.dtype.kind in "iuf" and (np.isfinite(array) & (array >= 0)).all():
