@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from pathlib import Path
 
 import fsspec
@@ -19,7 +20,10 @@ import pytest
 
 import dumps
 import fastxent as fx
+import mutants
 from fastxent import resume
+from fastxent.job import Job
+from fastxent.options import DEFAULTS
 
 OPTIONS = dict(dumps.OPTIONS, threads=2)
 
@@ -375,3 +379,38 @@ main()
     done = subprocess.run([sys.executable, "-c", script, "--format", "json"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["metrics"] == fx.evaluate(paths).to_dict()["metrics"]
+
+
+def test_mutants_of_a_folder_are_refused_or_read_again(paths, tmp_path):
+    """Whatever a description or a list of units says, the run goes on to the same bits or ends in one line."""
+    folder = tmp_path / "c"
+    whole = fx.evaluate(paths, **OPTIONS, resume=folder)
+    job = Job.open(paths, {**DEFAULTS, **dumps.OPTIONS})
+    description = json.loads((folder / "run.json").read_text())
+    (victim, *_) = states(folder)
+    sound = victim.read_bytes()
+    units, state = resume._unpack(sound)
+    rng = random.Random(4)
+    refused = read = 0
+    for _ in range(24):
+        try:
+            changed = mutants.changed(description, rng)
+            listing = mutants.text(mutants.changed(json.loads(json.dumps(units)), rng)).encode()
+        except (LookupError, TypeError):  # the second change did not fit what the first had left
+            continue
+        (folder / "run.json").write_text(mutants.text(changed))
+        body = len(listing).to_bytes(8, "little") + listing + state.to_bytes(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                resume.Checkpoints(folder, job).close()
+                read += 1
+            except fx.StateError as error:
+                refused += "\n" not in str(error) and len(str(error)) < 600
+            (folder / "run.json").write_text(json.dumps(description))
+            victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
+            resume.Checkpoints(folder, job).close()
+    assert refused > 10
+    assert refused + read > 15
+    victim.write_bytes(sound)
+    assert figures(fx.evaluate(paths, **OPTIONS, resume=folder)) == figures(whole)
