@@ -6,16 +6,12 @@ import math
 import numbers
 from typing import Any
 
-import numpy as np
-
 from fastxent.errors import ConfigError
 
 
 def shown(value: Any) -> str:
     """The value as an error shows it: one line, not too long."""
-    if isinstance(value, np.generic):  # 2.0, not np.float64(2.0)
-        value = value.item()
-    text = " ".join(repr(value).split())
+    text = " ".join(repr(_plain(value)).split())  # 2.0, not np.float64(2.0)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

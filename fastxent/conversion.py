@@ -16,8 +16,7 @@ from fastxent.io.columns import target_ids
 from fastxent.kernels import record as r
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
 from fastxent.kernels.launch import Matrix, Options, RowPass
-from fastxent.rounding import round_to
-from fastxent.score import widened
+from fastxent.rounding import round_to, widened
 
 SCHEMA = "fastxent/convert/1"
 _WIDE = ("bfloat16", "float32", "float64")

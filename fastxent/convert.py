@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from fastxent.config import EvalConfig
+from fastxent.config import EvalConfig, check_path
 from fastxent.conversion import Conversion, Cost
 from fastxent.errors import BadRowError, ColumnError, ConfigError
 from fastxent.io.batch import Batch, Source, Unit
@@ -38,7 +38,7 @@ def convert(
     dest: str | os.PathLike[str],
     *,
     logits: str | Sequence[str] = "logits",
-    target: str = _TARGET,
+    target: str | None = _TARGET,
     layout: str | None = None,
     dtype: str | None = None,
     keep: Names = None,
@@ -80,20 +80,22 @@ def convert(
     >>> fx.evaluate(path).rows.used
     2
     """
+    check_path("dest", dest)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r}; it is one of {', '.join(map(repr, LAYOUTS))}")
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
     if on_overflow not in ("error", "inf"):
         raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
+    options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
     room, arrow = parse_size(memory), is_arrow(dest)
-    chosen = _Columns(None if keep is None else names(keep), target)
+    chosen = _Columns(None if keep is None else names(keep, "keep"), target)
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
-    cost = None if final == opened.dtype else Cost(opened.dtype, final, on_overflow == "inf", ignore_index)
-    task = Task(EvalConfig(n_classes=opened.n_classes, target=target), opened.dtype, soft=False)
+    cost = None if final == opened.dtype else Cost(opened.dtype, final, on_overflow == "inf", options.ignore_index)
+    task = Task(replace(options, n_classes=opened.n_classes), opened.dtype, soft=False)
     with open_writer(dest, schema, max(1, min(_GROUP_BYTES, room // 8))) as write:
         sink = OrderedSink(write, room // 8)
 
@@ -146,7 +148,7 @@ class _Columns:
     """Chooses the columns beside the logits, once a schema is known."""
 
     keep: tuple[str, ...] | None
-    target: str
+    target: str | None
     kept: list[str] = field(default_factory=list)
     logits: str = ""  # the name they are written under
     compared: str | None = None  # the target column, where it holds class ids
@@ -156,8 +158,8 @@ class _Columns:
         self.kept = list(_beside(schema, taken)) if self.keep is None else list(dict.fromkeys(self.keep))
         if self.logits in self.kept:
             raise ConfigError(f"{self.logits!r} is the name of the logits in the new file; leave it out of keep")
-        found = find_field(schema, self.target)
-        if found is None and self.target != _TARGET:
+        found = None if self.target is None else find_field(schema, self.target)
+        if found is None and self.target not in (None, _TARGET):
             raise ColumnError.missing(self.target, all_names(schema))
         self.compared = self.target if found is not None and _holds_ids(found.type) else None
         return [*self.kept, *([self.compared] if self.compared else [])]

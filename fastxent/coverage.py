@@ -7,6 +7,7 @@ having no coverage at all: it is, byte for byte, the state of an undivided run.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,39 +18,41 @@ MIXED = (
     "parts by themselves, and their state with those of other rows"
 )
 _SHOWN = 8
-MOST_PARTS = 1 << 24  # more are not planned, and a damaged file that claims them takes no memory
+MOST_PARTS = 1 << 24  # more are not planned
+Runs = list[tuple[int, int]]  # (first, last) of each run of parts, in order, with a gap between two of them
 
 
 @dataclass
 class Coverage:
-    """Parts held, by the digest of the division they belong to: ``{digest: (n, parts)}``."""
+    """Parts held, by the digest of the division they belong to: ``{digest: (n, runs of parts)}``."""
 
-    divisions: dict[str, tuple[int, set[int]]] = field(default_factory=dict)
+    divisions: dict[str, tuple[int, Runs]] = field(default_factory=dict)
 
     @classmethod
     def part(cls, digest: str, index: int, of: int) -> Coverage:
         """Part ``index`` of ``of``, counted from 0."""
-        return cls({digest: (of, {index})} if of > 1 else {})
+        return cls({digest: (of, [(index, index)])} if of > 1 else {})
 
     def overlap(self, other: Coverage) -> str | None:
         """Which parts both hold, in words; None if there are none."""
         for digest, (of, parts) in other.divisions.items():
-            both = parts & self.divisions.get(digest, (of, set()))[1]
+            both = _common(self.divisions.get(digest, (of, []))[1], parts)
             if both:
-                return f"{_named(both, of)} {'is' if len(both) == 1 else 'are'} there twice"
+                return f"{_named(both, of)} {'is' if _count(both) == 1 else 'are'} there twice"
         return None
 
     def absorb(self, other: Coverage) -> None:
         """Hold the parts of the other too; those of a division that is complete are forgotten."""
         for digest, (of, parts) in other.divisions.items():
-            held = self.divisions.setdefault(digest, (of, set()))[1]
-            held |= parts
-            if len(held) == of:
+            held = self.divisions.setdefault(digest, (of, []))[1]
+            for first, last in parts:
+                _add(held, first, last)
+            if held == [(0, of - 1)]:
                 del self.divisions[digest]
 
     def missing(self) -> str | None:
         """Which parts are not there, in words; None if nothing is missing."""
-        gaps = [_named(set(range(of)) - parts, of) for of, parts in self.divisions.values()]
+        gaps = [_named(_gaps(parts, of), of) for of, parts in self.divisions.values()]
         if not gaps:
             return None
         several = len(gaps) > 1 and f" (the states are of {len(gaps)} different divisions: of other files, or other n)"
@@ -61,17 +64,25 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, equal for equal coverage: runs of parts as [first, last]."""
-        return {digest: {"of": of, "parts": _runs(parts)} for digest, (of, parts) in sorted(self.divisions.items())}
+        return {
+            digest: {"of": of, "parts": [list(run) for run in parts]}
+            for digest, (of, parts) in sorted(self.divisions.items())
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Coverage:
         """The inverse of `to_dict`; ValueError if it cannot be."""
-        found: dict[str, tuple[int, set[int]]] = {}
+        found: dict[str, tuple[int, Runs]] = {}
         for digest, entry in values.items():
-            of, runs = int(entry["of"]), entry["parts"]
-            if not (of <= MOST_PARTS and all(0 <= first <= last < of for first, last in runs)):
+            of, runs = entry["of"], [(first, last) for first, last in entry["parts"]]
+            if not all(type(number) is int for number in (of, *(end for run in runs for end in run))):
+                raise ValueError("parts that are not integers")
+            ends = [-2, *(end for run in runs for end in run)]
+            apart = all(last + 1 < first for last, first in zip(ends[:-1:2], ends[1::2], strict=True))
+            inside = 1 < of <= MOST_PARTS and all(first <= last < of for first, last in runs)
+            if not (apart and inside and runs and runs != [(0, of - 1)]):
                 raise ValueError("parts out of range")
-            found[digest] = of, {part for first, last in runs for part in range(first, last + 1)}
+            found[digest] = of, runs
         return cls(found)
 
     @property
@@ -86,19 +97,36 @@ class Coverage:
             raise StateError(f"{found}; merge each state once")
 
 
-def _runs(parts: set[int]) -> list[list[int]]:
-    runs: list[list[int]] = []
-    for part in sorted(parts):
-        if runs and runs[-1][1] == part - 1:
-            runs[-1][1] = part
-        else:
-            runs.append([part, part])
-    return runs
+def _add(runs: Runs, first: int, last: int) -> None:
+    """Add parts first .. last, in place."""
+    begin = bisect_left(runs, first - 1, key=lambda run: run[1])
+    end = bisect_right(runs, last + 1, key=lambda run: run[0])
+    touched = runs[begin:end]
+    runs[begin:end] = [(min([first, *(run[0] for run in touched)]), max([last, *(run[1] for run in touched)]))]
 
 
-def _named(parts: set[int], of: int) -> str:
+def _common(one: Runs, other: Runs) -> Runs:
+    """Parts in both."""
+    found: Runs = []
+    for first, last in other:
+        begin = bisect_left(one, first, key=lambda run: run[1])
+        end = bisect_right(one, last, key=lambda run: run[0])
+        found += [(max(first, run[0]), min(last, run[1])) for run in one[begin:end]]
+    return found
+
+
+def _gaps(runs: Runs, of: int) -> Runs:
+    """Parts of 0 .. of - 1 that are not there."""
+    ends = [-1, *(end for run in runs for end in run), of]
+    return [(last + 1, first - 1) for last, first in zip(ends[::2], ends[1::2], strict=True) if last + 1 < first]
+
+
+def _count(runs: Runs) -> int:
+    return sum(last - first + 1 for first, last in runs)
+
+
+def _named(runs: Runs, of: int) -> str:
     """Parts as people count them, from 1."""
-    runs = _runs(parts)
     shown = [f"{a + 1}" if a == b else f"{a + 1}-{b + 1}" for a, b in runs[:_SHOWN]]
     more = ", …" if len(runs) > _SHOWN else ""
-    return f"part{'' if len(parts) == 1 else 's'} {', '.join(shown)}{more} of {of}"
+    return f"part{'' if _count(runs) == 1 else 's'} {', '.join(shown)}{more} of {of}"

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from fastxent.kernels.tally import tally_patterns
+from fastxent.packed import stored, stored_counts
 from fastxent.result import Histogram
 
 _MANTISSA = 7
@@ -19,6 +20,7 @@ _LOW, _HIGH = -30, 17
 _FIRST = (1023 + _LOW) << _MANTISSA
 BINS = ((_HIGH - _LOW) << _MANTISSA) + 3  # one below (zero too), the grid, one above, and one for infinity
 _SHOWN = 8  # bins an octave for display
+_NONE = math.inf, -math.inf  # least and largest of no values
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 
@@ -27,7 +29,7 @@ class Distribution:
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
-        self.least, self.largest = math.inf, -math.inf
+        self.least, self.largest = _NONE
 
     def add(self, values: np.ndarray) -> None:
         """Count float64 values, none of them NaN."""
@@ -49,10 +51,10 @@ class Distribution:
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over stored ``counts`` and ``extremes``; ValueError if they do not fit."""
-        if arrays["counts"].shape != (BINS,) or arrays["extremes"].shape != (2,):
-            raise ValueError("NLL counts of another shape")
-        self.counts = arrays["counts"]
-        self.least, self.largest = arrays["extremes"].tolist()
+        self.counts = stored_counts(arrays, "counts", BINS)
+        self.least, self.largest = stored(arrays, "extremes", np.float64, 2).tolist()
+        if not (self.least <= self.largest if self.counts.any() else (self.least, self.largest) == _NONE):
+            raise ValueError("NLL extremes that contradict the counts")
 
     def quantiles(self) -> dict[float, float]:
         """The value of rank ceil(q·n) for each q, within 0.4 %; 0 and 1 are the least and the largest, exactly."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastxent.config import EvalConfig
+from fastxent.config import EvalConfig, check_path
 from fastxent.errors import ConfigError
 from fastxent.io.source import open_source
 from fastxent.job import Job, names
@@ -30,7 +30,7 @@ ENGINES = ("local", "ray")
 def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
     """The scored rows of columns in memory, named as ``config`` names them; for `EvalState.update`, which adds all of
     them or, where one is bad, none."""
-    source = open_source(batch, logits=config.logits, columns=Scorer.columns(config))
+    source = open_source(batch, logits=config.logits, columns=Scorer.columns(config), classes=config.classes)
     if source.n_classes != config.n_classes:
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
     scorer = Scorer(config)
@@ -59,14 +59,19 @@ def evaluate(
             RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
             arrays.
         logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*".
-        target: class ids (any integer; strings with ``classes``), or lists of probabilities. Null means ignored.
+        target: class ids (any integer; strings with ``classes``), or lists of probabilities. Null means ignored. None:
+            the dump has no labels. Metrics that need none are computed; so they are if "target" is not there.
         input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
+            Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. Rows of probabilities or
+            of soft targets that do not sum to 1 within 0.001 are counted in a warning, and so are logits that do.
         metrics: names, or "all". by: columns whose values make slices.
         cluster: rows that belong together, for clustered standard errors (Miller 2024, arXiv 2411.00640).
         weight, n_bytes, id: columns of sample weights, of bytes of text (adds bits_per_byte), of row names (per_row).
+            A row of weight 0 is counted in ``rows.used`` and nowhere else. A bad row is bad whatever its weight.
         where: a filter such as "kind == 'code' and n_bytes > 1".
         ignore_index, label_smoothing, class_weight, temperature, softcap, class_mask: as in `cross_entropy`.
-        classes: class names, for string targets and for display. logits_dtype: what binary or 16-bit logits hold.
+        classes: class names, for string targets and for display. Columns "prob_*" named after them follow their order.
+        logits_dtype: what binary or 16-bit logits hold.
         top_k: the k of the top-k accuracies. bins: of the calibration, of equal width.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts them in ``rows.bad``.
         threads, memory: never change a figure; peak memory stays near ``memory`` plus a constant.
@@ -93,11 +98,14 @@ def evaluate(
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine={engine!r}; it is one of {', '.join(map(repr, ENGINES))}")
+    for name, path in {"per_row": per_row, "resume": resume}.items():
+        if path is not None:
+            check_path(name, path)
     for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
         if per_row is not None and given is not None:
             raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=names(id))
+    job = Job.open(source, options, columns=names(id, "id"))
     units, rows = job.source.units(), job.source.rows
     with ExitStack() as stack:
         part = checkpoints = visit = done = None

@@ -15,6 +15,7 @@ import numpy as np
 from fastxent.errors import ColumnError
 from fastxent.kernels.exact import ExactSums
 from fastxent.metrics import Bins, Plan, Sums, bin_of
+from fastxent.packed import stored, stored_counts, stored_sums
 from fastxent.scored import BAD_TARGET, USED, ScoredRows
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Scored:
     """What every table sums for a batch, computed once: ``status`` of all rows, the rest of the used rows."""
 
     status: np.ndarray
+    used: np.ndarray  # (n,) whether a row contributes: it is used, and its weight is not 0
     values: np.ndarray  # (columns of the plan, used)
     confidence: np.ndarray  # (used,) w·confidence
     right: np.ndarray  # (used,) whether the prediction is right
@@ -126,10 +128,11 @@ class Scored:
     clusters: np.ndarray | None = None  # (used,) cluster numbers
 
     @classmethod
-    def of(cls, plan: Plan, used: ScoredRows, status: np.ndarray, bins: int) -> Scored:
+    def of(cls, plan: Plan, used: ScoredRows, status: np.ndarray, mask: np.ndarray, bins: int) -> Scored:
         confidence = used.confidence if used.weight is None else used.confidence * used.weight
         place = bin_of(used.confidence, bins)
-        return cls(status, plan.matrix(used), confidence, used.rank == 0, used.weight, place)
+        right = used.rank == 0 if plan.labelled else np.zeros(len(place), bool)
+        return cls(status, mask, plan.matrix(used), confidence, right, used.weight, place)
 
 
 class Table:
@@ -165,7 +168,7 @@ class Table:
         if codes is not None:
             place = codes * STATUSES + place
             if len(scored.bins) < len(codes):
-                codes = codes[scored.status == USED]
+                codes = codes[scored.used]
             bins = codes * self.bins + bins
         self.rows += np.bincount(place, minlength=groups * STATUSES).reshape(groups, STATUSES)
         counts = np.bincount(bins, minlength=groups * self.bins)
@@ -227,19 +230,23 @@ class Table:
 
     def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
-        self.keys, self.rows, self.binned = Keys(keys), arrays["rows"], arrays["binned"]
         groups = places = len(keys)
-        if self.rows.shape != (groups, STATUSES) or self.binned.shape != (groups * self.bins,):
-            raise ValueError("counts of another shape")
+        self.keys = Keys(keys)
+        self.rows = stored_counts(arrays, "rows", groups, STATUSES)
+        self.binned = stored_counts(arrays, "binned", groups * self.bins)
+        contributing, used = self.binned.reshape(groups, self.bins).sum(axis=1), self.rows[:, USED]
+        if not (contributing <= used if self.plan.weighted else contributing == used).all():
+            raise ValueError("calibration bins that contradict the rows")
         if self.plan.clustered:
-            pairs = arrays["pairs"].reshape(-1, 2)
+            pairs = stored(arrays, "pairs", np.int64, -1, 2)
             if np.any(pairs < 0) or np.any(pairs >= (groups, clusters)):
                 raise ValueError("clusters out of range")
             self.pairs = {(group, cluster): place for place, (group, cluster) in enumerate(pairs.tolist())}
-            places = len(pairs)
-        calibration = {name: arrays[f"calibration/{name}"] for name in ("base", "limbs", "special")}
-        self.calibration = ExactSums.restore(3, (), groups * self.bins, calibration)
-        self.sums = ExactSums.restore(self.sums.columns, self.sums.products, places, arrays)
+            places = len(self.pairs)
+            if places < len(pairs):
+                raise ValueError("a pair of group and cluster is there twice")
+        self.calibration = ExactSums.restore(3, (), groups * self.bins, stored_sums(arrays, "calibration/"))
+        self.sums = ExactSums.restore(self.sums.columns, self.sums.products, places, stored_sums(arrays))
 
     def by_group(self) -> list[np.ndarray]:
         """For each group its places in ``sums``: one, or those of its clusters."""
@@ -261,8 +268,16 @@ class Table:
                 None if flags else total << scale
                 for total, flags in zip(totals[columns:], special[columns:], strict=True)
             ]
-            units = int(self.rows[group, USED])
-        return Sums(units, scale, totals, special, dict(zip(self.plan.pairs, products, strict=True)))
+            units = self.contributing(group)
+        counted = self.plan.counted
+        if counted is not None:
+            each = self.sums.each(places)[counted]
+            counted = sum(map(bool, each)) if self.plan.clustered else sum(each) >> scale
+        return Sums(units, scale, totals, special, dict(zip(self.plan.pairs, products, strict=True)), counted)
+
+    def contributing(self, group: int) -> int:
+        """Used rows of a group whose weight is not 0."""
+        return int(self.binned[group * self.bins : (group + 1) * self.bins].sum())
 
     def bins_of(self, group: int) -> Bins:
         """The calibration of one group."""

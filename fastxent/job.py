@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from fastxent.config import EvalConfig
-from fastxent.io.layout import find_field
+from fastxent.checks import shown
+from fastxent.config import EvalConfig, listed
+from fastxent.errors import ColumnError, ConfigError
+from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
-from fastxent.options import Names, Options
+from fastxent.metrics import UNLABELLED
+from fastxent.options import DEFAULTS, Names, Options
 from fastxent.score import Scorer
 
 
-def names(value: Names) -> tuple[str, ...]:
+def names(value: Names, option: str = "by") -> tuple[str, ...]:
     """One name or several, as a tuple."""
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    found = () if value is None else listed(value)
+    for name in found:
+        if not isinstance(name, str):
+            raise ConfigError(f"{option} must be a column name or a list of them, got {shown(name)}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,29 @@ class Job:
     config: EvalConfig
 
     @classmethod
-    def open(cls, source: Any, options: Options, *, columns: Iterable[str] = ()) -> Job:
-        """Open ``source`` for the options of `evaluate`; ``columns`` are read besides."""
+    def open(cls, source: Any, options: Options, *, columns: Iterable[str] = (), unlabelled: bool = False) -> Job:
+        """Open ``source`` for the options of `evaluate`; ``columns`` are read besides.
+
+        Where there is no column of the default name "target", metrics that need none are computed without it;
+        ``unlabelled``: so is "all", which then means those.
+        """
         values: dict[str, Any] = {**options}
         dtype = values.pop("logits_dtype")
-        logits = values["logits"]
-        values["logits"] = logits if isinstance(logits, str) else tuple(logits)
-        for name in ("by", "metrics"):
-            values[name] = names(values[name])
-        for name in ("top_k", "class_weight", "class_mask", "classes"):
-            if values[name] is not None:
-                values[name] = tuple(values[name] if name == "classes" else np.atleast_1d(values[name]).tolist())
+        values["by"] = names(values["by"])
         probe = EvalConfig(**{**values, "n_classes": 1, "class_weight": None, "class_mask": None, "classes": None})
+        beside = [*Scorer.columns(replace(probe, target=None, metrics=("all",))), *columns]
+        optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
+        classes = None if values["classes"] is None else listed(values["classes"])
         wanted = [*Scorer.columns(probe), *columns]
-        opened = open_source(source, logits=logits, columns=wanted, dtype=dtype)
+        opened = open_source(
+            source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
+        )
+        part, reader = opened.parts[0]
+        if optional is not None and optional not in reader.columns:
+            if not (set(probe.metrics) <= {*UNLABELLED, *(["all"] if unlabelled else [])}):
+                missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
+                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(UNLABELLED)}")
+            values["target"] = None
         return cls(opened, EvalConfig(**{**values, "n_classes": opened.n_classes}))
 
     @property
@@ -63,5 +77,6 @@ class Job:
         """What scoring the source's rows takes."""
         from fastxent.io.columns import is_soft
 
-        found = [find_field(part.schema, self.config.target) for part, _ in self.source.parts]
+        target = self.config.target
+        found = [find_field(part.schema, target) for part, _ in self.source.parts if target is not None]
         return Task(self.config, self.source.dtype, any(field is not None and is_soft(field.type) for field in found))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastxent import timing
+from fastxent.checks import shown, whole_number
 from fastxent.errors import ConfigError
 from fastxent.io.batch import LogitsStream
 from fastxent.io.buffers import kept
@@ -77,13 +78,11 @@ class Loop:
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.task, self.progress, self.visit, self.done, self.checkpoints = task, progress, visit, done, checkpoints
-        self.threads = get_num_threads() if threads is None else int(threads)
-        if self.threads < 1:
-            raise ConfigError(f"threads={threads}; at least one is needed")
-        if self.threads > MOST_THREADS:
-            raise ConfigError(
-                f"threads={self.threads}; at most {MOST_THREADS}, and no more help than there are processors"
-            )
+        rule = f"be an integer from 1 to {MOST_THREADS}"
+        given = get_num_threads() if threads is None else threads
+        self.threads = whole_number("threads", given, rule, low=1, high=MOST_THREADS)
+        if not (progress is None or callable(progress)):
+            raise ConfigError(f"progress must be a function of four numbers, got {shown(progress)}")
         self.row_bytes = task.row_bytes
         self.batch_bytes = batch_bytes(memory, self.threads, self.row_bytes)
         self.scorer = Scorer(task.config)

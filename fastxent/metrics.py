@@ -31,11 +31,12 @@ LN2 = math.log(2.0)
 
 @dataclass(frozen=True)
 class Column:
-    """A number of each row, before sample weights. ``indicator``: it is 0 or 1."""
+    """A number of each row, before sample weights. ``indicator``: it is 0 or 1. ``labelled``: it needs the target."""
 
     name: str
     of: Callable[[ScoredRows], np.ndarray | None]
     indicator: bool = False
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,18 @@ def _hits(k: int) -> Column:
     return Column(f"rank<{k}", lambda rows: rows.rank < k, indicator=True)
 
 
-ROWS = Column("rows", lambda rows: np.ones(len(rows.status)), indicator=True)
+ROWS = Column("rows", lambda rows: np.ones(len(rows.status)), indicator=True, labelled=False)
 CLASS_WEIGHT = Column("class_weight", lambda rows: rows.class_weight)
 BYTES = Column("n_bytes", lambda rows: rows.n_bytes)
 LOSS = Column("loss", lambda rows: rows.loss)
 NLL = Column("nll", lambda rows: rows.nll)
 RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: 1.0 / (rows.rank + 1.0))
 BRIER = Column("brier", lambda rows: rows.brier)
-ENTROPY = Column("entropy", lambda rows: rows.entropy)
-CONFIDENCE = Column("confidence", lambda rows: rows.confidence)
-SQUARED_LSE = Column("lse*lse", lambda rows: rows.lse * rows.lse)
+ENTROPY = Column("entropy", lambda rows: rows.entropy, labelled=False)
+CONFIDENCE = Column("confidence", lambda rows: rows.confidence, labelled=False)
+SQUARED_LSE = Column("lse*lse", lambda rows: rows.lse * rows.lse, labelled=False)
+COUNTED = Column("counted", lambda rows: (rows.class_weight != 0) | (rows.loss != 0), indicator=True)
+UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
 CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 
 
@@ -99,12 +102,16 @@ class Plan:
         every = means(config)
         names = [mean.name for mean in every]
         self.names = _selection(config, [*names[:-1], *CALIBRATION, names[-1]])
+        self.labelled = config.target is not None
         self.means = [mean for mean in every if mean.name in self.names]
         self.weighted = config.weight is not None
         self.clustered = config.cluster is not None
         needed = [column for mean in self.means for column in (mean.column, mean.over)]
         if not (self.weighted or self.clustered):  # plain counts of rows are known without summing
             needed = [column for column in needed if column is not ROWS]
+        # Rows whose class has weight 0 do not count in the standard error: they are counted out where there may be any.
+        if CLASS_WEIGHT in needed and config.class_weight is not None and 0.0 in config.class_weight:
+            needed.append(COUNTED)
         self.columns = list({column.name: column for column in needed}.values())
         self._index = {column.name: i for i, column in enumerate(self.columns)}
         self.pairs = list(dict.fromkeys(p for mean in self.means for p in self._pairs(mean) if p is not None))
@@ -127,7 +134,10 @@ class Plan:
             if self.weighted:
                 if rows.weight is None:
                     raise ValueError("these rows carry no weight, which the configuration asks for")
-                out *= rows.weight
+                counted = self.counted
+                for i in range(len(out)):
+                    if i != counted:
+                        out[i] *= rows.weight
         return out
 
     def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
@@ -137,8 +147,17 @@ class Plan:
             value, stderr = self._ratio(mean, sums)
             figure, slope = mean.transform(value)
             error = stderr if math.isnan(stderr) else abs(slope) * stderr  # slope may be infinite
-            found[mean.name] = interval(figure, error, sums.units - 1)
+            found[mean.name] = interval(figure, error, self._units(mean, sums) - 1)
         return {name: found[name] for name in self.names}
+
+    @property
+    def counted(self) -> int | None:
+        """The place of the column that counts rows of a class weight other than 0, where there is one."""
+        return self._index.get(COUNTED.name)
+
+    def _units(self, mean: Mean, sums: Sums) -> int:
+        """Rows or clusters that the mean rests on."""
+        return sums.units if mean.over is not CLASS_WEIGHT or sums.counted is None else sums.counted
 
     def _ratio(self, mean: Mean, sums: Sums) -> tuple[float, float]:
         """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale)."""
@@ -153,10 +172,11 @@ class Plan:
         pairs = self._pairs(mean)
         known = (u << sums.scale, u << sums.scale, d << sums.scale)  # u² = u for indicators, d = 1 for rows
         uu, ud, dd = (sums.products[p] if p is not None else k for p, k in zip(pairs, known, strict=True))
-        if sums.units < 2 or uu is None or ud is None or dd is None:
+        units = self._units(mean, sums)
+        if units < 2 or uu is None or ud is None or dd is None:
             return value, math.nan
         residuals = max(0, d * d * uu - 2 * u * d * ud + u * u * dd)
-        return value, rounded_root(sums.units * residuals, (sums.units - 1) * d**4)
+        return value, rounded_root(units * residuals, (units - 1) * d**4)
 
 
 @dataclass(frozen=True)
@@ -168,6 +188,7 @@ class Sums:
     totals: list[int]
     special: list[int]
     products: dict[tuple[int, int], int | None]  # by columns, in units of 2**(-2 scale); None if not finite
+    counted: int | None = None  # of the units, those of a class weight other than 0, where that may be fewer
 
 
 @dataclass(frozen=True)
@@ -218,6 +239,11 @@ def student(freedom: int) -> float:
 
 def _selection(config: EvalConfig, names: list[str]) -> list[str]:
     """Those of ``names`` that are asked for; an unknown one is an error that names the nearest."""
+    if config.target is None:
+        labelled = next((name for name in config.metrics if name in names and name not in UNLABELLED), None)
+        if labelled is not None:
+            raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(UNLABELLED)}")
+        names = [name for name in names if name in UNLABELLED]
     if "all" in config.metrics:
         return names
     for name in config.metrics:

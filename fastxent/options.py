@@ -16,7 +16,7 @@ class Options(TypedDict, total=False):
     """What is read and how it is scored; `evaluate` says what each one means."""
 
     logits: str | Sequence[str]
-    target: str
+    target: str | None
     input: str
     metrics: str | Sequence[str]
     by: Names

@@ -11,15 +11,18 @@ import json
 import math
 import struct
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastxent.errors import StateError
 
-_MAGIC = b"FXSTATE"
+MAGIC = b"FXSTATE"
 VERSION = 1
 _DTYPES = ("<i8", "|u1", "<f8")
+_FLOOR, _RATIO = 16 << 20, 100  # bytes that any file may decompress to, and per byte of the file
+_MOST = 1 << 53  # of a count
 
 
 def pack(header: dict[str, Any], arrays: dict[str, np.ndarray], compression: int = 6) -> bytes:
@@ -29,13 +32,18 @@ def pack(header: dict[str, Any], arrays: dict[str, np.ndarray], compression: int
     raw = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes() for array in arrays.values()]
     payload = b"".join([struct.pack("<Q", len(text)), text, *raw])
     body = struct.pack("<Q", len(payload)) + zlib.compress(payload, compression)
-    return _MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
+    return MAGIC + bytes([VERSION]) + hashlib.sha256(body).digest() + body
 
 
-def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The inverse of `pack`; StateError for anything else."""
-    start = len(_MAGIC) + 1
-    if data[: start - 1] != _MAGIC or len(data) < start + 40:
+def unpack(
+    data: bytes, more: Callable[[dict[str, Any]], int] = lambda header: 0
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The inverse of `pack`; StateError for anything else.
+
+    What it may decompress to is bounded by the size of ``data``. ``more``: bytes that this header allows besides.
+    """
+    start = len(MAGIC) + 1
+    if data[: start - 1] != MAGIC or len(data) < start + 40:
         raise StateError("not a saved state of fastxent (or cut off at its beginning)")
     if data[start - 1] != VERSION:
         raise StateError(f"a saved state of version {data[start - 1]}; this fastxent reads version {VERSION}")
@@ -44,12 +52,20 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise StateError("a damaged saved state: its checksum does not match; evaluate that part again")
     try:
         size = struct.unpack_from("<Q", body)[0]
-        payload = zlib.decompressobj().decompress(body[8:], size + 1)
-        header_size = struct.unpack_from("<Q", payload)[0]
-        header = json.loads(payload[8 : 8 + header_size])
-        arrays, at = {}, 8 + header_size
+        limit, stream = _FLOOR + _RATIO * len(data), zlib.decompressobj()
+        header_size = struct.unpack("<Q", stream.decompress(body[8:], 8))[0]
+        if not 0 < header_size <= min(size, limit):
+            raise StateError("a damaged saved state: its header has an impossible size")
+        header = json.loads(stream.decompress(stream.unconsumed_tail, header_size))
+        if not header_size + 8 <= size <= limit + more(header):
+            raise StateError("a damaged saved state: it claims to hold more than a file of its size can")
+        size -= header_size + 8
+        payload = stream.decompress(stream.unconsumed_tail, size + 1)
+        arrays: dict[str, np.ndarray] = {}
+        at = 0
         for name, dtype, shape in header.pop("arrays"):
-            if dtype not in _DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
+            fine = dtype in _DTYPES and isinstance(name, str) and name not in arrays
+            if not (fine and len(shape) <= 3 and all(type(n) is int and n >= 0 for n in shape)):
                 raise StateError(f"a damaged saved state: array {name!r}")
             count = math.prod(shape)
             array = np.frombuffer(payload, np.dtype(dtype), count, at).reshape(shape)
@@ -57,6 +73,42 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             at += array.nbytes
         if at != len(payload) or len(payload) != size:
             raise StateError("a damaged saved state: its size does not match")
-    except (zlib.error, struct.error, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (*DAMAGED, zlib.error, struct.error) as error:
         raise StateError(f"a damaged saved state: {error}") from None
     return header, arrays
+
+
+def read_state(file: BinaryIO) -> bytes:
+    """The bytes of a file that begins as a state does; what does not, such as /dev/zero, is not read to its end."""
+    start = file.read(len(MAGIC))
+    return start + file.read() if start == MAGIC else start
+
+
+# What reading a header or an array of another type, shape or depth than expected raises.
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def stored(arrays: dict[str, np.ndarray], name: str, dtype: type, *shape: int) -> np.ndarray:
+    """The array of that name; ValueError if its type or its shape is another (-1: any extent)."""
+    array = arrays[name]
+    fits = len(shape) == array.ndim and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
+    if array.dtype != dtype or not fits:
+        raise ValueError(f"array {name!r} is {array.dtype} {array.shape}")
+    return array
+
+
+def stored_counts(arrays: dict[str, np.ndarray], name: str, *shape: int) -> np.ndarray:
+    """`stored` counts; ValueError if one is negative or absurd."""
+    array = stored(arrays, name, np.int64, *shape)
+    if array.size and not 0 <= array.min() <= array.max() <= _MOST:
+        raise ValueError(f"array {name!r} holds impossible counts")
+    return array
+
+
+def stored_sums(arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, np.ndarray]:
+    """The arrays of `ExactSums.restore`, of the right types."""
+    return {
+        "base": stored_counts(arrays, f"{prefix}base", 1),
+        "limbs": stored(arrays, f"{prefix}limbs", np.int64, -1, -1, -1),
+        "special": stored(arrays, f"{prefix}special", np.uint8, -1, -1),
+    }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastxent.errors import ConfigError
+from fastxent.kernels.record import NO_TARGET
 from fastxent.score import Scored
 from fastxent.scored import BAD_LOGITS, IGNORED, USED
 from fastxent.writers import carried, carried_field
@@ -32,14 +33,16 @@ def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
 
 
 def per_row_batch(scored: Scored, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
-    """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used."""
+    """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used, and those that compare
+    with a target where there is none."""
     import pyarrow as pa
 
     rows = scored.rows
     unused = rows.status != USED
+    unlabelled = unused | (rows.target == NO_TARGET)
     names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
     columns = [] if id is None else [carried(scored.batch.columns[id], schema.field(id))]
-    for values in (rows.nll, rows.rank, rows.predicted, rows.confidence, rows.entropy):
-        columns.append(pa.array(values, mask=unused))
+    columns += [pa.array(values, mask=unlabelled) for values in (rows.nll, rows.rank)]
+    columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
     columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
     return pa.record_batch(columns, schema=schema)

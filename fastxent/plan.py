@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
+from fastxent.checks import shown
 from fastxent.coverage import MIXED, MOST_PARTS, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
 from fastxent.io.arrow import StreamPart, StreamUnit
@@ -120,6 +121,8 @@ def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
     kinds: set[bool] = set()
     for given in states:
         state = EvalState.from_bytes(given) if isinstance(given, bytes) else given
+        if not isinstance(state, EvalState):
+            raise ConfigError(f"states must be EvalState objects or their bytes, got {shown(given)}")
         if state.total:
             kinds.add(state.coverage.whole)
         if len(kinds) > 1:

@@ -1,9 +1,9 @@
 """Checkpoints: a folder of small state files, from which an interrupted run goes on.
 
-``run.json`` says what is evaluated: the configuration, and the version of every file. Each ``*.state`` file holds the
-state of some finished units and says which; it is written beside its name and then renamed, and checks itself, so that
-a run may be killed at any moment, or the machine lose its power. Sums are exact: what was computed before and after a
-break adds up to the same bits.
+``run.json`` says what is evaluated: the configuration, and the version of every file. Each ``<24 hex digits>.state``
+file holds the state of some finished units and says which; it is written beside its name and then renamed, and checks
+itself, so that a run may be killed at any moment, or the machine lose its power. Sums are exact: what was computed
+before and after a break adds up to the same bits. Files of other names are never read, changed or removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 import warnings
@@ -24,7 +25,7 @@ from fastxent.config import EvalConfig
 from fastxent.errors import OutputError, StateError
 from fastxent.io.atomic import write_atomic
 from fastxent.io.identity import Identity
-from fastxent.packed import VERSION
+from fastxent.packed import DAMAGED, MAGIC, VERSION
 from fastxent.plan import identities
 from fastxent.state import EvalState
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 Key = tuple[str, int, int, int, int]  # file, row group (-1: none), first row, rows (-1: unknown), which of such units
 
 _MAGIC = b"FXPART1\n"
+_OWN = re.compile(r"[0-9a-f]{24}\.state")  # the names of checkpoints
+_OWN_TEMPORARY = re.compile(r"\.[0-9a-f]{24}\.tmp")
 _EVERY = 0.5  # seconds of a worker's time that a kill may cost
 _SHARE = 50  # writing takes less than one part in this of a worker's time
 
@@ -147,13 +150,15 @@ class Checkpoints:
     def _agree(self, now: dict[str, Any]) -> None:
         """Note what is being run, or compare it with what was."""
         path = self.folder / "run.json"
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            difference = _difference(before, json.loads(json.dumps(now)))
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             write_atomic(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
             return
-        except (ValueError, KeyError, TypeError, AttributeError):
+        try:
+            if not path.is_file():  # a pipe would be waited for
+                raise ValueError("not a regular file")
+            before = json.loads(path.read_text(encoding="utf-8"))
+            difference = _difference(before, json.loads(json.dumps(now)))
+        except DAMAGED:
             raise StateError(f"{path} is damaged; delete {self.folder} to start again") from None
         except OSError as error:
             raise StateError(f"cannot read {path}: {error.strerror}") from error
@@ -165,12 +170,19 @@ class Checkpoints:
 
     def _load(self) -> None:
         """Take over every sound state file; what is damaged is done again."""
-        for path in self.folder.glob(".*.tmp"):  # of writes that were cut off: nobody else is here
-            path.unlink(missing_ok=True)
-        for path in sorted(self.folder.glob("*.state")):
+        there = sorted(path for path in self.folder.iterdir() if path.is_file())
+        for path in there:
+            if _OWN_TEMPORARY.fullmatch(path.name):  # of a write that was cut off: nobody else is here
+                path.unlink(missing_ok=True)
+        for path in there:
+            if not _OWN.fullmatch(path.name):
+                continue
+            with _explained(path):
+                data = path.read_bytes()
+            if data.startswith(MAGIC):  # the state of another run, which somebody keeps here
+                continue
             try:
-                with _explained(path):
-                    units, state = _unpack(path.read_bytes())
+                units, state = _unpack(data)
                 if self._done & set(units) or state.config != self._config:
                     raise StateError("it holds units that others hold too")
             except StateError as error:
@@ -202,7 +214,17 @@ def _unpack(data: bytes) -> tuple[list[Key], EvalState]:
     if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
         raise StateError("it is damaged")
     end = 8 + int.from_bytes(body[:8], "little")
-    return [(file, *numbers) for file, *numbers in json.loads(body[8:end])], EvalState.from_bytes(body[end:])
+    try:
+        units = [_key(*entry) for entry in json.loads(body[8:end])]
+    except DAMAGED:
+        raise StateError("it is damaged") from None
+    return units, EvalState.from_bytes(body[end:])
+
+
+def _key(file: str, group: int, first: int, rows: int, which: int) -> Key:
+    if not (isinstance(file, str) and all(type(number) is int for number in (group, first, rows, which))):
+        raise TypeError("a unit is a file and four integers")
+    return file, group, first, rows, which
 
 
 def _description(job: Job, shard: str | None) -> dict[str, Any]:

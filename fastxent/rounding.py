@@ -15,6 +15,13 @@ def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
         return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
+def widened(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Half precision as float32; float32 and float64 as they are."""
+    if dtype == "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32) if dtype == "float16" else values
+
+
 def _to_odd(values: np.ndarray) -> np.ndarray:
     """float64 as float32, of the two neighbours the odd one: a second rounding then goes where a single one would."""
     near = np.ascontiguousarray(values, np.float32)

@@ -13,6 +13,8 @@ from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits, LogitsStream
 from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows, row_buffers
+from fastxent.lookalike import TOLERANCE, count_distributions
+from fastxent.rounding import widened
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 
@@ -20,13 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NO_IGNORE = rows.NO_TARGET + 1  # what an ignored row's target becomes, whatever the user's ignore_index
-
-
-def widened(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Half precision as float32; float32 and float64 as they are."""
-    if dtype == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32) if dtype == "float16" else values
+LARGEST = {"probs": 1.0 + TOLERANCE, "log_probs": TOLERANCE}  # scores above are errors, not rounding
 
 
 @dataclass
@@ -48,9 +44,11 @@ class Scorer:
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        weight = None if config.class_weight is None else np.array(config.class_weight, np.float64)
+        labelled = config.target is not None
+        weight = np.array(config.class_weight, np.float64) if labelled and config.class_weight is not None else None
         mask = None if config.class_mask is None else np.array(config.class_mask, np.uint8)
-        smoothed = config.label_smoothing > 0.0
+        smoothed = labelled and config.label_smoothing > 0.0
+        self._probes = config.input == "logits" and config.softcap is None and mask is None
         self._options = Options(MODES[config.input], config.softcap, config.temperature, mask, weight, smoothed)
         self._plain = Options(MODES[config.input], config.softcap, config.temperature, mask)
         self._filter = Filter(config.where) if config.where is not None else None
@@ -87,11 +85,17 @@ class Scorer:
         take = RowPass(matrix, target, NO_IGNORE, self._options, soft, full=True, into=into)
         take.sweep(0, n)
         self._check(batch, record, status, index)
+        probabilities = self._probabilities(matrix.values, matrix.dtype, record, status)
         with np.errstate(all="ignore"):  # rows that are not used
             nll = record[rows.NLL] if soft is None else self._soft_nll(matrix, target, soft, take)
             brier = record[rows.BRIER] if soft is None else self._soft_brier(matrix, soft)
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, soft is not None)
         scored = self._rows(batch, target, record, ids, status, terms, (weight, n_bytes), nll, brier)
+        scored.probabilities = probabilities
+        if soft is not None:
+            with np.errstate(invalid="ignore"):  # rows that are not used
+                off = np.abs(soft.values.sum(axis=1, dtype=np.float64) - 1.0) > TOLERANCE
+            scored.unnormalised_targets = int((off & (status == USED)).sum())
         return Scored(scored, batch, matrix, soft, self._options, self._plain, terms, self._clip)
 
     @property
@@ -108,7 +112,7 @@ class Scorer:
         weight, n_bytes = (self._numbers(batch, name, target) for name in (c.weight, c.n_bytes))
         record, ids, status = into = row_buffers(n)
         take: RowPass | None = None
-        at = 0
+        at = probabilities = 0
         for values in batch.logits.parts:
             matrix, end = Matrix.of(values, dtype), at + len(values)
             if take is None:
@@ -122,15 +126,31 @@ class Scorer:
                 odd = {i - at: reason for i, reason in batch.bad.items() if i >= at}
                 part = Batch(Logits(values, dtype), columns, where, odd)
                 self._check(part, record[:, at:end], status[at:end], None)
+            probabilities += self._probabilities(values, dtype, record[:, at:end], status[at:end])
             at = end
         terms = LossTerms(c.n_classes, c.label_smoothing, 0.0, self._options.class_weight, False)
         numbers = weight, n_bytes
-        return self._rows(batch, target, record, ids, status, terms, numbers, record[rows.NLL], record[rows.BRIER])
+        nll, brier = record[rows.NLL], record[rows.BRIER]
+        scored = self._rows(batch, target, record, ids, status, terms, numbers, nll, brier)
+        scored.probabilities = probabilities
+        return scored
+
+    def _probabilities(self, values: np.ndarray, dtype: str, record: np.ndarray, status: np.ndarray) -> int:
+        """Rows of logits that look like probabilities."""
+        if not self._probes:
+            return 0
+        return count_distributions(values, dtype, record, status == USED, self.config.temperature)
 
     def _check(self, batch: Batch, record: np.ndarray, status: np.ndarray, index: np.ndarray | None) -> None:
-        """Mark negative probabilities, and refuse the first bad row unless they are to be skipped."""
+        """Mark what cannot be (log-)probabilities, and refuse the first bad row unless they are to be skipped."""
         if self.config.input != "logits":
-            status[(status == USED) & np.isnan(record[rows.ENTROPY])] = BAD_LOGITS
+            most = LARGEST[self.config.input]
+            largest = math.exp(most) if self.config.input == "log_probs" else most
+            bad = np.isnan(record[rows.ENTROPY]) | (record[rows.CONFIDENCE] > largest)
+            if self._clip is not None:  # the record is that of clipped numbers
+                given = widened(batch.held.values, batch.logits.dtype)
+                bad |= (given > most).any(axis=1) | ((given < 0).any(axis=1) & (self.config.input == "probs"))
+            status[(status == USED) & bad] = BAD_LOGITS
         if self.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
             self._refuse_bad(batch, status, index)
 
@@ -140,7 +160,7 @@ class Scorer:
     ) -> ScoredRows:  # fmt: skip
         c, n = self.config, len(status)
         loss = share = nll
-        if not terms.plain:
+        if not terms.plain and c.target is not None:
             loss, share = np.empty(n), np.empty(n)
             loss_rows(0, n, record, target, status, terms.arguments(), loss, share)
         scored = ScoredRows(
@@ -161,7 +181,7 @@ class Scorer:
             by={name: batch.columns[name] for name in c.by},
         )
         if c.input != "logits":
-            scored.unnormalised = int(((np.abs(record[rows.REST]) > 1e-3) & (status == USED)).sum())
+            scored.unnormalised = int(((np.abs(record[rows.REST]) > TOLERANCE) & (status == USED)).sum())
         return scored
 
     def shares(self, batch: Batch) -> np.ndarray:
@@ -188,6 +208,8 @@ class Scorer:
         from fastxent.io.columns import is_soft, soft_rows, target_ids
 
         c = self.config
+        if c.target is None:
+            return np.full(batch.logits.shape[0], rows.NO_TARGET), None
         column = batch.columns[c.target]
         if not is_soft(column.type):
             ids = target_ids(column, c.ignore_index, c.classes)
@@ -205,7 +227,8 @@ class Scorer:
         return ids, Matrix.of(soft)
 
     def _numbers(self, batch: Batch, name: str | None, target: np.ndarray) -> np.ndarray | None:
-        """A column of weights or bytes. A row without a finite number is bad, and marked so in ``target``."""
+        """A column of weights or bytes. A row without a finite number, or with a negative number of bytes, is bad, and
+        marked so in ``target``."""
         from fastxent.io.columns import float_column
 
         if name is None:
@@ -214,7 +237,9 @@ class Scorer:
         valid = np.asarray(column.is_valid())
         values = np.full(len(valid), np.nan)
         values[valid] = float_column(column.drop_null(), name)
-        target[~np.isfinite(values) & (target != NO_IGNORE)] = self.config.n_classes
+        with np.errstate(invalid="ignore"):
+            unfit = ~np.isfinite(values) | ((values < 0) if name == self.config.n_bytes else False)
+        target[unfit & (target != NO_IGNORE)] = self.config.n_classes
         return values
 
     def _soft_nll(self, matrix: Matrix, target: np.ndarray, soft: Matrix, take: RowPass) -> np.ndarray:
@@ -251,11 +276,15 @@ class Scorer:
         i = int(bad[0])
         c = self.config.n_classes
         numbers = {name: batch.columns[name][i].as_py() for name in (self.config.weight, self.config.n_bytes) if name}
-        unfit = {name: value for name, value in numbers.items() if value is None or not math.isfinite(value)}
+        unfit = {
+            name: value
+            for name, value in numbers.items()
+            if value is None or not math.isfinite(value) or (name == self.config.n_bytes and value < 0)
+        }
         if status[i] == BAD_TARGET and unfit:
             name, value = next(iter(unfit.items()))
             reason = f"column {name!r} is {'null' if value is None else value}"
-        elif status[i] == BAD_TARGET:
+        elif status[i] == BAD_TARGET and self.config.target is not None:
             value = batch.columns[self.config.target][i].as_py()
             if isinstance(value, list):
                 reason = f"the target is no list of {c} probabilities"
@@ -265,17 +294,21 @@ class Scorer:
                 reason = f"target {value} is outside the {c} classes 0..{c - 1}"
         else:
             row = widened(batch.held.values[i], batch.logits.dtype)
-            reason = batch.bad.get(i) or _describe(row, self.config.input == "probs")
+            reason = batch.bad.get(i) or _describe(row, self.config.input)
         raise BadRowError(batch.where, i if index is None else int(index[i]), reason)
 
 
-def _describe(row: np.ndarray, probabilities: bool) -> str:
+def _describe(row: np.ndarray, input_: str) -> str:
     """What makes a row of logits unusable."""
     for found, name in ((np.isnan(row), "NaN"), (row == np.inf, "+inf")):
         if found.any():
             return f"logit {int(found.argmax())} is {name}"
-    if probabilities and (row < 0).any():
-        return f"probability {int((row < 0).argmax())} is {row[(row < 0).argmax()]}"
+    if input_ != "logits":
+        outside = row > LARGEST[input_]
+        outside |= (row < 0) & (input_ == "probs")
+        if outside.any():
+            what = "probability" if input_ == "probs" else "log-probability"
+            return f"{what} {int(outside.argmax())} is {row[outside.argmax()]}"
     return "no logit is finite" if np.isneginf(row).all() else "the sum of the probabilities is not finite"
 
 

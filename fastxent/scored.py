@@ -21,7 +21,7 @@ class ScoredRows:
     """
 
     status: np.ndarray  # int8: USED, IGNORED, BAD_LOGITS (NaN, +inf, nothing finite, no row), BAD_TARGET
-    target: np.ndarray  # int64 class ids; for soft targets the most probable class
+    target: np.ndarray  # int64 class ids; for soft targets the most probable class; without labels all NO_TARGET
     loss: np.ndarray  # float64: the training loss, class weight and label smoothing included, w_y not divided out
     class_weight: np.ndarray | None  # float64 w_y, the share in the denominator of cross_entropy; None = all 1
     nll: np.ndarray  # float64: -log p(target), nothing else in it
@@ -36,3 +36,5 @@ class ScoredRows:
     cluster: pa.Array | None = None
     by: dict[str, pa.Array] = field(default_factory=dict)
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3
+    unnormalised_targets: int = 0  # rows of soft targets that do not
+    probabilities: int = 0  # rows of logits that lie within 0..1 and sum to 1

@@ -6,22 +6,22 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastxent.checks import shown
 from fastxent.classes import Classes
-from fastxent.config import EvalConfig
+from fastxent.config import MOST_BINS, EvalConfig
 from fastxent.coverage import Coverage
 from fastxent.distribution import Distribution
 from fastxent.errors import ConfigError, StateError
-from fastxent.groups import EncodedColumn, Keys, Scored, Table, distinct_values
+from fastxent.groups import EncodedColumn, Keys, Scored, Table, distinct_values, value_of
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.metrics import Bins, Plan, bin_edges
-from fastxent.packed import pack, unpack
+from fastxent.packed import DAMAGED, pack, unpack
 from fastxent.result import Calibration, EvalResult, Metric, Rows, Slice
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_SLICES = 10_000
+_TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
+_BIN_BYTES = 160  # of a calibration bin in a saved state
+_ENOUGH = 10  # rows that look like probabilities, not by chance
 _WHOLE = "whole"  # the one group of the table of all rows
 
 
@@ -45,7 +48,7 @@ class EvalState:
         self.slices = {name: self._table() for name in config.by}
         self.classes = Classes(config.n_classes, self.plan.weighted)
         self.distribution = Distribution()
-        self.unnormalised = 0
+        self.told = dict.fromkeys(_TOLD, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
 
     def _table(self) -> Table:
@@ -75,23 +78,36 @@ class EvalState:
         for name, column in groups.items():
             _check_slices(name, self.slices[name].keys.union_size(column.keys))
         mask = rows.status == USED
+        if rows.weight is not None:
+            mask &= rows.weight != 0  # such a row contributes nothing, even where its loss is infinite
         used = rows if mask.all() else _select(rows, mask)
-        self.classes.check(used)
-        scored = Scored.of(self.plan, used, rows.status, self.config.bins)
+        if self.plan.labelled:
+            self.classes.check(used)
+        scored = Scored.of(self.plan, used, rows.status, mask, self.config.bins)
         if self.config.cluster is not None:
             clusters = EncodedColumn.of(_filter(rows.cluster, mask), self.config.cluster)
             scored.clusters = self.clusters.codes(clusters)
-        self.classes.add(used)
-        self.distribution.add(used.nll)
+        if self.plan.labelled:
+            self.classes.add(used)
+            self.distribution.add(used.nll)
         self.whole.add(scored, None)
         for name, column in groups.items():
             self.slices[name].add(scored, self.slices[name].keys.codes(column))
-        self.unnormalised += rows.unnormalised
+        for name in _TOLD:
+            self.told[name] += getattr(rows, name)
         return self
 
     def merge(self, other: EvalState) -> EvalState:
         """The state of the rows of both, as a new object. Associative and commutative."""
-        return copy.deepcopy(self).absorb(other)
+        return EvalState.empty(self.config).absorb(self).absorb(other)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EvalState) and self.to_bytes(0) == other.to_bytes(0)
+
+    __hash__ = None  # type: ignore[assignment]  # a state grows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EvalState.from_bytes, (self.to_bytes(1),)
 
     def absorb(self, other: EvalState) -> EvalState:
         """Add the rows of another state, in place; an error leaves this one as it was."""
@@ -105,7 +121,8 @@ class EvalState:
             table.absorb(other.slices[name], clusters)
         self.classes.absorb(other.classes)
         self.distribution.absorb(other.distribution)
-        self.unnormalised += other.unnormalised
+        for name in _TOLD:
+            self.told[name] += other.told[name]
         self.coverage.absorb(other.coverage)
         return self
 
@@ -120,18 +137,16 @@ class EvalState:
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
         """Every figure of the rows so far; the state stays as it is."""
         bins = self.whole.bins_of(0)
-        warnings = []
-        if self.unnormalised:
-            warnings.append(f"{self.unnormalised} rows of probabilities do not sum to 1 within 1e-3; used as given")
-        if not self.whole.rows[0, USED]:
-            warnings.append("no row was used: every mean is undefined")
+        warnings = self._doubts()
         held = self.coverage.held()
         if held is not None:
             warnings.append(f"these are the figures of {held} alone")
         return EvalResult(
             rows=_rows(self.whole.rows[0]),
             metrics=self._metrics(self.whole)[0],
-            calibration=_calibration(bins, self.plan.weighted),
+            calibration=_calibration(bins, self.plan.weighted)
+            if self.plan.labelled
+            else Calibration((), (), (), (), ()),
             per_class=self.classes.figures(self.config.classes),
             nll_histogram=self.distribution.shown(),
             nll_quantiles=self.distribution.quantiles(),
@@ -142,6 +157,24 @@ class EvalState:
             files=tuple(files),
             warnings=tuple(warnings),
         )
+
+    def _doubts(self) -> list[str]:
+        """Warnings about the rows."""
+        used, told = int(self.whole.rows[0, USED]), self.told
+        found = []
+        if told["probabilities"] >= _ENOUGH and told["probabilities"] >= 0.9 * used:
+            found.append(
+                f"the scores of {told['probabilities']} of {used} rows lie within 0..1 and sum to 1; if they are "
+                'probabilities and not logits, use input="probs" (--input probs)'
+            )
+        for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
+            if told[name]:
+                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given")
+        if not used:
+            found.append("no row was used: every mean is undefined")
+        elif not self.whole.contributing(0):
+            found.append("every used row has weight 0: every mean is undefined")
+        return found
 
     def _metrics(self, table: Table) -> list[dict[str, Metric]]:
         places = table.by_group()
@@ -161,10 +194,11 @@ class EvalState:
         parts["nll"] = {"counts": self.distribution.counts, "extremes": self.distribution.extremes}
         header = {
             "config": self.config.to_dict(),
-            "unnormalised": self.unnormalised,
+            "unnormalised": self.told["unnormalised"],
             "clusters": sorted(self.clusters.names),
             "slices": {name: sorted(table.keys.names) for name, table in self.slices.items()},
             "coverage": self.coverage.to_dict(),
+            **{name: count for name, count in self.told.items() if count},
         }
         arrays = {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()}
         return pack(header, arrays, compression)
@@ -172,27 +206,67 @@ class EvalState:
     @classmethod
     def from_bytes(cls, data: bytes) -> EvalState:
         """The inverse of `to_bytes`; StateError if the bytes are damaged or of another version."""
-        header, arrays = unpack(data)
+        header, arrays = unpack(data, _room)
         try:
             state = cls(EvalConfig.from_dict(header["config"]))
+            if set(header["slices"]) != set(state.slices):
+                raise ValueError("slices of other columns")
             parts: dict[str, dict[str, np.ndarray]] = {}
             for name, array in arrays.items():
                 part, _, inner = name.rpartition("|")
                 parts.setdefault(part, {})[inner] = array
-            state.clusters = Keys(header["clusters"])
-            keys = {"whole": [_WHOLE], **{f"by {name}": found for name, found in header["slices"].items()}}
+            state.clusters = Keys(_texts(header["clusters"]))
+            keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
             for name, table in state._tables().items():
                 table.load(parts[name], keys[name], len(state.clusters))
             state.classes.load(parts["classes"])
             state.distribution.load(parts["nll"])
-            state.unnormalised = int(header["unnormalised"])
+            state.told = {name: header.get(name, 0) for name in _TOLD}
             state.coverage = Coverage.from_dict(header["coverage"])
-        except (ConfigError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-            raise StateError(f"a damaged saved state: {error!r}") from None
+            state._check()
+        except (ConfigError, *DAMAGED) as error:
+            raise StateError(f"a damaged saved state: {shown(error)}") from None
         return state
+
+    def _check(self) -> None:
+        """ValueError if the parts of a state that was read contradict each other."""
+        total, rows = self.whole.rows[0], self.whole.contributing(0)
+        if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
+            raise ValueError("slices that do not add up to all rows")
+        if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
+            raise ValueError("clusters without rows")
+        labelled = rows if self.plan.labelled else 0
+        counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
+        if any(count != labelled for count in counted):
+            raise ValueError("classes or losses that do not add up to the rows")
+        if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
+            raise ValueError("more warnings than rows")
 
     def _tables(self) -> dict[str, Table]:
         return {"whole": self.whole, **{f"by {name}": table for name, table in self.slices.items()}}
+
+
+def _room(header: dict[str, Any]) -> int:
+    """Bytes that the calibration bins of a state may take, most of which are empty and compress to nothing."""
+    groups = 1 + sum(len(keys) for keys in header["slices"].values())
+    return int(
+        min(groups, 1 + MAX_SLICES * len(header["slices"])) * min(header["config"]["bins"], MOST_BINS) * _BIN_BYTES
+    )
+
+
+def _texts(keys: Any) -> list[str]:
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        raise ValueError("keys that are not text")
+    return keys
+
+
+def _values(keys: Any) -> list[str]:
+    """Keys of slices, each of which has a value."""
+    if len(keys) > MAX_SLICES:
+        raise ValueError("too many slices")
+    for key in _texts(keys):
+        value_of(key)
+    return list(keys)
 
 
 def _check_slices(name: str, count: int) -> None:

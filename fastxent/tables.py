@@ -98,7 +98,7 @@ def render(result: EvalResult) -> RenderableType:
         parts += [Text(), table]
         if len(values) > _MAX_SLICES:
             parts.append(Text(f"… and {len(values) - _MAX_SLICES} more values of {column}, in JSON and to_arrow()"))
-    if result.rows.used:
+    if result.has_losses:
         table = _table("confidence bin", "rows", "confidence", "accuracy")
         for cells in calibration_rows(result):
             table.add_row(*cells)

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from fastxent.config import check_path
 from fastxent.errors import ConfigError
 from fastxent.job import Job, names
 from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
+from fastxent.kernels.record import PROBS
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
-from fastxent.rounding import round_to
-from fastxent.score import NO_IGNORE, Scored, Scorer, widened
+from fastxent.rounding import round_to, widened
+from fastxent.score import NO_IGNORE, Scored, Scorer
 from fastxent.scored import BAD_LOGITS
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
@@ -68,7 +70,8 @@ def transform(
     >>> pq.read_table(path)["grad"].to_pylist()
     [[-0.5, 0.5]]
     """
-    if output not in OUTPUTS:
+    check_path("dest", dest)
+    if output not in tuple(OUTPUTS):
         raise ConfigError(f"output={output!r}; it is one of {', '.join(map(repr, OUTPUTS))}")
     if reduction not in ("mean", "sum", "none"):
         raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")
@@ -76,11 +79,13 @@ def transform(
         raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
     if options["input"] != "logits" and output != "grad":
         raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
-    kept = tuple(dict.fromkeys(names(keep)))
+    kept = tuple(dict.fromkeys(names(keep, "keep")))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=kept)
+    job = Job.open(source, options, columns=kept, unlabelled=output != "grad")
+    if output == "grad" and job.config.target is None:
+        raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
     if output == "grad" and reduction == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
@@ -89,11 +94,15 @@ def transform(
     final = dtype or job.source.dtype
     check_not_source(dest, job.source.files)
     schema = _schema(job, final, output, kept)
+    overflows: list[int] = []  # numbers that became infinite, by batch
     with open_writer(dest, schema) as write:
         sink = OrderedSink(write, room // 4)
 
         def visit(index: int, scored: Scored) -> None:
-            sink.put(index, _batch(scored, schema, final, OUTPUTS[output], scale))
+            out = _emitted(scored, OUTPUTS[output], scale, final)
+            values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
+            overflows.append(_overflows(scored, out, values, final))
+            sink.put(index, _batch(scored, schema, values))
 
         loop = Loop(
             job.task, job.source.units(), threads=threads, memory=room // 2, rows=job.source.rows, progress=progress,
@@ -102,7 +111,11 @@ def transform(
         state, timing = loop.run()
     timing["fallbacks"] = job.source.fallbacks
     result = state.result(timing=timing, files=job.source.files)
-    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
+    told = (*result.warnings, *job.source.warnings)
+    if any(overflows):
+        told = (*told, f"{sum(overflows)} numbers of {output} are too large for {final} and became infinite; "
+                       "choose a wider dtype")  # fmt: skip
+    return replace(result, warnings=told, state=state)
 
 
 def _total_weight(job: Job, nbytes: int) -> float:
@@ -142,7 +155,8 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
     if gradient:  # a negative probability is no trouble to a slope
-        out.values[scored.rows.status == BAD_LOGITS] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
+        undefined = scored.rows.status == BAD_LOGITS if scale == scale else slice(None)  # the gradient of no mean
+        out.values[undefined] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
     return out
 
 
@@ -157,11 +171,24 @@ def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Sche
     return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
 
 
-def _batch(scored: Scored, schema: pa.Schema, dtype: str, output: int, scale: float) -> pa.RecordBatch:
+def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> int:
+    """How many numbers became infinite because ``dtype`` is too narrow for them."""
+    if dtype == "float64":
+        return 0
+    infinite = (values & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(values)
+    if not infinite.any():
+        return 0
+    if out.dtype != dtype:
+        return int((infinite & np.isfinite(widened(out.values, out.dtype))).sum())
+    # Rounded where it was computed: what an infinite logit, probability 0 or a masked class gives is always infinite.
+    given, mask = widened(scored.logits.values, scored.logits.dtype), scored.plain.class_mask
+    exact = np.isfinite(given) if scored.plain.mode != PROBS else given > 0
+    return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
+
+
+def _batch(scored: Scored, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
     import pyarrow as pa
 
-    out = _emitted(scored, output, scale, dtype)
-    values = out.values if out.dtype == dtype else round_to(widened(out.values, out.dtype), dtype)
     *keep, result = schema
     rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
     return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)

@@ -200,14 +200,16 @@ def test_a_shard_is_written_as_it_is_read():
 def test_coverage_survives_bytes_and_refuses_nonsense():
     config = fx.EvalConfig(n_classes=3)
     state = fx.EvalState.empty(config)
-    state.coverage = Coverage({"a": (9, {0, 1, 2, 5, 8}), "b": (2, {1})})
+    state.coverage = Coverage({"a": (9, [(0, 2), (5, 5), (8, 8)]), "b": (2, [(1, 1)])})
     again = fx.EvalState.from_bytes(state.to_bytes())
     assert again.coverage == state.coverage
     assert again.coverage.missing() == (
         "missing: parts 4-5, 7-8 of 9; part 1 of 2 "
         "(the states are of 2 different divisions: of other files, or other n)"
     )
-    for bad in ({"a": {"of": 3, "parts": [[0, 3]]}}, {"a": {"of": 1 << 60, "parts": [[0, 1 << 59]]}}):
+    for bad in ({"a": {"of": 3, "parts": [[0, 3]]}}, {"a": {"of": 1 << 60, "parts": [[0, 1 << 59]]}},
+                {"a": {"of": 9, "parts": [[3, 4], [0, 1]]}}, {"a": {"of": 9, "parts": [[0, 8]]}},
+                {"a": {"of": 9, "parts": [[0, 1], [2, 3]]}}, {"a": {"of": 9, "parts": [[0, True]]}}):  # fmt: skip
         with pytest.raises(ValueError):
             Coverage.from_dict(bad)
     assert Coverage.part("a", 0, 1) == Coverage()

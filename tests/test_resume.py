@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from pathlib import Path
 
 import fsspec
@@ -18,7 +20,10 @@ import pytest
 
 import dumps
 import fastxent as fx
+import mutants
 from fastxent import resume
+from fastxent.job import Job
+from fastxent.options import DEFAULTS
 
 OPTIONS = dict(dumps.OPTIONS, threads=2)
 
@@ -140,7 +145,7 @@ def test_few_files_are_written_where_units_are_small(paths, tmp_path, monkeypatc
     [
         ({"temperature": 2.0}, "temperature=1.0 there, 2.0 here"),
         ({"by": "kind"}, r"by=\['kind', 'doc'\] there, \['kind'\] here"),
-        ({"class_weight": range(dumps.CLASSES)}, r"class_weight=None there, \[0, 1, 2.*… here"),
+        ({"class_weight": range(dumps.CLASSES)}, r"class_weight=None there, \[0.0, 1.0, 2.*… here"),
     ],
 )
 def test_another_configuration_is_refused(paths, tmp_path, options, message):
@@ -205,8 +210,35 @@ def test_damaged_files_are_done_again(paths, tmp_path, damage):
 def test_a_file_that_is_there_twice_counts_once(paths, tmp_path):
     whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     first = states(tmp_path / "c")[0]
-    (tmp_path / "c" / "copy.state").write_bytes(first.read_bytes())
+    (tmp_path / "c" / f"{'0' * 24}.state").write_bytes(first.read_bytes())
     with pytest.warns(UserWarning, match="others hold too"):
+        assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
+
+
+def test_what_others_keep_in_the_folder_is_left_alone(paths, tmp_path):
+    folder = tmp_path / "c"
+    whole = fx.evaluate(paths, **OPTIONS, resume=folder)
+    other = fx.evaluate(paths[0], **{**OPTIONS, "temperature": 2.0}).state.to_bytes()
+    first = states(folder)[0].read_bytes()
+    kept = {"mine.state": other, f"{'a' * 24}.state": other, "copy.state": first, "x.state": b"?", ".mine.tmp": b"?"}
+    for name, data in kept.items():
+        (folder / name).write_bytes(data)
+    os.mkfifo(folder / "pipe.state")
+    os.mkfifo(folder / f"{'b' * 24}.state")  # nobody writes: who reads it waits for ever
+    (folder / f".{'c' * 24}.tmp").write_bytes(b"of a write that was cut off")
+    assert figures(fx.evaluate(paths, **OPTIONS, resume=folder)) == figures(whole)
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    assert not (folder / f".{'c' * 24}.tmp").exists()
+
+
+@pytest.mark.parametrize("listing", ["[" * 100_000, "3", "[[1]]", '[["a",[],0,1,0]]', '[["a",0,0,1,true]]', "\x00"])
+def test_checkpoints_that_list_nonsense_are_done_again(paths, tmp_path, listing):
+    whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
+    (victim, *_) = states(tmp_path / "c")
+    _, state = resume._unpack(victim.read_bytes())
+    body = len(listing).to_bytes(8, "little") + listing.encode() + state.to_bytes()
+    victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
+    with pytest.warns(UserWarning, match="is of no use .it is damaged.; what it held is read again"):
         assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
 
 
@@ -221,7 +253,7 @@ def test_units_of_another_division_are_refused(paths, tmp_path):
         fx.evaluate(paths, **OPTIONS, resume=folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "fastxent/resume/1"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "fastxent/resume/1"}', "[" * 100_000])
 def test_a_damaged_description_is_refused(paths, tmp_path, text):
     fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     (tmp_path / "c" / "run.json").write_text(text)
@@ -350,3 +382,38 @@ main()
     done = subprocess.run([sys.executable, "-c", script, "--format", "json"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["metrics"] == fx.evaluate(paths).to_dict()["metrics"]
+
+
+def test_mutants_of_a_folder_are_refused_or_read_again(paths, tmp_path):
+    """Whatever a description or a list of units says, the run goes on to the same bits or ends in one line."""
+    folder = tmp_path / "c"
+    whole = fx.evaluate(paths, **OPTIONS, resume=folder)
+    job = Job.open(paths, {**DEFAULTS, **dumps.OPTIONS})
+    description = json.loads((folder / "run.json").read_text())
+    (victim, *_) = states(folder)
+    sound = victim.read_bytes()
+    units, state = resume._unpack(sound)
+    rng = random.Random(4)
+    refused = read = 0
+    for _ in range(24):
+        try:
+            changed = mutants.changed(description, rng)
+            listing = mutants.text(mutants.changed(json.loads(json.dumps(units)), rng)).encode()
+        except (LookupError, TypeError):  # the second change did not fit what the first had left
+            continue
+        (folder / "run.json").write_text(mutants.text(changed))
+        body = len(listing).to_bytes(8, "little") + listing + state.to_bytes(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                resume.Checkpoints(folder, job).close()
+                read += 1
+            except fx.StateError as error:
+                refused += "\n" not in str(error) and len(str(error)) < 600
+            (folder / "run.json").write_text(json.dumps(description))
+            victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
+            resume.Checkpoints(folder, job).close()
+    assert refused > 10
+    assert refused + read > 15
+    victim.write_bytes(sound)
+    assert figures(fx.evaluate(paths, **OPTIONS, resume=folder)) == figures(whole)

@@ -290,3 +290,13 @@ def test_killed_half_way_it_leaves_nothing_under_its_name(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert path.read_text() == "what was there before"
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "bfloat16"])
+@pytest.mark.parametrize("mask", [None, [1, 1, 0]])
+def test_the_gradient_of_an_undefined_mean_is_nan(tmp_path, dtype, mask):
+    dump = {"logits": np.eye(3), "target": [0, 1, -100], "w": [1.0, -1.0, 5.0]}
+    path = tmp_path / "x.parquet"
+    fx.transform(dump, path, output="grad", weight="w", class_mask=mask, dtype=dtype)
+    rows = np.array(pq.read_table(path)["grad"].to_pylist())
+    assert ((rows == 0x7FC0) if dtype == "bfloat16" else np.isnan(rows)).all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastxent.coverage import MIXED
@@ -57,8 +56,11 @@ def _as(first: str, second: str) -> str:
 
 
 def _read(name: str) -> bytes:
+    from fastxent.packed import read_state
+
     try:
-        return Path(name).read_bytes()
+        with open(name, "rb") as file:
+            return read_state(file)
     except OSError as error:
         raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
 

@@ -72,11 +72,22 @@ def _families(schema: pa.Schema) -> list[str]:
     return list(dict.fromkeys(f"{stem}*" if stem and shared[stem] > 1 else name for name, stem in stems.items()))
 
 
-def expand(schema: pa.Schema, pattern: str, file: str) -> tuple[str, ...]:
-    """Columns that match a glob, ``logit_2`` before ``logit_10``; a gap in the numbers is an error, not a shift."""
-    names = sorted(fnmatch.filter(schema.names, pattern), key=_natural)
+def expand(schema: pa.Schema, pattern: str, file: str, classes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Columns that match a glob: in the order of ``classes`` where they are named after those, ``logit_2`` before
+    ``logit_10``, any others in the order of the file. A gap in the numbers is an error, not a shift."""
+    names = fnmatch.filter(schema.names, pattern)
     if not names:
         raise ColumnError.missing(pattern, schema.names, file)
+    ordered = _by_class(names, classes or ())
+    if _numbered(names):
+        names.sort(key=_natural)
+        if ordered not in (None, tuple(names)):
+            raise ColumnError(
+                f"the order of the columns {pattern!r} in {file} is unclear: their numbers and the names in classes "
+                "are in different orders; list the columns in class order instead"
+            )
+    elif ordered is not None:
+        return ordered
     edges = re.fullmatch(r"([^*?\[]*)\*([^*?\[]*)", pattern)
     if edges:
         inner = [name[len(edges[1]) : len(name) - len(edges[2])] for name in names]
@@ -92,6 +103,23 @@ def expand(schema: pa.Schema, pattern: str, file: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns in the order of the classes, if they are named after them: prob_low, prob_medium, prob_high."""
+    given = set(names)
+    if len(given) != len(classes) or len(given) != len(names):
+        return None
+    for first in classes:
+        before, found, after = names[0].partition(first)
+        if found and given == {f"{before}{name}{after}" for name in classes}:
+            return tuple(f"{before}{name}{after}" for name in classes)
+    return None
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether nothing but numbers tells the names apart."""
+    return len(names) > 1 and len({re.sub(r"\d+", "0", name) for name in names}) == 1
+
+
 # ---- how logits lie in them ------------------------------------------------------------------------------------------
 
 
@@ -105,16 +133,25 @@ class Layout:
     n_classes: int | None  # where the type tells it
 
     @classmethod
-    def find(cls, schema: pa.Schema, logits: str | Sequence[str], dtype: str | None, file: str) -> Layout:
-        """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them."""
+    def find(
+        cls,
+        schema: pa.Schema,
+        logits: str | Sequence[str],
+        dtype: str | None,
+        file: str,
+        classes: Sequence[str] | None = None,
+    ) -> Layout:
+        """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them. ``classes``:
+        the names of the classes, if they have names."""
         if dtype is not None and dtype not in STORED:
             raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(STORED)}")
         if isinstance(logits, str):
             exists = find_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
-            names = expand(schema, logits, file) if several else (logits,)
+            names = expand(schema, logits, file, classes) if several else (logits,)
         else:
             names, several = tuple(logits), True
+            _check_order(names, classes or ())
         if not names:
             raise ColumnError("no logits column is named")
         fields = []
@@ -207,6 +244,20 @@ class RowReader:
         step = self.rows_in(max_bytes)
         for begin in range(0, len(batch), step):
             yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
+
+
+def _check_order(names: tuple[str, ...], classes: Sequence[str]) -> None:
+    """Refuse a list of columns that names one twice, or names the classes in another order than ``classes``."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ColumnError(f"logits must name each column once, got {twice[0]!r} twice")
+    ordered = _by_class(names, classes)
+    if ordered is not None and ordered != names and not _numbered(names):
+        place = next(i for i, name in enumerate(names) if name != ordered[i])
+        raise ColumnError(
+            f"logits must follow the order of classes, got column {names[place]!r} for class {place}, "
+            f"{classes[place]!r}; name the columns in the order of the classes"
+        )
 
 
 def _is_blob(field: pa.Field) -> bool:

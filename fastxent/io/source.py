@@ -93,13 +93,20 @@ class OpenSource:
 
 
 def open_source(
-    source: Any, *, logits: str | Sequence[str], columns: Sequence[str] | Chooser = (), dtype: str | None = None
+    source: Any,
+    *,
+    logits: str | Sequence[str],
+    columns: Sequence[str] | Chooser = (),
+    dtype: str | None = None,
+    classes: Sequence[str] | None = None,
+    optional: str | None = None,
 ) -> OpenSource:
     """Open a dump and make sure that it can be read.
 
     ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read, or a
     function that names them once the schema and the logits columns are known.
-    ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary).
+    ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary). ``classes``: names of the classes.
+    ``optional``: one of ``columns`` that is not read where no part has it.
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
     named = [] if callable(columns) else [*([logits] if isinstance(logits, str) else logits), *columns]
@@ -107,17 +114,22 @@ def open_source(
     constants = _hive_columns(parts)
     layouts: list[Layout] = []
     for part in parts:
-        layout = Layout.find(part.schema, logits, dtype, part.name)
+        layout = Layout.find(part.schema, logits, dtype, part.name, classes)
         if layouts and layout.dtype != layouts[0].dtype:
             raise SourceError(
                 f"logits are {layouts[0].dtype} in {parts[0].name} and {layout.dtype} in {part.name}; "
                 "evaluate them apart or convert one"
             )
         if layouts and layout.per_class and layout.names != layouts[0].names:
-            raise SourceError(f"{parts[0].name} and {part.name} have different logits columns; evaluate them apart")
+            raise SourceError(
+                f"{parts[0].name} and {part.name} have different logits columns, or another order of them; "
+                "name the columns in class order, or evaluate the files apart"
+            )
         layouts.append(layout)
     n_classes = _n_classes(parts, layouts)
     wanted = list(dict.fromkeys(columns(full_schema(parts), layouts[0].names) if callable(columns) else columns))
+    if optional not in constants and not any(find_field(part.schema, optional or "") for part in parts):
+        wanted = [name for name in wanted if name != optional]
     opened: list[tuple[Part, RowReader]] = []
     for part, layout in zip(parts, layouts, strict=True):
         known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}

@@ -53,7 +53,7 @@ def title(result: EvalResult) -> str:
 def sections(result: EvalResult) -> list[Section]:
     """The report; a section that would be empty is left out."""
     found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
-    if result.rows.used:
+    if result.has_losses:
         found.append(("calibration", "Calibration", _calibration(result)))
     if any(result.slices.values()):
         found.append(("slices", "Slices", _slices(result)))
@@ -64,7 +64,7 @@ def sections(result: EvalResult) -> list[Section]:
 
 def summary(result: EvalResult) -> Markup:
     """The figures of the report without its long tables."""
-    drawn = [_reliability(result)] if result.rows.used else []
+    drawn = [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
     return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
@@ -91,7 +91,7 @@ def _headline(result: EvalResult) -> Markup:
     )
     return render(
         _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
-        figures=[_nll(result)] if result.rows.used else [], quantiles=_quantiles(result),
+        figures=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
     )  # fmt: skip
 
 

@@ -250,7 +250,9 @@ def test_globs_follow_the_numbers() -> None:
     assert expand(names("p10", "p2", "p1", "p0", *(f"p{j}" for j in range(3, 10))), "p*", "f") == tuple(
         f"p{j}" for j in range(11)
     )
-    assert expand(names("p_dog", "p_cat", "x"), "p_*", "f") == ("p_cat", "p_dog")
+    assert expand(names("p_dog", "p_cat", "x"), "p_*", "f") == ("p_dog", "p_cat")
+    assert expand(names("p_dog", "p_cat", "x"), "p_*", "f", ["cat", "dog"]) == ("p_cat", "p_dog")
+    assert expand(names("v2_b_p", "v2_a_p"), "v2_*", "f") == ("v2_b_p", "v2_a_p")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Scores that look like something else than the user said: rows of logits that are probabilities."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastxent.kernels import record as r
+from fastxent.rounding import widened
+
+TOLERANCE = 1e-3  # of a sum of probabilities
+_COARSE = 1e-2  # the same for numbers of 16 bits
+_HEAD = 16  # classes that tell most other rows
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+def count_distributions(
+    values: np.ndarray, dtype: str, record: np.ndarray, used: np.ndarray, temperature: float
+) -> int:
+    """How many of the ``used`` rows of logits (n, C) lie within 0..1 and sum to 1.
+
+    The record (fields, n) rules out nearly all rows of real logits: the maximum must lie in 1/C..1 and, by convexity,
+    the log-sum-exp in log(C) + 1/C .. log(C + e - 1). Only rows that pass are read again.
+    """
+    c = values.shape[1]
+    if c < 2:
+        return 0
+    slack = TOLERANCE if dtype in ("float32", "float64") else _COARSE
+    largest = record[r.MAX] * temperature
+    maybe = used & (largest >= 1 / c - slack) & (largest <= 1 + slack)
+    if temperature == 1.0:
+        lse = record[r.LSE]
+        maybe &= (lse >= math.log(c) + 1 / c - slack) & (lse <= math.log(c + math.e - 1) + slack)
+    rows = np.flatnonzero(maybe)
+    if len(rows):
+        rows = rows[(widened(values[:, :_HEAD][rows], dtype) >= 0).all(axis=1)]
+    count, step = 0, max(1, _BLOCK // (8 * c))
+    for begin in range(0, len(rows), step):
+        some = widened(values[rows[begin : begin + step]], dtype)
+        near = np.abs(some.sum(axis=1, dtype=np.float64) - 1) <= slack
+        count += int((near & (some >= 0).all(axis=1)).sum())
+    return count
