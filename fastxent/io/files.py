@@ -18,6 +18,7 @@ from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
 from fastxent.io.remote import RemoteBytes, RemoteFile, refusal, transport_errors
+from fastxent.names import public_name
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -32,6 +33,10 @@ class File:
     filesystem: pafs.FileSystem | None = None  # None: this machine
     hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
     size: int | None = None  # of a file elsewhere, where a listing told it
+
+    def __post_init__(self) -> None:
+        if not self.local:
+            object.__setattr__(self, "name", public_name(self.name))
 
     def open(self, mapped: bool = True) -> pa.NativeFile:
         """The file; ``mapped`` into memory where it is on this machine.
