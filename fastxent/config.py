@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastxent.errors import ConfigError
+from fastxent.typed import check
 
 MOST_BINS = 10_000  # in each of as many slices they take some GB; narrower ones have too few rows to tell anything
 
@@ -70,6 +71,9 @@ class EvalConfig:
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]!r}")
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        hints = get_type_hints(cls)
+        for name, value in options.items():
+            check(value, hints[name], name)
         return cls(**options)
 
 

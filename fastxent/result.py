@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastxent._version import __version__
 from fastxent.config import EvalConfig
 from fastxent.errors import StateError
+from fastxent.typed import check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,7 +164,7 @@ class EvalResult:
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise StateError(f"not a result of fastxent: its schema is not {SCHEMA!r}")
         try:
-            return cls(
+            found = cls(
                 rows=Rows(**values["rows"]),
                 metrics=_metrics_in(values["metrics"]),
                 calibration=Calibration(**_columns_in(values["calibration"])),
@@ -184,8 +185,13 @@ class EvalResult:
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise StateError(f"a damaged result of fastxent: {error!r}") from None
+            check(found, cls, "", EvalState=object)
+            _check_shape(found)
+        except KeyError as error:
+            raise StateError(f"a damaged result of fastxent: it lacks {error}") from None
+        except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise StateError(f"a damaged result of fastxent: {error}") from None
+        return found
 
     def to_json(self, indent: int | None = 1) -> str:
         """`to_dict` as text."""
@@ -195,8 +201,8 @@ class EvalResult:
     def from_json(cls, text: str) -> EvalResult:
         """The inverse of `to_json`."""
         try:
-            values = json.loads(text)
-        except ValueError as error:
+            values = json.loads(text, parse_int=_whole)
+        except (ValueError, RecursionError) as error:
             raise StateError(f"not a result of fastxent: {error}") from None
         return cls.from_dict(values)
 
@@ -276,6 +282,39 @@ class EvalResult:
         return plot("forest", self, column=column, metric=metric)
 
 
+def _whole(text: str) -> int:
+    """A whole number of JSON; all of ours are 64 bits wide."""
+    if len(text) > 19:
+        raise ValueError(f"the number {text[:19]}… is too large")
+    return int(text)
+
+
+def _check_shape(result: EvalResult) -> None:
+    """Refuse columns of different lengths, counts that contradict each other, and slices of other metrics."""
+    counts, bins, classes, histogram = result.rows, result.calibration, result.per_class, result.nll_histogram
+    for where, rows in [("rows", counts), *(
+        (f"slices.{column}.{label}.rows", part.rows)
+        for column, parts in result.slices.items() for label, part in zip(labels(parts), parts.values(), strict=True)
+    )]:  # fmt: skip
+        if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
+            raise ValueError(f"{where} must add up, got {rows}")
+    for where, table in (("calibration", bins), ("per_class", classes)):
+        lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of {where} must be of one length, got {lengths}")
+    for where, column in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
+        if min(column, default=0) < 0:
+            raise ValueError(f"{where} must not be below 0")
+    if len(histogram.edges) != len(histogram.counts) + bool(histogram.counts):
+        raise ValueError(f"nll_histogram must have {len(histogram.counts) + 1} edges, got {len(histogram.edges)}")
+    if not result.metrics:
+        raise ValueError("metrics must not be empty")
+    for column, parts in result.slices.items():
+        for part in parts.values():
+            if not result.metrics.keys() <= part.metrics.keys():
+                raise ValueError(f"the slices of {column} must have the metrics of the whole")
+
+
 def labels(values: dict[Any, Slice]) -> list[str]:
     """The values of a column as distinct texts, for display and as JSON keys."""
     found: dict[str, None] = {}
@@ -293,8 +332,9 @@ def _out(value: Any) -> Any:
     return value
 
 
-def _in(value: Any) -> float:
-    return math.nan if value is None else float(value)
+def _in(value: Any) -> Any:
+    """The inverse of `_out`; what is no number is left to `check`, which knows its place."""
+    return math.nan if value is None else float(value) if value in ("inf", "-inf") else value
 
 
 def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
@@ -306,7 +346,7 @@ def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
 
 def _metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
     return {
-        name: Metric(_in(m["value"]), _in(m["stderr"]), (_in(m["ci95"][0]), _in(m["ci95"][1])))
+        name: Metric(_in(m["value"]), _in(m["stderr"]), tuple(map(_in, m["ci95"])))  # type: ignore[arg-type]
         for name, m in values.items()
     }
 
@@ -325,8 +365,6 @@ def _columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
 def _columns_in(columns: dict[str, Any]) -> dict[str, Any]:
     """Lists back to tuples; null and "inf" are floats."""
     return {
-        name: tuple(_in(v) if v is None or (name != "name" and isinstance(v, str)) else v for v in column)
-        if isinstance(column, list)
-        else column
+        name: tuple(v if name == "name" else _in(v) for v in column) if isinstance(column, list) else column
         for name, column in columns.items()
     }

@@ -164,4 +164,4 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("<b>|[x](y)")
     '&lt;b&gt;\\\\|\\\\[x\\\\](y)'
     """
-    return _MARKUP.sub(r"\\\g<0>", html.escape(printable(text), quote=False))
+    return _MARKUP.sub(r"\\\g<0>", html.escape(printable(" ".join(text.splitlines())), quote=False))

@@ -23,7 +23,7 @@ from fastxent.cli.convert import convert
 from fastxent.cli.options import Quiet
 from fastxent.cli.report import report
 from fastxent.errors import FastxentError
-from fastxent.leave import BAD, INTERRUPTED, TERMINATED, failed, leave, say, say_traceback
+from fastxent.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
 
 
 class _Interrupted(click.ClickException):
@@ -99,6 +99,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The ``fastxent`` program."""
+    arrive()
     sys.unraisablehook = _unraisable
     try:
         code = run(sys.argv[1:])
