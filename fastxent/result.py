@@ -291,8 +291,8 @@ def _whole(text: str) -> int:
 
 def _check_shape(result: EvalResult) -> None:
     """Refuse columns of different lengths, counts that contradict each other, and slices of other metrics."""
-    counts, bins, classes, histogram = result.rows, result.calibration, result.per_class, result.nll_histogram
-    for where, rows in [("rows", counts), *(
+    bins, classes, histogram = result.calibration, result.per_class, result.nll_histogram
+    for where, rows in [("rows", result.rows), *(
         (f"slices.{column}.{label}.rows", part.rows)
         for column, parts in result.slices.items() for label, part in zip(labels(parts), parts.values(), strict=True)
     )]:  # fmt: skip
@@ -302,8 +302,8 @@ def _check_shape(result: EvalResult) -> None:
         lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the columns of {where} must be of one length, got {lengths}")
-    for where, column in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
-        if min(column, default=0) < 0:
+    for where, counts in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
+        if min(counts, default=0) < 0:
             raise ValueError(f"{where} must not be below 0")
     if len(histogram.edges) != len(histogram.counts) + bool(histogram.counts):
         raise ValueError(f"nll_histogram must have {len(histogram.counts) + 1} edges, got {len(histogram.edges)}")
@@ -345,10 +345,7 @@ def _metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
 
 
 def _metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
-    return {
-        name: Metric(_in(m["value"]), _in(m["stderr"]), tuple(map(_in, m["ci95"])))  # type: ignore[arg-type]
-        for name, m in values.items()
-    }
+    return {name: Metric(_in(m["value"]), _in(m["stderr"]), tuple(map(_in, m["ci95"]))) for name, m in values.items()}
 
 
 def _slice_out(value: Any, part: Slice) -> dict[str, Any]:

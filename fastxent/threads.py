@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from fastxent.errors import ConfigError
+
 Result = TypeVar("Result")
 
 _threads: int | None = None
@@ -26,7 +28,11 @@ def get_num_threads() -> int:
     ``FASTXENT_NUM_THREADS``, else all processors of this process."""
     if _threads is not None:
         return _threads
-    return max(1, int(os.environ.get("FASTXENT_NUM_THREADS") or available_cpus()))
+    given = os.environ.get("FASTXENT_NUM_THREADS") or available_cpus()
+    try:
+        return max(1, int(given))
+    except ValueError:
+        raise ConfigError(f"FASTXENT_NUM_THREADS must be a whole number, got {given!r}") from None
 
 
 def set_num_threads(threads: int) -> None:

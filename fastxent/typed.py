@@ -46,7 +46,7 @@ def check(value: Any, kind: Any, where: str, **unknown: Any) -> None:
             check(key, inner[0], f"{where}.{key}")
             check(item, inner[1], f"{where}.{key}")
     elif is_dataclass(kind):
-        hints = _hints(kind, tuple(unknown.items()))
+        hints = _hints(kind, tuple(unknown.items()))  # type: ignore[arg-type]  # dataclasses are hashable
         for field in fields(kind):
             check(getattr(value, field.name), hints[field.name], f"{where}.{field.name}".lstrip("."))
 
@@ -54,13 +54,16 @@ def check(value: Any, kind: Any, where: str, **unknown: Any) -> None:
 def _check_any(value: Any, kinds: tuple[Any, ...], where: str) -> None:
     if value is None and NoneType in kinds:
         return
-    errors = []
+    first: ValueError | None = None
     for kind in kinds:
         try:
-            return check(value, kind, where)
+            check(value, kind, where)
         except ValueError as error:
-            errors.append(error)
-    raise errors[0]
+            first = first or error
+        else:
+            return
+    assert first is not None  # a union has members
+    raise first
 
 
 @functools.cache

@@ -65,9 +65,8 @@ def test_a_mutant_is_read_or_refused(seed: int) -> None:
         text = json.dumps(mutant(original, where, rng))
         try:
             found = fx.EvalResult.from_json(text)
-        except fx.StateError as error:
+        except fx.StateError:
             refused += 1
-            assert "result of fastxent" in str(error)
         else:
             assert found.to_json()
             assert str(found)

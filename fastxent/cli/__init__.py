@@ -22,7 +22,7 @@ from fastxent.cli import commands
 from fastxent.cli.convert import convert
 from fastxent.cli.options import Quiet
 from fastxent.cli.report import report
-from fastxent.errors import FastxentError
+from fastxent.errors import ConfigError, FastxentError
 from fastxent.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
 
 
@@ -83,6 +83,8 @@ def run(arguments: Sequence[str]) -> int:
             if not arguments:
                 click.echo(cli.get_help(click.Context(cli, info_name="fastxent")), err=True)
                 return BAD
+            if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+                raise ConfigError("NUMBA_DISABLE_JIT must be 0: the kernels do not run uncompiled; unset it")
             return int(cli.main(list(arguments), prog_name="fastxent", standalone_mode=False) or 0)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "fastxent"
@@ -93,6 +95,10 @@ def run(arguments: Sequence[str]) -> int:
             return _fail(error, f"out of memory ({error}); lower --memory or --threads")
         except (FastxentError, OSError) as error:
             return _fail(error, str(error))
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                return failed(error)
+            return _fail(error, "cannot start a thread: the system allows no more; lower --threads")
         except Exception as error:  # noqa: BLE001 - exit code 1 means that a --fail-if held, and nothing else
             return failed(error)
 
