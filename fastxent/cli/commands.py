@@ -88,8 +88,8 @@ Examples:
 Every figure comes with a standard error. Figures are the same, bit for bit, for any
 --threads, any --memory and any order of files.
 
-Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupted,
-143 terminated.""")  # fmt: skip
+Exit codes: 0 ok, 1 a --fail-if held, 2 bad usage or bad input, 70 a fault of fastxent,
+129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @_sources
 @options.columns
 @options.loss
