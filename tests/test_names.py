@@ -57,12 +57,12 @@ def dump(path: Path, logits: Any = X, **columns: Any) -> Path:
         ("postgresql+psycopg2://u:pw@h/db", "postgresql+psycopg2://***@h/db"),
         *((same, same) for same in (
             "s3://bucket/a@2.parquet", "http://host:8080/a@b", "hf://datasets/u/r@rev/a", "abfs://box@account/a",
-            "http://h/x?partition_key=3", "/tmp/a?sig=b", "C:/x@y",
+            "http://h/x?partition_key=3", "C:/x@y",
         )),
     ],
 )  # fmt: skip
 def test_passwords_in_urls(url: str, shown: str) -> None:
-    assert public_name(url) == (shown if "://" in url else public_name(url))
+    assert public_name(url) == shown
     assert public_name(f"cannot read '{url}': no")[len("cannot read '") :].startswith(shown[:20])
 
 
@@ -98,7 +98,7 @@ def test_names_cannot_drive_the_terminal(cli: Cli, tmp_path: Path) -> None:
         assert "\nrun:\n  curl" not in out
     code, out, _ = cli("eval", path, "--by", "s", "--format", "json")
     assert set(json.loads(out)["slices"]["s"]) == {ESCAPE, HTML, BIDI}, "JSON holds what the file holds"
-    code, out, _ = cli("eval", path, "--by", "s", "--format", "markdown")
+    out = cli("eval", path, "--by", "s", "--format", "markdown")[1]
     assert "&lt;img src=x onerror=alert(1)&gt;\\|\\[a\\](b)" in out
 
 
