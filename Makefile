@@ -12,7 +12,8 @@ help: ## what each target does
 
 demo: $(READY) ## evaluate the bundled dump; table here, report and figures under out/
 	@mkdir -p out
-	$(BIN)/fastxent eval examples/digits.parquet --by fold --cluster block --id id \
+	@echo "evaluating the bundled dump; the first run compiles kernels, which takes up to a minute"
+	@$(BIN)/fastxent eval examples/digits.parquet --by fold --cluster block --id id \
 		--report out/digits.html --output out/digits.json --per-row out/digits.rows.parquet
 	@echo
 	@echo "report: out/digits.html    figures as JSON: out/digits.json    per-row losses: out/digits.rows.parquet"
@@ -44,6 +45,7 @@ clean: ## forget the environment and everything built
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" -o -x $(BIN)/python || { \
 		echo "fastxent needs Python 3.11 or newer with venv; name one: make PYTHON=/path/to/python" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[dev]'
+	@test -x $(BIN)/python || { echo "creating the environment .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@echo "installing fastxent and its dependencies into .venv; this downloads some hundred MB and takes minutes"
+	@$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[dev]'
 	@touch $@

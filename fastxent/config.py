@@ -6,10 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastxent.checks import real_number, shown, whole_number
 from fastxent.errors import ConfigError
+from fastxent.typed import check
 
 MOST_BINS = 10_000  # in each of as many slices they take some GB; narrower ones have too few rows to tell anything
 INPUTS = ("logits", "log_probs", "probs")
@@ -106,6 +107,9 @@ class EvalConfig:
         if unknown:
             raise ConfigError(f"unknown option {unknown[0]!r}")
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        hints = get_type_hints(cls)
+        for name, value in options.items():
+            check(value, hints[name], name)
         return cls(**options)
 
 

@@ -16,7 +16,9 @@ from fastxent.io.columns import target_ids
 from fastxent.kernels import record as r
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
 from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.names import printable
 from fastxent.rounding import round_to, widened
+from fastxent.tables import markdown_text
 
 SCHEMA = "fastxent/convert/1"
 _WIDE = ("bfloat16", "float32", "float64")
@@ -86,11 +88,11 @@ class Conversion:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{what:<15} {figure}" for what, figure in self.lines())
+        return "\n".join(f"{what:<15} {printable(figure)}" for what, figure in self.lines())
 
     def to_markdown(self) -> str:
         """A table."""
-        cells = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in self.lines()]
+        cells = [map(markdown_text, line) for line in self.lines()]
         return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {figure} |" for what, figure in cells)]) + "\n"
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,9 +6,17 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fastxent.names import public_name, some
+
 
 class FastxentError(Exception):
-    """Base of every error that fastxent raises about its input; the command line prints it and exits 2."""
+    """Base of every error that fastxent raises about its input; the command line prints it and exits 2.
+
+    No message holds the passwords of a URL.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(public_name(message))
 
 
 class SourceError(FastxentError):
@@ -23,7 +31,7 @@ class ColumnError(FastxentError):
         """The error for an absent column: it names the nearest column there is."""
         available = list(available)
         near = difflib.get_close_matches(name, available, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(available) or 'none'}"
+        hint = f"did you mean {near[0]!r}?" if near else f"columns: {some(available) or 'none'}"
         return cls(f"no column {name!r}{f' in {where}' if where else ''}; {hint}")
 
 

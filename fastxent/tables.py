@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterator
 
 from rich import box
@@ -12,12 +14,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fastxent.names import printable
 from fastxent.result import EvalResult, Metric, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
 _SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
 _MAX_SLICES = 20
+_CODE = re.compile(r"`\w+`")  # the name of a metric
+_MARKUP = re.compile(r"[\\`*\[\]|~]")
 _LONGEST = 26  # as long as the longest metric name; slice tables then fit in 80 columns
 
 
@@ -37,7 +42,7 @@ def heading(result: EvalResult) -> str:
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
     parts += [f"{count(result.config.n_classes)} classes"]
     if result.clusters is not None:
-        parts.append(f"{count(result.clusters)} clusters ({result.config.cluster})")
+        parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
     return " · ".join(parts)
 
 
@@ -97,13 +102,15 @@ def render(result: EvalResult) -> RenderableType:
             table.add_row(*map(_cell, row))
         parts += [Text(), table]
         if len(values) > _MAX_SLICES:
-            parts.append(Text(f"… and {len(values) - _MAX_SLICES} more values of {column}, in JSON and to_arrow()"))
+            parts.append(
+                Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}, in JSON and to_arrow()")
+            )
     if result.has_losses:
         table = _table("confidence bin", "rows", "confidence", "accuracy")
         for cells in calibration_rows(result):
             table.add_row(*cells)
         parts += [Text(), table, Text(f"\nNLL: {quantile_line(result)}")]
-    parts += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
+    parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
     return Group(*parts)
 
 
@@ -117,7 +124,7 @@ def _table(first: str, *others: str) -> Table:
 
 def _cell(text: str) -> Text:
     """Names from the data, of any length and content, as what they are: no markup, no control characters."""
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    clean = printable(text)
     return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
 
 
@@ -131,19 +138,30 @@ def terminal(result: EvalResult, width: int = WIDTH) -> str:
 
 def markdown(result: EvalResult) -> str:
     """Tables of metrics and slices."""
-    lines = [heading(result), ""]
+    lines = [markdown_text(heading(result)), ""]
     lines += _markdown_table(
         ["metric", "value", "stderr", "95 % interval"],
         ((f"`{name}`", *metric_cells(metric)) for name, metric in result.metrics.items()),
     )
     for column in result.slices:
         lines += ["", *_markdown_table(*slice_rows(result, column))]
-    lines += [f"\n> {warning}" for warning in result.warnings]
+    lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
 
 
 def _markdown_table(headers: list[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
+    """``headers`` and the first cell of each row are names from the data, unless they are code of our own."""
+
     def line(cells: list[str] | tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return f"| {' | '.join(cell if _CODE.fullmatch(cell) else markdown_text(cell) for cell in cells)} |"
 
     return [line(headers), "| --- |" + " ---: |" * (len(headers) - 1), *map(line, rows)]
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown that shows it: neither HTML, nor a link, nor the end of a cell.
+
+    >>> markdown_text("<b>|[x](y)")
+    '&lt;b&gt;\\\\|\\\\[x\\\\](y)'
+    """
+    return _MARKUP.sub(r"\\\g<0>", html.escape(printable(" ".join(text.splitlines())), quote=False))

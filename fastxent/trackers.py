@@ -6,6 +6,7 @@ what the JSON of a result holds.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # in a request to MLflow
 _LONGEST_NAME, _LONGEST_PARAM = 250, 500
+_SQL = ("sqlite", "mysql", "postgresql", "mssql")
+# Where the user has not chosen: a tracker that is down fails within seconds (MLflow's own defaults take ten minutes),
+# and a folder that was named is used.
+_MLFLOW_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
 _UNSAFE = re.compile(r"[^\w\-. ]")  # a slash makes a group; colons are no names on every file system
 
 
@@ -35,6 +45,7 @@ def check(tracker: str) -> None:
         check_destination(place)
     else:
         _mlflow()
+        _check_store(place)
 
 
 def log(result: EvalResult, tracker: str) -> str:
@@ -46,7 +57,7 @@ def log(result: EvalResult, tracker: str) -> str:
 def _parsed(tracker: str) -> tuple[str, str]:
     kind, colon, place = tracker.partition(":")
     if kind not in ("jsonl", "mlflow") or not colon or (kind == "jsonl" and not place):
-        raise ConfigError(f"{tracker!r} names no tracker; it is jsonl:FILE or mlflow:URI")
+        raise ConfigError(f"invalid tracker {tracker!r}; expected jsonl:FILE or mlflow:URI")
     return kind, place
 
 
@@ -57,14 +68,15 @@ def _append(result: EvalResult, path: str) -> str:
     """One line, whole or not at all: the JSON of the result, and when it was logged."""
     check_destination(path)
     values = {"logged": datetime.now(UTC).isoformat(timespec="seconds"), **result.to_dict()}
-    line = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = line.encode(errors="backslashreplace") + b"\n"
     try:
         # Unbuffered and in append mode, so that lines of several processes do not mix.
         with open(path, "ab+", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             if before and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
-                line = b"\n" + line  # what a crash of another program has left is not made worse
-            if file.write(line) != len(line):
+                data = b"\n" + data  # what a crash of another program has left is not made worse
+            if file.write(data) != len(data):
                 file.truncate(before)
                 raise OutputError(f"cannot append to {path!r}: the disk is full; it is left as it was")
     except OSError as error:
@@ -83,9 +95,35 @@ def _mlflow() -> Any:
     return mlflow
 
 
+def _check_store(uri: str) -> None:
+    """Refuse a database without what MLflow needs to reach one, which it reports as an unknown scheme."""
+    scheme = re.split(r"[+:]", uri, maxsplit=1)[0]
+    lacking = [name for name in ("sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
+    if scheme in _SQL and lacking:
+        raise OutputError(f"logging to MLflow at {scheme}: needs {' and '.join(lacking)}; pip install mlflow")
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """`_MLFLOW_SETTINGS` in the environment, from which MLflow takes them at each request."""
+    missing = {name: value for name, value in _MLFLOW_SETTINGS.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
 def _run(result: EvalResult, uri: str) -> str:
     """A new run of the experiment; ``uri`` empty: MLflow's own choice, and the run that is active, if any is."""
     mlflow = _mlflow()
+    _check_store(uri)
+    with _settings():
+        return _logged(mlflow, result, uri)
+
+
+def _logged(mlflow: Any, result: EvalResult, uri: str) -> str:
     from mlflow.entities import Metric as Point, Param
 
     active = mlflow.active_run() if not uri else None

@@ -59,6 +59,10 @@ def check_not_source(path: str | os.PathLike[str], files: Iterable[str]) -> None
 def is_arrow(path: str | os.PathLike[str]) -> bool:
     """Whether a file of that name is written as Arrow IPC, rather than as Parquet."""
     name = os.fspath(path)
+    try:
+        os.path.realpath(name).encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"cannot write {name!r}: Arrow needs names in UTF-8; choose another name") from None
     arrow = name.endswith(_ARROW)
     if not arrow and not name.endswith((".parquet", ".pq")):
         raise ConfigError(f"cannot tell the format of {name!r}; end its name in .parquet or .arrow")

@@ -104,9 +104,11 @@ def test_threads_memory_and_file_order_change_nothing(cli: Cli, tmp_path: Path) 
 
 def test_output_and_per_row_files(cli: Cli, tmp_path: Path) -> None:
     where = ("--output", tmp_path / "figures.json", "--per-row", tmp_path / "rows.parquet")
-    code, out, _ = cli("eval", DIGITS, "--id", "id", "--format", "json", *where)
-    assert code == 0
-    written, printed = json.loads((tmp_path / "figures.json").read_text()), json.loads(out)
+    assert cli("eval", DIGITS, "--id", "id", "--format", "json", *where) == (0, "", ""), "JSON is written once"
+    written, printed = (
+        json.loads((tmp_path / "figures.json").read_text()),
+        json.loads(cli("eval", DIGITS, "-o", "-")[1]),
+    )
     assert written["schema"] == printed["schema"] == "fastxent/eval/1"
     assert written["metrics"] == printed["metrics"]
     rows = pq.read_table(tmp_path / "rows.parquet")
@@ -226,7 +228,7 @@ def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
 def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(fx, function)).parameters
     here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
-    here |= {"output", "report", "state", "log"} if command == "eval" else set()
+    here |= {"output", "report", "state", "log"} if command == "eval" else {"figures"}
     context = program.commands[command].make_context(command, ["in", "out"], resilient_parsing=True)
     for option in program.commands[command].params:
         if option.name in here:
@@ -282,7 +284,7 @@ def test_convert_writes_and_prints_what_it_costs(cli: Cli, tmp_path: Path) -> No
 
 
 def test_transform_writes_what_it_says(cli: Cli, tmp_path: Path) -> None:
-    code, out, err = cli("transform", DIGITS, tmp_path / "p.parquet", "--output", "softmax", "--keep", "id,target")
+    code, out, err = cli("transform", DIGITS, tmp_path / "p.parquet", "--kind", "softmax", "--keep", "id,target")
     assert (code, err) == (0, "")
     assert "cross_entropy" in out
     table = pq.read_table(tmp_path / "p.parquet")
@@ -310,7 +312,7 @@ def test_inspect_ends_in_a_line_that_runs(cli: Cli, tmp_path: Path) -> None:
 def test_inspect_names_what_is_unusual(cli: Cli, tmp_path: Path) -> None:
     columns = {"p_0": [0.1, 0.2], "p_1": [0.9, 0.8], "label": [0, 1]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    assert cli("inspect", tmp_path / "a.parquet")[1].endswith("--logits 'p_*' --target label\n")
+    assert cli("inspect", tmp_path / "a.parquet")[1].endswith("--logits 'p_*' --input probs --target label\n")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
     code, out, _ = cli("inspect", tmp_path / "b.parquet")
     assert code == 0
@@ -344,19 +346,22 @@ def test_nan_passes_no_gate(cli: Cli, tmp_path: Path) -> None:
     [
         ("accuracy>0.5", False), ("accuracy>=0.5", True), ("accuracy<5e-1", False), ("accuracy<=.5", True),
         ("accuracy==0.5", True), ("accuracy!=0.5", False), ("accuracy.stderr > 0.01", True), ("rows.bad<1", False),
-        ("rows.bad>0", True), ("kind=a=b:c:accuracy<0.4", True),
+        ("rows.bad>0", True), ("kind=a=b:c:accuracy<0.4", True), ("accuracy<50%", False), ("accuracy<50.1 %", True),
+        ("accuracy.ci95.low<0.4", False), ("accuracy.ci95.high > 0.5", True), ("accuracy.value<=50%", True),
+        ("kind=*:accuracy<0.4", True), ("kind=*:accuracy.ci95.low<0.2", False),
     ],
 )  # fmt: skip
 def test_conditions(text: str, held: bool) -> None:
-    part = SimpleNamespace(metrics={"accuracy": SimpleNamespace(value=0.25, stderr=0.1)}, rows=None)
+    part = SimpleNamespace(metrics={"accuracy": SimpleNamespace(value=0.25, stderr=0.1, ci95=(0.2, 0.3))}, rows=None)
     rows = SimpleNamespace(total=9, used=8, ignored=0, bad=1)
-    metrics = {"accuracy": SimpleNamespace(value=0.5, stderr=0.02)}
+    metrics = {"accuracy": SimpleNamespace(value=0.5, stderr=0.02, ci95=(0.4, 0.6))}
     result: Any = SimpleNamespace(metrics=metrics, rows=rows, slices={"kind": {"a=b:c": part}})
-    assert (Condition.parse(text).check(result) is not None) is held
+    assert bool(Condition.parse(text).check(result)) is held
 
 
 @pytest.mark.parametrize(
-    "text", ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2", "a<nan"]
+    "text",
+    ["", "accuracy", "accuracy=0.5", "accuracy<", "<0.5", "accuracy<x", "a b<1", "a<1<2", "a<nan", "a<1%%", "a<%"],
 )
 def test_what_is_no_condition(text: str, cli: Cli) -> None:
     code, out, err = cli("eval", DIGITS, "--fail-if", text)
@@ -379,11 +384,14 @@ def test_a_figure_that_will_not_exist_is_found_before_the_run(
         ("bits_per_byte>1", [], "no figure 'bits_per_byte'"),
         ("rows.odd>1", [], "did you mean 'rows.bad'"),
         ("fold=fold 1:acuracy<1", ["--by", "fold"], "no figure 'acuracy'"),
+        ("accuracy.ci95<1", [], "no figure 'accuracy.ci95'; there is: .* accuracy.ci95.low, accuracy.ci95.high"),
+        ("fold=*:accuracy<1", [], "add --by fold"),
     ]:
         check_failure(*cli("eval", DIGITS, *flags, "--fail-if", condition), told)
         check_failure(*cli("transform", DIGITS, tmp_path / "o.arrow", *flags, "--fail-if", condition), told)
-    with pytest.raises(AssertionError, match="it has begun"):
-        cli("eval", DIGITS, "--top-k", "3", "--fail-if", "top_3_accuracy.stderr<1", "--fail-if", "rows.bad>0")
+    good = ("--fail-if", "top_3_accuracy.stderr<1", "--fail-if", "rows.bad>0")
+    code, _, err = cli("eval", DIGITS, "--top-k", "3", *good)
+    assert (code, "AssertionError: it has begun" in err) == (70, True)
 
 
 @pytest.mark.parametrize("command", ["convert", "transform"])
@@ -604,7 +612,9 @@ def test_unwritable_folder(cli: Cli, unprivileged: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--output", "--state"])
 def test_full_device(option: str, cli: Cli) -> None:
-    check_failure(*cli("eval", DIGITS, option, "/dev/full"), r"cannot write '/dev/full': No space left on device")
+    code, out, err = cli("eval", DIGITS, option, "/dev/full")
+    check_failure(code, "", err, r"cannot write '/dev/full': No space left on device")
+    assert "cross_entropy" in out, "the figures are printed first"
 
 
 @pytest.mark.parametrize("command", ["per-row", "output", "transform"])
@@ -621,7 +631,8 @@ def test_no_room_for_the_output(command: str, cli: Cli, tmp_path: Path) -> None:
         code, out, err = cli(*arguments)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    check_failure(code, out, err, rf"cannot write .*out\.parquet.*{os.strerror(errno.EFBIG)}")
+    check_failure(code, "", err, rf"cannot write .*out\.parquet.*{os.strerror(errno.EFBIG)}")
+    assert bool(out) is (command == "output"), "what is computed is printed before it is written"
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.parquet", "before")]
 
 
@@ -663,7 +674,7 @@ def test_a_full_standard_output_is_one_line() -> None:
     check_failure(done.returncode, "", done.stderr, r"cannot write to standard output: No space left on device")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_half_way_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
     """The process signals itself when it reports its first progress: some rows are done, and not all."""
     final = tmp_path / "out.parquet"

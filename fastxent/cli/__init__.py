@@ -1,12 +1,13 @@
 """The command line: arguments, then the Python API, then a printer. Nothing is computed here.
 
-Exit codes: 0 fine, 1 a ``--fail-if`` held, 2 bad usage or bad input, 130 interrupted.
+Exit codes: 0 ok, 1 a ``--fail-if`` held, 2 bad usage or bad input, 70 a fault of the program, 129, 130 and 143 ended
+by SIGHUP, SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
 import _thread
-import signal
+import os
 import sys
 import threading
 import warnings
@@ -19,10 +20,10 @@ import click
 from fastxent._version import __version__
 from fastxent.cli import commands
 from fastxent.cli.convert import convert
-from fastxent.cli.output import say
+from fastxent.cli.options import Quiet
 from fastxent.cli.report import report
-from fastxent.errors import FastxentError
-from fastxent.leave import INTERRUPTED, TERMINATED, leave
+from fastxent.errors import ConfigError, FastxentError
+from fastxent.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
 
 
 class _Interrupted(click.ClickException):
@@ -38,7 +39,7 @@ def _answered() -> Iterator[None]:
         raise _Interrupted(str(interrupt) or "interrupted; nothing was left half-written") from None
 
 
-class _Group(click.Group):
+class _Group(Quiet, click.Group):
     def make_context(self, *given: Any, **options: Any) -> click.Context:
         with _answered():
             return super().make_context(*given, **options)
@@ -77,37 +78,39 @@ for _command in (
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever goes wrong is one line on stderr."""
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _Warnings()
         try:
+            if not arguments:
+                click.echo(cli.get_help(click.Context(cli, info_name="fastxent")), err=True)
+                return BAD
+            if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+                raise ConfigError("NUMBA_DISABLE_JIT must be 0: the kernels do not run uncompiled; unset it")
             return int(cli.main(list(arguments), prog_name="fastxent", standalone_mode=False) or 0)
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            return error.exit_code
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "fastxent"
-            return _fail(f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
+            return _fail(error, f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
         except click.ClickException as error:
-            return _fail(error.format_message(), error.exit_code)
-        except FastxentError as error:
-            return _fail(str(error), 2)
+            return _fail(error, error.format_message(), error.exit_code)
         except MemoryError as error:
-            return _fail(f"out of memory ({error}); lower --memory or --threads", 2)
-        except OSError as error:
-            return _fail(f"{error}", 2)
+            return _fail(error, f"out of memory ({error}); lower --memory or --threads")
+        except (FastxentError, OSError) as error:
+            return _fail(error, str(error))
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                return failed(error)
+            return _fail(error, "cannot start a thread: the system allows no more; lower --threads")
+        except Exception as error:  # noqa: BLE001 - exit code 1 means that a --fail-if held, and nothing else
+            return failed(error)
 
 
 def main() -> NoReturn:
     """The ``fastxent`` program."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without × is no reason to crash
-    # Batch schedulers stop jobs this way: leave as from Ctrl-C, so that temporary files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    arrive()
     sys.unraisablehook = _unraisable
     try:
         code = run(sys.argv[1:])
-    except SystemExit:
-        code = TERMINATED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else TERMINATED
     leave(code)
 
 
@@ -119,10 +122,20 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(what)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(error: Exception, message: str, code: int = BAD) -> int:
+    if os.environ.get("FASTXENT_TRACEBACK"):
+        say_traceback(error)
     say(f"error: {message}" if code != INTERRUPTED else message)
     return code
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    say(f"warning: {message}")
+class _Warnings:
+    """Says each warning once, in one line."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in self._said:
+            self._said.add(str(message))
+            say(f"warning: {message}")

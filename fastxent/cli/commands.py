@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,21 +16,30 @@ from fastxent.cli import options
 from fastxent.cli.conditions import Condition
 from fastxent.cli.merge import merged
 from fastxent.cli.options import Command, Items, option, section
-from fastxent.cli.output import Report, deliver, emit, progress_bar, say
+from fastxent.cli.output import Report, chosen_format, deliver, emit, progress_bar, to_stdout
 from fastxent.errors import ColumnError, ConfigError, OutputError
 from fastxent.io.atomic import check_destination, write_atomic
+from fastxent.leave import say
+from fastxent.names import some
 from fastxent.writers import check_not_source
 
 if TYPE_CHECKING:
     from fastxent.result import EvalResult
 
 FAILED = 1
+_KINDS = ("log_softmax", "softmax", "grad")  # of transform
 
 
 def _destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "-":
+        raise OutputError("cannot write '-': only --output writes to standard output; name a file")
     if value is not None:
         check_destination(value)
     return value
+
+
+def _result_destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return value if to_stdout(value) else _destination(ctx, param, value)
 
 
 def _report_destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -51,7 +61,14 @@ def _trackers(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 
 _sources = click.argument("source", nargs=-1, required=True, metavar="SOURCE...")
 _report = option("--report", metavar="FILE", callback=_report_destination, help="Write an HTML report too.")
-_output = option("--output", metavar="FILE", callback=_destination, help="Write the figures here too, as JSON.")
+
+
+def output(*names: str) -> options.Setting:
+    """The option that writes a command's result as JSON."""
+    return option("--output", "-o", *names, metavar="FILE", callback=_result_destination,
+                  help="Write the result as JSON; - is standard output.")  # fmt: skip
+
+
 _log = option("--log", multiple=True, metavar="TRACKER", callback=_trackers, show_default=False,
               help="Log to jsonl:FILE or mlflow:URI too. Repeatable.")  # fmt: skip
 _state = option("--state", metavar="FILE", callback=_destination, help="Save the state, for fastxent merge.")
@@ -71,8 +88,8 @@ Examples:
 Every figure comes with a standard error. Figures are the same, bit for bit, for any
 --threads, any --memory and any order of files.
 
-Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupted,
-143 terminated.""")  # fmt: skip
+Exit codes: 0 ok, 1 a --fail-if held, 2 bad usage or bad input, 70 a fault of fastxent,
+129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @_sources
 @options.columns
 @options.loss
@@ -80,7 +97,7 @@ Exit codes: 0 fine, 1 a --fail-if held, 2 bad usage or bad input, 130 interrupte
 @options.printing
 @section(
     "Output",
-    _output,
+    output(),
     _report,
     option("--per-row", metavar="FILE", callback=_destination, help="Write each row's loss, rank, … as Parquet."),
     option("--id", metavar="COLUMN", help="Row names, for --per-row."),
@@ -101,11 +118,9 @@ def eval_(**given: Any) -> int:
     """
     import fastxent as fx
 
-    output, report, state, log = (given.pop(name) for name in ("output", "report", "state", "log"))
-    conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
+    conditions, sinks, verbose = given.pop("fail_if"), _Sinks.of(given), given.pop("verbose")
     _check_conditions(conditions, given)
-    logs = [tracker.removeprefix("jsonl:") for tracker in log if tracker.startswith("jsonl:")]
-    _check_outputs([output, report, state, given["per_row"], *logs], lambda: _local_files(given["source"]))
+    sinks.check([given["per_row"]], lambda: _local_files(given["source"]))
     quiet = given["quiet"]
     try:
         with _progress(given, "evaluating") as progress:
@@ -116,26 +131,19 @@ def eval_(**given: Any) -> int:
         raise KeyboardInterrupt(
             f"interrupted; what is finished is in {given['resume']}: the same command goes on from there"
         ) from None
-    if state is not None:
-        _save(result, state)
-    if report is not None:
-        result.to_html(report)
-    for tracker in log:
-        result.log(tracker)
-    return _finish(result, conditions, format_, output, quiet, verbose)
+    return _finish(result, conditions, sinks, quiet, verbose)
 
 
 @click.command(cls=Command, short_help="Write log-softmax, softmax or gradients of every row.", epilog="""\b
 Examples:
   fastxent transform dump.parquet log_probs.parquet --keep id
-  fastxent transform dump.parquet gradient.arrow --output grad --reduction sum
-  fastxent transform dump.parquet half.parquet --output softmax --dtype float16""")  # fmt: skip
+  fastxent transform dump.parquet gradient.arrow --kind grad --reduction sum
+  fastxent transform dump.parquet half.parquet --kind softmax --dtype float16""")  # fmt: skip
 @click.argument("source", nargs=-1, callback=options.both, metavar="SOURCE...")
 @click.argument("dest", callback=_destination)
 @section(
     "Transform",
-    option("--output", type=click.Choice(["log_softmax", "softmax", "grad"]), default="log_softmax",
-           help="What is written for every row."),
+    option("--kind", "output", type=click.Choice(_KINDS), default="log_softmax", help="What is written for every row."),
     option("--reduction", type=click.Choice(["mean", "sum", "none"]), default="mean",
            help="Of the loss that grad is the gradient of."),
     option("--dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), default=None,
@@ -147,6 +155,7 @@ Examples:
 @options.loss
 @options.figures
 @options.printing
+@section("Output", output("figures"))
 @options.running()
 def transform(**given: Any) -> int:
     """Write log-softmax, softmax or the gradient of every row to a new file, and print the figures.
@@ -155,12 +164,17 @@ def transform(**given: Any) -> int:
     """
     import fastxent as fx
 
-    conditions, format_, verbose = given.pop("fail_if"), given.pop("format_"), given.pop("verbose")
+    figures = given.pop("figures")
+    if figures in _KINDS:
+        raise ConfigError(f"--output must name a file, got {figures!r}; give --kind {figures}")
+    conditions, verbose = given.pop("fail_if"), given.pop("verbose")
+    sinks = _Sinks(chosen_format(given.pop("format_"), figures), figures)
     _check_conditions(conditions, given)
+    sinks.check([given["dest"]], lambda: _local_files(given["source"]))
     quiet = given["quiet"]
     with _progress(given, "transforming") as progress:
         result = fx.transform(_source(given.pop("source")), given.pop("dest"), progress=progress, **given)
-    return _finish(result, conditions, format_, None, quiet, verbose)
+    return _finish(result, conditions, sinks, quiet, verbose)
 
 
 @click.command(cls=Command, short_help="Merge states saved by eval --state.", epilog="""\b
@@ -173,22 +187,26 @@ Examples:
 @options.printing
 @section(
     "Output",
-    _output,
+    output(),
+    _report,
     _state,
+    _log,
     option("--partial", is_flag=True, show_default=False, help="Figures of the shards there are, though some are not."),
+    options.QUIET,
 )
-def merge(state_files: tuple[str, ...], partial: bool, **given: Any) -> int:
+def merge(state_files: tuple[str, ...], partial: bool, quiet: bool, **given: Any) -> int:
     """Merge saved states: the figures of all their rows, bit for bit those of one run.
 
     States merge in any order. Refused are states of differing options, a state or a shard given twice, shards
     of which some are missing, and shards together with the state of an undivided run.
     """
-    _check_outputs([given["output"]], lambda: state_files)  # a state may grow under its own name
-    _check_outputs([given["output"], given["state"]], lambda: ())
-    state = merged(state_files, partial)
-    if given["state"] is not None:
-        write_atomic(given["state"], state.to_bytes())
-    return _finish(state.result(), given["fail_if"], given["format_"], given["output"])
+    conditions, sinks = given.pop("fail_if"), _Sinks.of(given)
+    replace(sinks, state=None).check([], lambda: state_files)  # a state may grow under its own name
+    sinks.check([], lambda: ())
+    with progress_bar(False if quiet else None, "merging"):
+        state = merged(state_files, partial)
+        result = replace(state.result(), state=state)
+    return _finish(result, conditions, sinks, quiet)
 
 
 @click.command(cls=Command, short_help="What is in a dump, and the eval line to run.", epilog="""\b
@@ -199,23 +217,33 @@ Examples:
 @section(
     "Output",
     option("--logits", metavar="COLUMN", help="Describe this column, not the likeliest."),
-    option("--format", "format_", type=click.Choice(["table", "json"]), default="table", help="What is printed."),
-)
-def inspect(source: tuple[str, ...], logits: str | None, format_: str) -> int:
-    """Look at a dump without reading its rows.
+    option("--format", "format_", type=click.Choice(["table", "json", "none"]), default=None, show_default=False,
+           help="Form of the printed result; a table by default."),
+    output("output"),
+)  # fmt: skip
+def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, output: str | None) -> int:
+    """Look at a dump; of its rows only the first are read.
 
     Schema, layout, rows, classes, which columns look like what, and the eval line to run.
     """
-    from fastxent.cli.description import to_json, to_table
+    from fastxent.cli.description import Shown
     from fastxent.io.inspect import describe
 
+    format_ = chosen_format(format_, output)
+    _Sinks(format_, output).check([], lambda: _local_files(source))
     found = describe(_source(source), logits)
     named = [candidate for candidate in found.logits if logits in (None, candidate.name)]
     if logits is not None and not named:
         raise ColumnError(f"column {logits!r} holds no logits; candidates: "
-                          f"{', '.join(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
-    show = to_json if format_ == "json" else to_table
-    emit(show(found, named[0] if named else None, source))
+                          f"{some(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
+    chosen, scores = (named[0] if named else None), "logits"
+    if chosen is not None:
+        from fastxent.io.sample import score_kind, slice_columns
+
+        with progress_bar(None, "inspecting"):
+            scores = score_kind(_source(source), chosen)
+            found.roles["by"] = slice_columns(_source(source), chosen, list(dict.fromkeys(found.roles["by"])))
+    deliver(Shown(found, chosen, source, scores), format_, output)
     return 0
 
 
@@ -252,17 +280,44 @@ def _source(given: tuple[str, ...]) -> str | list[str]:
     return given[0] if len(given) == 1 else list(given)
 
 
-def _check_outputs(given: Iterable[str | None], sources: Callable[[], Iterable[str]]) -> None:
-    """Refuse to write over a source, or two things to one file. ``sources`` are listed only if an output exists."""
-    paths = [path for path in given if path is not None]
-    files = [os.path.realpath(path) for path in paths]
-    for path, file in zip(paths, files, strict=True):
-        if files.count(file) > 1 and (os.path.isfile(file) or not os.path.exists(file)):
-            raise OutputError(f"cannot write {path!r} twice: each output is a file of its own; choose another name")
-    there = [path for path in paths if os.path.isfile(path)]
-    found = list(sources()) if there else []
-    for path in there:
-        check_not_source(path, found)
+@dataclass(frozen=True)
+class _Sinks:
+    """Where a result goes."""
+
+    format_: str
+    output: str | None
+    report: str | None = None
+    state: str | None = None
+    log: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> _Sinks:
+        """Taken out of the options."""
+        output = given.pop("output")
+        return cls(chosen_format(given.pop("format_"), output), output, given.pop("report"), given.pop("state"),
+                   given.pop("log"))  # fmt: skip
+
+    def check(self, others: Iterable[str | None], sources: Callable[[], Iterable[str]]) -> None:
+        """Refuse to write over a source, or two things to one file. ``sources`` are listed only if an output exists."""
+        logs = [tracker.removeprefix("jsonl:") for tracker in self.log if tracker.startswith("jsonl:")]
+        output = None if to_stdout(self.output) else self.output
+        paths = [path for path in (output, self.report, self.state, *logs, *others) if path is not None]
+        files = [os.path.realpath(path) for path in paths]
+        for path, file in zip(paths, files, strict=True):
+            if files.count(file) > 1 and (os.path.isfile(file) or not os.path.exists(path)):
+                raise OutputError(f"cannot write {path!r} twice: each output is a file of its own; choose another name")
+        there = [path for path in paths if os.path.isfile(path)]
+        found = list(sources()) if there else []
+        for path in there:
+            check_not_source(path, found)
+
+    def steps(self, result: EvalResult) -> Iterator[Callable[[], object]]:
+        """What writes the result to all places but ``output``."""
+        if (state := self.state) is not None:
+            yield lambda: _save(result, state)
+        if (report := self.report) is not None:
+            yield lambda: result.to_html(report)
+        yield from (functools.partial(result.log, tracker) for tracker in self.log)
 
 
 def _local_files(source: tuple[str, ...]) -> list[str]:
@@ -294,23 +349,26 @@ def _save(result: EvalResult, path: str) -> None:
 
 
 def _finish(
-    result: EvalResult,
-    conditions: tuple[Condition, ...],
-    format_: str,
-    output: str | None,
-    quiet: bool = False,
-    verbose: bool = False,
+    result: EvalResult, conditions: tuple[Condition, ...], sinks: _Sinks, quiet: bool = False, verbose: bool = False
 ) -> int:
+    """Print, write, judge: the figures are on the screen before anything that may fail."""
     from fastxent.timing import lines
 
-    deliver(result, format_, output)
-    if not (quiet or (format_ == "table" and sys.stdout.isatty())):  # the table on the screen has said it
-        for warning in result.warnings:
-            say(f"warning: {warning}")
-    if verbose:
+    failures: list[str] = []
+
+    def judge() -> None:
+        for condition in conditions:
+            for failure in condition.check(result):
+                failures.append(failure)
+                say(f"failed: {failure}")
+
+    def tell() -> None:
         for line in lines(result.timing or {}):
             say(line)
-    failures = [failure for condition in conditions if (failure := condition.check(result)) is not None]
-    for failure in failures:
-        say(f"failed: {failure}")
+
+    if not quiet and sinks.format_ != "markdown":  # which has them in it
+        for warning in result.warnings:
+            say(f"warning: {warning}")
+    steps = [*([tell] if verbose else []), *sinks.steps(result), judge]
+    deliver(result, sinks.format_, sinks.output, *steps, table=lambda: str(replace(result, warnings=())))
     return FAILED if failures else 0

@@ -8,12 +8,14 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any
 
 import click
 
 from fastxent.errors import ConfigError
-from fastxent.result import EvalResult, Rows, Slice, labels
+from fastxent.names import some
+from fastxent.result import EvalResult, Metric, Rows, Slice, labels
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -25,14 +27,25 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 _PATTERN = re.compile(
     r"(?:(?P<column>[^=:<>]+)=(?P<value>.*):)?\s*"
-    r"(?P<figure>\w+(?:\.\w+)?)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=]+)\s*"
+    r"(?P<figure>\w+(?:\.\w+)*)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=%]+)\s*(?P<percent>%?)\s*"
 )
 _ROWS = tuple(field.name for field in fields(Rows))
+_PARTS: dict[str, Callable[[Metric], float]] = {
+    "": lambda metric: metric.value,
+    "value": lambda metric: metric.value,
+    "stderr": lambda metric: metric.stderr,
+    "ci95.low": lambda metric: metric.ci95[0],
+    "ci95.high": lambda metric: metric.ci95[1],
+}
+_MOST_FAILURES = 20  # said of one condition on every slice
 
 
 @dataclass(frozen=True)
 class Condition:
-    """``[column=value:]figure sign bound``, for instance ``accuracy<0.9`` or ``kind=python:rows.bad>0``."""
+    """``[column=value:]figure sign bound``, for instance ``accuracy<90%`` or ``kind=python:accuracy.ci95.low<0.8``.
+
+    The value ``*`` stands for every slice of the column.
+    """
 
     text: str
     column: str | None
@@ -53,44 +66,59 @@ class Condition:
         """
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is no condition; write FIGURE<NUMBER or FIGURE>NUMBER, as in 'accuracy<0.9'")
+            raise ValueError(
+                f"invalid condition {text!r}; expected FIGURE<NUMBER or FIGURE>NUMBER, as in 'accuracy<0.9'"
+            )
         part = match.groupdict()
-        bound = float(part["bound"])
-        if math.isnan(bound):
+        try:
+            bound = Decimal(part["bound"]) / (100 if part["percent"] else 1)
+        except ArithmeticError:
+            raise ValueError(f"invalid number {part['bound']!r} in {text!r}; expected such as 0.9 or 90%") from None
+        if bound.is_nan():
             raise ValueError(f"{text!r} compares with NaN, and so never holds; write a number")
-        return cls(text, part["column"], part["value"], part["figure"], part["sign"], bound)
+        return cls(text, part["column"], part["value"], part["figure"], part["sign"], float(bound))
 
-    def check(self, result: EvalResult) -> str | None:
-        """None if the figure passes, else what is wrong with it. NaN never passes: it compares false with all."""
-        figure = self._read(self._part(result))
-        if not math.isnan(figure) and not _COMPARE[self.sign](figure, self.bound):
-            return None
-        return f"{self.text} ({self.figure} is {figure:.6g})"
+    def check(self, result: EvalResult) -> list[str]:
+        """What is wrong with the figure, in each slice that is meant. NaN never passes: it compares false with all."""
+        found = []
+        for label, part in self._parts(result):
+            figure = self._read(part)
+            if math.isnan(figure) or _COMPARE[self.sign](figure, self.bound):
+                place = "" if self.value != "*" else f" of {self.column}={label}"
+                found.append(f"{self.text} ({self.figure}{place} is {figure:.6g})")
+        more = [f"{self.text} (and in {len(found) - _MOST_FAILURES} more)"] if len(found) > _MOST_FAILURES else []
+        return found[:_MOST_FAILURES] + more
 
-    def _part(self, result: EvalResult) -> EvalResult | Slice:
+    def _parts(self, result: EvalResult) -> list[tuple[str, EvalResult | Slice]]:
         if self.column is None:
-            return result
+            return [("", result)]
         slices = result.slices.get(self.column)
         if slices is None:
             raise ConfigError(f"--fail-if {self.text}: no slices of {self.column!r}; add --by {self.column}")
-        named = dict(zip(labels(slices), slices.values(), strict=True))
+        named: dict[str, EvalResult | Slice] = dict(zip(labels(slices), slices.values(), strict=True))
+        if self.value == "*" and named:
+            return list(named.items())
         if self.value not in named:
             raise ConfigError(f"--fail-if {self.text}: no {self.column} {self.value!r}; {_nearest(self.value, named)}")
-        return named[self.value]
+        return [(str(self.value), named[str(self.value)])]
 
     def check_figure(self, metrics: Iterable[str]) -> None:
         """`ConfigError` if the figure is none of ``metrics``, nor a count of rows."""
         name, _, field = self.figure.partition(".")
         counts = [f"rows.{field}" for field in _ROWS]
-        if self.figure not in counts and not (name in metrics and field in ("", "value", "stderr")):
-            raise ConfigError(
-                f"--fail-if {self.text}: no figure {self.figure!r}; {_nearest(self.figure, [*metrics, *counts])}"
-            )
+        if self.figure in counts or (name in metrics and field in _PARTS):
+            return
+        if name in metrics:
+            parts = ", ".join(f"{name}.{part}" for part in _PARTS if part)
+            raise ConfigError(f"--fail-if {self.text}: no figure {self.figure!r}; there is: {name}, {parts}")
+        raise ConfigError(
+            f"--fail-if {self.text}: no figure {self.figure!r}; {_nearest(self.figure, [*metrics, *counts])}"
+        )
 
     def _read(self, part: EvalResult | Slice) -> float:
         self.check_figure(part.metrics)
         name, _, field = self.figure.partition(".")
-        return float(getattr(part.rows, field) if name == "rows" else getattr(part.metrics[name], field or "value"))
+        return float(getattr(part.rows, field) if name == "rows" else _PARTS[field](part.metrics[name]))
 
 
 class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
@@ -109,4 +137,4 @@ class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in th
 
 def _nearest(name: str | None, known: Any) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"there is: {some(known) or 'none'}"

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from fastxent.cli import options
-from fastxent.cli.commands import _destination, _progress, _source
+from fastxent.cli.commands import _destination, _local_files, _progress, _Sinks, _source, output
 from fastxent.cli.options import Command, Items, option, section
-from fastxent.cli.output import deliver, say
+from fastxent.cli.output import chosen_format, deliver
+from fastxent.leave import say
 
 
 def _kept(ctx: click.Context, param: click.Parameter, value: Iterable[list[str]]) -> list[str] | None:
@@ -49,11 +50,7 @@ Examples:
            help="Class ids of the rows whose loss is compared before and after."),
     option("--ignore-index", type=int, default=-100, help="Target of rows to leave out of that."),
 )  # fmt: skip
-@section(
-    "Output",
-    option("--format", "format_", type=click.Choice(["table", "json", "markdown"]), default="table",
-           help="What is printed."),
-)  # fmt: skip
+@section("Output", options.FORMAT, output("figures"))
 @options.running()
 def convert(**given: Any) -> int:
     """Rewrite a dump into the layout that reads fastest, and print what rounding its scores cost.
@@ -63,10 +60,12 @@ def convert(**given: Any) -> int:
     import fastxent as fx
     from fastxent.timing import lines
 
-    format_, verbose = given.pop("format_"), given.pop("verbose")
+    figures, verbose = given.pop("figures"), given.pop("verbose")
+    format_ = chosen_format(given.pop("format_"), figures)
+    _Sinks(format_, figures).check([given["dest"]], lambda: _local_files(given["source"]))
     with _progress(given, "converting") as progress:
         result = fx.convert(_source(given.pop("source")), given.pop("dest"), progress=progress, **given)
-    deliver(result, format_, None)
+    deliver(result, format_, figures)
     if verbose:
         for line in lines(result.timing or {}):
             say(line)

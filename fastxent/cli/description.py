@@ -4,86 +4,128 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from fastxent.cli.options import joined
+from fastxent.names import printable, public_name, some
 
 if TYPE_CHECKING:
     from fastxent.io.inspect import Candidate, Description
 
 _ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _SHOWN = 30  # columns; a dump with one column a class has thousands
+_MOST = 10  # names in one line
+_WIDEST = 40  # of a column of names
 
 
-def eval_line(found: Description, chosen: Candidate | None, sources: Sequence[str]) -> str | None:
-    """The command that evaluates the dump, or None where no column can be its logits or its target.
+class Shown:
+    """A description as text and as JSON; ``scores`` is what `score_kind` found, ``sources`` are as they were given."""
 
-    A column that looks like weights is left out: it would change what every figure means.
-    """
-    targets = found.roles["target"]
-    if chosen is None or not targets:
-        return None
-    words = ["fastxent", "eval", *sources]
-    words += ["--logits", chosen.name] if chosen.name != "logits" else []
-    words += ["--dtype", "bfloat16"] if chosen.dtype is None else []
-    words += ["--target", targets[0]] if targets[0] != "target" else []
-    words += [word for column in found.roles["by"] for word in ("--by", column)]
-    for role in ("cluster", "n_bytes"):
-        words += [f"--{role.replace('_', '-')}", found.roles[role][0]] if found.roles[role] else []
-    return shlex.join(words)
+    def __init__(self, found: Description, chosen: Candidate | None, sources: Sequence[str], scores: str) -> None:
+        self.found, self.chosen, self.sources, self.scores = found, chosen, sources, scores
+        self._often = Counter(found.schema.names)
+
+    def eval_line(self) -> str | None:
+        """The command that evaluates the dump, or None where no column can be its logits or its target.
+
+        A column that looks like weights is left out: it would change what every figure means.
+        """
+        target = next((name for name in self._usable("target") if not self._is_text(name)), None)
+        if self.chosen is None or target is None:
+            return None
+        words = ["fastxent", "eval", *map(_path, self.sources)]
+        words += ["--logits", joined(self.chosen.name)] if self.chosen.name != "logits" else []
+        words += ["--logits-dtype", "bfloat16"] if self.chosen.dtype is None else []
+        words += ["--input", self.scores] if self.scores != "logits" else []
+        words += ["--target", target] if target != "target" else []
+        words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
+        for role in ("cluster", "n_bytes"):
+            words += [word for name in self._usable(role)[:1] for word in (f"--{role.replace('_', '-')}", name)]
+        return public_name(shlex.join(words))
+
+    def _usable(self, role: str) -> list[str]:
+        """Columns that an option can name: a name that stands twice names none."""
+        return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] == 1 and name]
+
+    def _is_text(self, name: str) -> bool:
+        kind = self.found.schema.field(name).type
+        return str(getattr(kind, "value_type", kind)) in ("string", "large_string", "string_view")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        found = self.found
+        return {
+            "schema": "fastxent/inspect/1",
+            "files": found.files,
+            "formats": found.formats,
+            "rows": found.rows,
+            "row_groups": found.row_groups,
+            "columns": {column.name: str(column.type) for column in found.schema},
+            "logits": [vars(candidate) for candidate in found.logits],
+            "input": self.scores,
+            "roles": found.roles,
+            "storage": {
+                "compressed_bytes": found.compressed_bytes,
+                "uncompressed_bytes": found.uncompressed_bytes,
+                "codecs": found.codecs,
+                "encodings": found.encodings,
+                "fallbacks": [{"file": file, "reason": why} for file, why in _fallbacks(found)[:_SHOWN]],
+            },
+            "memory_bytes": _memory(found, self.chosen),
+            "warnings": found.warnings,
+            "command": self.eval_line(),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+
+    def to_markdown(self) -> str:
+        """The text, as it stands."""
+        return f"```\n{self}\n```\n"
+
+    def __repr__(self) -> str:
+        """Text for the terminal; no name in it can break a line or look like another."""
+        found, chosen, line = self.found, self.chosen, self.eval_line()
+        files = found.files[0] if len(found.files) == 1 else f"{len(found.files)} files, from {found.files[0]}"
+        facts = [("source", f"{files} ({', '.join(found.formats)})")]
+        facts += [("warning", warning) for warning in found.warnings]
+        facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
+        if chosen is not None:
+            kind = f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unsaid type'}"
+            facts += [("logits", kind)]
+            facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
+            facts += [("read by", _reader(found))] if found.readers else []
+            memory = _memory(found, chosen)
+            size = "unknown before reading" if memory is None else size_of(memory)
+            facts += [("in memory", f"{size}; eval keeps no more of it at a time than --memory")]
+        others = [candidate.name for candidate in found.logits if candidate is not chosen]
+        facts += [("or logits", some(others, _MOST))] if others else []
+        facts += [(role, some(names, _MOST)) for role, names in found.roles.items() if names]
+        shown = [(printable(column.name), printable(str(column.type))) for column in list(found.schema)[:_SHOWN]]
+        width = min(_WIDEST, max((len(name) for name, _ in shown), default=0))
+        columns = [f"  {name:<{width}}  {kind}" for name, kind in shown]
+        if len(found.schema) > _SHOWN:
+            columns.append(f"  … and {len(found.schema) - _SHOWN:,} more")
+        advice = ["run:", f"  {printable(line)}"] if line else [printable(self._missing())]
+        return "\n".join(
+            [*(f"{name:<10} {printable(text)}" for name, text in facts), "", "columns:", *columns, "", *advice]
+        )
+
+    def _missing(self) -> str:
+        if self.chosen is None:
+            return "No column looks like logits; name one with --logits, or 'prefix*' for one column a class."
+        given = f"fastxent eval … --logits {shlex.quote(joined(self.chosen.name))} --target"
+        if texts := self._usable("target"):
+            rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
+            return f"The targets are texts; run: {given} {rest}"
+        return f"No column looks like targets; run: {given} COLUMN"
 
 
-def to_dict(found: Description, chosen: Candidate | None, sources: Sequence[str]) -> dict[str, Any]:
-    """JSON-ready values."""
-    return {
-        "schema": "fastxent/inspect/1",
-        "files": found.files,
-        "formats": found.formats,
-        "rows": found.rows,
-        "row_groups": found.row_groups,
-        "columns": {column.name: str(column.type) for column in found.schema},
-        "logits": [vars(candidate) for candidate in found.logits],
-        "roles": found.roles,
-        "storage": {
-            "compressed_bytes": found.compressed_bytes,
-            "uncompressed_bytes": found.uncompressed_bytes,
-            "codecs": found.codecs,
-            "encodings": found.encodings,
-            "fallbacks": [{"file": file, "reason": why} for file, why in _fallbacks(found)[:_SHOWN]],
-        },
-        "memory_bytes": _memory(found, chosen),
-        "warnings": found.warnings,
-        "command": eval_line(found, chosen, sources),
-    }
-
-
-def to_json(found: Description, chosen: Candidate | None, sources: Sequence[str]) -> str:
-    """`to_dict` as text."""
-    return json.dumps(to_dict(found, chosen, sources), indent=1, ensure_ascii=False)
-
-
-def to_table(found: Description, chosen: Candidate | None, sources: Sequence[str]) -> str:
-    """Text for the terminal."""
-    line = eval_line(found, chosen, sources)
-    files = found.files[0] if len(found.files) == 1 else f"{len(found.files)} files, from {found.files[0]}"
-    facts = [("source", f"{files} ({', '.join(found.formats)})")]
-    facts += [("warning", warning) for warning in found.warnings]
-    facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
-    if chosen is not None:
-        facts += [("logits", f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unsaid type'}")]
-        facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
-        facts += [("read by", _reader(found))] if found.readers else []
-        memory = _memory(found, chosen)
-        size = "unknown before reading" if memory is None else size_of(memory)
-        facts += [("in memory", f"{size}; eval keeps no more of it at a time than --memory")]
-    others = [candidate.name for candidate in found.logits if candidate is not chosen]
-    facts += [("or logits", ", ".join(others))] if others else []
-    facts += [(role, ", ".join(names)) for role, names in found.roles.items() if names]
-    width = max(len(column.name) for column in found.schema) if len(found.schema) else 0
-    columns = [f"  {column.name:<{width}}  {column.type}" for column in found.schema][:_SHOWN]
-    if len(found.schema) > _SHOWN:
-        columns.append(f"  … and {len(found.schema) - _SHOWN} more")
-    advice = ["run:", f"  {line}"] if line else [_missing(found, chosen)]
-    return "\n".join([*(f"{name:<10} {text}" for name, text in facts), "", "columns:", *columns, "", *advice])
+def _path(source: str) -> str:
+    return f"./{source}" if source.startswith("-") else source
 
 
 def size_of(nbytes: int) -> str:
@@ -133,9 +175,3 @@ def _memory(found: Description, chosen: Candidate | None) -> int | None:
     if chosen is None or chosen.n_classes is None or found.rows is None:
         return None
     return found.rows * chosen.n_classes * _ITEM_BYTES.get(chosen.dtype or "", 2)  # an untagged type is 16 bits wide
-
-
-def _missing(found: Description, chosen: Candidate | None) -> str:
-    if chosen is None:
-        return "No column looks like logits; name one with --logits, or 'prefix*' for one column a class."
-    return f"No column looks like targets; run: fastxent eval … --logits {shlex.quote(chosen.name)} --target COLUMN"

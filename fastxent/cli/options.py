@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from fastxent.cli.conditions import ConditionType
+from fastxent.leave import discard
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Setting = tuple[tuple[str, ...], dict[str, Any]]  # an option that `section` will add
@@ -20,7 +23,19 @@ class Option(click.Option):
     section = "Options"
 
 
-class Command(click.Command):
+class Quiet(click.Command):
+    """A command whose help may go to a reader that leaves (``| head``)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and print the help or the version where they are asked for."""
+        try:
+            return super().parse_args(ctx, args)
+        except BrokenPipeError:
+            discard(sys.stdout)
+            ctx.exit()
+
+
+class Command(Quiet):
     """A command whose help groups its options by section."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -43,7 +58,8 @@ def both(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
 
 
 class Items(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
-    """A comma list, or ``@FILE`` holding one value a line (or a comma list); each converted by ``item``."""
+    """A comma list, or ``@FILE`` with one value per line, or a JSON list in place of either, where values may hold
+    commas; each converted by ``item``."""
 
     name = "list"
 
@@ -55,16 +71,59 @@ class Items(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
         if isinstance(value, list | tuple):
             return list(value)
         text = str(value)
-        if text.startswith("@"):
-            try:
-                text = Path(text[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                self.fail(f"cannot read {text[1:]!r}: {getattr(error, 'strerror', None) or error}", param, ctx)
-        parts = [part.strip() for line in text.splitlines() for part in line.split(",")]
         try:
-            return [self.item(part) for part in parts if part]
+            parts = self._lines(text[1:]) if text.startswith("@") else split(text)
+        except (OSError, ValueError) as error:
+            self.fail(f"cannot read {text[1:]!r}: {getattr(error, 'strerror', None) or error}", param, ctx)
+        try:
+            return [self.item(part) for part in parts]
         except ValueError:
-            self.fail(f"{value!r} is no list of {self.what}, such as 1,2,3 or @FILE", param, ctx)
+            self.fail(f"invalid list of {self.what} {value!r}; expected values such as 1,2,3 or @FILE", param, ctx)
+
+    def _lines(self, name: str) -> list[str]:
+        """The values of a file. A number holds no comma, so that numbers may share a line."""
+        text = Path(name).read_text(encoding="utf-8-sig")
+        if (listed := _json_list(text)) is not None:
+            return listed
+        if self.item is not str:
+            return [part for line in text.splitlines() for part in split(line)]
+        lines = [line.strip() for line in text.strip("\r\n").split("\n")]
+        if "" in lines[:-1]:
+            raise ValueError(f"line {lines.index('') + 1} is empty; write one value per line, or a JSON list")
+        return [line for line in lines if line]
+
+
+def split(text: str) -> list[str]:
+    """The values of a comma list, or of a JSON list.
+
+    >>> split("a, b"), split('["a, b", "c"]')
+    (['a', 'b'], ['a, b', 'c'])
+    """
+    listed = _json_list(text)
+    return [part for piece in text.split(",") if (part := piece.strip())] if listed is None else listed
+
+
+def joined(name: str) -> str:
+    """One value as `split` reads it back.
+
+    >>> joined("fold"), joined("a,b")
+    ('fold', '["a,b"]')
+    """
+    plain = name and not name.startswith("@") and split(name) == [name]
+    return name if plain else json.dumps([name], ensure_ascii=False)
+
+
+def _json_list(text: str) -> list[str] | None:
+    """A JSON list of texts and numbers, as texts; None if it is not one."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(value, str | bool) for value in found):
+        return None
+    return [value if isinstance(value, str) else str(value).lower() for value in found]
 
 
 def yes_or_no(text: str) -> bool:
@@ -95,6 +154,11 @@ def section(title: str, *options: Setting) -> Callable[[Function], Function]:
 def option(*names: str, **settings: Any) -> Setting:
     """An option to be handed to `section`."""
     return names, {"show_default": True, **settings}
+
+
+QUIET = option("--quiet", "-q", is_flag=True, show_default=False, help="Neither progress nor warnings.")
+FORMAT = option("--format", "format_", type=click.Choice(["table", "json", "markdown", "none"]), default=None,
+                show_default=False, help="Form of the printed result; a table by default.")  # fmt: skip
 
 
 def columns(function: Function) -> Function:
@@ -162,7 +226,7 @@ def running(*extra: Setting) -> Callable[[Function], Function]:
         *extra,
         option("--progress/--no-progress", default=None, show_default=False,
                help="Progress on stderr; on a terminal if not given."),
-        option("--quiet", "-q", is_flag=True, show_default=False, help="Neither progress nor warnings."),
+        QUIET,
         option("--verbose", "-v", is_flag=True, show_default=False, help="Where the time went, on stderr."),
     )  # fmt: skip
 
@@ -171,13 +235,12 @@ def printing(function: Function) -> Function:
     """How a result comes out."""
     return section(
         "Output",
-        option("--format", "format_", type=click.Choice(["table", "json", "markdown"]), default="table",
-               help="What is printed."),
+        FORMAT,
         option("--fail-if", multiple=True, type=ConditionType(), metavar="EXPR", show_default=False,
-               help="Exit 1 if this holds: 'cross_entropy>2.1', 'rows.bad>0', 'kind=python:accuracy<0.5'. Repeatable."),
+               help="Exit 1 if this holds: 'accuracy<90%', 'rows.bad>0', 'fold=*:accuracy.ci95.low<0.8'. Repeatable."),
     )(function)  # fmt: skip
 
 
 def _one_or_many(ctx: click.Context, param: click.Parameter, value: str | list[str]) -> str | list[str]:
-    items = value.split(",") if isinstance(value, str) else value
+    items = (split(value) or [value]) if isinstance(value, str) else value
     return items[0] if len(items) == 1 else items

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from fastxent.cli.options import Command, option, section
-from fastxent.cli.output import say
+from fastxent.cli.options import QUIET, Command, option, section
+from fastxent.cli.output import put, to_stdout
 from fastxent.errors import StateError
+from fastxent.leave import say
 from fastxent.writers import check_not_source
 
 
@@ -20,9 +21,12 @@ Examples:
 @click.argument("result", metavar="RESULT")
 @section(
     "Output",
-    option("-o", "--output", metavar="FILE", help="Where to write it; beside RESULT if not given."),
+    option(
+        "--output", "-o", metavar="FILE", help="Where to write it, beside RESULT if not given; - is standard output."
+    ),
+    QUIET,
 )
-def report(result: str, output: str | None) -> int:
+def report(result: str, output: str | None, quiet: bool) -> int:
     """Write the HTML report of RESULT, the JSON that fastxent eval wrote.
 
     One file that opens offline: figures, tables, and what was read.
@@ -39,8 +43,14 @@ def report(result: str, output: str | None) -> int:
         found = EvalResult.from_json(text)
     except StateError as error:
         raise StateError(f"{result}: {error}") from None
+    if to_stdout(output):
+        from fastxent.report import html
+
+        put(html(found))
+        return 0
     dest = output if output is not None else str(Path(result).with_suffix(".html"))
     check_not_source(dest, [result])
     found.to_html(dest)
-    say(f"wrote {dest}")
+    if not quiet:
+        say(f"wrote {dest}")
     return 0

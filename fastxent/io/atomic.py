@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from fastxent.errors import OutputError
 
 # What only a write can meet; any other OSError inside the block may come from reading the source, and passes through.
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|stdout|stderr)|/proc/self/fd/(\d+)")
 
 
 def check_destination(path: str | os.PathLike[str]) -> None:
@@ -22,11 +25,12 @@ def check_destination(path: str | os.PathLike[str]) -> None:
     final = Path(os.path.realpath(path))
     if final.is_dir():
         raise OutputError(f"cannot write {os.fspath(path)!r}: it is a folder; name a file")
-    if not final.parent.is_dir():
+    device = _is_device(path)
+    if not device and not final.parent.is_dir():
         raise OutputError(
             f"cannot write {os.fspath(path)!r}: there is no folder {str(final.parent)!r}; create it first"
         )
-    place = final if _is_device(final) else final.parent
+    place = path if device else final.parent
     if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"cannot write {os.fspath(path)!r}: permission denied; choose another place")
 
@@ -36,7 +40,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
     On any failure or interrupt it is removed, and what stood under ``path`` before still does. Symbolic links
-    are followed. A device or a pipe (``/dev/stdout``) has nothing to replace and is written to directly.
+    are followed, and the mode and owner of a file that is replaced are kept. A device or a pipe (``/dev/stdout``) has
+    nothing to replace and is written to directly.
 
     >>> import os, tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -50,16 +55,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder is missing or read-only, the disk is full, a size limit was met.
     """
     check_destination(path)
-    final = Path(os.path.realpath(path))
-    if _is_device(final):
+    if _is_device(path):
         with _explained(path):
-            yield final
+            yield Path(path)
         return
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+    final = Path(os.path.realpath(path))
+    temporary = final.with_name(f".{final.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
         with _explained(path, every=True):
-            # Created here, not by tempfile, so that the umask decides who may read the result.
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            _create(temporary, final)
         with _explained(path):
             yield temporary
         with _explained(path, every=True):
@@ -71,13 +75,48 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8) under ``path``, whole or not at all."""
+    """Write ``content`` (text as UTF-8) under ``path``, whole or not at all.
+
+    What no UTF-8 can hold, the bytes of a file name, is written as a JSON escape.
+    """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    if (descriptor := _descriptor(path)) is not None:
+        with _explained(path, every=True), open(os.dup(descriptor), "wb") as stream:
+            stream.write(data)
+        return
     with atomic_path(path) as temporary, _explained(path, every=True):
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(data)
 
 
-def _is_device(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+def _create(temporary: Path, final: Path) -> None:
+    """Create the temporary file, for the eyes of those who may read what it replaces; else as the umask says."""
+    try:
+        before = os.stat(final)
+    except FileNotFoundError:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        return
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    if hasattr(os, "chown") and (os.geteuid(), os.getegid()) != (before.st_uid, before.st_gid):
+        with contextlib.suppress(PermissionError):  # only root may give a file away
+            os.chown(temporary, before.st_uid, before.st_gid)
+    os.chmod(temporary, stat.S_IMODE(before.st_mode))
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int | None:
+    """The number of an open file that ``path`` names: it is written to where it stands, whatever it leads to."""
+    found = _DESCRIPTOR.fullmatch(os.fspath(path))
+    if found is None:
+        return None
+    return int(found[1] or found[2] or (1 if found[0] == "/dev/stdout" else 2))
+
+
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is there, and neither a file nor a folder. A link to a pipe resolves to no path at all."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
 from fastxent.io.remote import RemoteBytes, RemoteFile, look, refusal, transport_errors
+from fastxent.names import public_name
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -32,6 +33,10 @@ class File:
     filesystem: pafs.FileSystem | None = None  # None: this machine
     hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
     size: int | None = None  # of a file elsewhere, where a listing told it
+
+    def __post_init__(self) -> None:
+        if not self.local:
+            object.__setattr__(self, "name", public_name(self.name))
 
     def open(self, mapped: bool = True) -> pa.NativeFile:
         """The file; ``mapped`` into memory where it is on this machine.
@@ -65,7 +70,7 @@ def reading(name: str, part: str = "") -> Iterator[None]:
     except (*transport_errors(), ValueError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
         if (told := refusal(name, error)) is not None:
             raise told from error
-        detail = without_secrets(" ".join(str(error).split()))
+        detail = public_name(" ".join(str(error).split()))
         place = f"{name}{f', {part}' if part else ''}"
         raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
 
@@ -187,7 +192,7 @@ def _hive(path: str, root: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def _find_remote(url: str, scheme: str) -> list[File]:
-    name = without_secrets(url)
+    name = public_name(url)
     with reading(name):
         filesystem, path, globbing = _filesystem(url, scheme)
         path = path.rstrip("/")
@@ -195,7 +200,7 @@ def _find_remote(url: str, scheme: str) -> list[File]:
         prefix = bare[: len(bare) - len(path)] if bare.endswith(path) else f"{scheme}://"
 
         def named(path: str) -> str:
-            return without_secrets(prefix + path)
+            return public_name(prefix + path)
 
         info = look(filesystem, path)
         if info.type == pafs.FileType.File:
@@ -214,16 +219,9 @@ def _find_remote(url: str, scheme: str) -> list[File]:
         return [File(named(p), p, filesystem, _hive(p, root)) for p in found]
 
 
-def without_secrets(text: str) -> str:
-    """URLs without the passwords and keys in them, for all that is shown or stored."""
-    text = re.sub(r"(://)[^/\s:]*:[^/\s]*@", r"\1", text)
-    secret = r"([?&][^=&\s]*(?:sig|token|secret|password|key|credential)[^=&\s]*=)[^&\s]*"
-    return re.sub(secret, r"\1***", text, flags=re.IGNORECASE)
-
-
 def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
     """A filesystem for the URL, the path in it, and fsspec's own object where fsspec serves it."""
-    name = without_secrets(url)
+    name = public_name(url)
     if scheme in ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"):
         try:
             fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
@@ -236,7 +234,7 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
         import fsspec
     except ImportError as error:
         raise SourceError(
-            f"{without_secrets(url)} needs fsspec; install it with: pip install 'fastxent[remote]'"
+            f"{public_name(url)} needs fsspec; install it with: pip install 'fastxent[remote]'"
         ) from error
     if scheme not in (*fsspec.available_protocols(), *fsspec.registry) and "::" not in url:
         raise SourceError(

@@ -287,14 +287,38 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return arrow.StreamPart.of_file(file)
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
-    raise SourceError(f"{file.name}: {_unknown(head)}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors")
+    what, cure = _unknown(head)
+    raise SourceError(f"{file.name}: {what}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors; {cure}")
 
 
-def _unknown(head: bytes) -> str:
-    for magic, kind in {
-        b"PK\x03\x04": "a zip archive (.npz, .pt)", b"\x1f\x8b": "gzip-compressed", b"FEA1": "Feather version 1",
-        b"Obj\x01": "Avro", b"ORC": "ORC", b"\x89HDF": "HDF5", b"\x28\xb5\x2f\xfd": "zstd-compressed",
-    }.items():  # fmt: skip
+_PASS = "and pass the arrays to fastxent.evaluate"
+_DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
+_OTHERS = {
+    b"PK\x03\x04": ("this is a zip archive (.npz, .pt)",
+                    f"load it with np.load(FILE), or torch.load(FILE, weights_only=True), {_PASS}"),
+    b"\x80\x02": ("this is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
+    b"\x1f\x8b": ("this is gzip-compressed", "decompress it with: gunzip FILE"),
+    b"\x28\xb5\x2f\xfd": ("this is zstd-compressed", "decompress it with: zstd -d FILE"),
+    b"BZh": ("this is bzip2-compressed", "decompress it with: bunzip2 FILE"),
+    b"\xfd7zXZ": ("this is xz-compressed", "decompress it with: unxz FILE"),
+    b"SQLite format 3": ("this is a SQLite database", _DUCKDB.format("sqlite_scan('FILE', 'TABLE')")),
+    b"FEA1": ("this is Feather version 1",
+              "convert it with pyarrow: feather.write_feather(feather.read_table(FILE), 'x.arrow')"),
+    b"Obj\x01": ("this is Avro", _DUCKDB.format("read_avro('FILE')")),
+    b"ORC": ("this is ORC", "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
+    b"\x89HDF": ("this is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
+    b"{": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
+    b"[": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
+}  # fmt: skip
+
+
+def _unknown(head: bytes) -> tuple[str, str]:
+    """What a file is that is not read, by its first 16 bytes, and the line that makes of it one that is."""
+    for magic, found in _OTHERS.items():
         if head.startswith(magic):
-            return f"this is {kind}"
-    return "not a format known here"
+            return found
+    if head[8:12] == b"DUCK":
+        return "this is a DuckDB database", "run in it: copy TABLE to 'x.parquet'"
+    if b"," in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "this looks like CSV", _DUCKDB.format("read_csv('FILE')")
+    return "not a format known here", _DUCKDB.format("read_csv('FILE')") + ", if DuckDB reads it"

@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from fastxent import names
 from fastxent.report.palette import PALETTE
 
 _SVG: Any = {
@@ -71,7 +72,7 @@ def inline(figure: Drawing, label: str) -> str:
 
 def printable(text: str, most: int = 200) -> str:
     """Text from the data as a page can hold it: no control characters or lone surrogates, and not without end."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: most + 1]) or '""'
+    text = names.printable(text[: most + 1]) or '""'
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

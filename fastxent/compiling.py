@@ -1,0 +1,64 @@
+"""What Numba compiles while something runs: how many functions, for how long, and whether it does so now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_KIND = "numba:compile"  # of Numba's own events: not sent for code that the cache has
+
+
+class Compilations:
+    """Counts of one run. Numba compiles under one lock, so that no two threads change them at a time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._depth = 0  # a function that calls others waits for theirs
+        self._since = self._seconds = 0.0
+
+    @property
+    def running(self) -> bool:
+        return self._depth > 0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far."""
+        return self._seconds + (time.perf_counter() - self._since if self.running else 0.0)
+
+    def begin(self) -> None:
+        if not self._depth:
+            self._since = time.perf_counter()
+        self._depth += 1
+        self.count += 1
+        self.changed()
+
+    def end(self) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._seconds += time.perf_counter() - self._since
+        self.changed()
+
+
+@contextmanager
+def compilations() -> Iterator[Compilations]:
+    """Watch the compilations of this process while the block runs."""
+    from numba.core import event
+
+    found = Compilations()
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        def on_start(self, event: Any) -> None:
+            found.begin()
+
+        def on_end(self, event: Any) -> None:
+            found.end()
+
+    listener = Listener()
+    event.register(_KIND, listener)
+    try:
+        yield found
+    finally:
+        event.unregister(_KIND, listener)

@@ -1,0 +1,73 @@
+"""The first rows of a dump, for `fastxent inspect`: what its scores are, and which columns make slices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from fastxent.errors import FastxentError
+from fastxent.io.batch import Batch
+from fastxent.io.inspect import Candidate
+from fastxent.io.source import OpenSource, open_source
+from fastxent.rounding import widened
+
+_ROWS, _BYTES = 10_000, 1 << 20
+_FEW, _MANY = 20, 1000  # slices
+_TOLERANCE = 1e-3  # of a sum of probabilities
+_PROBS = r"(.*_)?(probs?|probabilit(y|ies)|softmax)([_\W].*)?"
+_LOG_PROBS = r".*log_?prob.*"
+
+
+def score_kind(source: Any, chosen: Candidate) -> str:
+    """What the scores are, as ``--input`` says it: the first rows decide; without any, the name does."""
+    named = re.fullmatch(_PROBS, chosen.name, re.IGNORECASE) and not re.fullmatch(_LOG_PROBS, chosen.name, re.I)
+    try:
+        with closing(_batches(_opened(source, chosen, ()), _BYTES)) as batches:  # type: ignore[type-var]
+            held = next(batches).held
+    except (FastxentError, StopIteration):
+        return "probs" if named else "logits"
+    values = widened(held.values[:_ROWS], held.dtype).astype(np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values) or values.shape[1] < 2:
+        return "probs" if named else "logits"
+    if values.min() >= 0.0 and values.max() <= 1.0:
+        return "probs" if named or _all_one(values.sum(axis=1)) else "logits"
+    logs = values.max() <= 0.0 and re.fullmatch(_LOG_PROBS, chosen.name, re.IGNORECASE)
+    return "log_probs" if logs and _all_one(np.exp(values).sum(axis=1)) else "logits"
+
+
+def slice_columns(source: Any, chosen: Candidate, names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that part the rows into some slices: a column of texts has a value for nearly every row."""
+    if not names:
+        return []
+    seen: dict[str, set[Any]] = {name: set() for name in names}
+    rows = 0
+    try:
+        with closing(_batches(_opened(source, chosen, names).columns_only(), _BYTES)) as batches:  # type: ignore[type-var]
+            for batch in batches:
+                for name, values in seen.items():
+                    values.update(pc.unique(batch.columns[name].slice(0, _ROWS)).to_pylist())
+                rows += min(_ROWS, batch.logits.shape[0])
+                if rows >= _ROWS:
+                    break
+    except FastxentError:
+        return list(names)
+    return [name for name, values in seen.items() if len(values) <= max(_FEW, min(_MANY, rows // 2))]
+
+
+def _opened(source: Any, chosen: Candidate, columns: Sequence[str]) -> OpenSource:
+    return open_source(source, logits=chosen.name, columns=columns, dtype=None if chosen.dtype else "bfloat16")
+
+
+def _batches(source: OpenSource, size: int) -> Iterator[Batch]:
+    for unit in source.units():
+        yield from (batch for batch in unit.batches(size) if batch.logits.shape[0])
+
+
+def _all_one(sums: np.ndarray) -> bool:
+    return bool((np.abs(sums - 1.0) <= _TOLERANCE).all())

@@ -1,0 +1,52 @@
+"""Names from users and files, as they may be shown: without control characters, and without passwords."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+SECRET = "***"
+_ACCOUNT = re.compile(
+    r"(?P<web>https?://)[^/\s?#]*@"
+    r"|(?P<any>[A-Za-z][\w+.-]*://)[^/\s:?#@\[]*:(?!\d+(?:[/?#]|$))(?:[^\s/?#]*@|[^\s@?#]*@)",
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(
+    r"([?&;](?:[\w.%-]*(?:sig|signature|token|secret|passw(?:or)?d|pwd|credentials?"
+    r"|(?:api|access|secret|account|private)[-_]?key(?:[-_]?id)?)|key|auth|code|jwt)=)[^&;\s#'\"]+",
+    re.IGNORECASE,
+)
+
+
+def public_name(url: str) -> str:
+    """A URL, or a text that holds some, with every password, signature and token replaced by ``***``.
+
+    >>> public_name("https://me:pass@host/a.parquet?part=3&X-Amz-Signature=f00")
+    'https://***@host/a.parquet?part=3&X-Amz-Signature=***'
+    >>> public_name("abfs://container@account/a@2.parquet")
+    'abfs://container@account/a@2.parquet'
+    """
+    hidden = _ACCOUNT.sub(lambda found: f"{found['web'] or found['any']}{SECRET}@", url)
+    return _PARAMETER.sub(rf"\g<1>{SECRET}", hidden)
+
+
+def printable(text: str) -> str:
+    """Text with every control character, escape sequence, line break, bidi mark and lone surrogate replaced.
+
+    >>> printable("a\\x1b[2Jb\\u202e")
+    'a\ufffd[2Jb\ufffd'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def some(names: Iterable[str], most: int = 20) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> some("abcde", 3)
+    'a, b, c, … and 2 more'
+    """
+    names = list(names)
+    more = [f"… and {len(names) - most:,} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
