@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from fastxent.coverage import MIXED, MOST_PARTS, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
-from fastxent.io.arrow import StreamPart, StreamUnit
 from fastxent.io.identity import Identity
 from fastxent.job import Job, Task
 from fastxent.loop import Loop
@@ -135,10 +134,7 @@ def pieces_of(source: OpenSource, what: str = "a plan") -> Pieces:
     for part, reader in source.parts:
         if not part.inputs:
             raise ConfigError(f"{what} needs files; {part.name} is in memory: write it to a file, or leave that out")
-        units: Iterable[Unit] = part.units(reader)
-        if isinstance(part, StreamPart):
-            units = [StreamUnit(part.inputs[0], reader)]
-        found += [(unit, part.inputs) for unit in units]
+        found += [(unit, part.inputs) for unit in part.units(reader)]
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrays, arrow, parquet, tensors
+from fastxent.io import arrays, arrow, ipc, parquet, tensors
 from fastxent.io.batch import Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
@@ -256,7 +256,7 @@ def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
 
 def _file_part(file: File, named: Sequence[str]) -> Part | None:
     """What a file is, by its first bytes; None for ``.npy``."""
-    with file.open() as handle, reading(file.name):
+    with file.open(mapped=False) as handle, reading(file.name):
         head, size = handle.read(16), handle.size()
     if head.startswith(tensors.NPY_MAGIC):
         return None
@@ -264,10 +264,10 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
     if head.startswith(parquet.MAGIC):
         return parquet.ParquetPart(file)
-    if head.startswith(arrow.FILE_MAGIC):
-        return arrow.IpcPart(file)
-    if head.startswith(arrow.STREAM_MAGIC):
-        return arrow.StreamPart.of_file(file)
+    if head.startswith(ipc.FILE_MAGIC):
+        return arrow.IpcPart(file, "arrow file")
+    if head.startswith(ipc.STREAM_MAGIC):
+        return arrow.IpcPart(file, "arrow stream")
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     raise SourceError(f"{file.name}: {_unknown(head)}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors")
