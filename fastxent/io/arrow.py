@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch
+from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File, reading
 from fastxent.io.ipc import Batches, Index, read_index
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.stored import StoredBytes, Version
 
 UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
+_PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _PEEK_ROWS = 1024
 
 
@@ -70,22 +72,51 @@ class IpcUnit:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        index, name = self.ipc.index, self.ipc.name
-        step, left, first, skip = self.reader.rows_in(max_bytes), self.rows, self.where.first_row, self.skip
         with closing(StoredBytes(self.ipc.version)) as source:
-            opened = Batches(source, index, roots(index.schema, self.reader.stored))
-            for number in range(self.first_batch, len(index.batches)):
-                end = min(index.batches[number].rows, skip + left)
-                for begin in range(skip, end, step):
-                    with reading(name):
-                        part = opened.read(number, begin, min(step, end - begin))
-                    source.version.check()
-                    yield self.reader.batch(part, Where(name, None, first))
-                    first += len(part)
-                left, skip = left - (end - skip), 0
-                if not left:
-                    return
-        raise SourceError(f"{name} has fewer rows than when it was planned; plan again")
+            opened = self._opened(source, self.reader.stored)
+            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes)):
+                part = self._read(opened, number, begin, rows)
+                source.version.check()
+                yield self.reader.batch(part, Where(self.ipc.name, None, first))
+
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of up to ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        step, layout = self.reader.rows_in(min(max_bytes, _PART_BYTES)), self.reader.layout
+        with closing(StoredBytes(self.ipc.version)) as source:
+            opened, beside = (self._opened(source, names) for names in (layout.names, self.reader.stored_beside))
+
+            def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                for at in range(begin, end, step):
+                    part = self._read(opened, number, at, min(step, end - at))
+                    logits, odd = layout.rows(part, self.reader.n_classes)
+                    bad.update({at - begin + k: reason for k, reason in odd.items()})
+                    yield logits.values
+                source.version.check()
+
+            for number, begin, n, first in self._steps(rows):
+                bad: dict[int, str] = {}
+                logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
+                columns = self.reader.beside(self._read(beside, number, begin, n), n)
+                yield Batch(logits, columns, Where(self.ipc.name, None, first), bad)
+
+    def _opened(self, source: StoredBytes, names: Sequence[str]) -> Batches:
+        index = self.ipc.index
+        return Batches(source, index, roots(index.schema, names))
+
+    def _read(self, opened: Batches, number: int, begin: int, rows: int) -> pa.RecordBatch:
+        with reading(self.ipc.name):
+            return opened.read(number, begin, rows)
+
+    def _steps(self, most: int) -> Iterator[tuple[int, int, int, int]]:
+        """The unit's rows, at most so many at a time: record batch, first row in it, rows, first row in the file."""
+        skip, left, first, batches = self.skip, self.rows, self.where.first_row, self.ipc.index.batches
+        for number in range(self.first_batch, len(batches)):
+            end = min(batches[number].rows, skip + left)
+            for begin in range(skip, end, most):
+                yield number, begin, min(most, end - begin), first + begin - skip
+            first, left, skip = first + end - skip, left - (end - skip), 0
+        if left:
+            raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
 
 
 class IpcPart:

@@ -7,6 +7,7 @@ a file that is cut short while it is read is an error, not a signal.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -122,7 +123,9 @@ def _schema_message(message: Message | None) -> Message:
 
 def _index(schema: Message, messages: Sequence[Message], *, everywhere: bool) -> Index:
     """``everywhere``: all dictionaries hold for all batches, as in files; else for those that follow."""
-    found = pa.ipc.read_schema(pa.py_buffer(STREAM_MAGIC + len(schema.metadata).to_bytes(4, "little") + schema.metadata))
+    found = pa.ipc.read_schema(
+        pa.py_buffer(STREAM_MAGIC + len(schema.metadata).to_bytes(4, "little") + schema.metadata)
+    )
     if schema.header.int8(0):
         raise ValueError("it is big-endian; write it again on a little-endian machine")
     nodes, empty = _nodes(found, schema.header), all(map(pt.is_null, found.types))
@@ -136,9 +139,9 @@ def _index(schema: Message, messages: Sequence[Message], *, everywhere: bool) ->
                 raise ValueError(f"its dictionary {number} is there twice")
             dictionaries.append(Values(message.begin, number, delta))
         elif message.kind == _BATCH:
-            rows, size = message.header.int64(0), message.end - message.body
-            if rows < 0 or (rows > 8 * size and not compressed and not empty):
-                raise ValueError(f"a record batch of {rows} rows has {size} bytes")
+            rows, body = message.header.int64(0), message.end - message.body
+            if rows < 0 or (rows > 8 * body and not compressed and not empty):
+                raise ValueError(f"a record batch of {rows} rows has {body} bytes")
             batches.append(Batch(message.begin, rows, len(dictionaries)))
         else:
             raise ValueError(f"the message at byte {message.begin} is neither a record batch nor a dictionary")
@@ -157,7 +160,7 @@ def _file_index(source: StoredBytes) -> Index:
     blocks = [*footer.int64s(2, 3), *footer.int64s(3, 3)]  # of dictionaries, of record batches
     messages = [_block_message(source, int(begin), int(size), int(body)) for begin, size, body in blocks]
     at, schema = 8, None
-    for message in sorted([*messages, None], key=lambda m: end if m is None else m.begin):  # type: ignore[arg-type]
+    for message in sorted([*messages, None], key=lambda m: end if m is None else m.begin):
         begin = end if message is None else message.begin
         if begin < at:
             raise ValueError("its footer lists bytes twice")
@@ -280,8 +283,9 @@ class Columns:
     def __init__(self, source: StoredBytes, message: Message, dictionaries: dict[int, pa.Array]) -> None:
         batch = message.batch
         self._source, self._message, self._dictionaries = source, message, dictionaries
-        self._lengths, self._buffers = batch.int64s(1, 2), batch.int64s(2, 2)
-        self._views = np.concatenate([[0], np.cumsum(batch.int64s(4))])
+        self._lengths: list[list[int]] = batch.int64s(1, 2).tolist()
+        self._buffers: list[list[int]] = batch.int64s(2, 2).tolist()
+        self._views = list(itertools.accumulate(batch.int64s(4).tolist(), initial=0))
         self._codec = batch.table(3).int8(0) if batch.has(3) else None
         self._kept: dict[int, np.ndarray] = {}
         self.rows = batch.int64(0)
@@ -297,10 +301,11 @@ class Columns:
         if self._length(node)[0] != rows:
             raise ValueError(f"a column of {self._length(node)[0]} rows in a record batch of {rows}")
 
-    def _length(self, node: Node) -> tuple[int, int]:
+    def _length(self, node: Node) -> list[int]:
+        """Rows and nulls of a node."""
         if node.length >= len(self._lengths):
             raise ValueError("a record batch lacks columns of its schema")
-        return int(self._lengths[node.length, 0]), int(self._lengths[node.length, 1])
+        return self._lengths[node.length]
 
     # -- bytes
 
@@ -308,13 +313,13 @@ class Columns:
         """The number of buffer ``k`` of a node."""
         if node.views >= len(self._views):
             raise ValueError("a record batch does not count the buffers of its views")
-        number = node.buffer + int(self._views[node.views]) + k
+        number = node.buffer + self._views[node.views] + k
         if not 0 <= number < len(self._buffers):
             raise ValueError("a record batch lacks buffers of its columns")
         return number
 
     def _extent(self, number: int) -> tuple[int, int]:
-        begin, size = (int(x) for x in self._buffers[number])
+        begin, size = self._buffers[number]
         if begin < 0 or size < 0 or begin + size > self._message.end - self._message.body:
             raise ValueError("a buffer reaches past the end of its record batch")
         return self._message.body + begin, size
@@ -349,16 +354,18 @@ class Columns:
         length, nulls = self._length(node)
         if not 0 <= begin <= begin + n <= length:
             raise ValueError("the rows of a list lie outside its values")
-        if pt.is_union(kind) or pt.is_run_end_encoded(kind):
-            raise ColumnError(f"a column of {kind} cannot be read; cast it to a plain type")
         if pt.is_null(kind):
             return pa.nulls(n)
+        if pt.is_union(kind) or pt.is_run_end_encoded(kind):
+            raise ColumnError(f"a column of {kind} cannot be read; cast it to a plain type")
         if not 0 <= nulls <= length:
             raise ValueError(f"a column of {length} rows with {nulls} nulls")
         valid = self._valid(node, begin, n)
         bitmap = None if valid is None else _bits(valid)
         if n == 0:
             return pa.array([], kind)
+        if pt.is_primitive(kind):
+            return pa.Array.from_buffers(kind, n, [bitmap, self._fixed(node, kind, begin, n)])
         if pt.is_dictionary(kind):
             data = self._fixed(node, kind.index_type, begin, n)
             indices = pa.Array.from_buffers(kind.index_type, n, [bitmap, data])
@@ -433,7 +440,7 @@ class Columns:
         sizes, numbers, starts = (views[far, k].astype(np.int64) for k in (0, 2, 3))
         if node.views + 1 >= len(self._views):
             raise ValueError("a record batch does not count the buffers of its views")
-        count = int(self._views[node.views + 1] - self._views[node.views])
+        count = self._views[node.views + 1] - self._views[node.views]
         if (views[:, 0] < 0).any() or (numbers < 0).any() or (numbers >= count).any() or (starts < 0).any():
             raise ValueError("a view points outside its buffers")
         buffers = []
