@@ -5,13 +5,18 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from fastxent.errors import FastxentError, SourceError
 from fastxent.io.files import File, reading
+from fastxent.io.remote import fsspec_of
 
 _HEAD = 64 << 10  # holds the header of .npy and .safetensors, and the schema of an Arrow stream
 _FOOTERS = {b"PAR1": 4, b"PARE": 4, b"ARROW1": 6}  # magic at the end of a file, behind the size of its footer
+_TAGS = ("ETag", "Last-Modified")  # of an answer over HTTP
 _MOST = 256 << 20  # of a footer: what claims to be longer is none
 
 
@@ -47,6 +52,47 @@ class Identity:
         return asdict(self)
 
 
+class Version(NamedTuple):
+    """A version of a file that takes no read to tell: it is asked for at the end of each unit."""
+
+    size: int
+    modified: str
+    inode: int  # 0 for a file elsewhere
+
+    @classmethod
+    def of(cls, file: File) -> Version | None:
+        """The version of the file as it is now; None if it cannot be told. `SourceError` if a local file is gone."""
+        if file.local:
+            with reading(file.name):
+                now = os.stat(file.path)
+            return cls(now.st_size, str(now.st_mtime_ns), now.st_ino)
+        try:
+            return cls(0, _modified(file), 0)
+        except SourceError:  # a server that is gone ends the next read, or has served the last one
+            return None
+
+
+@contextmanager
+def unchanged(file: File, version: Version | None) -> Iterator[None]:
+    """Refuse a file that is no longer of ``version`` when the block ends, in whatever way: what was read may be a
+    mixture of two versions, and an error in it that of a file half written."""
+    try:
+        yield
+    except FastxentError as error:
+        _compare(file, version, error)
+        raise
+    _compare(file, version, None)
+
+
+def _compare(file: File, version: Version | None, cause: FastxentError | None) -> None:
+    try:
+        now = Version.of(file)
+    except SourceError as gone:
+        raise SourceError(f"{file.name} was removed while it was read; run again on a finished file") from cause or gone
+    if version is not None and now is not None and now != version:
+        raise SourceError(f"{file.name} changed while it was read; run again on a finished file") from cause
+
+
 def _described(handle: Any, size: int) -> bytes:
     """The footer of a file that ends in one, with its length and magic; else its first bytes."""
     tail = bytes(handle.read_at(min(size, 10), max(0, size - 10)))
@@ -63,9 +109,10 @@ def _modified(file: File) -> str:
     with reading(file.name):
         if file.filesystem is None:
             return str(os.stat(file.path).st_mtime_ns)
-        remote = getattr(getattr(file.filesystem, "handler", None), "fs", None)
-        if remote is not None:  # fsspec: an etag where the store has them
-            return str(remote.ukey(file.path))
+        remote = fsspec_of(file.filesystem)
+        if remote is not None:  # an etag where the store has them; the keys of HTTP never change
+            told = remote.info(file.path) if "http" in remote.protocol else {}
+            return "".join(str(told[key]) for key in _TAGS if key in told) or str(remote.ukey(file.path))
         return str(file.filesystem.get_file_info(file.path).mtime_ns)
 
 
