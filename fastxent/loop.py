@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -98,6 +98,13 @@ class Loop:
 
     def run(self) -> tuple[EvalState, dict[str, Any]]:
         """(the merged state, timing). The error of the first unit in the order of the source, if any failed."""
+        try:
+            return self._run()
+        finally:
+            if isinstance(self._units, Generator):  # lets go of what they read
+                self._units.close()
+
+    def _run(self) -> tuple[EvalState, dict[str, Any]]:
         start = time.perf_counter()
         workers = [Worker(EvalState.empty(self.task.config)) for _ in range(self.threads)]
         if self.threads == 1:

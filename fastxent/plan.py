@@ -131,7 +131,7 @@ def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
 def pieces_of(source: OpenSource, what: str = "a plan") -> Pieces:
     """Every piece of a source of files, in order."""
     found: Pieces = []
-    for part, reader in source.parts:
+    for part, reader in source.filled:
         if not part.inputs:
             raise ConfigError(f"{what} needs files; {part.name} is in memory: write it to a file, or leave that out")
         found += [(unit, part.inputs) for unit in part.units(reader)]

@@ -9,17 +9,18 @@ folder, as both files, as the logits file alone (the other is found beside it), 
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from fastxent.errors import ColumnError, SourceError, Where
+from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arrow import UNIT_BYTES
 from fastxent.io.batch import Batch
 from fastxent.io.files import File
@@ -113,31 +114,56 @@ class ArrayUnit:
 
 
 class ArraysPart:
-    """Arrays of the same rows."""
+    """Arrays of the same rows. ``named``: the columns that will be read, or globs of them, as far as they are known.
+
+    An array that is not named and fits no column, or has other rows, is left alone: `refused` says why.
+    """
 
     def __init__(
-        self, name: str, form: str, arrays: Mapping[str, Array], named: Sequence[str], file: File | None = None
+        self,
+        name: str,
+        form: str,
+        arrays: Mapping[str, Array | FastxentError],
+        named: Sequence[str],
+        file: File | None = None,
     ) -> None:
         self.name = name
         self.format = form
         self.hive = () if file is None else file.hive
-        deepest = max((len(array.shape) for array in arrays.values()), default=0)
-        depth = max(deepest - 1, 1)  # dimensions that count rows
-        self.arrays: dict[str, tuple[Array, int | None]] = {}
-        fields, counts = [], {}
+        self.refused: dict[str, FastxentError] = {}
+        sound: dict[str, Array] = {}
+        used: dict[str, Array] = {}
         for key, array in arrays.items():
-            by_row = len(array.shape) > depth
-            width = array.shape[-1] if by_row else None
+            is_named = key in named or any(fnmatch.fnmatchcase(key, pattern) for pattern in named)
+            if not isinstance(array, FastxentError):
+                sound[key] = array
+                used |= {key: array} if is_named else {}
+            elif is_named:
+                raise type(array)(str(array))  # a new one: an error that is kept would keep all that raised it
+            else:
+                self.refused[key] = array
+        deepest = max((len(array.shape) for array in (used or sound).values()), default=0)
+        depth = max(deepest - 1, 1)  # dimensions that count rows
+        main = next(iter(used), next((key for key, array in sound.items() if len(array.shape) == deepest), ""))
+        self.rows = math.prod(sound[main].shape[:depth]) if main else 0
+        self.arrays: dict[str, tuple[Array, int | None]] = {}
+        fields = []
+        for key, array in sound.items():
+            rows, width = math.prod(array.shape[:depth]), array.shape[-1] if len(array.shape) > depth else None
+            try:
+                if rows != self.rows:
+                    raise SourceError(f"{name}: {main!r} has {self.rows} rows and {key!r} has {rows}")
+                if len(array.shape) > depth + 1:
+                    raise SourceError(f"{name}: {key!r} has the shape {array.shape}; one row of it is not a column")
+                kind = array.type if width is None else pa.list_(array.type, width)
+            except FastxentError as error:
+                if key in used:
+                    raise
+                self.refused[key] = error.with_traceback(None)
+                continue
             self.arrays[key] = (array, width)
-            counts[key] = math.prod(array.shape[:depth])
-            kind = array.type if width is None else pa.list_(array.type, width)
             fields.append(pa.field(key, kind, metadata={"dtype": array.tag} if array.tag else None))
         self.schema = pa.schema(fields)
-        used = {key: count for key, count in counts.items() if key in named} or counts
-        self.rows = next(iter(used.values()), 0)
-        for key, count in used.items():
-            if count != self.rows:
-                raise SourceError(f"{name}: {next(iter(used))!r} has {self.rows} rows and {key!r} has {count}")
 
     @property
     def inputs(self) -> tuple[File, ...]:
@@ -168,12 +194,31 @@ def dict_part(source: Mapping[str, Any], named: Sequence[str]) -> ArraysPart:
     """A dict of arrays, or of paths of ``.npy`` files."""
     if not source:
         raise SourceError("the dict of arrays is empty")
-    return ArraysPart(
-        "<arrays>", "arrays", {str(name): _held(value, str(name)) for name, value in source.items()}, named
-    )
+    names = [str(name) for name in source]
+    if len(set(names)) < len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ColumnError(f"two arrays are called {twice!r}; rename one")
+    columns = {name: _or_error(_held, value, name) for name, value in zip(names, source.values(), strict=True)}
+    return ArraysPart("<arrays>", "arrays", columns, named)
+
+
+def _or_error(read: Callable[..., Array], *arguments: Any) -> Array | FastxentError:
+    """The array, or the error to raise if it is asked for."""
+    try:
+        return read(*arguments)
+    except FastxentError as error:
+        return error.with_traceback(None)
 
 
 def _held(value: Any, name: str) -> Array:
+    try:
+        return _array(value, name)
+    except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise ColumnError(f"{name!r} is a {type(value).__name__} that cannot be a column: {detail}") from None
+
+
+def _array(value: Any, name: str) -> Array:
     if isinstance(value, str | os.PathLike):
         file = File(os.fspath(value), os.path.expanduser(os.fspath(value)))
         return read_npy(file)
@@ -196,10 +241,7 @@ def _held(value: Any, name: str) -> Array:
             tag, value = "bfloat16", value.view(torch.int16)
         elif value.dtype.is_floating_point and value.dtype.itemsize == 1:
             value = value.float()
-    try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ColumnError(f"{name!r} is a {type(value).__name__} that NumPy cannot read: {error}") from error
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype.name == "bfloat16":  # of ml_dtypes
         tag, array = "bfloat16", array.view(np.uint16)
     elif tag is not None:
@@ -225,7 +267,9 @@ def npy_part(files: Sequence[File], named: Sequence[str]) -> ArraysPart:
         if files[0].local and name not in columns and os.path.isfile(beside):
             columns[name] = File(beside, beside, None, files[0].hive)
     main = next((columns[name] for name in named if name in columns), files[0])
-    return ArraysPart(main.name, "npy", {name: read_npy(file) for name, file in columns.items()}, named, files[0])
+    return ArraysPart(
+        main.name, "npy", {name: _or_error(read_npy, file) for name, file in columns.items()}, named, files[0]
+    )
 
 
 def _stem(file: File) -> str:

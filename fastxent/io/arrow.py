@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from fastxent.errors import SourceError, Where
+from fastxent.errors import FastxentError, SourceError, Where
 from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File, reading
+from fastxent.io.identity import Version, unchanged
 from fastxent.io.ipc import Batches, Index, read_index
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.stored import StoredBytes, Version
+from fastxent.io.stored import StoredBytes
 
 UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
 _PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
@@ -24,8 +25,13 @@ _PEEK_ROWS = 1024
 
 
 def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
-    """The top-level columns that hold ``names``."""
-    return list(dict.fromkeys(n if schema.get_field_index(n) >= 0 else n.partition(".")[0] for n in names))
+    """The top-level columns that hold ``names``, in the order of the schema."""
+    found = set()
+    for name in names:
+        while name and schema.get_field_index(name) < 0:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return sorted(found, key=schema.get_field_index)
 
 
 # ---- IPC files and streams -------------------------------------------------------------------------------------------
@@ -33,26 +39,36 @@ def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Ipc:
-    """An IPC file or stream. Picklable: where it arrives, what it holds is found anew."""
+    """An IPC file or stream. Picklable: where it arrives, its index and its version are found anew."""
 
-    version: Version
+    file: File
 
     @property
     def name(self) -> str:
-        return self.version.file.name
+        return self.file.name
+
+    @cached_property
+    def version(self) -> Version | None:
+        return Version.of(self.file)
 
     @cached_property
     def index(self) -> Index:
-        with reading(self.name), closing(StoredBytes(self.version)) as source:
+        with self.opened() as source, reading(self.name):
             return read_index(source)
+
+    @contextmanager
+    def opened(self, *, forward: bool = False) -> Iterator[StoredBytes]:
+        """The bytes of the file. `SourceError` if it changes before the block ends."""
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=forward)) as source:
+            yield source
 
     @property
     def divisible(self) -> bool:
         """Whether some rows of a record batch can be read without the others."""
-        return self.version.file.local and not self.index.compressed
+        return self.file.local and not self.index.compressed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": self.version}
+        return {"file": self.file}
 
 
 @dataclass(frozen=True)
@@ -72,17 +88,19 @@ class IpcUnit:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        with closing(StoredBytes(self.ipc.version)) as source:
+        with self.ipc.opened(forward=True) as source:
             opened = self._opened(source, self.reader.stored)
             for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes)):
                 part = self._read(opened, number, begin, rows)
-                source.version.check()
                 yield self.reader.batch(part, Where(self.ipc.name, None, first))
 
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of up to ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        if not self.ipc.divisible:
+            yield from self.batches(max_bytes)
+            return
         step, layout = self.reader.rows_in(min(max_bytes, _PART_BYTES)), self.reader.layout
-        with closing(StoredBytes(self.ipc.version)) as source:
+        with self.ipc.opened(forward=True) as source:
             opened, beside = (self._opened(source, names) for names in (layout.names, self.reader.stored_beside))
 
             def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
@@ -91,13 +109,13 @@ class IpcUnit:
                     logits, odd = layout.rows(part, self.reader.n_classes)
                     bad.update({at - begin + k: reason for k, reason in odd.items()})
                     yield logits.values
-                source.version.check()
 
             for number, begin, n, first in self._steps(rows):
                 bad: dict[int, str] = {}
                 logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
-                columns = self.reader.beside(self._read(beside, number, begin, n), n)
-                yield Batch(logits, columns, Where(self.ipc.name, None, first), bad)
+                where = Where(self.ipc.name, None, first)
+                columns = self.reader.beside(self._read(beside, number, begin, n), n, where)
+                yield Batch(logits, columns, where, bad)
 
     def _opened(self, source: StoredBytes, names: Sequence[str]) -> Batches:
         index = self.ipc.index
@@ -128,13 +146,13 @@ class IpcPart:
         self.inputs = (file,)
         self.name = file.name
         self.hive = file.hive
-        self.ipc = Ipc(Version.of(file))
+        self.ipc = Ipc(file)
         self.schema: pa.Schema = self.ipc.index.schema
         self.rows: int | None = self.ipc.index.rows
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         index, step = self.ipc.index, 1  # a row that tells is mostly the first
-        with closing(StoredBytes(self.ipc.version)) as source:
+        with self.ipc.opened() as source:
             opened = Batches(source, index, roots(index.schema, layout.names))
             for number, batch in enumerate(index.batches):
                 begin = 0
@@ -205,8 +223,11 @@ class TablePart:
     hive: tuple[tuple[str, str | None], ...] = ()
     inputs: tuple[File, ...] = ()
 
-    def __init__(self, table: pa.Table, name: str = "<table>") -> None:
+    def __init__(
+        self, table: pa.Table, name: str = "<table>", refused: Mapping[str, FastxentError] | None = None
+    ) -> None:
         self.name = name
+        self.refused = dict(refused or {})  # columns that could not become a part of the table, and why
         self.table = table
         self.schema = table.schema
         self.rows: int | None = table.num_rows
@@ -273,12 +294,12 @@ class StreamPart:
             self._stream, self._peeked = self._start(), []
         self._fresh = False
         rows, columns = 0, roots(self.schema, reader.stored)
-        while True:
-            batch = self._peeked.pop(0) if self._peeked else self._next()
-            if batch is None:
-                break
-            rows += len(batch)
-            yield batch.select(columns)
+        try:
+            while (batch := self._peeked.pop(0) if self._peeked else self._next()) is not None:
+                rows += len(batch)
+                yield batch.select(columns)
+        finally:  # a connection may serve one stream at a time: an error that is kept must not keep this one
+            self._stream.close()
         if self._seen not in (None, rows):
             raise SourceError(
                 f"{self.name} gave {self._seen} rows at first and {rows} when read again; pass a Table or a file"

@@ -41,6 +41,11 @@ def item_of(kind: pa.DataType) -> tuple[pa.DataType | None, int | None]:
     return None, None
 
 
+def is_void(kind: pa.DataType) -> bool:
+    """Whether a column of logits can hold none: it is null, or of lists of nulls, as writers make of empty shards."""
+    return bool(pt.is_null(kind) or item_of(kind)[0] == pa.null())
+
+
 def _is_list_view(kind: pa.DataType) -> bool:
     return bool(pt.is_list_view(kind) or pt.is_large_list_view(kind))
 
@@ -57,6 +62,8 @@ def as_rows(array: pa.Array, dtype: str, n_classes: int, what: str) -> tuple[Log
     if pt.is_binary_view(array.type):
         array = array.cast(pa.large_binary())
     stored = np.dtype(STORED[dtype])
+    if is_void(array.type):
+        array = array.cast(pa.large_list(pa.from_numpy_dtype(stored)))
     n, width = len(array), n_classes * stored.itemsize
     data, first, starts, sizes, elements = _extents(array, stored.itemsize)
     if n == 0:
@@ -174,6 +181,8 @@ def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Lo
     bad: dict[int, str] = {}
     views = []
     for array, name in zip(map(storage, arrays), names, strict=True):
+        if pt.is_null(array.type):
+            array = pa.nulls(n, pa.from_numpy_dtype(stored))
         view = _bytes(array.buffers()[1])[array.offset * stored.itemsize :][: n * stored.itemsize].view(stored)
         if len(view) != n:
             raise ColumnError(f"the logits column {name!r} is damaged: it ends early")

@@ -285,7 +285,7 @@ class Columns:
         self._source, self._message, self._dictionaries = source, message, dictionaries
         self._lengths: list[list[int]] = batch.int64s(1, 2).tolist()
         self._buffers: list[list[int]] = batch.int64s(2, 2).tolist()
-        self._views = list(itertools.accumulate(batch.int64s(4).tolist(), initial=0))
+        self._views: list[int] = list(itertools.accumulate(batch.int64s(4).tolist(), initial=0))
         self._codec = batch.table(3).int8(0) if batch.has(3) else None
         self._kept: dict[int, np.ndarray] = {}
         self.rows = batch.int64(0)
