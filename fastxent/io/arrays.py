@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -93,11 +93,14 @@ def _flat(width: int | None) -> tuple[int, ...]:
 class ArrayUnit:
     """A range of rows of arrays beside one another."""
 
-    in_place: ClassVar[bool] = True
     arrays: Mapping[str, tuple[Array, int | None]]
     reader: RowReader
     where: Where
     rows: int
+
+    @property
+    def in_place(self) -> bool:
+        return not any(isinstance(array, Stored) for array, _ in self.arrays.values())
 
     @property
     def nbytes(self) -> int:
@@ -142,6 +145,9 @@ class ArraysPart:
                 raise type(array)(str(array))  # a new one: an error that is kept would keep all that raised it
             else:
                 self.refused[key] = array
+        if not sound and self.refused:
+            error = next(iter(self.refused.values()))
+            raise type(error)(str(error))
         deepest = max((len(array.shape) for array in (used or sound).values()), default=0)
         depth = max(deepest - 1, 1)  # dimensions that count rows
         main = next(iter(used), next((key for key, array in sound.items() if len(array.shape) == deepest), ""))

@@ -24,10 +24,9 @@ FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
 _HEAD = 4096  # read at once: the metadata of most messages
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
-_BLOCK = 24  # bytes of a footer's entry: offset, length of the metadata (int32, padded), length of the body
 _CODECS = ("lz4", "zstd")
 _LZ4_RATIO = 256  # the most that one byte can become
-_END = b"\xff\xff\xff\xff\0\0\0\0"
+_MOST_GAP = 64 << 20  # bytes searched for messages that a footer leaves out
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------
@@ -104,31 +103,65 @@ def read_index(source: StoredBytes) -> Index:
     """Find every message of a file or stream. A file must list each of its batches once, a stream must be complete."""
     if source.take(0, min(len(FILE_MAGIC), source.size)) == FILE_MAGIC:
         return _file_index(source)
-    schema = _schema_message(read_message(source, 0))
-    messages, at = [], schema.end
+    first = read_message(source, 0)
+    if first is None or first.kind != _SCHEMA:
+        raise ValueError("it does not begin with a schema")
+    size = len(first.metadata).to_bytes(4, "little")
+    schema = pa.ipc.read_schema(pa.py_buffer(STREAM_MAGIC + size + first.metadata))
+    messages, at = [], first.end
     while (message := read_message(source, at)) is not None:
         messages.append(message)
         at = message.end
     at += 8 if source.take(at, 4) == STREAM_MAGIC else 4
     if at != source.size:
         raise ValueError(f"{source.size - at} bytes follow the end of the stream; split streams that were joined")
-    return _index(schema, messages, everywhere=False)
+    return _index(schema, first.header, messages, everywhere=False)
 
 
-def _schema_message(message: Message | None) -> Message:
-    if message is None or message.kind != _SCHEMA:
-        raise ValueError("it does not begin with a schema")
-    return message
+def _file_index(source: StoredBytes) -> Index:
+    tail = source.take(max(0, source.size - 10), min(10, source.size))
+    length = int.from_bytes(tail[:4], "little", signed=True)
+    end = source.size - 10 - length
+    if len(tail) < 10 or tail[4:] != FILE_MAGIC or length <= 0 or end < 8:
+        raise ValueError("it has no footer")
+    data = source.take(end, length)
+    footer = Table.root(data)
+    # the schema of the footer counts: some writers put another form of it before the first message
+    schema = pa.ipc.open_file(pa.BufferReader(FILE_MAGIC + bytes(2) + data + tail)).schema
+    blocks = [*footer.int64s(2, 3), *footer.int64s(3, 3)]  # of dictionaries, of record batches
+    messages = [_block_message(source, int(begin), int(size), int(body)) for begin, size, body in blocks]
+    at = 8
+    for begin, stop in [*sorted((message.begin, message.end) for message in messages), (end, end)]:
+        if begin < at:
+            raise ValueError("its footer lists bytes twice")
+        if (place := _unlisted(source, at, begin)) is not None:
+            raise ValueError(f"its footer leaves out the message at byte {place}")
+        at = stop
+    return _index(schema, footer.table(1), messages, everywhere=True)
 
 
-def _index(schema: Message, messages: Sequence[Message], *, everywhere: bool) -> Index:
+def _unlisted(source: StoredBytes, begin: int, end: int) -> int | None:
+    """Where a record batch or dictionary begins among bytes that the footer does not list; None if there is none."""
+    if end - begin < 16:
+        return None
+    gap = source.take(begin, min(end - begin, _MOST_GAP))
+    words = np.frombuffer(gap, "<u4", len(gap) // 8 * 2)
+    for k in np.flatnonzero((words[::2] == 0xFFFFFFFF) & (words[1::2] != 0)).tolist():
+        try:
+            message = read_message(source, begin + 8 * k)
+        except ValueError:
+            continue
+        if message is not None and message.kind in (_DICTIONARY, _BATCH) and message.end <= end:
+            return message.begin
+    return None
+
+
+def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, everywhere: bool) -> Index:
     """``everywhere``: all dictionaries hold for all batches, as in files; else for those that follow."""
-    found = pa.ipc.read_schema(
-        pa.py_buffer(STREAM_MAGIC + len(schema.metadata).to_bytes(4, "little") + schema.metadata)
-    )
-    if schema.header.int8(0):
+    if flat.int8(0):
         raise ValueError("it is big-endian; write it again on a little-endian machine")
-    nodes, empty = _nodes(found, schema.header), all(map(pt.is_null, found.types))
+    schema.to_string()  # names that are not UTF-8 are refused here
+    nodes, empty = _nodes(schema, flat), all(map(pt.is_null, schema.types))
     compressed = any(message.batch.has(3) for message in messages if message.kind in (_DICTIONARY, _BATCH))
     batches: list[Batch] = []
     dictionaries: list[Values] = []
@@ -147,29 +180,7 @@ def _index(schema: Message, messages: Sequence[Message], *, everywhere: bool) ->
             raise ValueError(f"the message at byte {message.begin} is neither a record batch nor a dictionary")
     if everywhere:
         batches = [batch._replace(dictionaries=len(dictionaries)) for batch in batches]
-    return Index(found, nodes, tuple(batches), tuple(dictionaries), compressed)
-
-
-def _file_index(source: StoredBytes) -> Index:
-    tail = source.take(max(0, source.size - 10), min(10, source.size))
-    length = int.from_bytes(tail[:4], "little", signed=True)
-    end = source.size - 10 - length
-    if len(tail) < 10 or tail[4:] != FILE_MAGIC or length <= 0 or end < 8:
-        raise ValueError("it has no footer")
-    footer = Table.root(source.take(end, length))
-    blocks = [*footer.int64s(2, 3), *footer.int64s(3, 3)]  # of dictionaries, of record batches
-    messages = [_block_message(source, int(begin), int(size), int(body)) for begin, size, body in blocks]
-    at, schema = 8, None
-    for message in sorted([*messages, None], key=lambda m: end if m is None else m.begin):
-        begin = end if message is None else message.begin
-        if begin < at:
-            raise ValueError("its footer lists bytes twice")
-        while (found := _between(source, at, begin)) is not None:
-            if found.kind != _SCHEMA or schema is not None:
-                raise ValueError(f"its footer leaves out the message at byte {found.begin}")
-            schema, at = found, found.end
-        at = begin if message is None else message.end
-    return _index(_schema_message(schema), messages, everywhere=True)
+    return Index(schema, nodes, tuple(batches), tuple(dictionaries), compressed)
 
 
 def _block_message(source: StoredBytes, begin: int, size: int, body: int) -> Message:
@@ -177,16 +188,6 @@ def _block_message(source: StoredBytes, begin: int, size: int, body: int) -> Mes
     if message is None or message.end - message.body != body or message.body - begin != size & 0xFFFFFFFF:
         raise ValueError(f"its footer points to byte {begin}, where no such message is")
     return message
-
-
-def _between(source: StoredBytes, begin: int, end: int) -> Message | None:
-    """A message that begins in bytes which the footer does not list, where there is one."""
-    gap = source.take(begin, min(end - begin, _HEAD))
-    for k in range(0, len(gap) - 7, 8):
-        word = gap[k : k + 8]
-        if word not in (_END, bytes(8)):  # the mark at the end of the stream, and padding
-            return read_message(source, begin + k)
-    return None
 
 
 # ---- columns ---------------------------------------------------------------------------------------------------------
