@@ -163,9 +163,10 @@ class ArraysPart:
                     raise SourceError(f"{name}: {key!r} has the shape {array.shape}; one row of it is not a column")
                 kind = array.type if width is None else pa.list_(array.type, width)
             except FastxentError as error:
+                told = error if isinstance(error, SourceError) else ColumnError(f"column {key!r}: {error}")
                 if key in used:
-                    raise
-                self.refused[key] = error.with_traceback(None)
+                    raise told from None
+                self.refused[key] = told.with_traceback(None)
                 continue
             self.arrays[key] = (array, width)
             fields.append(pa.field(key, kind, metadata={"dtype": array.tag} if array.tag else None))

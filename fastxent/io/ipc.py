@@ -160,7 +160,6 @@ def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, every
     """``everywhere``: all dictionaries hold for all batches, as in files; else for those that follow."""
     if flat.int8(0):
         raise ValueError("it is big-endian; write it again on a little-endian machine")
-    schema.to_string()  # names that are not UTF-8 are refused here
     nodes, empty = _nodes(schema, flat), all(map(pt.is_null, schema.types))
     compressed = any(message.batch.has(3) for message in messages if message.kind in (_DICTIONARY, _BATCH))
     batches: list[Batch] = []
@@ -236,7 +235,7 @@ def _nodes(schema: pa.Schema, flat: Table) -> tuple[Node, ...]:
     fields, counter = flat.tables(1), _Counter()
     if len(fields) != len(schema):
         raise ValueError("its schema contradicts itself")
-    return tuple(counter.node(kind, field) for kind, field in zip(schema.types, fields, strict=True))
+    return tuple(counter.node(_type(column), field) for column, field in zip(schema, fields, strict=True))
 
 
 def _is_view(kind: pa.DataType) -> bool:
@@ -271,8 +270,13 @@ def _inner(kind: pa.DataType) -> list[pa.DataType]:
     if pt.is_map(kind):
         return [pa.struct([kind.key_field, kind.item_field])]
     if pt.is_struct(kind) or pt.is_union(kind):
-        return [kind.field(k).type for k in range(kind.num_fields)]
+        return [_type(kind.field(k)) for k in range(kind.num_fields)]
     return [kind.value_type] if hasattr(kind, "value_type") else []
+
+
+def _type(field: pa.Field) -> pa.DataType:
+    str(field.name)  # a name that is not UTF-8 raises here
+    return field.type
 
 
 class Columns:
