@@ -21,6 +21,7 @@ from fastxent.io.stored import StoredBytes
 
 UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
 _PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
+_BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
 
 
@@ -88,10 +89,11 @@ class IpcUnit:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
+        names, beside = self._roots(self.reader.stored), self._roots(self.reader.stored_beside)
         with self.ipc.opened(forward=True) as source:
-            opened = self._opened(source, self.reader.stored)
-            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes)):
-                part = self._read(opened, number, begin, rows)
+            opened = Batches(source, self.ipc.index, names)
+            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes), opened, beside):
+                part = self._read(opened, number, begin, rows, names)
                 yield self.reader.batch(part, Where(self.ipc.name, None, first))
 
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
@@ -100,38 +102,40 @@ class IpcUnit:
             yield from self.batches(max_bytes)
             return
         step, layout = self.reader.rows_in(min(max_bytes, _PART_BYTES)), self.reader.layout
+        names, beside = self._roots(layout.names), self._roots(self.reader.stored_beside)
         with self.ipc.opened(forward=True) as source:
-            opened, beside = (self._opened(source, names) for names in (layout.names, self.reader.stored_beside))
+            opened = Batches(source, self.ipc.index, list(dict.fromkeys([*names, *beside])))
 
             def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
                 for at in range(begin, end, step):
-                    part = self._read(opened, number, at, min(step, end - at))
+                    part = self._read(opened, number, at, min(step, end - at), names)
                     logits, odd = layout.rows(part, self.reader.n_classes)
                     bad.update({at - begin + k: reason for k, reason in odd.items()})
                     yield logits.values
 
-            for number, begin, n, first in self._steps(rows):
+            for number, begin, n, first in self._steps(rows, opened, beside):
                 bad: dict[int, str] = {}
                 logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
                 where = Where(self.ipc.name, None, first)
-                columns = self.reader.beside(self._read(beside, number, begin, n), n, where)
+                columns = self.reader.beside(self._read(opened, number, begin, n, beside), n, where)
                 yield Batch(logits, columns, where, bad)
 
-    def _opened(self, source: StoredBytes, names: Sequence[str]) -> Batches:
-        index = self.ipc.index
-        return Batches(source, index, roots(index.schema, names))
+    def _roots(self, names: Sequence[str]) -> list[str]:
+        return roots(self.ipc.index.schema, names)
 
-    def _read(self, opened: Batches, number: int, begin: int, rows: int) -> pa.RecordBatch:
+    def _read(self, opened: Batches, number: int, begin: int, rows: int, names: list[str]) -> pa.RecordBatch:
         with reading(self.ipc.name):
-            return opened.read(number, begin, rows)
+            return opened.read(number, begin, rows, names)
 
-    def _steps(self, most: int) -> Iterator[tuple[int, int, int, int]]:
+    def _steps(self, most: int, opened: Batches, beside: list[str]) -> Iterator[tuple[int, int, int, int]]:
         """The unit's rows, at most so many at a time: record batch, first row in it, rows, first row in the file."""
         skip, left, first, batches = self.skip, self.rows, self.where.first_row, self.ipc.index.batches
         for number in range(self.first_batch, len(batches)):
             end = min(batches[number].rows, skip + left)
-            for begin in range(skip, end, most):
-                yield number, begin, min(most, end - begin), first + begin - skip
+            with reading(self.ipc.name):
+                step = min(most, opened.rows_in(number, _BESIDE_BYTES, beside))
+            for begin in range(skip, end, step):
+                yield number, begin, min(step, end - begin), first + begin - skip
             first, left, skip = first + end - skip, left - (end - skip), 0
         if left:
             raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
@@ -153,12 +157,13 @@ class IpcPart:
     def width(self, layout: Layout, expected: int | None) -> int | None:
         index, step = self.ipc.index, 1  # a row that tells is mostly the first
         with self.ipc.opened() as source:
-            opened = Batches(source, index, roots(index.schema, layout.names))
+            names = roots(index.schema, layout.names)
+            opened = Batches(source, index, names)
             for number, batch in enumerate(index.batches):
                 begin = 0
                 while begin < batch.rows:
                     with reading(self.name):
-                        part = opened.read(number, begin, min(step, batch.rows - begin))
+                        part = opened.read(number, begin, min(step, batch.rows - begin), names)
                     width = layout.width(part, self.name)
                     if width is not None:
                         return width

@@ -312,6 +312,17 @@ class Columns:
             raise ValueError("a record batch lacks columns of its schema")
         return self._lengths[node.length]
 
+    def nbytes(self, node: Node) -> int:
+        """Bytes of the buffers of a column, as they are stored."""
+        if isinstance(node.type, pa.BaseExtensionType):
+            return self.nbytes(node.children[0])
+        first = self._place(node, 0) if _buffers(node.type) else 0
+        count = _buffers(node.type)
+        if _is_view(node.type) and node.views + 1 < len(self._views):
+            count += self._views[node.views + 1] - self._views[node.views]
+        own = sum(self._extent(number)[1] for number in range(first, min(first + count, len(self._buffers))))
+        return own + sum(map(self.nbytes, node.children))
+
     # -- bytes
 
     def _place(self, node: Node, k: int) -> int:
@@ -519,33 +530,36 @@ def _decompressed(data: np.ndarray, codec: int) -> np.ndarray:
 
 
 class Batches:
-    """The record batches of a file or stream that is open, with the columns named."""
+    """The record batches of a file or stream that is open; of the columns ``names`` or some of them."""
 
     def __init__(self, source: StoredBytes, index: Index, names: Sequence[str]) -> None:
-        self._source, self._index, self._names = source, index, list(names)
-        self._places = [index.schema.get_field_index(name) for name in names]
-        self._nodes = [index.nodes[place] for place in self._places]
+        self._source, self._index = source, index
+        self._nodes = {name: index.nodes[index.schema.get_field_index(name)] for name in names}
         self._dictionaries: dict[int, pa.Array] = {}
         self._known = 0  # dictionaries that have been read
         self._opened: tuple[int, Columns] | None = None
-        needed: dict[int, Node] = {}
-        for node in self._nodes:
-            _collect(node, needed)
-        self._needed = needed
-        self.schema = pa.schema([index.schema.field(place) for place in self._places])
+        self._needed: dict[int, Node] = {}
+        for node in self._nodes.values():
+            _collect(node, self._needed)
 
-    def read(self, number: int, begin: int, rows: int) -> pa.RecordBatch:
+    def read(self, number: int, begin: int, rows: int, names: Sequence[str]) -> pa.RecordBatch:
         """Rows of record batch ``number``."""
         columns = self._columns(number)
+        if not names:  # the rows still count
+            return pa.record_batch([pa.nulls(rows)], names=[""])
         arrays = []
-        for name, node in zip(self._names, self._nodes, strict=True):
+        for name in names:
             try:
-                arrays.append(columns.read(node, begin, rows))
+                arrays.append(columns.read(self._nodes[name], begin, rows))
             except (ValueError, pa.ArrowException) as error:
                 raise ValueError(f"column {name!r} of record batch {number} is damaged ({error})") from None
-        if not arrays:  # the rows still count
-            return pa.record_batch([pa.nulls(rows)], names=[""])
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+    def rows_in(self, number: int, nbytes: int, names: Sequence[str]) -> int:
+        """Rows of a record batch whose columns take about ``nbytes``; one at the least."""
+        columns = self._columns(number)
+        each = sum(columns.nbytes(self._nodes[name]) for name in names) // max(1, columns.rows)
+        return max(1, nbytes // max(1, each))
 
     def _columns(self, number: int) -> Columns:
         if self._opened is None or self._opened[0] != number:
@@ -558,7 +572,7 @@ class Batches:
             self._opened = number, Columns(self._source, self._message(batch.begin), self._dictionaries)
             if self._opened[1].rows != batch.rows:
                 raise ValueError("it changed while it was read")
-            for node in self._nodes or self._index.nodes:
+            for node in self._nodes.values() or self._index.nodes:
                 self._opened[1].same_length(node, batch.rows)
         return self._opened[1]
 
