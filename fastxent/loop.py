@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastxent import timing
 from fastxent.errors import ConfigError
+from fastxent.io.arrays import StoredUnit
 from fastxent.io.arrow import IpcUnit
 from fastxent.io.batch import LogitsStream
 from fastxent.io.buffers import kept
@@ -204,7 +205,7 @@ class Loop:
         """A unit in batches. Where nothing needs a batch's logits together they come part by part, so that many rows
         share what a batch costs beside them."""
         rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
-        if self.streaming and isinstance(unit, NativeUnit | IpcUnit):
+        if self.streaming and isinstance(unit, NativeUnit | IpcUnit | StoredUnit):
             count = max(1, int(unit.rows / rows + 0.75))  # equal ones: a small last one costs as much beside its rows
             return unit.streams(-(-unit.rows // count), self.batch_bytes)
         wide = unit.in_place and self.visit is None

@@ -14,6 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,10 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
-from fastxent.io.arrow import UNIT_BYTES
-from fastxent.io.batch import Batch
+from fastxent.io.arrow import PART_BYTES, UNIT_BYTES
+from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.stored import StoredBytes
 from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow, unnamed_tag
 
 
@@ -107,13 +109,60 @@ class ArrayUnit:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        step = self.reader.rows_in(max_bytes)
         first, last = self.where.first_row, self.where.first_row + self.rows
-        for begin in range(first, last, step):
-            end = min(begin + step, last)
-            columns = {name: array.read(begin, end, width) for name, (array, width) in self.arrays.items()}
-            batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-            yield self.reader.batch(batch, Where(self.where.file, None, begin))
+        step = self.reader.rows_in(max_bytes)
+        with self._opened() as read:
+            for begin in range(first, last, step):
+                batch = read(self.reader.stored, begin, min(begin + step, last))
+                yield self.reader.batch(batch, Where(self.where.file, None, begin))
+
+    @contextmanager
+    def _opened(self) -> Iterator[Callable[[Sequence[str], int, int], pa.RecordBatch]]:
+        """A function that reads some rows of some columns."""
+        with ExitStack() as stack:
+            sources: dict[str, StoredBytes] = {}
+            for array, _ in self.arrays.values():
+                if isinstance(array, Stored) and array.file.name not in sources:
+                    sources[array.file.name] = stack.enter_context(array.opened())
+
+            def read(names: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
+                columns = []
+                for array, width in (self.arrays[name] for name in names):
+                    if isinstance(array, Stored):
+                        columns.append(array.read(begin, end, width, sources[array.file.name]))
+                    else:
+                        columns.append(array.read(begin, end, width))
+                if not columns:  # the rows still count
+                    return pa.record_batch([pa.nulls(end - begin)], names=[""])
+                return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+            yield read
+
+
+@dataclass(frozen=True)
+class StoredUnit(ArrayUnit):
+    """A range of rows of arrays in files."""
+
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        first, last = self.where.first_row, self.where.first_row + self.rows
+        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
+        with self._opened() as read:
+
+            def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                for at in range(begin, end, step):
+                    batch = read(layout.names, at, min(at + step, end))
+                    logits, odd = layout.rows(batch, self.reader.n_classes)
+                    bad.update({at - begin + k: reason for k, reason in odd.items()})
+                    yield logits.values
+
+            for begin in range(first, last, rows):
+                end, where = min(begin + rows, last), Where(self.where.file, None, begin)
+                bad: dict[int, str] = {}
+                shape = end - begin, self.reader.n_classes
+                logits = LogitsStream(shape, layout.dtype, parts(begin, end, bad))
+                beside = read(self.reader.stored_beside, begin, end)
+                yield Batch(logits, self.reader.beside(beside, end - begin, where), where, bad)
 
 
 class ArraysPart:
@@ -189,9 +238,10 @@ class ArraysPart:
 
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
+        kind = StoredUnit if any(isinstance(array, Stored) for array, _ in needed.values()) else ArrayUnit
         most = reader.rows_in(UNIT_BYTES)
         for begin in range(0, self.rows, most):
-            yield ArrayUnit(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
+            yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
 
 
 # ---- a dict ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fastxent.io.layout import Layout, RowReader
 from fastxent.io.stored import StoredBytes
 
 UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
-_PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
+PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
 
@@ -101,7 +101,7 @@ class IpcUnit:
         if not self.ipc.divisible:
             yield from self.batches(max_bytes)
             return
-        step, layout = self.reader.rows_in(min(max_bytes, _PART_BYTES)), self.reader.layout
+        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
         names, beside = self._roots(layout.names), self._roots(self.reader.stored_beside)
         with self.ipc.opened(forward=True) as source:
             opened = Batches(source, self.ipc.index, list(dict.fromkeys([*names, *beside])))

@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,17 +47,26 @@ class Stored:
     def type(self) -> pa.DataType:
         return element_type(self.dtype)
 
-    def read(self, begin: int, end: int, width: int | None) -> pa.Array:
+    @contextmanager
+    def opened(self) -> Iterator[StoredBytes]:
+        """The bytes of the file. `SourceError` if it changes before the block ends."""
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=True)) as source:
+            yield source
+
+    def read(self, begin: int, end: int, width: int | None, source: StoredBytes | None = None) -> pa.Array:
+        """Rows as an Arrow array: of lists of ``width``, or of values."""
+        if source is None:
+            with self.opened() as source:
+                return self.read(begin, end, width, source)
         if self.fortran and not self.file.local:
             raise SourceError(
                 f"{self.file.name} is in Fortran order; save np.ascontiguousarray(x) to read it from afar"
             )
         shape = (end - begin,) if width is None else (end - begin, width)
-        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=True)) as source:
-            if self.fortran:
-                return to_arrow(self._by_columns(source, begin, end, width).reshape(shape), width)
-            row = self.dtype.itemsize * (width or 1)
-            values = self._values(source, begin * row, (end - begin) * row)
+        if self.fortran:
+            return to_arrow(self._by_columns(source, begin, end, width).reshape(shape), width)
+        row = self.dtype.itemsize * (width or 1)
+        values = self._values(source, begin * row, (end - begin) * row)
         return to_arrow(values.reshape(shape), width)
 
     def _values(self, source: StoredBytes, offset: int, length: int) -> np.ndarray:
