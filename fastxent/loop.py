@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from fastxent import timing
 from fastxent.checks import shown, whole_number
 from fastxent.errors import ConfigError
+from fastxent.io.arrays import StoredUnit
+from fastxent.io.arrow import IpcUnit
 from fastxent.io.batch import LogitsStream
 from fastxent.io.buffers import kept
 from fastxent.io.parquet import NativeUnit
@@ -96,6 +98,13 @@ class Loop:
 
     def run(self) -> tuple[EvalState, dict[str, Any]]:
         """(the merged state, timing). The error of the first unit in the order of the source, if any failed."""
+        try:
+            return self._run()
+        finally:
+            if isinstance(self._units, Generator):  # lets go of what they read
+                self._units.close()
+
+    def _run(self) -> tuple[EvalState, dict[str, Any]]:
         start = time.perf_counter()
         workers = [Worker(EvalState.empty(self.task.config)) for _ in range(self.threads)]
         if self.threads == 1:
@@ -195,7 +204,7 @@ class Loop:
         """A unit in batches. Where nothing needs a batch's logits together they come part by part, so that many rows
         share what a batch costs beside them."""
         rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
-        if self.streaming and isinstance(unit, NativeUnit):
+        if self.streaming and isinstance(unit, NativeUnit | IpcUnit | StoredUnit):
             count = max(1, int(unit.rows / rows + 0.75))  # equal ones: a small last one costs as much beside its rows
             return unit.streams(-(-unit.rows // count), self.batch_bytes)
         wide = unit.in_place and self.visit is None

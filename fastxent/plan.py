@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 from fastxent.checks import shown
 from fastxent.coverage import MIXED, MOST_PARTS, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
-from fastxent.io.arrow import StreamPart, StreamUnit
 from fastxent.io.identity import Identity
 from fastxent.job import Job, Task
 from fastxent.loop import Loop
@@ -138,13 +137,10 @@ def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
 def pieces_of(source: OpenSource, what: str = "a plan") -> Pieces:
     """Every piece of a source of files, in order."""
     found: Pieces = []
-    for part, reader in source.parts:
+    for part, reader in source.filled:
         if not part.inputs:
             raise ConfigError(f"{what} needs files; {part.name} is in memory: write it to a file, or leave that out")
-        units: Iterable[Unit] = part.units(reader)
-        if isinstance(part, StreamPart):
-            units = [StreamUnit(part.inputs[0], reader)]
-        found += [(unit, part.inputs) for unit in units]
+        found += [(unit, part.inputs) for unit in part.units(reader)]
     return found
 
 

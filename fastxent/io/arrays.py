@@ -9,25 +9,26 @@ folder, as both files, as the logits file alone (the other is found beside it), 
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from fastxent.arrays import as_numpy
-from fastxent.errors import ColumnError, SourceError, Where
-from fastxent.io.arrow import UNIT_BYTES
-from fastxent.io.batch import Batch
+from fastxent.errors import ColumnError, FastxentError, SourceError, Where
+from fastxent.io.arrow import PART_BYTES, UNIT_BYTES
+from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
-
-_TAG = {"dtype": "bfloat16"}
+from fastxent.io.stored import StoredBytes
+from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow, unnamed_tag
 
 
 class Array(Protocol):
@@ -36,7 +37,7 @@ class Array(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def bfloat16(self) -> bool: ...
+    def tag(self) -> str | None: ...  # the float type whose bits the integers are
     @property
     def type(self) -> pa.DataType: ...  # of one element
     def read(self, begin: int, end: int, width: int | None) -> pa.Array:
@@ -49,7 +50,7 @@ class Held:
     """An array in memory."""
 
     values: np.ndarray
-    bfloat16: bool
+    tag: str | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,7 +70,7 @@ class HeldArrow:
     """An Arrow column in memory."""
 
     values: pa.ChunkedArray
-    bfloat16 = False
+    tag = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,52 +96,131 @@ def _flat(width: int | None) -> tuple[int, ...]:
 class ArrayUnit:
     """A range of rows of arrays beside one another."""
 
-    in_place: ClassVar[bool] = True
     arrays: Mapping[str, tuple[Array, int | None]]
     reader: RowReader
     where: Where
     rows: int
 
     @property
+    def in_place(self) -> bool:
+        return not any(isinstance(array, Stored) for array, _ in self.arrays.values())
+
+    @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        step = self.reader.rows_in(max_bytes)
         first, last = self.where.first_row, self.where.first_row + self.rows
-        for begin in range(first, last, step):
-            end = min(begin + step, last)
-            columns = {name: array.read(begin, end, width) for name, (array, width) in self.arrays.items()}
-            batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-            yield self.reader.batch(batch, Where(self.where.file, None, begin))
+        step = self.reader.rows_in(max_bytes)
+        with self._opened() as read:
+            for begin in range(first, last, step):
+                batch = read(self.reader.stored, begin, min(begin + step, last))
+                yield self.reader.batch(batch, Where(self.where.file, None, begin))
+
+    @contextmanager
+    def _opened(self) -> Iterator[Callable[[Sequence[str], int, int], pa.RecordBatch]]:
+        """A function that reads some rows of some columns."""
+        with ExitStack() as stack:
+            sources: dict[str, StoredBytes] = {}
+            for array, _ in self.arrays.values():
+                if isinstance(array, Stored) and array.file.name not in sources:
+                    sources[array.file.name] = stack.enter_context(array.opened())
+
+            def read(names: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
+                columns = []
+                for array, width in (self.arrays[name] for name in names):
+                    if isinstance(array, Stored):
+                        columns.append(array.read(begin, end, width, sources[array.file.name]))
+                    else:
+                        columns.append(array.read(begin, end, width))
+                if not columns:  # the rows still count
+                    return pa.record_batch([pa.nulls(end - begin)], names=[""])
+                return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+            yield read
+
+
+@dataclass(frozen=True)
+class StoredUnit(ArrayUnit):
+    """A range of rows of arrays in files."""
+
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        first, last = self.where.first_row, self.where.first_row + self.rows
+        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
+        with self._opened() as read:
+
+            def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                for at in range(begin, end, step):
+                    batch = read(layout.names, at, min(at + step, end))
+                    logits, odd = layout.rows(batch, self.reader.n_classes)
+                    bad.update({at - begin + k: reason for k, reason in odd.items()})
+                    yield logits.values
+
+            for begin in range(first, last, rows):
+                end, where = min(begin + rows, last), Where(self.where.file, None, begin)
+                bad: dict[int, str] = {}
+                shape = end - begin, self.reader.n_classes
+                logits = LogitsStream(shape, layout.dtype, parts(begin, end, bad))
+                beside = read(self.reader.stored_beside, begin, end)
+                yield Batch(logits, self.reader.beside(beside, end - begin, where), where, bad)
 
 
 class ArraysPart:
-    """Arrays of the same rows."""
+    """Arrays of the same rows. ``named``: the columns that will be read, or globs of them, as far as they are known.
+
+    An array that is not named and fits no column, or has other rows, is left alone: `refused` says why.
+    """
 
     def __init__(
-        self, name: str, form: str, arrays: Mapping[str, Array], named: Sequence[str], file: File | None = None
+        self,
+        name: str,
+        form: str,
+        arrays: Mapping[str, Array | FastxentError],
+        named: Sequence[str],
+        file: File | None = None,
     ) -> None:
         self.name = name
         self.format = form
         self.hive = () if file is None else file.hive
-        deepest = max((len(array.shape) for array in arrays.values()), default=0)
-        depth = max(deepest - 1, 1)  # dimensions that count rows
-        self.arrays: dict[str, tuple[Array, int | None]] = {}
-        fields, counts = [], {}
+        self.refused: dict[str, FastxentError] = {}
+        sound: dict[str, Array] = {}
+        used: dict[str, Array] = {}
         for key, array in arrays.items():
-            by_row = len(array.shape) > depth
-            width = array.shape[-1] if by_row else None
+            is_named = key in named or any(fnmatch.fnmatchcase(key, pattern) for pattern in named)
+            if not isinstance(array, FastxentError):
+                sound[key] = array
+                used |= {key: array} if is_named else {}
+            elif is_named:
+                raise type(array)(str(array))  # a new one: an error that is kept would keep all that raised it
+            else:
+                self.refused[key] = array
+        if not sound and self.refused:
+            error = next(iter(self.refused.values()))
+            raise type(error)(str(error))
+        deepest = max((len(array.shape) for array in (used or sound).values()), default=0)
+        depth = max(deepest - 1, 1)  # dimensions that count rows
+        main = next(iter(used), next((key for key, array in sound.items() if len(array.shape) == deepest), ""))
+        self.rows = math.prod(sound[main].shape[:depth]) if main else 0
+        self.arrays: dict[str, tuple[Array, int | None]] = {}
+        fields = []
+        for key, array in sound.items():
+            rows, width = math.prod(array.shape[:depth]), array.shape[-1] if len(array.shape) > depth else None
+            try:
+                if rows != self.rows:
+                    raise SourceError(f"{name}: {main!r} has {self.rows} rows and {key!r} has {rows}")
+                if len(array.shape) > depth + 1:
+                    raise SourceError(f"{name}: {key!r} has the shape {array.shape}; one row of it is not a column")
+                kind = array.type if width is None else pa.list_(array.type, width)
+            except FastxentError as error:
+                told = error if isinstance(error, SourceError) else ColumnError(f"column {key!r}: {error}")
+                if key in used:
+                    raise told from None
+                self.refused[key] = told.with_traceback(None)
+                continue
             self.arrays[key] = (array, width)
-            counts[key] = math.prod(array.shape[:depth])
-            kind = array.type if width is None else pa.list_(array.type, width)
-            fields.append(pa.field(key, kind, metadata=_TAG if array.bfloat16 else None))
+            fields.append(pa.field(key, kind, metadata={"dtype": array.tag} if array.tag else None))
         self.schema = pa.schema(fields)
-        used = {key: count for key, count in counts.items() if key in named} or counts
-        self.rows = next(iter(used.values()), 0)
-        for key, count in used.items():
-            if count != self.rows:
-                raise SourceError(f"{name}: {next(iter(used))!r} has {self.rows} rows and {key!r} has {count}")
 
     @property
     def inputs(self) -> tuple[File, ...]:
@@ -159,9 +239,10 @@ class ArraysPart:
 
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
+        kind = StoredUnit if any(isinstance(array, Stored) for array, _ in needed.values()) else ArrayUnit
         most = reader.rows_in(UNIT_BYTES)
         for begin in range(0, self.rows, most):
-            yield ArrayUnit(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
+            yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
 
 
 # ---- a dict ----------------------------------------------------------------------------------------------------------
@@ -171,12 +252,31 @@ def dict_part(source: Mapping[str, Any], named: Sequence[str]) -> ArraysPart:
     """A dict of arrays, or of paths of ``.npy`` files."""
     if not source:
         raise SourceError("the dict of arrays is empty")
-    return ArraysPart(
-        "<arrays>", "arrays", {str(name): _held(value, str(name)) for name, value in source.items()}, named
-    )
+    names = [str(name) for name in source]
+    if len(set(names)) < len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ColumnError(f"two arrays are called {twice!r}; rename one")
+    columns = {name: _or_error(_held, value, name) for name, value in zip(names, source.values(), strict=True)}
+    return ArraysPart("<arrays>", "arrays", columns, named)
+
+
+def _or_error(read: Callable[..., Array], *arguments: Any) -> Array | FastxentError:
+    """The array, or the error to raise if it is asked for."""
+    try:
+        return read(*arguments)
+    except FastxentError as error:
+        return error.with_traceback(None)
 
 
 def _held(value: Any, name: str) -> Array:
+    try:
+        return _array(value, name)
+    except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise ColumnError(f"{name!r} is a {type(value).__name__} that cannot be a column: {detail}") from None
+
+
+def _array(value: Any, name: str) -> Array:
     if isinstance(value, str | os.PathLike):
         file = File(os.fspath(value), os.path.expanduser(os.fspath(value)))
         return read_npy(file)
@@ -194,26 +294,25 @@ def _held(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_array__"):
         return HeldArrow(pa.chunked_array([pa.array(value)]))
     torch = sys.modules.get("torch")
-    bfloat16 = False
+    tag = None
     if torch is not None and isinstance(value, torch.Tensor):
         value = value.detach()
-        if value.dtype == torch.bfloat16:  # a type NumPy does not have
-            bfloat16, value = True, value.view(torch.int16)
-    try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ColumnError(f"{name!r} is a {type(value).__name__} that NumPy cannot read: {error}") from error
+        if value.dtype == torch.bfloat16:  # types NumPy does not have
+            tag, value = "bfloat16", value.view(torch.int16)
+        elif value.dtype.is_floating_point and value.dtype.itemsize == 1:
+            value = value.float()
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype.name == "bfloat16":  # of ml_dtypes
-        bfloat16, array = True, array.view(np.uint16)
-    elif bfloat16:
+        tag, array = "bfloat16", array.view(np.uint16)
+    elif tag is not None:
         array = array.view(np.uint16)
+    elif array.dtype.type.__module__ == "ml_dtypes":  # its narrower types, each a part of one of NumPy's
+        array = array.astype(np.float32 if "float" in array.dtype.name else np.int8)
     if array.ndim == 0:
         raise ColumnError(f"{name!r} is a {type(value).__name__}, not an array")
-    if array.dtype.hasobject or (isinstance(array, np.ma.MaskedArray) and array.ndim == 1):
+    if array.dtype.hasobject:
         return HeldArrow(pa.chunked_array([pa.array(array)]))
-    if isinstance(array, np.ma.MaskedArray):
-        raise ColumnError(f"{name!r} is a masked array of rows; fill it, or pass an Arrow column with nulls")
-    return Held(array, bfloat16)
+    return Held(array, tag or unnamed_tag(array.dtype))
 
 
 # ---- .npy ------------------------------------------------------------------------------------------------------------
@@ -228,7 +327,9 @@ def npy_part(files: Sequence[File], named: Sequence[str]) -> ArraysPart:
         if files[0].local and name not in columns and os.path.isfile(beside):
             columns[name] = File(beside, beside, None, files[0].hive)
     main = next((columns[name] for name in named if name in columns), files[0])
-    return ArraysPart(main.name, "npy", {name: read_npy(file) for name, file in columns.items()}, named, files[0])
+    return ArraysPart(
+        main.name, "npy", {name: _or_error(read_npy, file) for name, file in columns.items()}, named, files[0]
+    )
 
 
 def _stem(file: File) -> str:

@@ -1,147 +1,191 @@
-"""Arrow: IPC files (mapped, not copied) and streams, and tables, readers and streams in memory."""
+"""Arrow: IPC files and streams on disk or elsewhere, and tables, readers and streams in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.types as pt
 
-from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch
+from fastxent.errors import FastxentError, SourceError, Where
+from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File, reading
-from fastxent.io.layout import Layout, RowReader, pick
+from fastxent.io.identity import Version, unchanged
+from fastxent.io.ipc import Batches, Index, read_index
+from fastxent.io.layout import Layout, RowReader
+from fastxent.io.stored import StoredBytes
 
-FILE_MAGIC = b"ARROW1"
-STREAM_MAGIC = b"\xff\xff\xff\xff"
-UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy, and what a unit maps counts as memory until it is done
-
-
-def roots(schema: pa.Schema, names: list[str]) -> list[str]:
-    """The top-level columns that hold ``names``."""
-    return list(dict.fromkeys(n if schema.get_field_index(n) >= 0 else n.partition(".")[0] for n in names))
-
-
-def _check(batch: pa.RecordBatch, reader: RowReader) -> None:
-    """Bytes from a file may claim anything: prove offsets and indices before they are followed.
-
-    The logits' own offsets are proven where they are used, and their values need no proof.
-    """
-    batch.validate()
-    for name in reader.stored:
-        if name not in reader.layout.names:
-            pick(batch, name).validate(full=True)
+UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
+PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
+_BESIDE_BYTES = 8 << 20  # of the columns beside them
+_PEEK_ROWS = 1024
 
 
-# ---- IPC files -------------------------------------------------------------------------------------------------------
+def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The top-level columns that hold ``names``, in the order of the schema."""
+    found = set()
+    for name in names:
+        while name and schema.get_field_index(name) < 0:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return sorted(found, key=schema.get_field_index)
+
+
+# ---- IPC files and streams -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ipc:
+    """An IPC file or stream. Picklable: where it arrives, its index and its version are found anew."""
+
+    file: File
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @cached_property
+    def version(self) -> Version | None:
+        return Version.of(self.file)
+
+    @cached_property
+    def index(self) -> Index:
+        with self.opened() as source, reading(self.name):
+            return read_index(source)
+
+    @contextmanager
+    def opened(self, *, forward: bool = False) -> Iterator[StoredBytes]:
+        """The bytes of the file. `SourceError` if it changes before the block ends."""
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=forward)) as source:
+            yield source
+
+    @property
+    def divisible(self) -> bool:
+        """Whether some rows of a record batch can be read without the others."""
+        return self.file.local and not self.index.compressed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": self.file}
 
 
 @dataclass(frozen=True)
 class IpcUnit:
-    """Rows of consecutive record batches of an IPC file."""
+    """Rows of consecutive record batches."""
 
-    file: File
+    in_place: ClassVar[bool] = False
+    ipc: Ipc
     reader: RowReader
     where: Where
     rows: int
     first_batch: int
     skip: int  # rows of the first batch that belong to the unit before
-    in_place: bool
 
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
     def batches(self, max_bytes: int) -> Iterator[Batch]:
-        skip, left, first = self.skip, self.rows, self.where.first_row
-        columns = None if self.in_place else self.reader.stored
-        batches = record_batches(self.file, columns, self.first_batch)
-        while left:
-            with reading(self.file.name):
-                batch = next(batches, None)
-                if batch is None:
-                    raise SourceError(f"{self.file.name} ended early: it changed while it was read")
-                part = batch.slice(skip, left)
-                _check(part, self.reader)
-            yield from self.reader.cut(part, Where(self.file.name, None, first), max_bytes)
-            skip, left, first = 0, left - len(part), first + len(part)
+        names, beside = self._roots(self.reader.stored), self._roots(self.reader.stored_beside)
+        with self.ipc.opened(forward=True) as source:
+            opened = Batches(source, self.ipc.index, names)
+            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes), opened, beside):
+                part = self._read(opened, number, begin, rows, names)
+                yield self.reader.batch(part, Where(self.ipc.name, None, first))
 
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of up to ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        if not self.ipc.divisible:
+            yield from self.batches(max_bytes)
+            return
+        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
+        names, beside = self._roots(layout.names), self._roots(self.reader.stored_beside)
+        with self.ipc.opened(forward=True) as source:
+            opened = Batches(source, self.ipc.index, list(dict.fromkeys([*names, *beside])))
 
-def record_batches(file: File, columns: list[str] | None, start: int = 0) -> Iterator[pa.RecordBatch]:
-    """Record batches of an IPC file from number ``start`` on, with the columns named (those that hold them).
+            def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                for at in range(begin, end, step):
+                    part = self._read(opened, number, at, min(step, end - at), names)
+                    logits, odd = layout.rows(part, self.reader.n_classes)
+                    bad.update({at - begin + k: reason for k, reason in odd.items()})
+                    yield logits.values
 
-    Leave ``columns`` out for a file that is read in place: choosing fields makes pyarrow copy whole bodies.
-    """
-    options = pa.ipc.IpcReadOptions()
-    with file.open() as handle, reading(file.name):
-        if columns is not None:
-            schema = pa.ipc.open_file(handle).schema
-            options.included_fields = sorted(schema.get_field_index(name) for name in roots(schema, columns))
-        opened = pa.ipc.open_file(handle, options=options)
-        for index in range(start, opened.num_record_batches):
-            yield opened.get_batch(index)
+            for number, begin, n, first in self._steps(rows, opened, beside):
+                bad: dict[int, str] = {}
+                logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
+                where = Where(self.ipc.name, None, first)
+                columns = self.reader.beside(self._read(opened, number, begin, n, beside), n, where)
+                yield Batch(logits, columns, where, bad)
 
+    def _roots(self, names: Sequence[str]) -> list[str]:
+        return roots(self.ipc.index.schema, names)
 
-def _in_place(file: File) -> bool:
-    """Whether the record batches are views of the mapped file: it is on this machine and not compressed."""
-    if not file.local:
-        return False
-    with file.open() as handle, reading(file.name):
-        mapping = handle.read_buffer(handle.size())
-        opened = pa.ipc.open_file(handle)
-        if not opened.num_record_batches:
-            return True
-        buffers = [b for column in opened.get_batch(0).columns for b in column.buffers() if b is not None and b.size]
-        return all(mapping.address <= b.address < mapping.address + mapping.size for b in buffers)
+    def _read(self, opened: Batches, number: int, begin: int, rows: int, names: list[str]) -> pa.RecordBatch:
+        with reading(self.ipc.name):
+            return opened.read(number, begin, rows, names)
+
+    def _steps(self, most: int, opened: Batches, beside: list[str]) -> Iterator[tuple[int, int, int, int]]:
+        """The unit's rows, at most so many at a time: record batch, first row in it, rows, first row in the file."""
+        skip, left, first, batches = self.skip, self.rows, self.where.first_row, self.ipc.index.batches
+        for number in range(self.first_batch, len(batches)):
+            end = min(batches[number].rows, skip + left)
+            with reading(self.ipc.name):
+                step = min(most, opened.rows_in(number, _BESIDE_BYTES, beside))
+            for begin in range(skip, end, step):
+                yield number, begin, min(step, end - begin), first + begin - skip
+            first, left, skip = first + end - skip, left - (end - skip), 0
+        if left:
+            raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
 
 
 class IpcPart:
-    """One IPC file of a source."""
+    """One IPC file or stream of a source."""
 
-    format = "arrow file"
-
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: File, form: str) -> None:
+        self.format = form
         self.file = file
         self.inputs = (file,)
         self.name = file.name
         self.hive = file.hive
-        with file.open() as handle, reading(file.name):
-            self.schema: pa.Schema = pa.ipc.open_file(handle).schema
-        self.in_place = _in_place(file)
-        # compressed bodies are decoded to count their rows: through a narrow column, if there is one
-        single = [f for f in self.schema if len(self.schema.get_all_field_indices(f.name)) == 1]
-        narrow = [f.name for f in single if pt.is_primitive(f.type)]
-        columns = narrow[:1] if narrow and not self.in_place else None
-        self.lengths = [len(batch) for batch in record_batches(file, columns)]
-        self.rows: int | None = sum(self.lengths)
+        self.ipc = Ipc(file)
+        self.schema: pa.Schema = self.ipc.index.schema
+        self.rows: int | None = self.ipc.index.rows
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
-        for batch in record_batches(self.file, None if self.in_place else list(layout.names)):
-            with reading(self.name):
-                batch.validate()
-            width = layout.width(batch, self.name)
-            if width is not None:
-                return width
+        index, step = self.ipc.index, 1  # a row that tells is mostly the first
+        with self.ipc.opened() as source:
+            names = roots(index.schema, layout.names)
+            opened = Batches(source, index, names)
+            for number, batch in enumerate(index.batches):
+                begin = 0
+                while begin < batch.rows:
+                    with reading(self.name):
+                        part = opened.read(number, begin, min(step, batch.rows - begin), names)
+                    width = layout.width(part, self.name)
+                    if width is not None:
+                        return width
+                    begin, step = begin + len(part), min(2 * step, _PEEK_ROWS)
         return None
 
     def units(self, reader: RowReader) -> Iterator[IpcUnit]:
-        most = reader.rows_in(UNIT_BYTES)
+        most, divisible = reader.rows_in(UNIT_BYTES), self.ipc.divisible
         row, taken, start = 0, 0, (0, 0)
-        for index, length in enumerate(self.lengths):
+        for number, batch in enumerate(self.ipc.index.batches):
             used = 0
-            while length - used:
+            while batch.rows - used:
                 if not taken:
-                    start = (index, used)
-                # a compressed batch is decoded as a whole: it is not shared out
-                step = min(length - used, most - taken) if self.in_place else length
+                    start = (number, used)
+                # a compressed batch is decompressed as a whole: it is not shared out
+                step = min(batch.rows - used, most - taken) if divisible else batch.rows
                 used, taken = used + step, taken + step
                 if taken >= most:
-                    yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start, self.in_place)
+                    yield IpcUnit(self.ipc, reader, Where(self.name, None, row), taken, *start)
                     row, taken = row + taken, 0
         if taken:
-            yield IpcUnit(self.file, reader, Where(self.name, None, row), taken, *start, self.in_place)
+            yield IpcUnit(self.ipc, reader, Where(self.name, None, row), taken, *start)
 
 
 # ---- in memory -------------------------------------------------------------------------------------------------------
@@ -184,8 +228,11 @@ class TablePart:
     hive: tuple[tuple[str, str | None], ...] = ()
     inputs: tuple[File, ...] = ()
 
-    def __init__(self, table: pa.Table, name: str = "<table>") -> None:
+    def __init__(
+        self, table: pa.Table, name: str = "<table>", refused: Mapping[str, FastxentError] | None = None
+    ) -> None:
         self.name = name
+        self.refused = dict(refused or {})  # columns that could not become a part of the table, and why
         self.table = table
         self.schema = table.schema
         self.rows: int | None = table.num_rows
@@ -204,27 +251,17 @@ class TablePart:
 
 
 class StreamPart:
-    """A stream of record batches; read again only where its maker can start it anew.
+    """A stream of record batches in memory; read again only where its maker can start it anew."""
 
-    IPC streams on disk come this way too: their batches are found only one after the other.
-    """
+    format = "stream"
+    hive: tuple[tuple[str, str | None], ...] = ()
+    inputs: tuple[File, ...] = ()
 
-    def __init__(
-        self,
-        start: Callable[[], pa.RecordBatchReader],
-        name: str,
-        *,
-        once: bool = False,
-        file: File | None = None,
-    ) -> None:
+    def __init__(self, start: Callable[[], pa.RecordBatchReader], name: str, *, once: bool = False) -> None:
         self.name = name
-        self.format = "stream" if file is None else "arrow stream"
         self.rows: int | None = None
-        self.hive = () if file is None else file.hive
-        self.inputs: tuple[File, ...] = () if file is None else (file,)
         self._start = start
         self._once = once
-        self._checked = file is not None
         with reading(name):
             self._stream = start()
         self._peeked: list[pa.RecordBatch] = []
@@ -232,15 +269,10 @@ class StreamPart:
         self._seen: int | None = None
         self.schema: pa.Schema = self._stream.schema
 
-    @classmethod
-    def of_file(cls, file: File) -> StreamPart:
-        """An IPC stream on disk."""
-        return cls(lambda: pa.ipc.open_stream(file.open(mapped=False)), file.name, file=file)
-
     def _next(self) -> pa.RecordBatch | None:
         with reading(self.name):
             batch = next(self._stream, None)
-            if batch is not None and self._checked:
+            if batch is not None:
                 batch.validate()
             return batch
 
@@ -267,37 +299,14 @@ class StreamPart:
             self._stream, self._peeked = self._start(), []
         self._fresh = False
         rows, columns = 0, roots(self.schema, reader.stored)
-        while True:
-            batch = self._peeked.pop(0) if self._peeked else self._next()
-            if batch is None:
-                break
-            rows += len(batch)
-            batch = batch.select(columns)
-            if self._checked:
-                with reading(self.name):
-                    _check(batch, reader)
-            yield batch
+        try:
+            while (batch := self._peeked.pop(0) if self._peeked else self._next()) is not None:
+                rows += len(batch)
+                yield batch.select(columns)
+        finally:  # a connection may serve one stream at a time: an error that is kept must not keep this one
+            self._stream.close()
         if self._seen not in (None, rows):
             raise SourceError(
                 f"{self.name} gave {self._seen} rows at first and {rows} when read again; pass a Table or a file"
             )
         self._seen = rows
-
-
-@dataclass(frozen=True)
-class StreamUnit:
-    """An IPC stream on disk from its beginning to its end: its batches are found only one after the other."""
-
-    in_place: ClassVar[bool] = False
-    file: File
-    reader: RowReader
-    rows: int | None = None
-    nbytes: int | None = None
-
-    @property
-    def where(self) -> Where:
-        return Where(self.file.name, None, 0)
-
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        for unit in StreamPart.of_file(self.file).units(self.reader):
-            yield from unit.batches(max_bytes)

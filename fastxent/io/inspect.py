@@ -13,7 +13,7 @@ import pyarrow.types as pt
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
 from fastxent.io.files import doubts
-from fastxent.io.layout import Layout, expand
+from fastxent.io.layout import VOID, Layout, expand
 from fastxent.io.parquet import ParquetPart
 from fastxent.io.source import Part, find_parts, full_schema
 
@@ -66,7 +66,7 @@ class Description:
 def describe(source: Any, logits: str | None = None) -> Description:
     """Look at a source without reading its rows. ``logits``: the column whose storage is described."""
     parts = find_parts(source)
-    first, schema = parts[0], full_schema(parts)
+    first, schema = next((part for part in parts if part.rows), parts[0]), full_schema(parts)
     counts = [part.rows for part in parts]
     found = Description(
         files=[part.name for part in parts],
@@ -130,6 +130,8 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
             except ColumnError:
                 if item == pa.uint16() or (item == pa.uint8() and size):
                     yield Candidate(column.name, str(column.type), None, size if item == pa.uint16() else None)
+                continue
+            if layout.dtype == VOID:
                 continue
             yield Candidate(column.name, str(column.type), layout.dtype, layout.n_classes or part.width(layout, None))
         numbered = re.fullmatch(r"(.*?)\d+", column.name)

@@ -15,8 +15,10 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Logits
-from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, item_of, storage
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, is_void, item_of
+from fastxent.io.values import plain, storage
 
+VOID = "null"  # the dtype of logits that are all null
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
     "or float64, or one column per class"
@@ -129,7 +131,7 @@ class Layout:
 
     names: tuple[str, ...]  # one column, or one a class
     per_class: bool
-    dtype: str
+    dtype: str  # or `VOID`
     n_classes: int | None  # where the type tells it
 
     @classmethod
@@ -161,16 +163,23 @@ class Layout:
                 raise ColumnError.missing(name, all_names(schema) if several else _families(schema), file)
             fields.append(field)
         item, size = item_of(fields[0].type)
+        if is_void(fields[0].type) and not several:
+            return cls(names, False, VOID, None)
         if len(names) == 1 and item is not None:
             found = _element_dtype(fields[0], item, dtype, names[0], file)
             return cls(names, False, found, _classes(size, item, found, names[0], file))
         if not several:
             raise _wrong_type(fields[0], names[0], file)
-        kinds = [_element_dtype(f, f.type, dtype, name, file) for f, name in zip(fields, names, strict=True)]
-        for name, kind in zip(names, kinds, strict=True):
-            if kind != kinds[0]:
-                raise ColumnError(f"logits columns of {file} differ: {names[0]!r} is {kinds[0]}, {name!r} is {kind}")
-        return cls(names, True, kinds[0], len(names))
+        kinds = {
+            name: _element_dtype(f, f.type, dtype, name, file)
+            for f, name in zip(fields, names, strict=True)
+            if not pt.is_null(f.type)
+        }
+        first = next(iter(kinds), None)
+        for name, kind in kinds.items():
+            if first is not None and kind != kinds[first]:
+                raise ColumnError(f"logits columns of {file} differ: {first!r} is {kinds[first]}, {name!r} is {kind}")
+        return cls(names, True, VOID if first is None else kinds[first], len(names))
 
     @property
     def itemsize(self) -> int:
@@ -184,7 +193,7 @@ class Layout:
 
     def width(self, batch: pa.RecordBatch, file: str) -> int | None:
         """Number of classes, from the first row of the batch that is neither null nor empty."""
-        if self.n_classes is not None:
+        if self.n_classes is not None or self.dtype == VOID:
             return self.n_classes
         for row in storage(pick(batch, self.names[0])):
             if row.is_valid:
@@ -204,6 +213,7 @@ class RowReader:
     columns: tuple[str, ...]
     constants: tuple[tuple[str, pa.Scalar], ...] = ()  # columns that folder names give
     blind: bool = False  # the logits are not read
+    tags: tuple[tuple[str, str], ...] = ()  # columns of integers that are the bits of floats, and the type of those
 
     @property
     def row_bytes(self) -> int:
@@ -230,13 +240,17 @@ class RowReader:
             bad: dict[int, str] = {}
         else:
             logits, bad = self.layout.rows(batch, self.n_classes)
-        return Batch(logits, self.beside(batch, len(batch)), where, bad)
+        return Batch(logits, self.beside(batch, len(batch), where), where, bad)
 
-    def beside(self, batch: pa.RecordBatch | None, rows: int) -> dict[str, pa.Array]:
-        """The columns beside the logits, of a record batch that holds them (None if folder names give them all)."""
-        constants = dict(self.constants)
+    def beside(self, batch: pa.RecordBatch | None, rows: int, where: Where) -> dict[str, pa.Array]:
+        """The columns beside the logits as `plain` values, of a record batch that holds them (None if folder names give
+        them all)."""
+        constants, tags = dict(self.constants), dict(self.tags)
         return {
-            name: pa.repeat(constants[name], rows) if name in constants else pick(batch, name) for name in self.columns
+            name: pa.repeat(constants[name], rows)
+            if name in constants
+            else plain(pick(batch, name), name, tags.get(name), where)
+            for name in self.columns
         }
 
     def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:

@@ -92,8 +92,9 @@ class NativeUnit:
         with self._opened(self.reader.rows_in(max_bytes), max_bytes) as (source, beside, rows):
             max_bytes = min(max_bytes, rows * self.reader.row_bytes)
             for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
+                where = self._where(first + row)
                 logits = Logits(values, self.reader.layout.dtype)
-                yield Batch(logits, self._beside(beside, len(values)), self._where(first + row), bad)
+                yield Batch(logits, self._beside(beside, len(values), where), where, bad)
 
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
@@ -116,7 +117,8 @@ class NativeUnit:
                 n = min(rows, self.chunk.first_row + self.rows - at)
                 bad: dict[int, str] = {}
                 logits = LogitsStream((n, self.reader.n_classes), self.reader.layout.dtype, parts(at, at + n, bad))
-                yield Batch(logits, self._beside(beside, n), self._where(first + at), bad)
+                where = self._where(first + at)
+                yield Batch(logits, self._beside(beside, n, where), where, bad)
             next(reads, None)  # lets the reader see that nothing is left over
 
     @contextmanager
@@ -132,8 +134,8 @@ class NativeUnit:
                 beside.take(self.chunk.first_row)
                 yield source, beside, rows
 
-    def _beside(self, beside: Rows | None, rows: int) -> dict[str, pa.Array]:
-        return self.reader.beside(None if beside is None else beside.take(rows), rows)
+    def _beside(self, beside: Rows | None, rows: int, where: Where) -> dict[str, pa.Array]:
+        return self.reader.beside(None if beside is None else beside.take(rows), rows, where)
 
     def _where(self, row: int) -> Where:
         return Where(self.file.name, self.where.row_group, row)

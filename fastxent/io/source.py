@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrays, arrow, parquet, tensors
+from fastxent.io import arrays, arrow, frames, ipc, parquet, tensors
 from fastxent.io.batch import Unit
 from fastxent.io.files import File, doubts, find_files, reading
-from fastxent.io.layout import Layout, RowReader, all_names, find_field
+from fastxent.io.layout import VOID, Layout, RowReader, all_names, find_field
+from fastxent.io.values import tag_of
 
 _LOOKERS = 16
 Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
@@ -88,8 +90,13 @@ class OpenSource:
 
     def units(self) -> Iterator[Unit]:
         """Every row of the source once, in the order of files and rows."""
-        for part, reader in self.parts:
+        for part, reader in self.filled:
             yield from part.units(reader)
+
+    @property
+    def filled(self) -> list[tuple[Part, RowReader]]:
+        """The parts that have rows, or may have."""
+        return [(part, reader) for part, reader in self.parts if part.rows != 0]
 
 
 def open_source(
@@ -109,40 +116,61 @@ def open_source(
     ``optional``: one of ``columns`` that is not read where no part has it.
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
-    named = [] if callable(columns) else [*([logits] if isinstance(logits, str) else logits), *columns]
+    named = [*([logits] if isinstance(logits, str) else logits), *([] if callable(columns) else columns)]
     parts = find_parts(source, named)
     constants = _hive_columns(parts)
-    layouts: list[Layout] = []
-    for part in parts:
-        layout = Layout.find(part.schema, logits, dtype, part.name, classes)
-        if layouts and layout.dtype != layouts[0].dtype:
+    filled = [part for part in parts if part.rows != 0] or parts  # shards without rows may be of any type
+    layouts = [Layout.find(part.schema, logits, dtype, part.name, classes) for part in filled]
+    known_dtypes = [(layout, part) for layout, part in zip(layouts, filled, strict=True) if layout.dtype != VOID]
+    if not known_dtypes and any(part.rows != 0 for part in filled):
+        raise _no_logits(filled[0], layouts[0])
+    for layout, part in known_dtypes:
+        first, where = known_dtypes[0]
+        if layout.dtype != first.dtype:
             raise SourceError(
-                f"logits are {layouts[0].dtype} in {parts[0].name} and {layout.dtype} in {part.name}; "
+                f"logits are {first.dtype} in {where.name} and {layout.dtype} in {part.name}; "
                 "evaluate them apart or convert one"
             )
-        if layouts and layout.per_class and layout.names != layouts[0].names:
+        if layout.per_class and layout.names != first.names:
             raise SourceError(
-                f"{parts[0].name} and {part.name} have different logits columns, or another order of them; "
+                f"{where.name} and {part.name} have different logits columns, or another order of them; "
                 "name the columns in class order, or evaluate the files apart"
             )
-        layouts.append(layout)
-    n_classes = _n_classes(parts, layouts)
+    n_classes = _n_classes(filled, layouts)
+    found_dtype = known_dtypes[0][0].dtype if known_dtypes else "float32"
+    layouts = [replace(layout, dtype=found_dtype) for layout in layouts]
+    by_part = {id(part): layout for part, layout in zip(filled, layouts, strict=True)}
     wanted = list(dict.fromkeys(columns(full_schema(parts), layouts[0].names) if callable(columns) else columns))
     if optional not in constants and not any(find_field(part.schema, optional or "") for part in parts):
         wanted = [name for name in wanted if name != optional]
     opened: list[tuple[Part, RowReader]] = []
-    for part, layout in zip(parts, layouts, strict=True):
+    for part in parts:
+        layout = by_part.get(id(part), layouts[0])
         known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}
+        tags: list[tuple[str, str]] = []
         for name in wanted:
-            if name not in known and find_field(part.schema, name) is None:
+            if name in known:
+                continue
+            found = find_field(part.schema, name)
+            if found is None and isinstance(part, arrays.ArraysPart | arrow.TablePart) and name in part.refused:
+                raise type(part.refused[name])(str(part.refused[name]))
+            if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
-        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()))))
-    return OpenSource(n_classes, layouts[0].dtype, full_schema(parts), opened)
+            tag = tag_of(found)
+            if tag is not None:
+                tags.append((name, tag))
+        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()), tags=tuple(tags))))
+    return OpenSource(n_classes, found_dtype, full_schema(parts), opened)
 
 
 def full_schema(parts: list[Part]) -> pa.Schema:
-    """The first part's schema, and the columns that folder names give."""
-    schema = parts[0].schema
+    """The schema of the first part with rows, and the columns that folder names give. What is null there is of the
+    type that it has in another part."""
+    schema = next((part.schema for part in parts if part.rows != 0), parts[0].schema)
+    for k, column in enumerate(schema):
+        if pa.types.is_null(column.type):
+            others = (part.schema.field(at) for part in parts if (at := part.schema.get_field_index(column.name)) >= 0)
+            schema = schema.set(k, next((other for other in others if not pa.types.is_null(other.type)), column))
     for key, values in _hive_columns(parts).items():
         if schema.get_field_index(key) < 0:
             schema = schema.append(pa.field(key, next(iter(values.values())).type))
@@ -167,8 +195,12 @@ def _n_classes(parts: list[Part], layouts: list[Layout]) -> int:
     if all(part.rows == 0 for part in parts):
         others = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
         raise SourceError(f"no rows in {parts[0].name}{others}, so nothing says how many classes there are")
-    raise ColumnError(
-        f"column {layouts[0].names[0]!r} of {parts[0].name} holds no logits, only null or empty rows: "
+    raise _no_logits(parts[0], layouts[0])
+
+
+def _no_logits(part: Part, layout: Layout) -> ColumnError:
+    return ColumnError(
+        f"column {layout.names[0]!r} of {part.name} holds no logits, only null or empty rows: "
         "the number of classes is unknown"
     )
 
@@ -206,7 +238,13 @@ def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
             raise SourceError("the list of sources is empty; name at least one file")
         if all(isinstance(item, str | os.PathLike) for item in source):
             return _file_parts([file for item in source for file in find_files(item)], named)
+        if (advice := frames.advice(source)) is not None:
+            raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
         return [part for item in source for part in find_parts(item, named)]
+    if isinstance(source, np.ndarray) and source.dtype.names is not None:
+        source = {name: source[name] for name in source.dtype.names}
+    if (advice := frames.advice(source)) is not None:
+        raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
     if isinstance(source, Mapping):
         return [arrays.dict_part(source, named)]
     if isinstance(source, pa.Table):
@@ -218,8 +256,7 @@ def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
     if type(source).__module__.startswith("pyarrow._dataset"):
         return _dataset_parts(source)
     if hasattr(source, "__arrow_c_stream__"):
-        name = f"<{type(source).__name__}>"
-        return [arrow.StreamPart(lambda: pa.RecordBatchReader.from_stream(source), name)]
+        return [frames.stream_part(source, named)]
     raise SourceError(
         f"a {type(source).__name__} is no source; pass a path, a glob, a folder, a list of them, an Arrow table "
         "or stream, or a dict of arrays"
@@ -273,7 +310,7 @@ def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
 
 def _file_part(file: File, named: Sequence[str]) -> Part | None:
     """What a file is, by its first bytes; None for ``.npy``."""
-    with file.open() as handle, reading(file.name):
+    with file.open(mapped=False) as handle, reading(file.name):
         head, size = handle.read(16), handle.size()
     if head.startswith(tensors.NPY_MAGIC):
         return None
@@ -281,10 +318,10 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
     if head.startswith(parquet.MAGIC):
         return parquet.ParquetPart(file)
-    if head.startswith(arrow.FILE_MAGIC):
-        return arrow.IpcPart(file)
-    if head.startswith(arrow.STREAM_MAGIC):
-        return arrow.StreamPart.of_file(file)
+    if head.startswith(ipc.FILE_MAGIC):
+        return arrow.IpcPart(file, "arrow file")
+    if head.startswith(ipc.STREAM_MAGIC):
+        return arrow.IpcPart(file, "arrow stream")
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     what, cure = _unknown(head)

@@ -1,11 +1,14 @@
-"""Arrays in files: ``.npy`` and ``.safetensors``, their headers checked against the file, their bytes mapped or fetched
-range by range."""
+"""Arrays in files: ``.npy`` and ``.safetensors``, their headers checked against the file, their bytes read range by
+range."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.files import File, reading
+from fastxent.io.identity import Version, unchanged
+from fastxent.io.stored import StoredBytes
 
 NPY_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 100_000_000  # as the format sets it
@@ -20,45 +25,76 @@ _TENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1", "F8_E4M3": "<u1", "F8_E5M2": "<u1",
 }  # fmt: skip
+_TAGS = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}  # kept as the integers of their bits
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An array in a file: its bytes are mapped, or fetched range by range. Picklable."""
+    """An array in a file, read range by range. Picklable."""
 
     file: File
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype
-    bfloat16: bool = False
+    tag: str | None = None  # the float type whose bits the integers are
     fortran: bool = False
+    version: Version | None = field(default=None, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:  # elsewhere the same file was written at another time
+        return {**self.__dict__, "version": None}
 
     @property
     def type(self) -> pa.DataType:
         return element_type(self.dtype)
 
-    def read(self, begin: int, end: int, width: int | None) -> pa.Array:
-        row = self.dtype.itemsize * (width or 1)
-        total = math.prod(self.shape) * self.dtype.itemsize
+    @contextmanager
+    def opened(self) -> Iterator[StoredBytes]:
+        """The bytes of the file. `SourceError` if it changes before the block ends."""
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=True)) as source:
+            yield source
+
+    def read(self, begin: int, end: int, width: int | None, source: StoredBytes | None = None) -> pa.Array:
+        """Rows as an Arrow array: of lists of ``width``, or of values."""
+        if source is None:
+            with self.opened() as source:
+                return self.read(begin, end, width, source)
         if self.fortran and not self.file.local:
             raise SourceError(
                 f"{self.file.name} is in Fortran order; save np.ascontiguousarray(x) to read it from afar"
             )
-        with self.file.open() as handle, reading(self.file.name):
-            skip, size = (0, total) if self.fortran else (begin * row, (end - begin) * row)
-            handle.seek(self.offset + skip)
-            buffer = handle.read_buffer(size)
-            if buffer.size != size:
-                raise SourceError(f"{self.file.name} ends early: it changed while it was read")
-            values = np.frombuffer(buffer, self.dtype)
-        if self.fortran:  # the mapping is virtual: only the rows below are read
-            return to_arrow(values.reshape(self.shape, order="F")[begin:end], width)
-        return to_arrow(values.reshape((end - begin,) if width is None else (end - begin, width)), width)
+        shape = (end - begin,) if width is None else (end - begin, width)
+        if self.fortran:
+            return to_arrow(self._by_columns(source, begin, end, width).reshape(shape), width)
+        row = self.dtype.itemsize * (width or 1)
+        values = self._values(source, begin * row, (end - begin) * row)
+        return to_arrow(values.reshape(shape), width)
+
+    def _values(self, source: StoredBytes, offset: int, length: int) -> np.ndarray:
+        if self.offset + offset + length > source.size:
+            raise SourceError(f"{self.file.name} is cut short; it changed after it was opened")
+        return source.read(self.offset + offset, length).view(self.dtype)
+
+    def _by_columns(self, source: StoredBytes, begin: int, end: int, width: int | None) -> np.ndarray:
+        """Rows of an array in Fortran order: a piece of each of its columns."""
+        first, *rest = self.shape
+        together = math.prod(rest if width is None else rest[:-1])  # rows to each index of the first dimension
+        low, high = begin // together, -(-end // together)
+        size, columns = self.dtype.itemsize, math.prod(rest)
+        out = np.empty((columns, high - low), self.dtype)
+        for k in range(columns):
+            out[k] = self._values(source, (k * first + low) * size, (high - low) * size)
+        rows = out.reshape(*rest[::-1], high - low).transpose().reshape((high - low) * together, -1)
+        return rows[begin - low * together : end - low * together]
+
+
+def unnamed_tag(dtype: np.dtype) -> str | None:
+    """The tag of what NumPy makes of a saved bfloat16: two bytes that may be any float."""
+    return "float of 2 bytes" if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None else None
 
 
 def element_type(dtype: np.dtype) -> pa.DataType:
-    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
-        return pa.uint16()  # what NumPy makes of a saved bfloat16
+    if unnamed_tag(dtype):
+        return pa.uint16()
     try:
         return pa.from_numpy_dtype(dtype) if not dtype.hasobject else pa.null()
     except pa.ArrowNotImplementedError as error:
@@ -69,7 +105,9 @@ def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
     """Arrow's view of an array, without a copy where its memory is in row order and its bytes are native."""
     if values.dtype.kind == "V":
         values = values.view(np.uint16)
-    if not isinstance(values, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    else:
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if width is None:
         return pa.array(values)
@@ -81,7 +119,8 @@ def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
 
 def read_npy(file: File) -> Stored:
     """The header of a ``.npy`` file, checked against the file's size."""
-    with file.open() as handle, reading(file.name, "its header"):
+    found = Version.of(file)
+    with file.open(mapped=False) as handle, reading(file.name, "its header"):
         if handle.read(len(NPY_MAGIC)) != NPY_MAGIC:
             raise SourceError(f"{file.name} is no .npy file; write it with numpy.save")
         handle.seek(0)
@@ -97,10 +136,17 @@ def read_npy(file: File) -> Stored:
         raise SourceError(f"{file.name} holds Python objects; save numbers or strings")
     if not shape:
         raise SourceError(f"{file.name} holds a single number, not an array")
+    if min(shape) < 0:
+        raise SourceError(f"{file.name} cannot be read: its shape is {shape}; write it again with numpy.save")
     needed = math.prod(shape) * dtype.itemsize
     if offset + needed > size:
         raise SourceError(f"{file.name} is cut short: {needed} bytes of values are due, {size - offset} are there")
-    return Stored(file, offset, shape, dtype, fortran=fortran and len(shape) > 1)
+    if offset + needed < size:
+        raise SourceError(
+            f"{file.name} cannot be read: {size - offset - needed} bytes follow its array; save each array to a file "
+            "of its own"
+        )
+    return Stored(file, offset, shape, dtype, unnamed_tag(dtype), fortran=fortran and len(shape) > 1, version=found)
 
 
 # ---- .safetensors ----------------------------------------------------------------------------------------------------
@@ -111,34 +157,66 @@ def looks_like_safetensors(head: bytes, size: int) -> bool:
     return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
-def read_safetensors(file: File) -> dict[str, Stored]:
-    """The tensors of a ``.safetensors`` file: 8 bytes of length, a JSON header, bytes; every extent is checked."""
-    with file.open() as handle, reading(file.name, "its header"):
+def read_safetensors(file: File) -> dict[str, Stored | ColumnError]:
+    """The tensors of a ``.safetensors`` file: 8 bytes of length, a JSON header, bytes; every extent is checked.
+
+    A tensor of a type that no column has is the error to raise if it is asked for.
+    """
+    version = Version.of(file)
+    with file.open(mapped=False) as handle, reading(file.name, "its header"):
         size = handle.size()
         length = int.from_bytes(handle.read(8), "little")
         if length > min(size - 8, _LONGEST_HEADER):
             raise SourceError(f"{file.name}: its safetensors header is said to be {length} bytes; is it complete?")
         try:
-            header = json.loads(handle.read(length).decode("utf-8"))
+            header = json.loads(handle.read(length).decode("utf-8"), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise SourceError(f"{file.name}: the safetensors header is no valid JSON; write the file again") from error
+            detail = str(error) if isinstance(error, _TwiceError) else "is no valid JSON"
+            raise SourceError(f"{file.name}: the safetensors header {detail}; write the file again") from error
     if not isinstance(header, dict):
         raise SourceError(f"{file.name}: the safetensors header is no object; write the file again")
     header.pop("__metadata__", None)
     start = 8 + length
-    tensors = {name: _tensor(file, name, entry, start, size) for name, entry in header.items()}
-    return {name: tensor for name, tensor in tensors.items() if tensor.shape}
+    extents = {name: _extent(file, name, entry, size - start) for name, entry in header.items()}
+    filled = sorted((extent, name) for name, extent in extents.items() if extent[0] < extent[1])
+    for (one, before), (two, name) in itertools.pairwise(filled):
+        if two[0] < one[1]:
+            raise SourceError(f"{file.name}: tensors {before!r} and {name!r} overlap; write the file again")
+    tensors = {name: _tensor(file, name, entry, start, version) for name, entry in header.items()}
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ColumnError) or tensor.shape}
 
 
-def _tensor(file: File, name: str, entry: Any, start: int, size: int) -> Stored:
-    entry = entry if isinstance(entry, dict) else {}
-    kind, shape, extent = entry.get("dtype"), _naturals(entry.get("shape")), _naturals(entry.get("data_offsets"))
-    if kind not in _TENSORS or shape is None or extent is None or len(extent) != 2:
+class _TwiceError(ValueError):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise _TwiceError(f"names {twice!r} twice")
+    return found
+
+
+def _extent(file: File, name: str, entry: Any, size: int) -> tuple[int, int]:
+    """First and last byte of a tensor, inside the file's ``size`` bytes of values."""
+    extent = _naturals(entry.get("data_offsets")) if isinstance(entry, dict) else None
+    shape = _naturals(entry.get("shape")) if isinstance(entry, dict) else None
+    if extent is None or len(extent) != 2 or shape is None or not isinstance(entry.get("dtype"), str):
         raise SourceError(f"{file.name}: tensor {name!r} is described wrongly ({entry}); write the file again")
-    dtype = np.dtype(_TENSORS[kind])
-    if extent[1] - extent[0] != math.prod(shape) * dtype.itemsize or start + extent[1] > size:
+    kind = _TENSORS.get(entry["dtype"])
+    due = extent[1] - extent[0] if kind is None else math.prod(shape) * np.dtype(kind).itemsize
+    if not extent[0] <= extent[1] <= size or extent[1] - extent[0] != due:
         raise SourceError(f"{file.name}: tensor {name!r} reaches past the end or has the wrong size; is it complete?")
-    return Stored(file, start + extent[0], shape, dtype, bfloat16=kind == "BF16")
+    return extent[0], extent[1]
+
+
+def _tensor(file: File, name: str, entry: Any, start: int, version: Version | None) -> Stored | ColumnError:
+    kind = entry["dtype"]
+    if kind not in _TENSORS:
+        return ColumnError(f"tensor {name!r} of {file.name} is {kind}, which cannot be read; convert it to float32")
+    offset, shape = start + entry["data_offsets"][0], tuple(entry["shape"])
+    return Stored(file, offset, shape, np.dtype(_TENSORS[kind]), _TAGS.get(kind), version=version)
 
 
 def _naturals(value: Any) -> tuple[int, ...] | None:

@@ -119,7 +119,6 @@ def test_columns_beside_them() -> None:
         ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "logits are a list"),
         ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
         ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
-        ({"logits": np.ma.array(X, mask=X > 1), "target": Y}, ColumnError, "masked array of rows"),
         ({"logits": 3.0, "target": Y}, ColumnError, "is a float, not an array"),
         ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),
     ],
@@ -197,7 +196,7 @@ def test_safetensors_shards_are_rows_one_after_the_other(tmp_path: Path) -> None
         (b'{"logits": 3}', "described wrongly"),
         (b'{"logits": {"dtype": "F32", "shape": [2, -2], "data_offsets": [0, 16]}}', "described wrongly"),
         (b'{"logits": {"dtype": "F32", "shape": [2, 2.0], "data_offsets": [0, 16]}}', "described wrongly"),
-        (b'{"logits": {"dtype": "Q4", "shape": [2, 2], "data_offsets": [0, 16]}}', "described wrongly"),
+        (b'{"logits": {"dtype": "Q4", "shape": [2, 2], "data_offsets": [0, 16]}}', "is Q4, which cannot be read"),
         (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}}', "wrong size"),
         (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]}}', "past the end"),
         (b'{"logits": {"dtype": "F32", "shape": [9999999999, 9999999999], "data_offsets": [0, 16]}}', "wrong size"),
@@ -206,7 +205,7 @@ def test_safetensors_shards_are_rows_one_after_the_other(tmp_path: Path) -> None
 def test_safetensors_headers_are_not_believed(header: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(FastxentError, match=message):
         open_source(path, logits="logits")
 
 
@@ -229,3 +228,90 @@ def test_a_damaged_safetensors_header_is_an_error_or_reads_inside_the_file(
     for tensor in tensors.values():
         assert tensor.offset + int(np.prod(tensor.shape)) * tensor.dtype.itemsize <= len(content)
     assert sum(batch.logits.shape[0] for batch in batches) == opened.rows
+
+
+# ---- beside the logits -----------------------------------------------------------------------------------------------
+
+UNUSED: dict[str, Any] = {
+    "complex": np.zeros(N, complex),
+    "a number": 3,
+    "a text": "model-a",
+    "nothing": None,
+    "mixed": [[1], "a", {}],
+    "objects": np.array(["a", {}, None], object),
+    "deeper": np.zeros((N, 3, 5)),
+    "shorter": Y[:3],
+}
+
+
+def test_other_entries_of_a_dict_are_left_alone_until_they_are_named() -> None:
+    expect({"logits": X, "target": Y, **UNUSED}, "float64")
+    for name in UNUSED:
+        with pytest.raises(FastxentError, match=f"{name!r}|model-a|840 rows"):
+            open_source({"logits": X, "target": Y, **UNUSED}, logits="logits", columns=["target", name])
+    with pytest.raises(ColumnError, match="'p1' is a NoneType"):  # of a family, none is left out
+        open_source({"p0": X[:, 0], "p1": None, "p2": X[:, 2]}, logits="p*")
+    with pytest.raises(ColumnError, match="two arrays are called '1'"):
+        open_source({"logits": X, 1: Y, "1": Y}, logits="logits")
+
+
+def test_other_files_of_a_folder_are_left_alone(tmp_path: Path) -> None:
+    for name in ("complex", "a number", "objects", "deeper", "shorter"):
+        np.save(tmp_path / f"{name}.npy", UNUSED[name], allow_pickle=True)
+    np.save(tmp_path / "logits.npy", X)
+    np.save(tmp_path / "target.npy", Y)
+    expect(tmp_path, "float64")
+    with pytest.raises(FastxentError, match="complex128 cannot be a column"):
+        open_source(tmp_path, logits="logits", columns=["complex"])
+
+
+def test_other_tensors_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    extra = np.zeros(N, np.uint64)
+    write_safetensors(path, c=("C64", extra), logits=("F64", X), target=("I64", Y), f=("F4", extra))
+    expect(path, "float64")
+    with pytest.raises(ColumnError, match=r"tensor 'c' of .* is C64, which cannot be read"):
+        open_source(path, logits="logits", columns=["c"])
+
+
+def test_tensors_that_overlap_or_are_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    one = '"%s": {"dtype": "F32", "shape": [2, 2], "data_offsets": [%d, %d]}'
+    for entries, message in (
+        ([("logits", 0, 16), ("other", 8, 24)], "tensors 'logits' and 'other' overlap"),
+        ([("logits", 0, 16), ("logits", 16, 32)], "names 'logits' twice"),
+    ):
+        header = f"{{{', '.join(one % entry for entry in entries)}}}".encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(32))
+        with pytest.raises(SourceError, match=message):
+            open_source(path, logits="logits")
+
+
+@pytest.mark.parametrize("shape", [(-3, 4), (3, -4), (-3, -4)])
+def test_npy_headers_of_negative_shapes(shape: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "logits.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.write(bytes(48))
+    with pytest.raises(SourceError, match=r"logits\.npy cannot be read: its shape is \(-?3, -?4\)"):
+        open_source(path, logits="logits")
+
+
+def test_npy_files_of_several_arrays(tmp_path: Path) -> None:
+    with (tmp_path / "logits.npy").open("wb") as file:
+        np.save(file, X)
+        np.save(file, X)
+    with pytest.raises(SourceError, match=r"bytes follow its array"):
+        open_source(tmp_path, logits="logits")
+
+
+def test_fortran_order_with_leading_dimensions(tmp_path: Path) -> None:
+    np.save(tmp_path / "logits.npy", np.asfortranarray(X.reshape(20, 6, C)))
+    np.save(tmp_path / "target.npy", np.asfortranarray(Y.reshape(20, 6)))
+    expect(tmp_path, "float64")
+
+
+def test_structured_arrays_are_columns() -> None:
+    rows = np.empty(N, [("logits", np.float32, C), ("target", np.int64)])
+    rows["logits"], rows["target"] = X, Y
+    expect(rows)

@@ -436,7 +436,7 @@ def test_permission_denied(locked: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def refuse(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("pyarrow.memory_map", refuse)
+        monkeypatch.setattr("pyarrow.OSFile", refuse)
     with pytest.raises(SourceError, match=r"locked\.parquet: permission denied"):
         open_source(locked, logits="logits")
 
