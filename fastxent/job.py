@@ -76,7 +76,9 @@ class Job:
     def task(self) -> Task:
         """What scoring the source's rows takes."""
         from fastxent.io.columns import is_soft
+        from fastxent.io.values import plain_type
 
         target = self.config.target
         found = [find_field(part.schema, target) for part, _ in self.source.parts if target is not None]
-        return Task(self.config, self.source.dtype, any(field is not None and is_soft(field.type) for field in found))
+        soft = any(field is not None and is_soft(plain_type(field.type)) for field in found)
+        return Task(self.config, self.source.dtype, soft)
