@@ -91,6 +91,7 @@ def convert(
     options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
     room, arrow = parse_size(memory), is_arrow(dest)
     chosen = _Columns(None if keep is None else names(keep, "keep"), target)
+    logits = logits if isinstance(logits, str) else names(logits, "logits")
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
