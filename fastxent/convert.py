@@ -19,6 +19,7 @@ from fastxent.io.batch import Batch, Source, Unit
 from fastxent.io.columns import STORED
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
+from fastxent.io.values import tag_of
 from fastxent.job import Task, names
 from fastxent.loop import Loop, Progress, Worker
 from fastxent.options import Names
@@ -159,7 +160,7 @@ class _Columns:
         found = find_field(schema, self.target)
         if found is None and self.target != _TARGET:
             raise ColumnError.missing(self.target, all_names(schema))
-        self.compared = self.target if found is not None and _holds_ids(found.type) else None
+        self.compared = self.target if found is not None and _holds_ids(found) else None
         return [*self.kept, *([self.compared] if self.compared else [])]
 
 
@@ -174,10 +175,12 @@ def _beside(schema: pa.Schema, taken: tuple[str, ...]) -> Iterator[str]:
             yield column.name
 
 
-def _holds_ids(kind: pa.DataType) -> bool:
+def _holds_ids(field: pa.Field) -> bool:
+    kind = field.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)
+    return tag_of(field) is None and bool(whole or pa.types.is_float32(kind) or pa.types.is_float64(kind))
 
 
 def _schema(source: Source, chosen: _Columns, dtype: str, layout: str) -> pa.Schema:

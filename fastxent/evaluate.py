@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from fastxent.config import EvalConfig
 from fastxent.errors import ConfigError
 from fastxent.io.source import open_source
-from fastxent.job import Job, names
+from fastxent.job import Job, names, one_name
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Options, with_options
 from fastxent.score import Scored, Scorer
@@ -97,7 +97,7 @@ def evaluate(
         if per_row is not None and given is not None:
             raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=names(id))
+    job = Job.open(source, options, columns=names(one_name("id", id)))
     units, rows = job.source.units(), job.source.rows
     with ExitStack() as stack:
         part = checkpoints = visit = done = None

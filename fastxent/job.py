@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.config import EvalConfig
+from fastxent.errors import ConfigError
 from fastxent.io.layout import find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options import Names, Options
@@ -17,7 +18,20 @@ from fastxent.score import Scorer
 
 def names(value: Names) -> tuple[str, ...]:
     """One name or several, as a tuple."""
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+    if value is None or isinstance(value, str):
+        return () if value is None else (value,)
+    found = tuple(value) if isinstance(value, Iterable) else (value,)
+    for name in found:
+        if not isinstance(name, str):
+            raise ConfigError(f"column names must be text, got {name!r}")
+    return found
+
+
+def one_name(option: str, value: Any) -> str | None:
+    """The value of an option that names one column."""
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(f"{option} must be the name of one column, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,8 @@ class Job:
         dtype = values.pop("logits_dtype")
         logits = values["logits"]
         values["logits"] = logits if isinstance(logits, str) else tuple(logits)
+        for name in ("target", "cluster", "weight", "n_bytes"):
+            one_name(name, values[name])
         for name in ("by", "metrics"):
             values[name] = names(values[name])
         for name in ("top_k", "class_weight", "class_mask", "classes"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,10 +249,13 @@ class Scorer:
         bad = np.flatnonzero(status >= BAD_LOGITS)
         if not len(bad):
             return
+        from fastxent.io.values import numbers
+
         i = int(bad[0])
         c = self.config.n_classes
-        numbers = {name: batch.columns[name][i].as_py() for name in (self.config.weight, self.config.n_bytes) if name}
-        unfit = {name: value for name, value in numbers.items() if value is None or not math.isfinite(value)}
+        names = [name for name in (self.config.weight, self.config.n_bytes) if name]
+        values = {name: numbers(batch.columns[name].slice(i, 1), name)[0].as_py() for name in names}
+        unfit = {name: value for name, value in values.items() if value is None or not math.isfinite(value)}
         if status[i] == BAD_TARGET and unfit:
             name, value = next(iter(unfit.items()))
             reason = f"column {name!r} is {'null' if value is None else value}"
@@ -261,6 +265,8 @@ class Scorer:
                 reason = f"the target is no list of {c} probabilities"
             elif isinstance(value, str):
                 reason = f"target {value!r} is not among the classes"
+            elif isinstance(value, float | Decimal) and value % 1:
+                reason = f"target {value} is not a whole number"
             else:
                 reason = f"target {value} is outside the {c} classes 0..{c - 1}"
         else:

@@ -162,8 +162,8 @@ class EvalState:
         header = {
             "config": self.config.to_dict(),
             "unnormalised": self.unnormalised,
-            "clusters": sorted(self.clusters.names),
-            "slices": {name: sorted(table.keys.names) for name, table in self.slices.items()},
+            "clusters": self.clusters.names_in_order(),
+            "slices": {name: table.keys.names_in_order() for name, table in self.slices.items()},
             "coverage": self.coverage.to_dict(),
         }
         arrays = {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()}
@@ -179,7 +179,7 @@ class EvalState:
             for name, array in arrays.items():
                 part, _, inner = name.rpartition("|")
                 parts.setdefault(part, {})[inner] = array
-            state.clusters = Keys(header["clusters"])
+            state.clusters = Keys.restored(header["clusters"])
             keys = {"whole": [_WHOLE], **{f"by {name}": found for name, found in header["slices"].items()}}
             for name, table in state._tables().items():
                 table.load(parts[name], keys[name], len(state.clusters))

@@ -24,10 +24,11 @@ def carried_field(schema: pa.Schema, name: str) -> pa.Field:
     import pyarrow as pa
 
     from fastxent.io.layout import find_field
+    from fastxent.io.values import plain_type
 
     found = find_field(schema, name)
     assert found is not None, "open_source has made sure of it"
-    kind = found.type
+    kind = plain_type(found.type)
     metadata = {key: value for key, value in (found.metadata or {}).items() if key != b"PARQUET:field_id"}
     return pa.field(name, kind.value_type if pa.types.is_dictionary(kind) else kind, metadata=metadata)
 
@@ -36,8 +37,20 @@ def carried(column: pa.Array, field: pa.Field) -> pa.Array:
     """A column of a batch as ``field`` has it, whatever the type it has in this batch's file."""
     import pyarrow as pa
 
+    from fastxent.io.values import FloatBits, numbers, tag_of
+
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    tag, given = tag_of(field), column.type.tag if isinstance(column.type, FloatBits) else None
+    if given == tag is not None:
+        column = column.storage
+    elif given is not None and pa.types.is_floating(field.type):
+        column = numbers(column, field.name)
+    elif given != tag:
+        raise ColumnError(
+            f"column {field.name!r} holds {tag or field.type} in the first file and {given or column.type} in another; "
+            "make them one type, or leave it out"
+        )
     if column.type == field.type:
         return column
     try:

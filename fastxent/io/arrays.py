@@ -24,9 +24,7 @@ from fastxent.io.arrow import UNIT_BYTES
 from fastxent.io.batch import Batch
 from fastxent.io.files import File
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
-
-_TAG = {"dtype": "bfloat16"}
+from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow, unnamed_tag
 
 
 class Array(Protocol):
@@ -35,7 +33,7 @@ class Array(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def bfloat16(self) -> bool: ...
+    def tag(self) -> str | None: ...  # the float type whose bits the integers are
     @property
     def type(self) -> pa.DataType: ...  # of one element
     def read(self, begin: int, end: int, width: int | None) -> pa.Array:
@@ -48,7 +46,7 @@ class Held:
     """An array in memory."""
 
     values: np.ndarray
-    bfloat16: bool
+    tag: str | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,7 +66,7 @@ class HeldArrow:
     """An Arrow column in memory."""
 
     values: pa.ChunkedArray
-    bfloat16 = False
+    tag = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,7 +131,7 @@ class ArraysPart:
             self.arrays[key] = (array, width)
             counts[key] = math.prod(array.shape[:depth])
             kind = array.type if width is None else pa.list_(array.type, width)
-            fields.append(pa.field(key, kind, metadata=_TAG if array.bfloat16 else None))
+            fields.append(pa.field(key, kind, metadata={"dtype": array.tag} if array.tag else None))
         self.schema = pa.schema(fields)
         used = {key: count for key, count in counts.items() if key in named} or counts
         self.rows = next(iter(used.values()), 0)
@@ -191,26 +189,28 @@ def _held(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_array__"):
         return HeldArrow(pa.chunked_array([pa.array(value)]))
     torch = sys.modules.get("torch")
-    bfloat16 = False
+    tag = None
     if torch is not None and isinstance(value, torch.Tensor):
         value = value.detach()
-        if value.dtype == torch.bfloat16:  # a type NumPy does not have
-            bfloat16, value = True, value.view(torch.int16)
+        if value.dtype == torch.bfloat16:  # types NumPy does not have
+            tag, value = "bfloat16", value.view(torch.int16)
+        elif value.dtype.is_floating_point and value.dtype.itemsize == 1:
+            value = value.float()
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ColumnError(f"{name!r} is a {type(value).__name__} that NumPy cannot read: {error}") from error
     if array.dtype.name == "bfloat16":  # of ml_dtypes
-        bfloat16, array = True, array.view(np.uint16)
-    elif bfloat16:
+        tag, array = "bfloat16", array.view(np.uint16)
+    elif tag is not None:
         array = array.view(np.uint16)
+    elif array.dtype.type.__module__ == "ml_dtypes":  # its narrower types, each a part of one of NumPy's
+        array = array.astype(np.float32 if "float" in array.dtype.name else np.int8)
     if array.ndim == 0:
         raise ColumnError(f"{name!r} is a {type(value).__name__}, not an array")
-    if array.dtype.hasobject or (isinstance(array, np.ma.MaskedArray) and array.ndim == 1):
+    if array.dtype.hasobject:
         return HeldArrow(pa.chunked_array([pa.array(array)]))
-    if isinstance(array, np.ma.MaskedArray):
-        raise ColumnError(f"{name!r} is a masked array of rows; fill it, or pass an Arrow column with nulls")
-    return Held(array, bfloat16)
+    return Held(array, tag or unnamed_tag(array.dtype))
 
 
 # ---- .npy ------------------------------------------------------------------------------------------------------------

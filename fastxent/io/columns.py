@@ -7,6 +7,7 @@ filled with NaN in it: nothing is dropped, and no kernel ever reads past a buffe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +16,12 @@ import pyarrow.types as pt
 
 from fastxent.errors import BadRowError, ColumnError, Where
 from fastxent.io.batch import Logits
+from fastxent.io.values import FloatBits, numbers, storage
 
 STORED = {"float16": np.float16, "float32": np.float32, "float64": np.float64, "bfloat16": np.uint16}
 FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
 SIXTEEN_BITS = (pa.uint16(), pa.int16())  # may hold bfloat16 or float16
 _BLOCK = 1 << 18  # bytes gathered at a time: stays in the second-level cache
-
-
-def storage(array: pa.Array) -> pa.Array:
-    while isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    return array
 
 
 def item_of(kind: pa.DataType) -> tuple[pa.DataType | None, int | None]:
@@ -202,22 +198,41 @@ OUT_OF_RANGE = np.iinfo(np.int64).max - 1  # stands for a class that is none: no
 
 def is_soft(kind: pa.DataType) -> bool:
     """Whether a target column of that type holds a probability for each class."""
-    item, _ = item_of(kind)
-    return item is not None and item != pa.uint8()
+    while isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return item_of(kind)[0] is not None and hasattr(kind, "value_type")
 
 
 def soft_rows(array: pa.Array, n_classes: int) -> tuple[Logits, dict[int, str]]:
-    """Soft targets, (n, C), and the rows that are no such row (null ones too: they are `array.is_null()`)."""
-    item, _ = item_of(array.type)
-    dtype = FLOATS.get(item)
-    if dtype is None:
-        raise ColumnError(f"the target column is {array.type}; soft targets are lists of float16, float32 or float64")
+    """Soft targets, (n, C), and the rows that are no such row (null ones too: they are `array.is_null()`).
+
+    Lists of floats, or of integers or bools, such as one-hot rows."""
+    tag = array.type.tag if isinstance(array.type, FloatBits) else None
+    array = storage(array)
+    item, size = item_of(array.type)
+    if tag is None and item is not None and (pt.is_integer(item) or pt.is_boolean(item)):
+        of_float = pa.list_(pa.float64()) if size is None else pa.list_(pa.float64(), size)
+        try:
+            array = array.cast(of_float, safe=False)
+        except pa.ArrowNotImplementedError:  # of list views
+            item = None
+        else:
+            item = pa.float64()
+    dtype = FLOATS.get(item) if tag is None else tag
+    if dtype not in STORED:
+        raise ColumnError(
+            f"the target column is {array.type if tag is None else f'lists of {tag}'}; targets must be class ids, "
+            "strings, or lists of floats (float16, bfloat16, float32, float64), integers or bools"
+        )
     return as_rows(array, dtype, n_classes, "target probabilities")
 
 
 def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None) -> np.ndarray:
-    """Class ids, (n,) int64. Null is ``ignore_index``; a value that can be no class id (a string that is not in
-    ``classes``, an integer past int64) is `OUT_OF_RANGE`, and ``array[i].as_py()`` names it."""
+    """Class ids, (n,) int64. Null is ``ignore_index``, and so is NaN, which libraries without nulls write in its
+    place; a value that can be no class id (a string that is not in ``classes``, a number that is not whole, or past
+    int64) is `OUT_OF_RANGE`, and ``array[i].as_py()`` names it."""
+    if isinstance(array.type, FloatBits):
+        raise ColumnError(f"the target column is {array.type.tag}, which cannot hold class ids; write integers")
     array = storage(array)
     if pt.is_dictionary(array.type):
         codes = target_ids(array.dictionary, ignore_index, classes)
@@ -241,14 +256,37 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         ids = np.asarray(array.fill_null(False if pt.is_boolean(kind) else 0))
         ids = np.minimum(ids, OUT_OF_RANGE) if ids.dtype == np.uint64 else ids
         ids = ids.astype(np.int64, copy=False)
+    elif pt.is_float32(kind) or pt.is_float64(kind):
+        ids = _whole(np.asarray(array.fill_null(0.0)), ignore_index)
+    elif pt.is_decimal(kind):
+        encoded = (array.cast(pa.decimal128(18, kind.scale)) if kind.bit_width < 128 else array).dictionary_encode()
+        distinct = [_whole_decimal(value) for value in encoded.dictionary.to_pylist()]
+        ids = np.array([*distinct, 0], np.int64)[np.asarray(encoded.indices.fill_null(len(distinct)))]
     else:
-        raise ColumnError(f"the target column is {kind}; targets are integers, strings, or lists of probabilities")
+        raise ColumnError(
+            f"the target column is {kind}; targets must be integers, whole numbers of float32, float64 or decimal, "
+            "strings, or lists of probabilities"
+        )
     return np.where(np.asarray(array.is_null()), ignore_index, ids) if array.null_count else ids
+
+
+def _whole(values: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Class ids that are stored as floats."""
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values) < 2.0**63) & (values == np.rint(values))
+    ids = np.where(whole, values, 0).astype(np.int64)
+    ids[~whole] = OUT_OF_RANGE
+    ids[np.isnan(values)] = ignore_index
+    return ids
+
+
+def _whole_decimal(value: Decimal) -> int:
+    return int(value) if abs(value) < OUT_OF_RANGE and value == int(value) else OUT_OF_RANGE
 
 
 def float_column(array: pa.Array, name: str, where: Where | None = None) -> np.ndarray:
     """A column of numbers as float64, (n,). A null is an error that names its row (in the file, given ``where``)."""
-    array = storage(array)
+    array = numbers(array, name)
     if pt.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type

@@ -15,7 +15,8 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Logits
-from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, item_of, storage
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, item_of
+from fastxent.io.values import plain, storage
 
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
@@ -167,6 +168,7 @@ class RowReader:
     columns: tuple[str, ...]
     constants: tuple[tuple[str, pa.Scalar], ...] = ()  # columns that folder names give
     blind: bool = False  # the logits are not read
+    tags: tuple[tuple[str, str], ...] = ()  # columns of integers that are the bits of floats, and the type of those
 
     @property
     def row_bytes(self) -> int:
@@ -193,13 +195,17 @@ class RowReader:
             bad: dict[int, str] = {}
         else:
             logits, bad = self.layout.rows(batch, self.n_classes)
-        return Batch(logits, self.beside(batch, len(batch)), where, bad)
+        return Batch(logits, self.beside(batch, len(batch), where), where, bad)
 
-    def beside(self, batch: pa.RecordBatch | None, rows: int) -> dict[str, pa.Array]:
-        """The columns beside the logits, of a record batch that holds them (None if folder names give them all)."""
-        constants = dict(self.constants)
+    def beside(self, batch: pa.RecordBatch | None, rows: int, where: Where) -> dict[str, pa.Array]:
+        """The columns beside the logits as `plain` values, of a record batch that holds them (None if folder names give
+        them all)."""
+        constants, tags = dict(self.constants), dict(self.tags)
         return {
-            name: pa.repeat(constants[name], rows) if name in constants else pick(batch, name) for name in self.columns
+            name: pa.repeat(constants[name], rows)
+            if name in constants
+            else plain(pick(batch, name), name, tags.get(name), where)
+            for name in self.columns
         }
 
     def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:

@@ -106,9 +106,9 @@ class NativeUnit:
         ):
             beside.take(self.chunk.first_row)
             for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
-                columns = self.reader.beside(beside.take(len(values)), len(values))
-                logits = Logits(values, self.reader.layout.dtype)
-                yield Batch(logits, columns, Where(self.file.name, group, first + row), bad)
+                where = Where(self.file.name, group, first + row)
+                columns = self.reader.beside(beside.take(len(values)), len(values), where)
+                yield Batch(Logits(values, self.reader.layout.dtype), columns, where, bad)
 
     def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
         """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
@@ -135,8 +135,8 @@ class NativeUnit:
                 n = min(rows, self.chunk.first_row + self.rows - at)
                 bad: dict[int, str] = {}
                 logits = LogitsStream((n, self.reader.n_classes), self.reader.layout.dtype, parts(at, at + n, bad))
-                columns = self.reader.beside(beside.take(n), n)
-                yield Batch(logits, columns, Where(self.file.name, group, first + at), bad)
+                where = Where(self.file.name, group, first + at)
+                yield Batch(logits, self.reader.beside(beside.take(n), n, where), where, bad)
             next(reads, None)  # lets the reader see that nothing is left over
 
 

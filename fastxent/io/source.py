@@ -17,6 +17,7 @@ from fastxent.io import arrays, arrow, parquet, tensors
 from fastxent.io.batch import Unit
 from fastxent.io.files import File, find_files, reading
 from fastxent.io.layout import Layout, RowReader, all_names, find_field
+from fastxent.io.values import tag_of
 
 _LOOKERS = 16
 Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
@@ -116,10 +117,17 @@ def open_source(
     opened: list[tuple[Part, RowReader]] = []
     for part, layout in zip(parts, layouts, strict=True):
         known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}
+        tags: list[tuple[str, str]] = []
         for name in wanted:
-            if name not in known and find_field(part.schema, name) is None:
+            if name in known:
+                continue
+            found = find_field(part.schema, name)
+            if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
-        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()))))
+            tag = tag_of(found)
+            if tag is not None:
+                tags.append((name, tag))
+        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()), tags=tuple(tags))))
     return OpenSource(n_classes, layouts[0].dtype, full_schema(parts), opened)
 
 

@@ -20,6 +20,7 @@ _TENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1", "F8_E4M3": "<u1", "F8_E5M2": "<u1",
 }  # fmt: skip
+_TAGS = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}  # kept as the integers of their bits
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Stored:
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype
-    bfloat16: bool = False
+    tag: str | None = None  # the float type whose bits the integers are
     fortran: bool = False
 
     @property
@@ -56,9 +57,14 @@ class Stored:
         return to_arrow(values.reshape((end - begin,) if width is None else (end - begin, width)), width)
 
 
+def unnamed_tag(dtype: np.dtype) -> str | None:
+    """The tag of what NumPy makes of a saved bfloat16: two bytes that may be any float."""
+    return "float of 2 bytes" if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None else None
+
+
 def element_type(dtype: np.dtype) -> pa.DataType:
-    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
-        return pa.uint16()  # what NumPy makes of a saved bfloat16
+    if unnamed_tag(dtype):
+        return pa.uint16()
     try:
         return pa.from_numpy_dtype(dtype) if not dtype.hasobject else pa.null()
     except pa.ArrowNotImplementedError as error:
@@ -69,7 +75,9 @@ def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
     """Arrow's view of an array, without a copy where its memory is in row order and its bytes are native."""
     if values.dtype.kind == "V":
         values = values.view(np.uint16)
-    if not isinstance(values, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    else:
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if width is None:
         return pa.array(values)
@@ -100,7 +108,7 @@ def read_npy(file: File) -> Stored:
     needed = math.prod(shape) * dtype.itemsize
     if offset + needed > size:
         raise SourceError(f"{file.name} is cut short: {needed} bytes of values are due, {size - offset} are there")
-    return Stored(file, offset, shape, dtype, fortran=fortran and len(shape) > 1)
+    return Stored(file, offset, shape, dtype, unnamed_tag(dtype), fortran=fortran and len(shape) > 1)
 
 
 # ---- .safetensors ----------------------------------------------------------------------------------------------------
@@ -138,7 +146,7 @@ def _tensor(file: File, name: str, entry: Any, start: int, size: int) -> Stored:
     dtype = np.dtype(_TENSORS[kind])
     if extent[1] - extent[0] != math.prod(shape) * dtype.itemsize or start + extent[1] > size:
         raise SourceError(f"{file.name}: tensor {name!r} reaches past the end or has the wrong size; is it complete?")
-    return Stored(file, start + extent[0], shape, dtype, bfloat16=kind == "BF16")
+    return Stored(file, start + extent[0], shape, dtype, _TAGS.get(kind))
 
 
 def _naturals(value: Any) -> tuple[int, ...] | None:
