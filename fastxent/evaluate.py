@@ -59,12 +59,16 @@ def evaluate(
             RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
             arrays.
         logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*".
-        target: class ids (any integer; strings with ``classes``), or lists of probabilities. Null means ignored.
+        target: class ids (any integer; whole floats or decimals; strings with ``classes``), or lists of probabilities,
+            one-hot integers or bools. Null means ignored, and so does NaN.
         input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
-        metrics: names, or "all". by: columns whose values make slices.
+        metrics: names, or "all". by: columns whose values make slices. A value is one slice (and one cluster) whatever
+            type holds it: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are text, in UTC where
+            they have a time zone; binary is hexadecimal.
         cluster: rows that belong together, for clustered standard errors (Miller 2024, arXiv 2411.00640).
         weight, n_bytes, id: columns of sample weights, of bytes of text (adds bits_per_byte), of row names (per_row).
-        where: a filter such as "kind == 'code' and n_bytes > 1".
+        where: a filter such as "kind == 'code' and n_bytes > 1": == != < <= > >=, in, not in, is None, and, or, not.
+            Dates and times are compared with text: "day >= '2024-01-31'"; other names are col('task-name').
         ignore_index, label_smoothing, class_weight, temperature, softcap, class_mask: as in `cross_entropy`.
         classes: class names, for string targets and for display. logits_dtype: what binary or 16-bit logits hold.
         top_k: the k of the top-k accuracies. bins: of the calibration, of equal width.

@@ -38,19 +38,19 @@ def key_of(value: Any) -> str:
     """
     if isinstance(value, str):
         return f"str:{value}"
+    if type(value) in _TAGS:
+        return f"{_TAGS[type(value)]}:{value!r}"
     if isinstance(value, float):
         whole = abs(value) < _MOST_WHOLE and value.is_integer()
         return f"int:{int(value)}" if whole else f"float:{value!r}"
     if isinstance(value, bytes):
         return f"bytes:{value.hex()}"
-    if isinstance(value, Decimal):
-        text = format(value, "f")
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-        if "." not in text and abs(int(text)) < _MOST_WHOLE:
-            return f"int:{int(text)}"
-        near = float(value)
-        return f"float:{near!r}" if Decimal(repr(near)) == value else f"decimal:{text}"
-    return f"{_TAGS[type(value)]}:{value!r}"
+    assert isinstance(value, Decimal)
+    text = _trimmed(format(value, "f"))
+    if "." not in text and abs(int(text)) < _MOST_WHOLE:
+        return f"int:{int(text)}"
+    near = float(value)
+    return f"float:{near!r}" if Decimal(repr(near)) == value else f"decimal:{text}"
 
 
 def value_of(key: str) -> Any:

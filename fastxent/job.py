@@ -78,6 +78,8 @@ class Job:
     def task(self) -> Task:
         """What scoring the source's rows takes."""
         from fastxent.io.columns import is_soft
+        from fastxent.io.values import plain_type
 
         found = [find_field(part.schema, self.config.target) for part, _ in self.source.parts]
-        return Task(self.config, self.source.dtype, any(field is not None and is_soft(field.type) for field in found))
+        soft = any(field is not None and is_soft(plain_type(field.type)) for field in found)
+        return Task(self.config, self.source.dtype, soft)

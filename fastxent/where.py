@@ -326,9 +326,9 @@ def _largest_below(kind: pa.DataType, literal: Any) -> tuple[Any, bool]:
     if pt.is_floating(kind):
         near = float(literal)
         return (near, True) if near == literal else (math.nextafter(near, -math.inf) if near > literal else near, False)
-    number, step = Decimal(repr(literal)), Decimal(1)
+    number, step = Decimal(literal), Decimal(1)
     if pt.is_decimal(kind):
-        step = Decimal((0, (1,), -kind.scale))
+        number, step = Decimal(repr(literal)), Decimal((0, (1,), -kind.scale))  # 0.1 as it is written
         most = _EXACT.multiply(Decimal(_LARGEST), step)
         least = -most
     else:

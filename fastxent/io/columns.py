@@ -198,9 +198,10 @@ OUT_OF_RANGE = np.iinfo(np.int64).max - 1  # stands for a class that is none: no
 
 def is_soft(kind: pa.DataType) -> bool:
     """Whether a target column of that type holds a probability for each class."""
+    item, _ = item_of(kind)
     while isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    return item_of(kind)[0] is not None and hasattr(kind, "value_type")
+    return item is not None and hasattr(kind, "value_type")  # not binary
 
 
 def soft_rows(array: pa.Array, n_classes: int) -> tuple[Logits, dict[int, str]]:
@@ -208,8 +209,8 @@ def soft_rows(array: pa.Array, n_classes: int) -> tuple[Logits, dict[int, str]]:
 
     Lists of floats, or of integers or bools, such as one-hot rows."""
     tag = array.type.tag if isinstance(array.type, FloatBits) else None
-    array = storage(array)
     item, size = item_of(array.type)
+    array = storage(array)
     if tag is None and item is not None and (pt.is_integer(item) or pt.is_boolean(item)):
         of_float = pa.list_(pa.float64()) if size is None else pa.list_(pa.float64(), size)
         try:
@@ -233,7 +234,7 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
     int64) is `OUT_OF_RANGE`, and ``array[i].as_py()`` names it."""
     if isinstance(array.type, FloatBits):
         raise ColumnError(f"the target column is {array.type.tag}, which cannot hold class ids; write integers")
-    array = storage(array)
+    array = numbers(array, "target")
     if pt.is_dictionary(array.type):
         codes = target_ids(array.dictionary, ignore_index, classes)
         valid = np.asarray(array.is_valid())

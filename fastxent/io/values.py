@@ -87,7 +87,8 @@ def resolved(array: pa.Array, name: str) -> pa.Array:
         _prove_indices(array, name)
     kind = plain_type(array.type)
     try:
-        return array if kind == array.type else storage(array).cast(kind)
+        array = array if kind == array.type else storage(array).cast(kind)
+        return array.dictionary_decode() if pt.is_dictionary(kind) and array.dictionary.null_count else array
     except pa.ArrowException as error:
         raise ColumnError(f"cannot read column {name!r} of {array.type}: {str(error).splitlines()[0]}") from None
 
@@ -134,8 +135,11 @@ def numbers(array: pa.Array, name: str) -> pa.Array:
     kind = array.type
     if isinstance(kind, FloatBits):
         return _decoded(array.storage, kind.tag, name)
-    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.bool8":
+    known = kind.extension_name if isinstance(kind, pa.BaseExtensionType) else None
+    if known == "arrow.bool8":
         return pc.not_equal(array.storage, 0)
+    if known == "pandas.period":
+        raise ColumnError(f"column {name!r} holds pandas periods; write them as text: .astype(str)")
     return storage(array)
 
 

@@ -119,7 +119,6 @@ def test_columns_beside_them() -> None:
         ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "logits are a list"),
         ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
         ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
-        ({"logits": np.ma.array(X, mask=X > 1), "target": Y}, ColumnError, "masked array of rows"),
         ({"logits": 3.0, "target": Y}, ColumnError, "is a float, not an array"),
         ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),
     ],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
+
 import ml_dtypes
 import numpy as np
 import pyarrow as pa
@@ -19,6 +22,7 @@ from fastxent.io.columns import (
     target_ids,
 )
 from fastxent.io.layout import Layout, all_names, expand, find_field, pick
+from fastxent.io.values import plain
 
 FLOAT_TYPES = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64(), "bfloat16": pa.uint16()}
 LISTS = {
@@ -384,8 +388,27 @@ def test_other_targets() -> None:
     assert target_ids(pa.array([], pa.int32()), -100, None).tolist() == []
     nothing = pa.DictionaryArray.from_arrays(pa.array([None, None], pa.int8()), pa.array([], pa.string()))
     assert target_ids(nothing, -100, ["a"]).tolist() == [-100, -100]
-    with pytest.raises(ColumnError, match="double; targets are integers"):
-        target_ids(pa.array([1.0]), -100, None)
+    with pytest.raises(ColumnError, match="halffloat; targets must be integers"):  # its whole numbers end at 2048
+        target_ids(pa.array([1.0], pa.float16()), -100, None)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(38, 0), pa.decimal128(9, 2)])
+def test_targets_that_are_whole_numbers_of_another_type(kind: pa.DataType) -> None:
+    array = pa.array([3, None, 0, -100], pa.int8()).cast(kind)
+    for column in (array, array.dictionary_encode()):
+        assert target_ids(column, -7, None).tolist() == [3, -7, 0, -100]
+    assert target_ids(pa.nulls(2, kind), -7, None).tolist() == [-7, -7]
+    assert target_ids(pa.array([], kind), -7, None).tolist() == []
+
+
+def test_floats_that_are_no_class_ids() -> None:
+    floats = pa.array([0.5, np.inf, -np.inf, 1e300, 2.0**63, -0.0, np.nan])
+    assert target_ids(floats, -7, None).tolist() == [OUT_OF_RANGE] * 5 + [0, -7]  # NaN is what stands for null
+    decimals = pa.array([Decimal("0.5"), Decimal("1" + "0" * 25), Decimal(2)], pa.decimal128(38, 2))
+    assert target_ids(decimals, -7, None).tolist() == [OUT_OF_RANGE, OUT_OF_RANGE, 2]
+    bits = plain(pa.array([0, 16256], pa.uint16()), "target", "bfloat16")
+    with pytest.raises(ColumnError, match="the target column is bfloat16, which cannot hold class ids"):
+        target_ids(bits, -7, None)
 
 
 def test_soft_targets() -> None:
@@ -397,8 +420,29 @@ def test_soft_targets() -> None:
     assert is_soft(pa.list_(pa.float32(), 3))
     assert not is_soft(pa.int64())
     assert not is_soft(pa.string())
-    with pytest.raises(ColumnError, match="soft targets are lists of"):
-        soft_rows(pa.array([[1, 0]]), 2)
+    assert not is_soft(pa.binary(2))
+    with pytest.raises(ColumnError, match="targets must be class ids"):
+        soft_rows(pa.array([["1", "0"]]), 2)
+
+
+@pytest.mark.parametrize("item", [pa.int8(), pa.uint8(), pa.int64(), pa.bool_()])
+@pytest.mark.parametrize("rows", [pa.list_, pa.large_list, lambda item: pa.list_(item, 2)])
+def test_one_hot_targets_of_integers_and_bools(item: pa.DataType, rows: Callable[[pa.DataType], pa.DataType]) -> None:
+    array = pa.array([[1, 0], None, [0, 1]], pa.list_(pa.int8())).cast(pa.list_(item)).cast(rows(item))
+    assert is_soft(array.type)
+    found, bad = soft_rows(array, 2)
+    assert found.values[[0, 2]].tolist() == [[1, 0], [0, 1]]
+    assert bad == {1: "target probabilities are null"}
+
+
+def test_soft_targets_of_tagged_bits() -> None:
+    bits = np.array([[0.25, 0.75]], ml_dtypes.bfloat16).view(np.uint16)
+    array = plain(pa.array(bits.tolist(), pa.list_(pa.uint16())), "target", "bfloat16")
+    assert is_soft(array.type)
+    found, bad = soft_rows(array, 2)
+    assert (found.dtype, found.values.tolist(), bad) == ("bfloat16", bits.tolist(), {})
+    with pytest.raises(ColumnError, match="the target column is lists of float8_e5m2"):
+        soft_rows(plain(pa.array([[1, 2]], pa.list_(pa.uint8())), "target", "float8_e5m2"), 2)
 
 
 @pytest.mark.parametrize("kind", [*INTEGERS, pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 2)])
