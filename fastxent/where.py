@@ -12,6 +12,7 @@ import ast
 import datetime
 import math
 import operator
+import warnings
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, Context, Decimal
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,9 @@ class Filter:
         self.text = text
         self.columns: list[str] = []
         try:
-            self._tree = ast.parse(text.strip(), mode="eval").body
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of '\\d', which is taken as it is written
+                self._tree = ast.parse(text.strip(), mode="eval").body
             self._check(self._tree, 0)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, ConfigError):

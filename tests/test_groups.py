@@ -164,6 +164,11 @@ def test_what_cannot_group_rows_is_refused_in_one_line(column):
     assert "\n" not in str(error.value)
 
 
+def test_keys_of_states_that_are_kept():
+    values = [3, "x", True, None, 0.5, math.inf]
+    assert list(map(key_of, values)) == ["int:3", "str:x", "bool:True", "null:None", "float:0.5", "float:inf"]
+
+
 def test_numbers_are_in_order_of_their_digits_and_old_states_are_read():
     keys = Keys(["str:a", "int:2", "float:1.5", "null:None", "int:1", "bool:True"])
     assert keys.names_in_order() == ["bool:True", "int:1", "float:1.5", "int:2", "null:None", "str:a"]

@@ -58,6 +58,34 @@ def test_columns_of_views_can_be_taken_from(kind: pa.DataType) -> None:
     assert plain(column.slice(1), "c").take(pa.array([1, 2, 0])).to_pylist() == [None, "a", "b"]
 
 
+@pytest.mark.parametrize("dest", ["out.parquet", "out.arrow"])
+def test_views_are_kept_as_what_they_hold(tmp_path: Any, dest: str) -> None:
+    long = ["more than the twelve bytes of a view", "b", None, ""]
+    texts = pa.array(long, pa.string_view())
+    columns = {
+        "text": texts,
+        "blob": texts.cast(pa.binary_view()),
+        "coded": pa.array(long).dictionary_encode().cast(pa.dictionary(pa.uint32(), pa.string_view())),
+        "inner": pa.StructArray.from_arrays(
+            [texts, pa.array([[t] for t in long], pa.list_(pa.string_view()))], ["a", "b"]
+        ),
+        "runs": pa.RunEndEncodedArray.from_arrays([1, 4], pa.array(["a", "b"])),
+    }
+    source = table(**columns)
+    expected = {**{name: column.to_pylist() for name, column in columns.items()}, "blob": [*map(_encoded, long)]}
+    reader = pq.read_table if dest.endswith("parquet") else lambda path: pa.ipc.open_file(str(path)).read_all()
+    fx.convert(source, tmp_path / dest)
+    assert {name: reader(tmp_path / dest)[name].to_pylist() for name in columns} == expected
+    fx.transform(source, tmp_path / dest, keep=list(columns), where="target != 1")
+    assert reader(tmp_path / dest)["coded"].to_pylist() == [long[0], *long[2:]]
+    fx.evaluate(source, id="blob", per_row=tmp_path / "rows.parquet", where="target != 1")
+    assert pq.read_table(tmp_path / "rows.parquet")["blob"].to_pylist() == [*map(_encoded, [long[0], *long[2:]])]
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
 def test_run_ends_and_dictionaries_with_nulls() -> None:
     runs = pa.RunEndEncodedArray.from_arrays([2, 4], pa.array(["a", None]))
     assert plain(runs.slice(1), "c").to_pylist() == ["a", None, None]
