@@ -89,6 +89,7 @@ def convert(
         raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
     room, arrow = parse_size(memory), is_arrow(dest)
     chosen = _Columns(None if keep is None else names(keep), target)
+    logits = logits if isinstance(logits, str) else names(logits)
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")

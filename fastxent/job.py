@@ -23,7 +23,7 @@ def names(value: Names) -> tuple[str, ...]:
     found = tuple(value) if isinstance(value, Iterable) else (value,)
     for name in found:
         if not isinstance(name, str):
-            raise ConfigError(f"column names must be text, got {name!r}")
+            raise ConfigError(f"column names must be text, got {name!r}; write '{name}'")
     return found
 
 
@@ -61,7 +61,7 @@ class Job:
         values: dict[str, Any] = {**options}
         dtype = values.pop("logits_dtype")
         logits = values["logits"]
-        values["logits"] = logits if isinstance(logits, str) else tuple(logits)
+        values["logits"] = logits if isinstance(logits, str) else names(logits)
         for name in ("target", "cluster", "weight", "n_bytes"):
             one_name(name, values[name])
         for name in ("by", "metrics"):

@@ -250,10 +250,14 @@ def _columns(op: type[ast.cmpop], a: pa.Array, b: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
     import pyarrow.types as pt
 
+    from fastxent.io.values import decimal_floats
+
     def cast(fits: Callable[[pa.DataType], bool], kind: pa.DataType) -> None:
         nonlocal a, b
         a, b = (c.cast(kind) if fits(c.type) else c for c in (a, b))
 
+    if pt.is_floating(a.type) or pt.is_floating(b.type):
+        a, b = (decimal_floats(c) if pt.is_decimal(c.type) else c for c in (a, b))
     kinds = (a.type, b.type)
     decimals = [kind.scale for kind in kinds if pt.is_decimal(kind)]
     if decimals:

@@ -463,7 +463,11 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "missing weight": (dump, ["--weight", "zzz"], r"no column 'zzz'"),
     "missing n_bytes": (dump, ["--n-bytes", "zzz"], r"no column 'zzz'"),
     "logits are text": (lambda path: dump(path, logits=pa.array(["x"] * 4)), [], r"logits.*string"),
-    "targets are floats": (lambda path: dump(path, target=[0.5, 1.0, 2.0, 0.0]), [], r"target.*double"),
+    "targets are floats": (
+        lambda path: dump(path, target=[0.5, 1.0, 2.0, 0.0]),
+        [],
+        r"a\.parquet.*row 0: target 0\.5 is not a whole number",
+    ),
     "targets are unknown text": (lambda path: dump(path, target=["a", "b", "q", "a"]), ["--classes", "a,b,c"], r"'q'"),
     "ragged": (lambda path: dump(path, logits=RAGGED), [], r"a\.parquet.*row group 1.*row 2.*\b2\b.*\b3\b"),
     "null logits": (_no_logits, [], r"a\.parquet.*row group 1.*row 2.*null"),

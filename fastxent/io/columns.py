@@ -16,7 +16,7 @@ import pyarrow.types as pt
 
 from fastxent.errors import BadRowError, ColumnError, Where
 from fastxent.io.batch import Logits
-from fastxent.io.values import FloatBits, numbers, storage
+from fastxent.io.values import FloatBits, decimal_floats, numbers, storage
 
 STORED = {"float16": np.float16, "float32": np.float32, "float64": np.float64, "bfloat16": np.uint16}
 FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
@@ -298,4 +298,4 @@ def float_column(array: pa.Array, name: str, where: Where | None = None) -> np.n
         if where is not None:
             raise BadRowError(where, index, f"column {name!r} is null")
         raise ColumnError(f"column {name!r} is null in row {index} of the batch")
-    return np.asarray(array.cast(pa.float64(), safe=False))
+    return np.asarray(decimal_floats(array) if pt.is_decimal(kind) else array.cast(pa.float64(), safe=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import ml_dtypes
@@ -12,7 +13,7 @@ import pytest
 
 import fastxent as fx
 from fastxent.errors import ColumnError, FastxentError, Where
-from fastxent.io.values import FloatBits, numbers, plain, plain_type, tag_of
+from fastxent.io.values import FloatBits, decimal_floats, numbers, plain, plain_type, tag_of
 
 N = 4
 X = np.random.default_rng(0).normal(size=(N, 3))
@@ -128,6 +129,7 @@ def test_extension_types() -> None:
 @pytest.mark.parametrize("coded", [False, True])
 def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Any, options: dict[str, Any], coded: bool) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 2, 1]), NOT_UTF8) if coded else NOT_UTF8
+    assert plain(column.slice(0, 1), "c").to_pylist() == ["tea"]  # what is not used does no harm
     rows = pa.table({"logits": list(X[:3]), "target": Y[:3], "c": column})
     if "id" in options:
         options = {**options, "per_row": tmp_path / "rows.parquet"}
@@ -147,6 +149,31 @@ def test_the_row_of_a_text_is_that_of_the_file(tmp_path: Any) -> None:
         fx.evaluate(path, by="c")
     with pytest.raises(ColumnError, match=r"row 4: b'caf"):
         plain(NOT_UTF8.slice(1).cast(pa.large_string()), "c", where=Where("f", None, 4))
+
+
+# ---- decimals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.decimal128(9, 2), pa.decimal128(18, 6), pa.decimal128(38, 30), pa.decimal256(70, 20), pa.decimal128(3, -2)],
+)
+def test_decimals_become_the_nearest_floats(kind: pa.DataType) -> None:
+    rng = np.random.default_rng(0)
+    digits = min(kind.precision, 18)
+    whole = [int(rng.integers(-(10**digits) + 1, 10**digits)) for _ in range(300)]
+    values = [Decimal(w).scaleb(-kind.scale) for w in [*whole, *(w // 10**6 for w in whole), 0]]
+    array = pa.array([*values, None, *values[:5]], kind)
+    found = decimal_floats(array.slice(3))
+    assert found.to_pylist() == [None if v is None else float(v) for v in array.slice(3).to_pylist()]
+    assert decimal_floats(array.slice(0, 0)).to_pylist() == []
+
+
+def test_decimal_weights_weigh_as_much_as_doubles() -> None:
+    weights = ["0.07", "1.13", "2.91", "8.77"]
+    found = fx.evaluate(table(w=[Decimal(w) for w in weights]), weight="w", where="w < 100")
+    doubles = fx.evaluate(table(w=[float(w) for w in weights]), weight="w", where="w < 100")
+    assert found.state.to_bytes() == doubles.state.to_bytes()
 
 
 # ---- bits of floats --------------------------------------------------------------------------------------------------
@@ -275,7 +302,9 @@ def test_doubles_with_nan_are_class_ids_and_ignored_rows() -> None:
         fx.evaluate({"logits": X, "target": np.array([0, np.nan, 2, 1.5])})
 
 
-@pytest.mark.parametrize("options", [{"by": 5}, {"by": [5]}, {"cluster": ["a", "b"]}, {"weight": 5}, {"id": ["a"]}])
+@pytest.mark.parametrize(
+    "options", [{"by": 5}, {"by": [5]}, {"cluster": ["a", "b"]}, {"weight": 5}, {"id": ["a"]}, {"logits": [0, 1]}]
+)
 def test_names_of_columns_are_text(options: dict[str, Any]) -> None:
     with pytest.raises(FastxentError, match="column"):
         fx.evaluate({"logits": X, "target": Y}, **options)
