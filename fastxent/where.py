@@ -66,14 +66,16 @@ class Filter:
                 f"invalid where {_shown(text)} ({detail}); expected a condition such as {_EXAMPLE}; {_OTHER_NAMES}"
             ) from None
         if not self.columns:
-            raise ConfigError(f"invalid where {_shown(text)}: it names no column; expected such as {_EXAMPLE}")
+            raise ConfigError(
+                f"invalid where {_shown(text)}: it names no column; expected a condition such as {_EXAMPLE}"
+            )
 
     # ---- once: is it a condition? ------------------------------------------------------------------------------------
 
     def _refuse(self, node: ast.AST) -> ConfigError:
         return ConfigError(
             f"invalid where {_shown(self.text)}: {_shown(ast.unparse(node))} is not a comparison of a column with a "
-            f"literal; expected such as {_EXAMPLE}; {_OTHER_NAMES}"
+            f"literal; expected a condition such as {_EXAMPLE}; {_OTHER_NAMES}"
         )
 
     def _check(self, node: ast.AST, depth: int) -> None:
@@ -154,7 +156,7 @@ class Filter:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, TypeError) as error:
             kinds = ", ".join(f"{name}: {columns[name].type}" for name in list(values)[:5])
             raise ConfigError(
-                f"where {_shown(self.text)} does not fit the columns ({kinds}): {str(error).splitlines()[0]}"
+                f"cannot apply where {_shown(self.text)} to the columns {kinds}: {str(error).splitlines()[0]}"
             ) from None
         if isinstance(kept, pa.Scalar):
             kept = pa.repeat(kept, len(next(iter(values.values()))))
@@ -178,7 +180,12 @@ class Filter:
                 for a, compare, b in zip([left, *right], ops, right, strict=False):
                     kept = pc.and_kleene(kept, self._comparison(a, compare, b, values))
                 return kept
-        return pc.and_kleene(values[str(self._name(node))], pa.scalar(True))
+        column = values[str(self._name(node))]
+        if column.type == pa.null():
+            return pa.nulls(len(column), pa.bool_())
+        if column.type != pa.bool_():
+            raise TypeError(f"a column of {column.type} is not a condition; compare it with a literal")
+        return column
 
     def _comparison(
         self, left: ast.expr, op: ast.cmpop, right: ast.expr, values: dict[str, pa.Array]
