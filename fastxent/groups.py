@@ -5,201 +5,17 @@ The whole evaluation is one group, and each value of a ``by`` column is another;
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastxent.errors import ColumnError
 from fastxent.kernels.exact import ExactSums
+from fastxent.keys import Keys
 from fastxent.metrics import Bins, Plan, Sums, bin_of
 from fastxent.scored import BAD_TARGET, USED, ScoredRows
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 STATUSES = BAD_TARGET + 1
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
-_TAGS = {bool: "bool", int: "int", type(None): "null"}
-_MOST_WHOLE = 1 << 64  # whole numbers below are one value, be they integers, floats or decimals
-_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-_FAR = re.compile(r"<value out of range: (-?\d+)>")
-
-
-def key_of(value: Any) -> str:
-    """A value as tagged text, in which 1, "1" and True differ: what groups are looked up by.
-
-    A number is one value whatever type holds it: 1, 1.0 and a decimal 1.00 are the integer, -0.0 is 0, and a decimal is
-    the float that prints the same, if there is one.
-    """
-    if isinstance(value, str):
-        return f"str:{value}"
-    if type(value) in _TAGS:
-        return f"{_TAGS[type(value)]}:{value!r}"
-    if isinstance(value, float):
-        whole = abs(value) < _MOST_WHOLE and value.is_integer()
-        return f"int:{int(value)}" if whole else f"float:{value!r}"
-    if isinstance(value, bytes):
-        return f"bytes:{value.hex()}"
-    assert isinstance(value, Decimal)
-    text = _trimmed(format(value, "f"))
-    if "." not in text and abs(int(text)) < _MOST_WHOLE:
-        return f"int:{int(text)}"
-    near = float(value)
-    return f"float:{near!r}" if Decimal(repr(near)) == value else f"decimal:{text}"
-
-
-def value_of(key: str) -> Any:
-    """The value behind a key: str, bool, int, float or None. Dates, times, and decimals that no float prints like are
-    text; binary is hexadecimal."""
-    tag, _, text = key.partition(":")
-    if tag == "null":
-        return None
-    if tag == "bool":
-        return text == "True"
-    return int(text) if tag == "int" else float(text) if tag == "float" else text
-
-
-def _place(key: str) -> tuple[str, str, str]:
-    """What keys are sorted by: numbers are beside one another."""
-    tag, _, text = key.partition(":")
-    return "float" if tag in ("int", "decimal") else tag, text, tag
-
-
-def _trimmed(text: str) -> str:
-    """A number or a time without zeros at the end of its fraction."""
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _times(column: pa.Array) -> list[str | None]:
-    """Dates, times and durations as texts that do not depend on their unit. Timestamps with a time zone are in UTC."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
-    kind, zone = column.type, ""
-    if pt.is_date64(kind):
-        column = column.cast(pa.date32(), safe=False)
-    elif pt.is_timestamp(kind) and kind.tz is not None:
-        column, zone = column.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit)), "Z"
-    digits = 0 if pt.is_date(kind) else _DIGITS[kind.unit]
-
-    def text(printed: str | None) -> str | None:
-        if printed is None:
-            return None
-        far = _FAR.fullmatch(printed)  # outside the years that Arrow prints
-        if far is None and not pt.is_duration(kind):
-            return _trimmed(printed) + zone
-        count = _trimmed(format(Decimal(far[1] if far else printed).scaleb(-digits), "f"))
-        return f"{count}s" if far is None else f"{count} {'days' if pt.is_date(kind) else 's'} since 1970{zone}"
-
-    return [text(printed) for printed in column.cast(pa.string()).to_pylist()]
-
-
-@dataclass(frozen=True)
-class EncodedColumn:
-    """A column as its distinct keys and, for each row, the index of its key."""
-
-    keys: list[str]
-    index: np.ndarray
-
-    @classmethod
-    def of(cls, column: pa.Array, name: str) -> EncodedColumn:
-        """Python sees each distinct value once, never a row."""
-        import pyarrow as pa
-        import pyarrow.types as pt
-
-        from fastxent.io.values import numbers, resolved
-
-        column = numbers(resolved(column, name), name)
-        encoded = _encoded(column)
-        distinct = None if encoded is None else numbers(encoded.dictionary, name)
-        if encoded is None or distinct is None or not _groups(distinct.type):
-            raise ColumnError(
-                f"column {name!r} of type {column.type} cannot group rows; choose a column of strings, numbers or dates"
-            )
-        indices = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        used, index = np.unique(indices, return_inverse=True)
-        distinct = distinct.take(pa.array(used, mask=used < 0))
-        try:
-            values = _times(distinct) if pt.is_temporal(distinct.type) else distinct.to_pylist()
-        except UnicodeDecodeError as error:
-            raise ColumnError(f"column {name!r} is not UTF-8: {error.object[:40]!r}; write it as UTF-8") from None
-        return cls([key_of(value) for value in values], index)
-
-
-def _encoded(column: pa.Array) -> pa.DictionaryArray | None:
-    """A column as a dictionary; None of a type that Arrow cannot encode."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
-    if pt.is_decimal(column.type) and column.type.bit_width < 128:
-        column = column.cast(pa.decimal128(18, column.type.scale))
-    try:
-        return column.dictionary_encode()
-    except pa.ArrowNotImplementedError:
-        return None
-
-
-def _groups(kind: pa.DataType) -> bool:
-    """Whether rows can be grouped by values of that type."""
-    import pyarrow.types as pt
-
-    number = pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_decimal(kind)
-    text = pt.is_string(kind) or pt.is_large_string(kind)
-    binary = pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind)
-    time = pt.is_temporal(kind) and not pt.is_interval(kind)
-    return bool(number or text or binary or time or pt.is_null(kind))
-
-
-class Keys:
-    """Keys in the order of their first appearance, numbered from 0."""
-
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self.names = list(keys)
-        self._codes = {key: code for code, key in enumerate(self.names)}
-        if len(self._codes) < len(self.names):
-            raise ValueError("a key appears twice")
-
-    @classmethod
-    def restored(cls, keys: Iterable[str]) -> Keys:
-        """Stored keys; floats as they are keyed now, should they come from a version that kept 1.0 apart from 1."""
-        return cls(key_of(float(key[6:])) if key.startswith("float:") else key for key in keys)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def code(self, key: str) -> int:
-        """The number of a key, which is new if the key is."""
-        code = self._codes.setdefault(key, len(self.names))
-        if code == len(self.names):
-            self.names.append(key)
-        return code
-
-    def codes(self, column: EncodedColumn) -> np.ndarray:
-        """(n,) group numbers of the rows of a column."""
-        found: np.ndarray = np.array([self.code(key) for key in column.keys], np.int64)[column.index]
-        return found
-
-    def union_size(self, other: Iterable[str]) -> int:
-        """How many keys there would be with these."""
-        return len(self.names) + sum(key not in self._codes for key in set(other))
-
-    def absorb(self, other: Keys) -> np.ndarray:
-        """(len(other),) the numbers here of the keys there."""
-        return np.array([self.code(key) for key in other.names], np.int64)
-
-    def order(self) -> np.ndarray:
-        """The numbers in the order of the sorted keys."""
-        places = [_place(name) for name in self.names]
-        return np.array(sorted(range(len(places)), key=places.__getitem__), np.int64)
-
-    def names_in_order(self) -> list[str]:
-        """The keys in that order."""
-        return sorted(self.names, key=_place)
 
 
 @dataclass
@@ -359,15 +175,3 @@ class Table:
         confidence, correct, weight = self.calibration.each(places)
         finite = not self.calibration.special[places].any()
         return Bins(self.calibration.scale, self.binned[places].tolist(), confidence, correct, weight, finite)
-
-
-def distinct_values(keys: list[str]) -> list[Any]:
-    """The values behind keys, fit to key a mapping: where two are equal (1 and True), the later stays tagged text,
-    and a float that is not finite becomes text, for JSON."""
-    found: dict[Any, None] = {}
-    for key in keys:
-        value = value_of(key)
-        if isinstance(value, float) and not math.isfinite(value):
-            value = str(value)
-        found[value if value not in found else key] = None
-    return list(found)

@@ -18,8 +18,9 @@ from fastxent.config import EvalConfig
 from fastxent.coverage import Coverage
 from fastxent.distribution import Distribution
 from fastxent.errors import ConfigError, StateError
-from fastxent.groups import EncodedColumn, Keys, Scored, Table, distinct_values
+from fastxent.groups import Scored, Table
 from fastxent.kernels.exact import rounded_ratio
+from fastxent.keys import EncodedColumn, Keys, distinct_values
 from fastxent.metrics import Bins, Plan, bin_edges
 from fastxent.packed import pack, unpack
 from fastxent.result import Calibration, EvalResult, Metric, Rows, Slice

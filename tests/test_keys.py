@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from fastxent.config import EvalConfig
 from fastxent.errors import ColumnError
-from fastxent.groups import EncodedColumn, Keys, distinct_values, key_of, value_of
+from fastxent.keys import EncodedColumn, Keys, distinct_values, key_of, value_of
 from fastxent.state import EvalState
 from scored_cases import case, take
 
