@@ -16,13 +16,13 @@ import itertools
 import json
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastxent.checks import shown
 from fastxent.coverage import MIXED, MOST_PARTS, Coverage
 from fastxent.errors import ConfigError, SourceError, StateError
-from fastxent.io.identity import Identity
+from fastxent.io.identity import Identity, Version
 from fastxent.job import Job, Task
 from fastxent.loop import Loop
 from fastxent.options import Options, with_options
@@ -62,13 +62,17 @@ class WorkUnit:
 
     def run(self, threads: int = 1) -> EvalState:
         """Read, score and sum the unit's rows. `SourceError` if a file is not the one that was planned."""
+        versions = {file.name: Version.of(file) for file, _ in self.files}
         for file, planned in self.files:
             now = Identity.of(file)
             if (now.size, now.digest) != (planned.size, planned.digest):
                 raise SourceError(
                     f"{file.name} has changed since it was planned: {planned.difference(now)}; plan again"
                 )
-        state, _ = Loop(self.task, iter(self.pieces), threads=threads, memory=self.memory).run()
+        # a copy on another machine was written at another time: what counts is that it stays as it is from here on
+        pieces: list[Any] = list(self.pieces)
+        pieces = [replace(p, version=versions[p.file.name]) if hasattr(p, "version") else p for p in pieces]
+        state, _ = Loop(self.task, iter(pieces), threads=threads, memory=self.memory).run()
         state.coverage = Coverage.part(self.digest, self.index, self.of)
         return state
 
