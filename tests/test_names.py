@@ -92,11 +92,11 @@ def test_names_cannot_drive_the_terminal(cli: Cli, tmp_path: Path) -> None:
         ["eval", path, "--by", "s", "--format", "json"], ["eval", path, "--by", "s", "--format", "markdown"],
         ["convert", path, tmp_path / f"{BIDI}.parquet", "--keep", ""],
     ):  # fmt: skip
-        _code, out, err = cli(*arguments)
+        out, err = cli(*arguments)[1:]
         for line in (out + err).splitlines():
             assert line.isprintable(), (arguments, line)
         assert "\nrun:\n  curl" not in out
-    out = cli("eval", path, "--by", "s", "--format", "json")
+    out = cli("eval", path, "--by", "s", "--format", "json")[1]
     assert set(json.loads(out)["slices"]["s"]) == {ESCAPE, HTML, BIDI}, "JSON holds what the file holds"
     out = cli("eval", path, "--by", "s", "--format", "markdown")[1]
     assert "&lt;img src=x onerror=alert(1)&gt;\\|\\[a\\](b)" in out

@@ -104,3 +104,23 @@ def test_names_of_metrics_are_safe_and_distinct() -> None:
     assert max(map(len, metrics)) <= 250
     for name in metrics:
         assert all(part.strip(". ") for part in name.split("/"))
+
+
+def test_a_database_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "alembic" else object())
+    for uri in ("sqlite:////tmp/runs.db", "postgresql+psycopg2://me:secret@host/db"):
+        with pytest.raises(fx.OutputError, match=r"logging to MLflow at \w+: needs alembic; pip install mlflow"):
+            trackers._check_store(uri)
+    for uri in ("", "http://host", "file:///tmp/runs", "/tmp/runs", "databricks"):
+        trackers._check_store(uri)
+
+
+def test_waiting_for_a_tracker_is_bounded_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in trackers._MLFLOW_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+    before = dict(os.environ)
+    with trackers._settings():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "300"
+        assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2
+    assert dict(os.environ) == before

@@ -82,8 +82,7 @@ def describe(source: Any, logits: str | None = None) -> Description:
         fitting = [f.name for f in schema if f.name not in taken and _fits(f.type, kind)]
         hits = [name for name in fitting if _rank(name, patterns) < len(patterns)]
         found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
-    used = {names[0] for role, names in found.roles.items() if names and role != "cluster"}
-    taken |= used
+    taken |= {names[0] for role, names in found.roles.items() if names and role != "cluster"}
     found.roles["by"] = [f.name for f in schema if f.name not in taken and _slices(f)]
     _storage(parts, schema, chosen, found)
     return found
