@@ -15,7 +15,8 @@ from fastxent.errors import FastxentError, SourceError, Where
 from fastxent.io.batch import Batch, LogitsStream
 from fastxent.io.files import File, reading
 from fastxent.io.identity import Version, unchanged
-from fastxent.io.ipc import Batches, Index, read_index
+from fastxent.io.ipc import Index, read_index
+from fastxent.io.ipc_columns import Batches
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.stored import StoredBytes
 
