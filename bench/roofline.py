@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd import TAGS, fence, load, store_streaming
+from fastxent.kernels.simd.operations import TAGS, fence, load, store_streaming
 from fastxent.threads import available_cpus
 
 BYTES = 400 << 20  # an array: far beyond any cache

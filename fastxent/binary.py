@@ -11,9 +11,9 @@ from fastxent.arrays import as_floats, as_numpy
 from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
 from fastxent.inputs import OutRows, check_reduction
-from fastxent.kernels.binary import binary_kernel
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.simd import TAGS
+from fastxent.kernels.rows.binary import binary_kernel
+from fastxent.kernels.simd.operations import TAGS
 from fastxent.threads import parallel_rows
 
 _CHUNK = 16384

@@ -13,9 +13,9 @@ import numpy as np
 from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import target_ids
-from fastxent.kernels import record as r
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
 from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.kernels.rows import record as r
 from fastxent.rounding import round_to
 from fastxent.score import widened
 

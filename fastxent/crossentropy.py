@@ -22,10 +22,10 @@ from fastxent.inputs import (
     per_row,
     targets_of,
     unit_of,
-)
-from fastxent.kernels import emit, record as rows
+)  # fmt: skip
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
+from fastxent.kernels.rows import emit, record as rows
 from fastxent.threads import parallel_rows
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from fastxent.arrays import as_floats, as_numpy
 from fastxent.errors import ConfigError
 from fastxent.inputs import check_reduction, input_of, per_class, reduce_rows
-from fastxent.kernels import record as rows
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
+from fastxent.kernels.rows import record as rows
 from fastxent.records import row_statistics
 
 

@@ -20,7 +20,7 @@ from fastxent.kernels.exact import (
     rounded_ratio,
     rounded_root,
     special_value,
-)
+)  # fmt: skip
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 modest = st.floats(min_value=-(2.0**400), max_value=2.0**400, allow_nan=False)

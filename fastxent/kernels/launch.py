@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels import emit, narrow, record as r, rows
+from fastxent.kernels.rows import emit, narrow, record as r, wide as rows
 from fastxent.kernels.exact import exact_add, exact_fold, exact_zeros
 from fastxent.kernels.jit import jit
-from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
-from fastxent.kernels.simd import TAGS
+from fastxent.kernels.rows.record import (
+    BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED,
+)  # fmt: skip
+from fastxent.kernels.simd.operations import TAGS
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import reference as ref
-from fastxent.kernels import simd
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd import operations as simd
 
 CHUNK = 1 << 22
 

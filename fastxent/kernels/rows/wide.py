@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.record import (
-    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LEFT, LINEAR, LOGITS, MAX, MORE, PREDICTED, PROBS, RANK,
-    REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
+from fastxent.kernels.rows.record import (
+    BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LEFT, LINEAR, LOGITS, MAX, MORE, PREDICTED, PROBS,
+    RANK, REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
-from fastxent.kernels.simd import (
-    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma,
-    goes_on_in_page, higher, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_two, log,
-    lowest, max_lanes, narrow_load, next_above, no_peak, peak, peak_of, prefetch, prefetch_far, select_eq, select_gt,
-    splat, store, sum_lanes, tanh, unbias, vmax,
+from fastxent.kernels.simd.operations import (
+    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, goes_on_in_page,
+    higher, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_two, log, lowest, max_lanes,
+    narrow_load, next_above, no_peak, peak, peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store,
+    sum_lanes, tanh, unbias, vmax,
 )  # fmt: skip
 
 BLOCK = 1024

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.record import (
+from fastxent.kernels.rows.record import (
     BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK,
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
-from fastxent.kernels.rows import VECTOR, fetch, shape
-from fastxent.kernels.simd import (
+from fastxent.kernels.rows.wide import VECTOR, fetch, shape
+from fastxent.kernels.simd.operations import (
     exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
     load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq,
     select_ge, select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,

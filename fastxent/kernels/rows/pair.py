@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.record import LOG_SUM, LOGITS, MAX, PROBS, USED
-from fastxent.kernels.simd import (
-    exp_biased,
-    floor_exp,
-    keep_first,
-    load_first,
-    log,
-    select_eq,
-    splat,
-    sum_lanes,
-    unbias,
-)
+from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
+from fastxent.kernels.simd.operations import (
+    exp_biased, floor_exp, keep_first, load_first, log, select_eq, splat, sum_lanes, unbias,
+)  # fmt: skip
 
 
 @inline

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.narrow import SPARE, load_tile
-from fastxent.kernels.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
-from fastxent.kernels.rows import VECTOR, read, shape
-from fastxent.kernels.simd import (
+from fastxent.kernels.rows.narrow import SPARE, load_tile
+from fastxent.kernels.rows.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
+from fastxent.kernels.rows.wide import VECTOR, read, shape
+from fastxent.kernels.simd.operations import (
     fence, frames, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_targets, lowest,
     max_lanes, narrow_load, one_hot, prefetch, select_eq, select_gt, splat, store, store_columns, store_first,
     store_streaming, tanh, times_exp, unbias,

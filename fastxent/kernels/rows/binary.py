@@ -10,24 +10,10 @@ import functools
 from typing import Any
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows import fetch
-from fastxent.kernels.simd import (
-    absolute,
-    exp_biased,
-    fma,
-    itemsize,
-    lanes,
-    load_first,
-    log,
-    log1p,
-    log1p_inside,
-    lowest,
-    select_eq,
-    select_gt,
-    splat,
-    store_first,
-    store_wide,
-    unbias,
+from fastxent.kernels.rows.wide import fetch
+from fastxent.kernels.simd.operations import (
+    absolute, exp_biased, fma, itemsize, lanes, load_first, log, log1p, log1p_inside, lowest, select_eq, select_gt,
+    splat, store_first, store_wide, unbias,
 )  # fmt: skip
 
 

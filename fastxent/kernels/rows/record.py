@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd import (
+from fastxent.kernels.simd.operations import (
     exp_biased, floor_exp, itemsize, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
 )  # fmt: skip
 

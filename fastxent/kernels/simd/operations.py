@@ -25,9 +25,9 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-from fastxent.kernels import elementary
-from fastxent.kernels.vector import F32 as _F32, F64 as _F64, HALF as _HALF, I1 as _I1, I8 as _I8, I16 as _I16
-from fastxent.kernels.vector import I32 as _I32, I64 as _I64, V, narrow, shuffle
+from fastxent.kernels.simd import elementary
+from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, HALF as _HALF, I1 as _I1, I8 as _I8, I16 as _I16
+from fastxent.kernels.simd.vector import I32 as _I32, I64 as _I64, V, narrow, shuffle
 
 # tag values by dtype name: pass one of these to a kernel
 TAGS: dict[str, Any] = {
