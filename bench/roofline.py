@@ -17,7 +17,9 @@ from functools import cache
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd.operations import TAGS, fence, load, store_streaming
+from fastxent.kernels.simd.memory import load, store_streaming
+from fastxent.kernels.simd.prefetch import fence
+from fastxent.kernels.simd.types import TAGS
 from fastxent.threads import available_cpus
 
 BYTES = 400 << 20  # an array: far beyond any cache

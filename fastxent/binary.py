@@ -13,7 +13,7 @@ from fastxent.errors import ConfigError
 from fastxent.inputs import OutRows, check_reduction
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.rows.binary import binary_kernel
-from fastxent.kernels.simd.operations import TAGS
+from fastxent.kernels.simd.types import TAGS
 from fastxent.threads import parallel_rows
 
 _CHUNK = 16384

@@ -22,7 +22,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.simd.operations import absolute, load, max_lanes, splat, store, sum_lanes, vmax
+from fastxent.kernels.simd.arithmetic import absolute, max_lanes, splat, sum_lanes, vmax
+from fastxent.kernels.simd.memory import load, store
 
 SCALE = 1075  # a limb word w at index i stands for w * 2**(32 i - SCALE)
 _LIMBS = 67  # a double ends in limb 64 at most; two more take the carries

@@ -20,7 +20,7 @@ from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.record import (
     BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED,
 )  # fmt: skip
-from fastxent.kernels.simd.operations import TAGS
+from fastxent.kernels.simd.types import TAGS
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first

@@ -11,10 +11,11 @@ from typing import Any
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows.wide import fetch
-from fastxent.kernels.simd.operations import (
-    absolute, exp_biased, fma, itemsize, lanes, load_first, log, log1p, log1p_inside, lowest, select_eq, select_gt,
-    splat, store_first, store_wide, unbias,
-)  # fmt: skip
+from fastxent.kernels.simd.arithmetic import absolute, fma, select_eq, select_gt, splat
+from fastxent.kernels.simd.exponentials import exp_biased, log, log1p, log1p_inside, unbias
+from fastxent.kernels.simd.fields import store_wide
+from fastxent.kernels.simd.memory import load_first, store_first
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 
 @functools.cache

@@ -16,11 +16,13 @@ from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows.narrow import SPARE, load_tile
 from fastxent.kernels.rows.record import IGNORED, LOG_SUM, LOGITS, MAX, PROBS, REST, USED
 from fastxent.kernels.rows.wide import VECTOR, read, shape
-from fastxent.kernels.simd.operations import (
-    fence, frames, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_targets, lowest,
-    max_lanes, narrow_load, one_hot, prefetch, select_eq, select_gt, splat, store, store_columns, store_first,
-    store_streaming, tanh, times_exp, unbias,
-)  # fmt: skip
+from fastxent.kernels.simd.arithmetic import keep_first, max_lanes, one_hot, select_eq, select_gt, splat
+from fastxent.kernels.simd.columns import store_columns
+from fastxent.kernels.simd.exponentials import frames, tanh, times_exp, unbias
+from fastxent.kernels.simd.fields import load_flags, load_targets, narrow_load
+from fastxent.kernels.simd.memory import load, load_first, load_scalar, store, store_first, store_streaming
+from fastxent.kernels.simd.prefetch import fence, prefetch
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 # coefficients of a gradient row: A·p_c - H·[c = y] - U·w_c - S·q_c·w_c; and room for what the narrow kernel makes of it
 P, HOT, UNIFORM, SOFT, SCALE, SCALE_LOW, BLANK = range(7)

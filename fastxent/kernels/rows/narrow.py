@@ -19,11 +19,12 @@ from fastxent.kernels.rows.record import (
     REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.rows.wide import VECTOR, fetch, shape
-from fastxent.kernels.simd.operations import (
-    exp_biased, exp_framed, floor_exp, fma, frames, itemsize, lanes, load, load_columns, load_flags, load_interleaved,
-    load_scalar, load_targets, load_whole_columns, load_wide, log1p_inside, lowest, max_lanes, nll, select_eq,
-    select_ge, select_gt, splat, store, store_first, store_ints, store_wide, unbias, vmax,
-)  # fmt: skip
+from fastxent.kernels.simd.arithmetic import fma, max_lanes, nll, select_eq, select_ge, select_gt, splat, vmax
+from fastxent.kernels.simd.columns import load_columns, load_interleaved, load_whole_columns
+from fastxent.kernels.simd.exponentials import exp_biased, exp_framed, floor_exp, frames, log1p_inside, unbias
+from fastxent.kernels.simd.fields import load_flags, load_targets, load_wide, store_ints, store_wide
+from fastxent.kernels.simd.memory import load, load_scalar, store, store_first
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 SPARE = 16  # columns of a tile beyond the classes
 TILES = 8  # taken through each step together: while one waits for its sums, the processor goes on with the next

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd.operations import (
-    exp_biased, floor_exp, itemsize, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
-)  # fmt: skip
+from fastxent.kernels.simd.arithmetic import select_eq, select_gt, splat
+from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
+from fastxent.kernels.simd.memory import load_first, store_first
+from fastxent.kernels.simd.types import itemsize
 
 # Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
 # (NaN where the row is broken); HERE, the shaped logit of the target; REST, Σ exp(z - MAX) less 1, the maximum's own

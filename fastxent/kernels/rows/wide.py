@@ -21,12 +21,16 @@ from fastxent.kernels.rows.record import (
     BAD_LOGITS, BAD_TARGET, CONFIDENCE, ENTROPY, HERE, IGNORED, LEFT, LINEAR, LOGITS, MAX, MORE, PREDICTED, PROBS,
     RANK, REST, SOFT, SOFT_WEIGHT, SUM_P2, USED, finish,
 )  # fmt: skip
-from fastxent.kernels.simd.operations import (
-    add_exp, add_record, add_wide, count_ge, exp_biased, exp_limits, first_equal, floor_exp, fma, goes_on_in_page,
-    higher, itemsize, keep_first, lanes, load, load_first, load_flags, load_scalar, load_two, log, lowest, max_lanes,
-    narrow_load, next_above, no_peak, peak, peak_of, prefetch, prefetch_far, select_eq, select_gt, splat, store,
-    sum_lanes, tanh, unbias, vmax,
+from fastxent.kernels.simd.arithmetic import (
+    add_wide, count_ge, first_equal, fma, keep_first, max_lanes, next_above, select_eq, select_gt, splat, sum_lanes,
+    vmax,
 )  # fmt: skip
+from fastxent.kernels.simd.exponentials import add_exp, add_record, exp_biased, exp_limits, floor_exp, log, tanh, unbias
+from fastxent.kernels.simd.fields import load_flags, narrow_load
+from fastxent.kernels.simd.memory import load, load_first, load_scalar, load_two, store
+from fastxent.kernels.simd.peaks import higher, no_peak, peak, peak_of
+from fastxent.kernels.simd.prefetch import goes_on_in_page, prefetch, prefetch_far
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 BLOCK = 1024
 VECTOR = 64  # bytes
