@@ -14,7 +14,8 @@ from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import target_ids
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
-from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
 from fastxent.rounding import round_to
 from fastxent.score import widened

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastxent.errors import ConfigError
 from fastxent.inputs import check_reduction, input_of, mode_of, reduce_rows, unit_of
-from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as rows
 from fastxent.kernels.rows.pair import divergence_kernel
 from fastxent.threads import parallel_rows

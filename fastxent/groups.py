@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastxent.errors import ColumnError
-from fastxent.kernels.exact import ExactSums
+from fastxent.kernels.grouped import ExactSums
 from fastxent.metrics import Bins, Plan, Sums, bin_of
 from fastxent.scored import BAD_TARGET, USED, ScoredRows
 

@@ -17,7 +17,8 @@ import numpy as np
 from fastxent.arrays import as_floats, as_numpy
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import MODES, Matrix
+from fastxent.kernels.launch import MODES
+from fastxent.kernels.matrix import Matrix
 
 STREAM_BYTES = 4 << 20  # results larger than this go past the cache
 

@@ -12,7 +12,8 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.job import Job, names
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
+from fastxent.kernels.launch import Emit, Losses, RowPass
+from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
