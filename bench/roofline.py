@@ -19,11 +19,10 @@ import numpy as np
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.memory import load, store_streaming
 from fastxent.kernels.simd.prefetch import fence
-from fastxent.kernels.simd.types import TAGS
 from fastxent.threads import available_cpus
 
 BYTES = 400 << 20  # an array: far beyond any cache
-_FLOAT32 = TAGS["float32"]
+_FLOAT32 = np.float32(0)  # the tag of float32 in memory
 _VECTOR = 64  # bytes
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-
-FLOATS = ("float32", "float64", "float16", "bfloat16")
+from fastxent.kernels.floats import FLOAT_TYPES
 
 
 def as_numpy(values: Any, name: str = "array") -> np.ndarray:
@@ -83,8 +82,8 @@ def as_floats(values: Any, dtype: str | None = None, name: str = "logits") -> tu
     array = as_numpy(values, name)
     found = str(array.dtype)
     if dtype is not None:
-        if dtype not in FLOATS:
-            raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOATS)}")
+        if dtype not in FLOAT_TYPES:
+            raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
         if dtype == "bfloat16" and array.dtype.kind in "ui" and array.dtype.itemsize == 2:
             return array.view(np.uint16), dtype
         if dtype != found:

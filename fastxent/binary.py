@@ -12,8 +12,8 @@ from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
 from fastxent.inputs import OutRows, check_reduction
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.rows.binary import binary_kernel
-from fastxent.kernels.simd.types import TAGS
 from fastxent.threads import parallel_rows
 
 _CHUNK = 16384
@@ -42,7 +42,7 @@ def _binary(
     x, kind = as_floats(values, dtype, "logits" if with_logits else "probs")
     shape, n = x.shape, x.size
     flat = np.ascontiguousarray(x).reshape(-1)
-    real = np.dtype(np.float64 if kind == "float64" else np.float32)
+    real, tag = FLOAT_TYPES[kind].compute, FLOAT_TYPES[kind].tag
     given = as_numpy(target, "target")
     if given.shape != shape:
         raise ConfigError(f"target of shape {given.shape}; the values have the shape {shape}")
@@ -65,7 +65,7 @@ def _binary(
         loss = np.empty(min(size, end - begin)) if losses is None else losses[begin:end]
         for i in range(begin, end, max(1, size)):
             k = min(size, end - i)
-            kernel(at(flat, i), k, TAGS[kind], at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
+            kernel(at(flat, i), k, tag, at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
             if losses is None:
                 exact_add(total, loss[:k])
         return total

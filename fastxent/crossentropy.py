@@ -24,6 +24,7 @@ from fastxent.inputs import (
     unit_of,
 )  # fmt: skip
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
+from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
 from fastxent.kernels.rows import emit, record as rows
 from fastxent.threads import parallel_rows
@@ -65,9 +66,7 @@ def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
     if not 0.0 <= o.clip_eps < 0.5:
         raise ConfigError(f"clip_eps={o.clip_eps}; it lies between 0 and 0.5")
     array, kind = as_floats(logits, o.dtype)
-    if kind == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    array = array.astype(np.float64 if kind == "float64" else np.float32, copy=False)
+    array = widened(array, kind)
     low, high = o.clip_eps, 1.0 - o.clip_eps
     if o.input == "log_probs":
         low, high = math.log(low) if low else -math.inf, math.log1p(-o.clip_eps)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastxent.errors import ConfigError
 from fastxent.inputs import check_reduction, input_of, mode_of, reduce_rows, unit_of
+from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Options, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as rows
@@ -19,10 +20,7 @@ _CHUNK_BYTES = 256 << 10  # of float64 copies of each side
 
 
 def _wide(matrix: Matrix, begin: int, end: int) -> np.ndarray:
-    part = matrix.values[begin:end]
-    if matrix.dtype == "bfloat16":
-        part = (part.astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(part, np.float64)
+    return np.ascontiguousarray(widened(matrix.values[begin:end], matrix.dtype), np.float64)
 
 
 def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, jensen_shannon: bool) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from fastxent.arrays import as_floats, as_numpy
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
+from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import MODES
 from fastxent.kernels.matrix import Matrix
 
@@ -213,7 +214,5 @@ def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
 
 def largest(x: Input, row: int, mask: np.ndarray | None) -> float:
     """The maximum of a row that is broken: an infinity or NaN."""
-    values = x.matrix.values[row]
-    if x.matrix.dtype == "bfloat16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
+    values = widened(x.matrix.values[row], x.matrix.dtype)
     return float((values if mask is None else np.where(mask, values, -np.inf)).max())

@@ -10,6 +10,7 @@ from fastxent.arrays import as_floats, as_numpy
 from fastxent.errors import ConfigError
 from fastxent.inputs import check_reduction, input_of, per_class, reduce_rows
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
+from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.rows import record as rows
 from fastxent.records import row_statistics
 
@@ -27,12 +28,8 @@ def log_loss(
     0.164252
     """
     p, kind = as_floats(np.asarray(probs) if isinstance(probs, list | tuple) else probs, name="probs")
-    if kind == "bfloat16":
-        p = (p.astype(np.uint32) << 16).view(np.float32)
-        eps = 2.0**-7
-    else:
-        eps = float(np.finfo(p.dtype).eps)
-    eps = eps if clip_eps is None else clip_eps
+    p = widened(p, kind)
+    eps = FLOAT_TYPES[kind].epsilon if clip_eps is None else clip_eps
     if not 0.0 <= eps < 0.5:
         raise ConfigError(f"clip_eps={eps}; it lies between 0 and 0.5")
     y = np.asarray(target if isinstance(target, list | tuple) else as_numpy(target, "target"))

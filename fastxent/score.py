@@ -11,6 +11,7 @@ import numpy as np
 from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits, LogitsStream
+from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import MODES, Emit, LossTerms, Options, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit, record as rows
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NO_IGNORE = rows.NO_TARGET + 1  # what an ignored row's target becomes, whatever the user's ignore_index
-
-
-def widened(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Half precision as float32; float32 and float64 as they are."""
-    if dtype == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32) if dtype == "float16" else values
 
 
 @dataclass

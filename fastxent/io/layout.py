@@ -15,7 +15,8 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Logits
-from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, item_of, storage
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, item_of, storage
+from fastxent.kernels.floats import FLOAT_TYPES
 
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
@@ -107,8 +108,8 @@ class Layout:
     @classmethod
     def find(cls, schema: pa.Schema, logits: str | Sequence[str], dtype: str | None, file: str) -> Layout:
         """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them."""
-        if dtype is not None and dtype not in STORED:
-            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(STORED)}")
+        if dtype is not None and dtype not in FLOAT_TYPES:
+            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(FLOAT_TYPES)}")
         if isinstance(logits, str):
             exists = find_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
@@ -137,7 +138,7 @@ class Layout:
 
     @property
     def itemsize(self) -> int:
-        return np.dtype(STORED[self.dtype]).itemsize
+        return FLOAT_TYPES[self.dtype].width
 
     def rows(self, batch: pa.RecordBatch, n_classes: int) -> tuple[Logits, dict[int, str]]:
         """The logits of a record batch, and its bad rows."""
@@ -233,7 +234,7 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     metadata = [field.metadata] + ([field.type.value_field.metadata] if hasattr(field.type, "value_field") else [])
     tags = [m[b"dtype"].decode("utf-8", "replace") for m in metadata if m and b"dtype" in m]
     tag = dtype or next(iter(tags), None)
-    fitting = list(STORED) if blob else ["bfloat16", "float16"]
+    fitting = list(FLOAT_TYPES) if blob else ["bfloat16", "float16"]
     if tag not in fitting:
         said = f"tagged {tag!r}" if tag else "and nothing says of what float type"
         raise ColumnError(
@@ -247,7 +248,7 @@ def _classes(size: int | None, item: pa.DataType | None, dtype: str, name: str, 
     """Classes in a row of ``size`` elements (bytes where ``item`` is uint8 or None)."""
     if size is None:
         return None
-    itemsize = np.dtype(STORED[dtype]).itemsize if item in (None, pa.uint8()) else 1
+    itemsize = FLOAT_TYPES[dtype].width if item in (None, pa.uint8()) else 1
     if size % itemsize or not size:
         raise ColumnError(f"column {name!r} of {file} has rows of {size} bytes: no whole number of {dtype} logits")
     return size // itemsize

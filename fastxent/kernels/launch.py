@@ -14,9 +14,9 @@ import numpy as np
 
 from fastxent.kernels.rows import emit, narrow, record as r, wide as rows
 from fastxent.kernels.exact import exact_zeros
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows.sweep import sweep_kernel
-from fastxent.kernels.simd.types import TAGS
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
@@ -74,7 +74,7 @@ class RowPass:
         n, c = logits.n, logits.n_classes
         if target is not None and (target.shape != (n,) or target.dtype != np.int64 or not target.flags.c_contiguous):
             raise TypeError("target is not a contiguous int64 array as long as the logits")
-        if soft is not None and (soft.values.shape != (n, c) or TAGS[soft.dtype].dtype != logits.compute_dtype):
+        if soft is not None and (soft.values.shape != (n, c) or FLOAT_TYPES[soft.dtype].stored != logits.compute_dtype):
             raise TypeError("soft targets are not of the logits' shape and compute dtype")
         for array, dtype in ((options.class_mask, np.uint8), (options.class_weight, np.float64)):
             if array is not None and (array.shape != (c,) or array.dtype != dtype or not array.flags.c_contiguous):
@@ -105,7 +105,7 @@ class RowPass:
         m, o = self.logits, self.options
         shape = float(o.softcap or 0.0), float(o.temperature), address_of(o.class_mask), address_of(o.class_weight)
         soft = (0, 0) if self.soft is None else (self.soft.address, self.soft.stride)
-        return (m.address, m.stride, m.n_classes, TAGS[m.dtype]), shape, soft
+        return (m.address, m.stride, m.n_classes, FLOAT_TYPES[m.dtype].tag), shape, soft
 
     @property
     def scratch(self) -> int:

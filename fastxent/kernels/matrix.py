@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.simd.types import TAGS
+from fastxent.kernels.floats import FLOAT_TYPES
 
 
 def address_of(array: np.ndarray | None) -> int:
@@ -26,9 +26,9 @@ class Matrix:
     def of(cls, values: np.ndarray, dtype: str | None = None) -> Matrix:
         """From an (n, C) array of float32, float64, float16, or of 16-bit integers that hold bfloat16."""
         dtype = dtype or str(values.dtype)
-        if values.ndim != 2 or dtype not in TAGS:
-            raise TypeError(f"{values.ndim}-dimensional {dtype}; kernels take (n, C) of {', '.join(TAGS)}")
-        if values.itemsize != TAGS[dtype].itemsize:
+        if values.ndim != 2 or dtype not in FLOAT_TYPES:
+            raise TypeError(f"{values.ndim}-dimensional {dtype}; kernels take (n, C) of {', '.join(FLOAT_TYPES)}")
+        if values.itemsize != FLOAT_TYPES[dtype].width:
             raise TypeError(f"{values.dtype} cannot hold {dtype}")
         if values.shape[1] > 1 and values.strides[1] != values.itemsize:
             values = np.ascontiguousarray(values)
@@ -52,4 +52,4 @@ class Matrix:
 
     @property
     def compute_dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+        return FLOAT_TYPES[self.dtype].compute

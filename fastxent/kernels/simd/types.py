@@ -7,7 +7,7 @@ by these files, not by the machine, so results agree bit for bit between process
 
 Memory is addressed by integers (bytes), since rows may be unaligned and read-only. A ``tag`` names what lies
 there; only its type matters: float32, float64, uint16 = float16 bits, int16 = bfloat16 bits (Numba has no
-16-bit floats).
+16-bit floats). `floats.FLOAT_TYPES` lists the tags.
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model
 
 from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, HALF as _HALF, I16 as _I16, I64 as _I64
-
-# tag values by dtype name: pass one of these to a kernel
-TAGS: dict[str, Any] = {
-    "float32": np.float32(0), "float64": np.float64(0), "float16": np.uint16(0), "bfloat16": np.int16(0),
-}  # fmt: skip
 
 LLVM = {types.float32: _F32, types.float64: _F64, types.int16: _I16}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import reference as ref
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.columns import load_columns, store_columns
-from fastxent.kernels.simd.types import TAGS
 
 
 @jit
@@ -31,7 +31,7 @@ def test_tiles_are_turned_and_turned_back(fenced, dtype):
             page[start - 64 : start] = 0xAB
             out = np.zeros((lanes, count), kind)
             stride = count * kind.itemsize
-            _turn(base + start, stride, rows - 1, count, scratch, out.ctypes.data, stride, rows, TAGS[dtype])
+            _turn(base + start, stride, rows - 1, count, scratch, out.ctypes.data, stride, rows, FLOAT_TYPES[dtype].tag)
             wide = values.astype(compute)
             np.testing.assert_array_equal(scratch[:count, :rows].T, wide)
             np.testing.assert_array_equal(scratch[:count, rows:].T, np.repeat(wide[-1:], lanes - rows, axis=0))
@@ -39,6 +39,6 @@ def test_tiles_are_turned_and_turned_back(fenced, dtype):
             np.testing.assert_array_equal(out[:rows], values)
             assert not out[rows:].astype(np.float32).any()
             page[start:] = 0  # write back at the fence
-            _turn(out.ctypes.data, stride, rows - 1, count, scratch, base + start, stride, rows, TAGS[dtype])
+            _turn(out.ctypes.data, stride, rows - 1, count, scratch, base + start, stride, rows, FLOAT_TYPES[dtype].tag)
             assert (page[start:] == values.reshape(-1).view(np.uint8)).all()
             assert (page[start - 64 : start] == 0xAB).all()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import reference as ref
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.exponentials import exp_biased, log, log1p_inside, tanh
 from fastxent.kernels.simd.memory import load, store
-from fastxent.kernels.simd.types import TAGS, itemsize, lanes
+from fastxent.kernels.simd.types import itemsize, lanes
 
 CHUNK = 1 << 22
 
@@ -27,7 +28,7 @@ def mapped(operation):
     def run(x: np.ndarray) -> np.ndarray:
         padded = np.resize(x, -(-x.size // 16) * 16)
         out = np.empty_like(padded)
-        kernel(padded, out, TAGS[x.dtype.name])
+        kernel(padded, out, FLOAT_TYPES[x.dtype.name].tag)
         return out[: x.size]
 
     return run

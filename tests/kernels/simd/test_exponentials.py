@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import reference as ref
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.exponentials import exp_framed, frames
 from fastxent.kernels.simd.memory import load, store
-from fastxent.kernels.simd.types import TAGS, itemsize, lanes
+from fastxent.kernels.simd.types import itemsize, lanes
 
 
 @jit
@@ -32,7 +33,7 @@ def test_no_difference_is_rounded_before_its_exponential(kind, around):
     x[:16] = m[:16]
     x[16:20] = np.array([-np.inf, np.nan, np.finfo(kind).min, np.nan], kind)
     out, difference = np.empty_like(x), np.empty_like(x)
-    _framed(x, m, out, difference, TAGS[x.dtype.name])
+    _framed(x, m, out, difference, FLOAT_TYPES[x.dtype.name].tag)
     assert np.isnan(out[[17, 19]]).all()
     assert (out[[16, 18]] >= 0).all()
     assert (out[[16, 18]] <= 2.0 ** ((56 - 170) if kind is np.float32 else (256 - 1200))).all()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import reference as ref
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.fields import store_wide
 from fastxent.kernels.simd.memory import load, load_first, load_scalar, store, store_first
-from fastxent.kernels.simd.types import TAGS, lanes
+from fastxent.kernels.simd.types import lanes
 
 
 @jit
@@ -45,10 +46,10 @@ def test_every_half_is_widened_exactly(name):
     truth = bits.view(ref.DTYPES[name]).astype(np.float32)
     for kernel in (_widen, _scalars):
         out = np.empty(bits.size, np.float32)
-        kernel(bits, out, TAGS[name])
+        kernel(bits, out, FLOAT_TYPES[name].tag)
         np.testing.assert_array_equal(ref.bits_of(out), ref.bits_of(truth))
     back = np.empty_like(bits)
-    _round(truth, back, TAGS[name])
+    _round(truth, back, FLOAT_TYPES[name].tag)
     same_halves(back, bits, np.isnan(truth), name)
 
 
@@ -61,7 +62,7 @@ def test_float32_is_rounded_to_the_nearest_half(name):
     for tail in tails.astype(np.uint32):
         x = (upper | tail).view(np.float32)
         out = np.empty(x.size, np.uint16)
-        _round(x, out, TAGS[name])
+        _round(x, out, FLOAT_TYPES[name].tag)
         with np.errstate(all="ignore"):
             truth = x.astype(ref.DTYPES[name])
         same_halves(out, truth.view(np.uint16), np.isnan(x), name)
@@ -85,7 +86,7 @@ def test_partial_vectors_at_the_end_of_memory(fenced, dtype):
         page[start:] = values.view(np.uint8)
         page[start - 64 : start] = 0xAB
         out = np.zeros(lanes)
-        _first(base + start, count, out, TAGS[dtype])
+        _first(base + start, count, out, FLOAT_TYPES[dtype].tag)
         assert out.tolist() == [*range(1, count + 1), *[-np.inf] * (lanes - count)]
         assert (page[start:] == values.view(np.uint8)).all()
         assert (page[start - 64 : start] == 0xAB).all()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import reference as ref
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.peaks import no_peak, peak, peak_of
-from fastxent.kernels.simd.types import TAGS, itemsize, lanes
+from fastxent.kernels.simd.types import itemsize, lanes
 
 
 @jit
@@ -29,11 +30,11 @@ def test_the_largest_half_is_found_among_their_bits(name):
     ]
     for row in rows:
         halves = row.astype(ref.DTYPES[name])
-        assert _peak(halves.view(np.uint16), TAGS[name]) == halves.astype(np.float32).max()
+        assert _peak(halves.view(np.uint16), FLOAT_TYPES[name].tag) == halves.astype(np.float32).max()
     some = rng.normal(size=64).astype(ref.DTYPES[name])
     some[5] = -np.float32(np.nan)
     bits = some.view(np.uint16)
     bits[5] |= 0x8000  # a NaN with a sign is passed over, one without a sign tells
-    assert _peak(bits, TAGS[name]) == np.nanmax(some.astype(np.float32))
+    assert _peak(bits, FLOAT_TYPES[name].tag) == np.nanmax(some.astype(np.float32))
     bits[5] &= 0x7FFF
-    assert np.isnan(_peak(bits, TAGS[name]))
+    assert np.isnan(_peak(bits, FLOAT_TYPES[name].tag))
