@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.rows import emit, narrow, record as r, wide as rows
+from fastxent.kernels.rows import blocks, emit, narrow, record as r, wide
+from fastxent.kernels.rows.arguments import (
+    Buffers, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+)  # fmt: skip
 from fastxent.kernels.exact import exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of
@@ -21,6 +24,7 @@ from fastxent.kernels.rows.sweep import sweep_kernel
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
 CHUNK_ROWS = 256  # whose record stays in the first-level cache
+NO_OUTPUT = Output(0, 0, False, np.empty((0, 0)))
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,21 @@ class RowPass:
         for array, dtype in ((options.class_mask, np.uint8), (options.class_weight, np.float64)):
             if array is not None and (array.shape != (c,) or array.dtype != dtype or not array.flags.c_contiguous):
                 raise TypeError("class_mask or class_weight is not a contiguous (C,) array of its dtype")
-        self.narrow, self.full = c <= rows.NARROW, full
+        self.narrow, self.full = c <= wide.NARROW, full
         self.single = single and self.narrow
         self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
         self.keeps, self.offset = into is not None, 0
-        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else rows.SCRATCH, np.uint8)
-        self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
+        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else blocks.SCRATCH, np.uint8)
+        self._scratch_at = address_of(self._scratch)
+        o = options
+        self._shape = tuple(
+            Shape(float(o.softcap or 0.0), float(o.temperature), address_of(o.class_mask), address_of(o.class_weight))
+        )
+        self._soft = tuple(Soft(0, 0) if soft is None else Soft(soft.address, soft.stride))
+        self._no_target = np.full(self.chunk if target is None else 0, r.NO_TARGET)
 
     def turn_to(self, logits: Matrix, target: np.ndarray, offset: int = 0) -> None:
         """Go on with other rows of the same kind."""
@@ -101,15 +111,12 @@ class RowPass:
             raise IndexError(f"rows {begin}..{end} of {self.logits.n}")
 
     def arguments(self) -> tuple[tuple[Any, ...], ...]:
-        """What kernels need to know of the rows, of what shapes them, and of the target probabilities."""
-        m, o = self.logits, self.options
-        shape = float(o.softcap or 0.0), float(o.temperature), address_of(o.class_mask), address_of(o.class_weight)
-        soft = (0, 0) if self.soft is None else (self.soft.address, self.soft.stride)
-        return (m.address, m.stride, m.n_classes, FLOAT_TYPES[m.dtype].tag), shape, soft
-
-    @property
-    def scratch(self) -> int:
-        return address_of(self._scratch)
+        """Fields of `Rows`, `Targets`, `Shape` and `Soft`: what kernels need to know of the rows."""
+        m = self.logits
+        rows = Rows(m.address, m.stride, m.n, m.n_classes, FLOAT_TYPES[m.dtype].tag)
+        ids = self._no_target if self.target is None else self.target
+        targets = Targets(ids, self.target is not None, self.ignore_index, self.none)
+        return tuple(rows), tuple(targets), self._shape, self._soft
 
     def sweep(self, begin: int, end: int, write: Emit | None = None, losses: Losses | None = None) -> int:
         """Rows ``begin``..``end``, chunk by chunk: their record, then their losses, then what is written back.
@@ -129,15 +136,11 @@ class RowPass:
             self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None,
             alone,
         )  # fmt: skip
-        matrix, shape, soft = self.arguments()
-        target = self._no_target if self.target is None else self.target
-        buffers = self.record, self.ids, self.status, self.scratch, self.keeps, self.offset
-        out = (0, 0, False, _NOTHING) if write is None else (*write.place(), write.coefficients)
-        loss = _NO_LOSSES if losses is None else losses.arguments(self.chunk)
-        return int(kernel(
-            begin, end, self.chunk, matrix, (target, self.target is not None, self.ignore_index, self.none), shape,
-            soft, buffers, out, loss,
-        ))  # fmt: skip
+        buffers = Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
+        out = NO_OUTPUT if write is None else write.arguments()
+        terms = None if losses is None else tuple(losses.terms.arguments())
+        plan = None if losses is None else tuple(losses.arguments(self.chunk))
+        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(buffers), tuple(out), terms, plan))
 
     def __call__(self, begin: int, end: int) -> None:
         """Fill `record`, `ids` and `status` with rows ``begin``..``end``, at most `chunk` of them."""
@@ -164,8 +167,8 @@ class Emit:
         if self.coefficients.shape[1] < source.chunk:
             raise TypeError("out was prepared for smaller chunks of rows")
 
-    def place(self) -> tuple[int, int, bool]:
-        return self.out.address, self.out.stride, self.streaming
+    def arguments(self) -> Output:
+        return Output(self.out.address, self.out.stride, self.streaming, self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -185,10 +188,12 @@ class LossTerms:
         free = self.class_weight is None and not self.sample_weight.size
         return free and not self.soft and self.label_smoothing == 0.0 and self.z_loss == 0.0
 
-    def arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> Terms:
         weight = np.empty(0) if self.class_weight is None else self.class_weight
         weight_sum = float(self.n_classes) if self.class_weight is None else math.fsum(weight)
-        return self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
+        return Terms(
+            self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
+        )
 
 
 class Losses:
@@ -219,12 +224,8 @@ class Losses:
         if t.n_classes != logits.n_classes or (t.class_weight is not None and t.class_weight.shape != (t.n_classes,)):
             raise TypeError("the terms of the loss are for another number of classes")
 
-    def arguments(self, chunk: int) -> tuple[Any, ...]:
-        return (
-            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
+    def arguments(self, chunk: int) -> LossPlan:
+        return LossPlan(
+            self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
             self.unit, self.results, self.total, self.weights, self.scale,
         )  # fmt: skip
-
-
-_NOTHING = np.empty((0, 0))
-_NO_LOSSES = 0

@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows.wide import fetch
+from fastxent.kernels.rows.numbers import fetch
 from fastxent.kernels.simd.arithmetic import absolute, fma, select_eq, select_gt, splat
 from fastxent.kernels.simd.exponentials import exp_biased, log, log1p, log1p_inside, unbias
 from fastxent.kernels.simd.fields import store_wide

@@ -10,6 +10,9 @@ from typing import Any
 
 from fastxent.kernels.exact import exact_add, exact_fold
 from fastxent.kernels.jit import jit
+from fastxent.kernels.rows.arguments import (
+    Buffers, Into, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+)  # fmt: skip
 from fastxent.kernels.rows.emit import GRADIENT, emit_kernel, narrow_emit_kernel
 from fastxent.kernels.rows.loss import bad_target, count_losses, gradient_coefficients, loss_rows, plain_losses
 from fastxent.kernels.rows.narrow import narrow_kernel
@@ -36,53 +39,54 @@ def sweep_kernel(
         write = (narrow_emit_kernel if few else emit_kernel)(*output)
 
     @jit
-    def sweep(begin, end, chunk, matrix, targets, shape, soft, buffers, out, loss):  # type: ignore[no-untyped-def]
-        addr, stride, n_classes, tag = matrix
-        target, given, ignore, none = targets
-        softcap, temperature, mask_at, weight_at = shape
-        q_at, q_stride = soft
-        record, ids, status, scratch, keeps, offset = buffers
-        out_at, out_stride, streaming, coefficients = out
+    def sweep(begin, end, chunk, read, held, written, summands, plan):  # type: ignore[no-untyped-def]
+        # Plain tuples come in: Numba takes a microsecond to find out the type of each named one, at each call.
+        rows, targets, shape, soft = Rows(*read[0]), Targets(*read[1]), Shape(*read[2]), Soft(*read[3])
+        buffers = Buffers(*held)
+        out = Output(*written)
+        if losses:
+            terms = Terms(*summands)
+            loss = LossPlan(*plan)
+        record = buffers.record
         wrong = -1
         for b in range(begin, end, chunk):
             n = min(chunk, end - b)
-            t = target[b : b + n] if given else target[:n]
-            row = addr + b * stride
-            q = q_at + b * q_stride
-            at = offset + b if keeps else 0
-            if losses:
-                terms, plain, strict, value, share, parts, unit, results, total, weights, scale = loss
-            into = results[b : b + n] if alone else record
-            kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
-                   q_stride, into, ids, status[at : at + n], at, scratch)  # fmt: skip
+            at = buffers.offset + b if buffers.keeps else 0
+            status = buffers.status[at : at + n]
+            ids = targets.ids[b : b + n] if targets.given else targets.ids[:n]
+            here = Rows(rows.address + b * rows.stride, rows.stride, n, rows.n_classes, rows.tag)
+            aims = Targets(ids, targets.given, targets.ignore, targets.none)
+            beside = Soft(soft.address + b * soft.stride, soft.stride)
+            place = loss.results[b : b + n] if alone else record
+            into = Into(place, buffers.ids, status, buffers.scratch, at)
+            kernel(here, aims, shape, beside, into)
             if alone:
                 wrong = bad_target(b, n, status)
-                if wrong >= 0 and strict:
+                if wrong >= 0 and loss.strict:
                     break
             elif losses:
-                if plain and results.size > 0:
-                    wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
-                elif plain:
-                    wrong = plain_losses(b, n, record, status, value, 1.0)
-                    exact_fold(total, value[:n], parts)
-                    share[0] = count_losses(n, status)
-                    exact_add(weights, share[:1])
+                if loss.plain and loss.results.size > 0:
+                    wrong = plain_losses(b, n, record, status, loss.results[b : b + n], loss.unit)
+                elif loss.plain:
+                    wrong = plain_losses(b, n, record, status, loss.value, 1.0)
+                    exact_fold(loss.total, loss.value[:n], loss.parts)
+                    loss.share[0] = count_losses(n, status)
+                    exact_add(loss.weights, loss.share[:1])
                 else:
-                    wrong = loss_rows(b, n, record, t, status, terms, value, share)
-                    if results.size > 0:
+                    wrong = loss_rows(b, n, record, ids, status, terms, loss.value, loss.share)
+                    if loss.results.size > 0:
                         for i in range(n):
-                            results[b + i] = value[i] / unit
+                            loss.results[b + i] = loss.value[i] / loss.unit
                     else:
-                        exact_fold(total, value[:n], parts)
-                        exact_fold(weights, share[:n], parts)
-                if wrong >= 0 and strict:
+                        exact_fold(loss.total, loss.value[:n], loss.parts)
+                        exact_fold(loss.weights, loss.share[:n], loss.parts)
+                if wrong >= 0 and loss.strict:
                     break
                 if gradient:
-                    gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
+                    gradient_coefficients(b, n, record, ids, status, terms, loss.scale, out.coefficients)
             if writes:
-                write(row, stride, n, n_classes, tag, out_at + b * out_stride, out_stride, streaming, record,
-                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride,
-                      scratch)  # fmt: skip
+                there = Output(out.address + b * out.stride, out.stride, out.streaming, out.coefficients)
+                write(here, there, into, ids, shape, beside)
         return wrong
 
     return sweep
