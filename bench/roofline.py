@@ -18,10 +18,11 @@ import numpy as np
 
 from bench.cpus import available_cpus
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd import TAGS, fence, load, store_streaming
+from fastxent.kernels.simd.memory import load, store_streaming
+from fastxent.kernels.simd.prefetch import fence
 
 BYTES = 400 << 20  # an array: far beyond any cache
-_FLOAT32 = TAGS["float32"]
+_FLOAT32 = np.float32(0)  # the tag of float32 in memory
 _VECTOR = 64  # bytes
 
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from fastxent.checks import shown
 from fastxent.errors import ConfigError
-
-FLOATS = ("float32", "float64", "float16", "bfloat16")
+from fastxent.kernels.floats import FLOAT_TYPES
 
 
 def as_numpy(values: Any, name: str = "array") -> np.ndarray:
@@ -190,8 +189,8 @@ def as_floats(values: Any, dtype: str | None = None, name: str = "logits") -> tu
         array = array.astype(array.dtype.newbyteorder("="))
     found = str(array.dtype)
     if dtype is not None:
-        if not isinstance(dtype, str) or dtype not in FLOATS:
-            raise ConfigError(f"dtype must be one of {', '.join(map(repr, FLOATS))}, got {shown(dtype)}")
+        if not isinstance(dtype, str) or dtype not in FLOAT_TYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(map(repr, FLOAT_TYPES))}, got {shown(dtype)}")
         if dtype == "bfloat16" and array.dtype.kind in "ui" and array.dtype.itemsize == 2:
             return array.view(np.uint16), dtype
         if dtype != found:

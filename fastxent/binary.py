@@ -12,9 +12,9 @@ from fastxent.config import check_loss_options
 from fastxent.crossentropy import LossAndGrad
 from fastxent.errors import ConfigError
 from fastxent.inputs import OutRows, check_probabilities, check_reduction
-from fastxent.kernels.binary import binary_kernel
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.simd import TAGS
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.kernels.rows.binary import binary_kernel
 from fastxent.threads import parallel_rows
 
 _CHUNK = 16384
@@ -40,7 +40,7 @@ def _binary(
     x, kind = as_floats(values, dtype, "logits" if with_logits else "probs")
     shape, n = x.shape, x.size
     flat = np.ascontiguousarray(x).reshape(-1)
-    real = np.dtype(np.float64 if kind == "float64" else np.float32)
+    real, tag = FLOAT_TYPES[kind].compute, FLOAT_TYPES[kind].tag
     given = numbers(target, "target")
     if given.shape != shape:
         raise ConfigError(f"target of shape {given.shape}; the values have the shape {shape}")
@@ -66,9 +66,7 @@ def _binary(
         for i in range(begin, end, max(1, size)):
             k = min(size, end - i)
             outside.append(
-                kernel(
-                    at(flat, i), k, TAGS[kind], at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i)
-                )
+                kernel(at(flat, i), k, tag, at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
             )
             if losses is None:
                 exact_add(total, loss[:k])

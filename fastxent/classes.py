@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.exact import ExactSums, rounded_ratio, special_value
+from fastxent.kernels.exact import rounded_ratio, special_value
+from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.tally import tally_classes
 from fastxent.packed import stored, stored_counts, stored_sums
 from fastxent.result import PerClass

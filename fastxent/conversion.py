@@ -13,11 +13,13 @@ import numpy as np
 from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import target_ids
-from fastxent.kernels import record as r
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
-from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import record as r
 from fastxent.names import printable
-from fastxent.rounding import round_to, widened
+from fastxent.rounding import round_to
 from fastxent.tables import markdown_text
 
 SCHEMA = "fastxent/convert/1"
@@ -128,7 +130,7 @@ class Cost:
     def rounded(self, batch: Batch, target: str | None) -> np.ndarray:
         """The logits of a batch in the new type, in memory of their own. ``target``: the column of class ids."""
         values, (n, c) = batch.held.values, batch.logits.shape
-        out = np.empty((n, c), np.uint16 if self._after == "bfloat16" else self._after)
+        out = np.empty((n, c), FLOAT_TYPES[self._after].stored)
         error, overflowed = 0.0, 0
         step = max(1, _BLOCK // max(1, c * values.itemsize))
         for begin in range(0, n, step):

@@ -16,18 +16,17 @@ from fastxent.config import EvalConfig, check_path
 from fastxent.conversion import Conversion, Cost
 from fastxent.errors import BadRowError, ColumnError, ConfigError
 from fastxent.io.batch import Batch, Source, Unit
-from fastxent.io.columns import STORED
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.job import Task, names
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.loop import Loop, Progress, Worker
 from fastxent.options import Names
 from fastxent.sink import OrderedSink
 from fastxent.sizes import parse_size
 from fastxent.writers import carried, carried_field, check_not_source, is_arrow, open_writer
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
 LAYOUTS = ("binary", "list")
 _TARGET = "target"
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
@@ -84,8 +83,8 @@ def convert(
     check_path("dest", dest)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"layout={layout!r}; it is one of {', '.join(map(repr, LAYOUTS))}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOAT_TYPES:
+        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
     if on_overflow not in ("error", "inf"):
         raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
     options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
@@ -188,11 +187,11 @@ def _holds_ids(field: pa.Field) -> bool:
 
 def _schema(source: Source, chosen: _Columns, dtype: str, layout: str) -> pa.Schema:
     """The columns carried over, then the logits. What the file says of itself is kept, but for pandas' column list."""
-    item = pa.uint16() if dtype == "bfloat16" else pa.type_for_alias(dtype)
-    rows = pa.list_(item, source.n_classes)
+    kind = FLOAT_TYPES[dtype]
+    rows = pa.list_(pa.type_for_alias(kind.arrow), source.n_classes)
     if layout == "binary":
-        rows = pa.binary(source.n_classes * np.dtype(STORED[dtype]).itemsize)
-    tag = {"dtype": dtype} if layout == "binary" or dtype == "bfloat16" else None
+        rows = pa.binary(source.n_classes * kind.width)
+    tag = {"dtype": dtype} if layout == "binary" or kind.as_bits else None
     field = pa.field(chosen.logits, rows, nullable=False, metadata=tag)
     kept = {key: value for key, value in (source.schema.metadata or {}).items() if key != b"pandas"}
     return pa.schema([*(carried_field(source.schema, name) for name in chosen.kept), field], kept)

@@ -18,7 +18,6 @@ from fastxent.inputs import (
     check_reduction,
     clip_of,
     describe_row,
-    floats_of,
     ignored_id,
     input_of,
     mask_of,
@@ -27,10 +26,11 @@ from fastxent.inputs import (
     per_row,
     targets_of,
     unit_of,
-)
-from fastxent.kernels import emit, record as rows
+)  # fmt: skip
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
+from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
+from fastxent.kernels.rows import emit, record as rows
 from fastxent.threads import parallel_rows
 
 
@@ -69,7 +69,7 @@ def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
         raise ConfigError("clip_eps applies to probabilities; pass input='probs' or 'log_probs'")
     eps = clip_of(o.clip_eps)
     array, kind = as_floats(logits, o.dtype)
-    array = floats_of(array, kind).astype(np.float64 if kind == "float64" else np.float32, copy=False)
+    array = widened(array, kind)
     low, high = eps, 1.0 - eps
     if o.input == "log_probs":
         low, high = math.log(low) if low else -math.inf, math.log1p(-eps)

@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.inputs import check_reduction, floats_of, input_of, mode_of, reduce_rows, unit_of
-from fastxent.kernels import record as rows
-from fastxent.kernels.launch import Matrix, Options, RowPass
-from fastxent.kernels.pair import divergence_kernel
+from fastxent.inputs import check_reduction, input_of, mode_of, reduce_rows, unit_of
+from fastxent.kernels.floats import widened
+from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import record as rows
+from fastxent.kernels.rows.pair import divergence_kernel
 from fastxent.threads import parallel_rows
 
 _CHUNK_BYTES = 256 << 10  # of float64 copies of each side
 
 
 def _wide(matrix: Matrix, begin: int, end: int) -> np.ndarray:
-    return np.ascontiguousarray(floats_of(matrix.values[begin:end], matrix.dtype), np.float64)
+    return np.ascontiguousarray(widened(matrix.values[begin:end], matrix.dtype), np.float64)
 
 
 def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, jensen_shannon: bool) -> Any:

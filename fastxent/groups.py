@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastxent.kernels.exact import ExactSums
+from fastxent.kernels.grouped import ExactSums
 from fastxent.keys import Keys
 from fastxent.metrics import Bins, Plan, Sums, bin_of
 from fastxent.packed import stored, stored_counts, stored_sums

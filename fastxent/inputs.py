@@ -19,10 +19,11 @@ from fastxent.arrays import as_floats, as_numpy, numbers
 from fastxent.checks import real_number, shown, whole_number
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import MODES, Matrix
+from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.launch import MODES
+from fastxent.kernels.matrix import Matrix
 
 STREAM_BYTES = 4 << 20  # results larger than this go past the cache
-BFLOAT16_NAN = 0x7FC0
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,6 @@ def input_of(values: Any, axis: int = -1, dtype: str | None = None, name: str = 
         raise ConfigError(f"{name} of shape {array.shape} have no classes")
     moved = np.moveaxis(array, axis, -1)
     return Input(Matrix.of(rows_last(array, axis), kind), moved.shape[:-1], axis, array, values)
-
-
-def floats_of(array: np.ndarray, kind: str) -> np.ndarray:
-    """The numbers of an array as `as_floats` returns it; bfloat16 as float32."""
-    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
 
 
 def describe_row(lead: tuple[int, ...], row: int) -> str:
@@ -173,7 +169,7 @@ def place_of(out: Any) -> np.ndarray:
 
 def check_probabilities(array: np.ndarray, kind: str, shape: tuple[int, ...], name: str) -> None:
     """ConfigError that names the first number outside 0..1, or NaN, and its place in an array of ``shape``."""
-    flat = floats_of(array, kind).reshape(-1)
+    flat = widened(array, kind).reshape(-1)
     with np.errstate(invalid="ignore"):
         if flat.size and flat.min() >= 0.0 and flat.max() <= 1.0:
             return
@@ -215,7 +211,7 @@ class Out:
 
     def undefine(self, rows: np.ndarray | slice) -> None:
         """NaN in every number of these rows."""
-        self._rows[rows] = BFLOAT16_NAN if self.matrix.dtype == "bfloat16" else np.nan
+        self._rows[rows] = FLOAT_TYPES[self.matrix.dtype].missing
 
     def finish(self, x: Input) -> np.ndarray:
         if self._final is not None:
@@ -275,5 +271,5 @@ def reduce_rows(loss: np.ndarray, reduction: str, x: Input) -> Any:
 
 def largest(x: Input, row: int, mask: np.ndarray | None) -> float:
     """The maximum of a row that is broken: an infinity or NaN."""
-    values = floats_of(x.matrix.values[row], x.matrix.dtype)
+    values = widened(x.matrix.values[row], x.matrix.dtype)
     return float((values if mask is None else np.where(mask, values, -np.inf)).max())

@@ -11,6 +11,7 @@ from fastxent.config import EvalConfig, listed
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.metrics import UNLABELLED
 from fastxent.options import DEFAULTS, Names, Options
 from fastxent.score import Scorer
@@ -36,7 +37,7 @@ class Task:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of logits in memory."""
-        return self.config.n_classes * {"float64": 8, "float32": 4}.get(self.dtype, 2)
+        return self.config.n_classes * FLOAT_TYPES[self.dtype].width
 
 
 @dataclass

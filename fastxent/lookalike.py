@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fastxent.kernels import record as r
-from fastxent.rounding import widened
+from fastxent.kernels.floats import widened
+from fastxent.kernels.rows import record as r
 
 TOLERANCE = 1e-3  # of a sum of probabilities
 _COARSE = 1e-2  # the same for numbers of 16 bits

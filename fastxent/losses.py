@@ -14,14 +14,14 @@ from fastxent.inputs import (
     check_probabilities,
     check_reduction,
     clip_of,
-    floats_of,
     input_of,
     per_class,
     reduce_rows,
     weighted,
 )
-from fastxent.kernels import record as rows
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
+from fastxent.kernels.floats import widened
+from fastxent.kernels.rows import record as rows
 from fastxent.records import row_statistics
 
 
@@ -31,7 +31,7 @@ def _columns_of(probs: Any) -> tuple[np.ndarray, float]:
     if p.dtype.kind in "iub":
         p = p.astype(np.float64)
     p, kind = as_floats(p, name="probs")
-    p = floats_of(p, kind)
+    p = widened(p, kind)
     check_probabilities(p, p.dtype.name, p.shape, "probs")
     eps = 2.0**-7 if kind == "bfloat16" else float(np.finfo(p.dtype).eps)
     if p.ndim == 2 and p.shape[1] == 1:

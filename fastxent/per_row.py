@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.kernels.record import NO_TARGET
+from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.score import Scored
 from fastxent.scored import BAD_LOGITS, IGNORED, USED
 from fastxent.writers import carried, carried_field

@@ -10,8 +10,8 @@ from fastxent.arrays import as_numpy
 from fastxent.config import check_loss_options
 from fastxent.errors import ConfigError
 from fastxent.inputs import Input, class_ids, describe_row, ignored_id, input_of, largest, mask_of, mode_of, unit_of
-from fastxent.kernels import record as rows
 from fastxent.kernels.launch import Options, RowPass, row_buffers
+from fastxent.kernels.rows import record as rows
 from fastxent.threads import parallel_rows
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastxent.kernels.floats import FLOAT_TYPES
+
 
 def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
     """float16, float32 or float64 ``values`` as ``dtype``; what is too large becomes infinite, NaN stays NaN."""
@@ -12,14 +14,7 @@ def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
             return values.astype(dtype, copy=False)
         bits = (_to_odd(values) if values.dtype == np.float64 else values.astype(np.float32)).view(np.uint32)
         rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
-        return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-
-def widened(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Half precision as float32; float32 and float64 as they are."""
-    if dtype == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32) if dtype == "float16" else values
+        return np.where(np.isnan(values), FLOAT_TYPES[dtype].nan, rounded).astype(np.uint16)
 
 
 def _to_odd(values: np.ndarray) -> np.ndarray:

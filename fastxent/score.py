@@ -12,10 +12,12 @@ import numpy as np
 from fastxent.config import EvalConfig
 from fastxent.errors import BadRowError, ConfigError
 from fastxent.io.batch import Batch, Logits, LogitsStream
-from fastxent.kernels import emit, record as rows
-from fastxent.kernels.launch import MODES, Emit, LossTerms, Matrix, Options, RowPass, loss_rows, row_buffers
+from fastxent.kernels.floats import widened
+from fastxent.kernels.launch import MODES, Emit, LossTerms, Options, RowPass, row_buffers
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import emit, record as rows
+from fastxent.kernels.rows.loss import loss_rows
 from fastxent.lookalike import TOLERANCE, count_distributions
-from fastxent.rounding import widened
 from fastxent.scored import BAD_LOGITS, BAD_TARGET, USED, ScoredRows
 from fastxent.where import Filter
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastxent.config import check_loss_options
 from fastxent.inputs import Out, OutRows, input_of, largest
-from fastxent.kernels import emit, record as rows
 from fastxent.kernels.launch import Emit, Options, RowPass
+from fastxent.kernels.rows import emit, record as rows
 from fastxent.threads import parallel_rows
 
 _CHUNK = 4096  # rows, where each chunk is copied from

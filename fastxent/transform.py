@@ -12,13 +12,15 @@ import numpy as np
 from fastxent.config import check_path
 from fastxent.errors import ConfigError
 from fastxent.job import Job, names
-from fastxent.kernels import emit
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
-from fastxent.kernels.launch import Emit, Losses, Matrix, RowPass
-from fastxent.kernels.record import PROBS
+from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.launch import Emit, Losses, RowPass
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import emit
+from fastxent.kernels.rows.record import PROBS
 from fastxent.loop import Loop, Progress, batch_bytes
 from fastxent.options import Names, Options, with_options
-from fastxent.rounding import round_to, widened
+from fastxent.rounding import round_to
 from fastxent.score import NO_IGNORE, Scored, Scorer
 from fastxent.scored import BAD_LOGITS
 from fastxent.sink import OrderedSink
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from fastxent.result import EvalResult
 
 OUTPUTS = {"log_softmax": emit.LOG_SOFTMAX, "softmax": emit.SOFTMAX, "grad": emit.GRADIENT}
-DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 @with_options
@@ -75,8 +76,8 @@ def transform(
         raise ConfigError(f"output={output!r}; it is one of {', '.join(map(repr, OUTPUTS))}")
     if reduction not in ("mean", "sum", "none"):
         raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in FLOAT_TYPES:
+        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
     if options["input"] != "logits" and output != "grad":
         raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
     kept = tuple(dict.fromkeys(names(keep, "keep")))
@@ -156,7 +157,7 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
     if gradient:  # a negative probability is no trouble to a slope
         undefined = scored.rows.status == BAD_LOGITS if scale == scale else slice(None)  # the gradient of no mean
-        out.values[undefined] = 0x7FC0 if out.dtype == "bfloat16" else np.nan
+        out.values[undefined] = FLOAT_TYPES[out.dtype].missing
     return out
 
 
@@ -164,10 +165,9 @@ def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Sche
     """The columns carried over, then the result: lists of C."""
     import pyarrow as pa
 
-    tagged = dtype == "bfloat16"
-    item = pa.uint16() if tagged else pa.type_for_alias(dtype)
-    rows = pa.list_(item, job.source.n_classes)
-    field = pa.field(output, rows, metadata={"dtype": "bfloat16"} if tagged else None)
+    kind = FLOAT_TYPES[dtype]
+    rows = pa.list_(pa.type_for_alias(kind.arrow), job.source.n_classes)
+    field = pa.field(output, rows, metadata={"dtype": dtype} if kind.as_bits else None)
     return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
 
 

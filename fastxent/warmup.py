@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fastxent.evaluate import evaluate
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.rounding import round_to
 
-DTYPES = ("float32", "float16", "bfloat16", "float64")
 CLASSES = (10, 1000)  # on either side of where row kernels change
 _ROWS = 8
 
@@ -37,7 +38,7 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
 
 
 def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    for dtype in DTYPES:
+    for dtype in FLOAT_TYPES:
         for n_classes in CLASSES:
             yield f"{dtype}, {n_classes} classes", dtype, n_classes, {}
     for n_classes in CLASSES:
@@ -53,7 +54,7 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
 
     values = np.tile(np.arange(n_classes) % 7, (_ROWS, 1)).astype(np.float32)
     values /= values.sum(axis=1, keepdims=True)  # good as logits and as probabilities
-    bits = (values.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(dtype)
+    bits = round_to(values, dtype)
     offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
     logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
     groups = pa.array(np.arange(_ROWS) % 2)

@@ -711,7 +711,7 @@ main()
     "module",
     [
         "fastxent.cli", "click", "fastxent.result", "fastxent.cli.convert", "fastxent.evaluate", "numpy", "numba",
-        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows", "fastxent.metrics",
+        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows.wide", "fastxent.metrics",
     ],
 )  # fmt: skip
 def test_an_interrupt_during_an_import_is_one_line(module: str) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastxent.cli.options import joined
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.names import printable, public_name, some
 
 if TYPE_CHECKING:
     from fastxent.io.inspect import Candidate, Description
 
-_ITEM_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _SHOWN = 30  # columns; a dump with one column a class has thousands
 _MOST = 10  # names in one line
 _WIDEST = 40  # of a column of names
@@ -174,4 +174,5 @@ def _reader(found: Description) -> str:
 def _memory(found: Description, chosen: Candidate | None) -> int | None:
     if chosen is None or chosen.n_classes is None or found.rows is None:
         return None
-    return found.rows * chosen.n_classes * _ITEM_BYTES.get(chosen.dtype or "", 2)  # an untagged type is 16 bits wide
+    kind = FLOAT_TYPES[chosen.dtype or "bfloat16"]  # an untagged type is 16 bits wide
+    return found.rows * chosen.n_classes * kind.width

@@ -14,11 +14,11 @@ from fastxent.errors import SourceError
 from fastxent.io.codecs import CODECS
 from fastxent.io.footer import ChunkInfo
 from fastxent.io.ranges import Ranges
+from fastxent.kernels.floats import FLOAT_TYPES
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-_WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _PHYSICAL = {"FLOAT": "float32", "DOUBLE": "float64"}
 _ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BYTE_STREAM_SPLIT"}
 
@@ -83,7 +83,7 @@ def plan(
     list_def, element_def = shape
     is_list = leaf.max_repetition_level == 1
 
-    unit, byte_array, element = _WIDTHS[dtype], False, leaf.physical_type
+    unit, byte_array, element = FLOAT_TYPES[dtype].width, False, leaf.physical_type
     if element == "BYTE_ARRAY" and not is_list:
         byte_array = True
     elif element == "INT32" and dtype == "bfloat16" and is_list:

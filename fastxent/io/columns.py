@@ -17,9 +17,9 @@ import pyarrow.types as pt
 from fastxent.errors import BadRowError, ColumnError, Where
 from fastxent.io.batch import Logits
 from fastxent.io.values import FloatBits, decimal_floats, numbers, storage
+from fastxent.kernels.floats import FLOAT_TYPES, FloatType
 
-STORED = {"float16": np.float16, "float32": np.float32, "float64": np.float64, "bfloat16": np.uint16}
-FLOATS = {pa.float16(): "float16", pa.float32(): "float32", pa.float64(): "float64"}
+FLOATS = {pa.type_for_alias(kind.arrow): name for name, kind in FLOAT_TYPES.items() if not kind.as_bits}
 SIXTEEN_BITS = (pa.uint16(), pa.int16())  # may hold bfloat16 or float16
 _BLOCK = 1 << 18  # bytes gathered at a time: stays in the second-level cache
 
@@ -61,7 +61,7 @@ def as_rows(array: pa.Array, dtype: str, n_classes: int, what: str) -> tuple[Log
     array = storage(array)
     if pt.is_binary_view(array.type):
         array = array.cast(pa.large_binary())
-    stored = np.dtype(STORED[dtype])
+    stored = FLOAT_TYPES[dtype].stored
     if is_void(array.type):
         array = array.cast(pa.large_list(pa.from_numpy_dtype(stored)))
     n, width = len(array), n_classes * stored.itemsize
@@ -85,7 +85,7 @@ def as_rows(array: pa.Array, dtype: str, n_classes: int, what: str) -> tuple[Log
         starts = first + np.arange(n, dtype=np.int64) * size
         sizes = np.full(n, size, np.int64)
     bad = _bad_rows(array, starts, sizes, elements if holes else None, stored.itemsize, n_classes, what)
-    return Logits(_copy_rows(data, starts, bad, n_classes, stored), dtype), bad
+    return Logits(_copy_rows(data, starts, bad, n_classes, FLOAT_TYPES[dtype]), dtype), bad
 
 
 def _row_bytes(kind: pa.DataType, itemsize: int) -> int:
@@ -155,16 +155,16 @@ def _bad_rows(
 
 
 def _copy_rows(
-    data: np.ndarray, starts: np.ndarray, bad: dict[int, str], n_classes: int, stored: np.dtype
+    data: np.ndarray, starts: np.ndarray, bad: dict[int, str], n_classes: int, kind: FloatType
 ) -> np.ndarray:
     """Good rows in their places, NaN in the others."""
-    out = np.empty((len(starts), n_classes), stored)
+    out = np.empty((len(starts), n_classes), kind.stored)
     good = np.ones(len(starts), bool)
     good[list(bad)] = False
-    out[~good] = 0x7FC0 if stored == np.uint16 else np.nan
+    out[~good] = kind.missing
     places = np.flatnonzero(good)
     if len(places):
-        width = n_classes * stored.itemsize
+        width = n_classes * kind.width
         windows = np.lib.stride_tricks.sliding_window_view(data, width)
         target = out.view(np.uint8).reshape(len(starts), width)
         step = max(1, _BLOCK // width)
@@ -176,7 +176,7 @@ def _copy_rows(
 
 def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Logits, dict[int, str]]:
     """(n, C) from one column a class."""
-    stored = np.dtype(STORED[dtype])
+    stored = FLOAT_TYPES[dtype].stored
     n = len(arrays[0])
     bad: dict[int, str] = {}
     views = []
@@ -196,7 +196,7 @@ def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Lo
         for j, view in enumerate(views):
             out[begin : begin + step, j] = view[begin : begin + step]
     if bad:
-        out[list(bad)] = 0x7FC0 if dtype == "bfloat16" else np.nan
+        out[list(bad)] = FLOAT_TYPES[dtype].missing
     return Logits(out, dtype), dict(sorted(bad.items()))
 
 
@@ -229,7 +229,7 @@ def soft_rows(array: pa.Array, n_classes: int) -> tuple[Logits, dict[int, str]]:
         else:
             item = pa.float64()
     dtype = FLOATS.get(item) if tag is None else tag
-    if dtype not in STORED:
+    if dtype not in FLOAT_TYPES:
         raise ColumnError(
             f"the target column is {array.type if tag is None else f'lists of {tag}'}; targets must be class ids, "
             "strings, or lists of floats (float16, bfloat16, float32, float64), integers or bools"

@@ -15,8 +15,9 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Logits
-from fastxent.io.columns import FLOATS, SIXTEEN_BITS, STORED, as_rows, gather, is_void, item_of
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, is_void, item_of
 from fastxent.io.values import plain, storage
+from fastxent.kernels.floats import FLOAT_TYPES
 
 VOID = "null"  # the dtype of logits that are all null
 ACCEPTED = (
@@ -145,8 +146,8 @@ class Layout:
     ) -> Layout:
         """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them. ``classes``:
         the names of the classes, if they have names."""
-        if dtype is not None and dtype not in STORED:
-            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(STORED)}")
+        if dtype is not None and dtype not in FLOAT_TYPES:
+            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(FLOAT_TYPES)}")
         if isinstance(logits, str):
             exists = find_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
@@ -183,7 +184,7 @@ class Layout:
 
     @property
     def itemsize(self) -> int:
-        return np.dtype(STORED[self.dtype]).itemsize
+        return FLOAT_TYPES[self.dtype].width
 
     def rows(self, batch: pa.RecordBatch, n_classes: int) -> tuple[Logits, dict[int, str]]:
         """The logits of a record batch, and its bad rows."""
@@ -298,7 +299,7 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     metadata = [field.metadata] + ([field.type.value_field.metadata] if hasattr(field.type, "value_field") else [])
     tags = [m[b"dtype"].decode("utf-8", "replace") for m in metadata if m and b"dtype" in m]
     tag = dtype or next(iter(tags), None)
-    fitting = list(STORED) if blob else ["bfloat16", "float16"]
+    fitting = list(FLOAT_TYPES) if blob else ["bfloat16", "float16"]
     if tag not in fitting:
         said = f"tagged {tag!r}" if tag else "and nothing says of what float type"
         raise ColumnError(
@@ -312,7 +313,7 @@ def _classes(size: int | None, item: pa.DataType | None, dtype: str, name: str, 
     """Classes in a row of ``size`` elements (bytes where ``item`` is uint8 or None)."""
     if size is None:
         return None
-    itemsize = np.dtype(STORED[dtype]).itemsize if item in (None, pa.uint8()) else 1
+    itemsize = FLOAT_TYPES[dtype].width if item in (None, pa.uint8()) else 1
     if size % itemsize or not size:
         raise ColumnError(f"column {name!r} of {file} has rows of {size} bytes: no whole number of {dtype} logits")
     return size // itemsize

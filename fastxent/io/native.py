@@ -30,6 +30,7 @@ from fastxent.io.ranges import LocalRanges, Ranges
 from fastxent.io.runs import RunReader
 from fastxent.io.slices import SliceReader
 from fastxent.kernels import assemble as asm, levels as lv
+from fastxent.kernels.floats import FLOAT_TYPES
 
 # A batch costs its consumer some 100 µs of Python: pages smaller than this are gathered, and a gathered batch
 # is this large, so that it is still in the cache of the core that wrote it.
@@ -37,8 +38,6 @@ _SMALL, _GATHERED = 256 << 10, 1 << 20
 MAX_PAGE = 1 << 30
 _IDS = 4096  # rows looked up at a time
 
-_NUMBERS = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32, "float64": np.float64}
-_NAN = {"float16": 0x7E00, "bfloat16": 0x7FC0, "float32": 0x7FC00000, "float64": 0x7FF8 << 48}
 _ERRORS = {
     asm.BAD_LEVELS: "its levels are malformed or end too early",
     asm.BAD_VALUES: "it holds more or fewer bytes of values than its levels say",
@@ -132,7 +131,7 @@ class _RowReader:
         self._s = np.zeros(asm.SLOTS, np.int64)
         self._s[[asm.EXPECTED, asm.UNITS, asm.MAX_DEF, asm.LIST_DEF, asm.ELEMENT_DEF, asm.NAN, asm.ROW_BYTES]] = (
             chunk.per_row, chunk.n_classes // chunk.per_row, chunk.max_def, chunk.list_def, chunk.element_def,
-            _NAN[chunk.dtype], chunk.row_bytes,
+            FLOAT_TYPES[chunk.dtype].nan, chunk.row_bytes,
         )  # fmt: skip
 
     def rows(self) -> Iterator[Rows]:
@@ -278,7 +277,7 @@ class _RowReader:
             if values.max(initial=0) > 0xFFFF:
                 raise self._pages.broken("a value does not fit in the 16 bits of its type")
             return Rows(values.astype(np.uint16), bad, first)
-        return Rows(values.view(_NUMBERS[self._chunk.dtype]), bad, first)
+        return Rows(values.view(FLOAT_TYPES[self._chunk.dtype].stored), bad, first)
 
     def _reason(self, verdict: int) -> str:
         """In the words of `columns.as_rows`: what a row is told does not depend on who read it."""

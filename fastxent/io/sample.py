@@ -14,7 +14,7 @@ from fastxent.errors import FastxentError
 from fastxent.io.batch import Batch
 from fastxent.io.inspect import Candidate
 from fastxent.io.source import OpenSource, open_source
-from fastxent.rounding import widened
+from fastxent.kernels.floats import widened
 
 _ROWS, _BYTES = 10_000, 1 << 20
 _FEW, _MANY = 20, 1000  # slices

@@ -1,68 +1,30 @@
 """From arrays to kernels: proves shapes and ranges, picks the kernel, and runs it over rows.
 
 Everything a kernel assumes is established here. Rows go through in chunks small enough for the chunk's results to stay
-in the cache, and its logits too where a second sweep (a gradient) reads them again. The loop over chunks is compiled
-(`sweep_kernel`): with few classes a chunk takes less time than a call from Python.
+in the cache, and its logits too where a second sweep (a gradient) reads them again.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fastxent.kernels import emit, narrow, record as r, rows
-from fastxent.kernels.exact import exact_add, exact_fold, exact_zeros
-from fastxent.kernels.jit import jit
-from fastxent.kernels.record import BAD_LOGITS, BAD_TARGET, IGNORED, LINEAR, LOG_SUM, LSE, NLL, SOFT, SOFT_WEIGHT, USED
-from fastxent.kernels.simd import TAGS
+from fastxent.kernels.rows import blocks, emit, narrow, record as r, wide
+from fastxent.kernels.rows.arguments import (
+    Buffers, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+)  # fmt: skip
+from fastxent.kernels.exact import exact_zeros
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.kernels.matrix import Matrix, address_of
+from fastxent.kernels.rows.sweep import sweep_kernel
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
 CHUNK_ROWS = 256  # whose record stays in the first-level cache
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """(n, C) numbers in memory: contiguous classes, rows ``stride`` bytes apart, any alignment."""
-
-    values: np.ndarray  # keeps the memory alive; uint16 for bfloat16
-    dtype: str
-
-    @classmethod
-    def of(cls, values: np.ndarray, dtype: str | None = None) -> Matrix:
-        """From an (n, C) array of float32, float64, float16, or of 16-bit integers that hold bfloat16."""
-        dtype = dtype or str(values.dtype)
-        if values.ndim != 2 or dtype not in TAGS:
-            raise TypeError(f"{values.ndim}-dimensional {dtype}; kernels take (n, C) of {', '.join(TAGS)}")
-        if values.itemsize != TAGS[dtype].itemsize:
-            raise TypeError(f"{values.dtype} cannot hold {dtype}")
-        if values.shape[1] > 1 and values.strides[1] != values.itemsize:
-            values = np.ascontiguousarray(values)
-        return cls(values, dtype)
-
-    @property
-    def n(self) -> int:
-        return self.values.shape[0]
-
-    @property
-    def n_classes(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def address(self) -> int:
-        return self.values.__array_interface__["data"][0]
-
-    @property
-    def stride(self) -> int:
-        return self.values.strides[0]
-
-    @property
-    def compute_dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+NO_OUTPUT = Output(0, 0, False, np.empty((0, 0)))
 
 
 @dataclass(frozen=True)
@@ -79,10 +41,6 @@ class Options:
     @property
     def shaped(self) -> bool:
         return self.softcap is not None or self.temperature != 1.0 or self.class_mask is not None
-
-
-def _address(array: np.ndarray | None) -> int:
-    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def row_buffers(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,20 +78,26 @@ class RowPass:
         n, c = logits.n, logits.n_classes
         if target is not None and (target.shape != (n,) or target.dtype != np.int64 or not target.flags.c_contiguous):
             raise TypeError("target is not a contiguous int64 array as long as the logits")
-        if soft is not None and (soft.values.shape != (n, c) or TAGS[soft.dtype].dtype != logits.compute_dtype):
+        if soft is not None and (soft.values.shape != (n, c) or FLOAT_TYPES[soft.dtype].stored != logits.compute_dtype):
             raise TypeError("soft targets are not of the logits' shape and compute dtype")
         for array, dtype in ((options.class_mask, np.uint8), (options.class_weight, np.float64)):
             if array is not None and (array.shape != (c,) or array.dtype != dtype or not array.flags.c_contiguous):
                 raise TypeError("class_mask or class_weight is not a contiguous (C,) array of its dtype")
-        self.narrow, self.full = c <= rows.NARROW, full
+        self.narrow, self.full = c <= wide.NARROW, full
         self.single = single and self.narrow
         self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
         self.keeps, self.offset = into is not None, 0
-        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else rows.SCRATCH, np.uint8)
-        self._no_target = np.full(self.chunk, r.NO_TARGET) if target is None else None
+        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else blocks.SCRATCH, np.uint8)
+        self._scratch_at = address_of(self._scratch)
+        o = options
+        self._shape = tuple(
+            Shape(float(o.softcap or 0.0), float(o.temperature), address_of(o.class_mask), address_of(o.class_weight))
+        )
+        self._soft = tuple(Soft(0, 0) if soft is None else Soft(soft.address, soft.stride))
+        self._no_target = np.full(self.chunk if target is None else 0, r.NO_TARGET)
 
     def turn_to(self, logits: Matrix, target: np.ndarray, offset: int = 0) -> None:
         """Go on with other rows of the same kind."""
@@ -147,15 +111,12 @@ class RowPass:
             raise IndexError(f"rows {begin}..{end} of {self.logits.n}")
 
     def arguments(self) -> tuple[tuple[Any, ...], ...]:
-        """What kernels need to know of the rows, of what shapes them, and of the target probabilities."""
-        m, o = self.logits, self.options
-        shape = float(o.softcap or 0.0), float(o.temperature), _address(o.class_mask), _address(o.class_weight)
-        soft = (0, 0) if self.soft is None else (self.soft.address, self.soft.stride)
-        return (m.address, m.stride, m.n_classes, TAGS[m.dtype]), shape, soft
-
-    @property
-    def scratch(self) -> int:
-        return _address(self._scratch)
+        """Fields of `Rows`, `Targets`, `Shape` and `Soft`: what kernels need to know of the rows."""
+        m = self.logits
+        rows = Rows(m.address, m.stride, m.n, m.n_classes, FLOAT_TYPES[m.dtype].tag)
+        ids = self._no_target if self.target is None else self.target
+        targets = Targets(ids, self.target is not None, self.ignore_index, self.none)
+        return tuple(rows), tuple(targets), self._shape, self._soft
 
     def sweep(self, begin: int, end: int, write: Emit | None = None, losses: Losses | None = None) -> int:
         """Rows ``begin``..``end``, chunk by chunk: their record, then their losses, then what is written back.
@@ -175,15 +136,11 @@ class RowPass:
             self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None,
             alone,
         )  # fmt: skip
-        matrix, shape, soft = self.arguments()
-        target = self._no_target if self.target is None else self.target
-        buffers = self.record, self.ids, self.status, self.scratch, self.keeps, self.offset
-        out = (0, 0, False, _NOTHING) if write is None else (*write.place(), write.coefficients)
-        loss = _NO_LOSSES if losses is None else losses.arguments(self.chunk)
-        return int(kernel(
-            begin, end, self.chunk, matrix, (target, self.target is not None, self.ignore_index, self.none), shape,
-            soft, buffers, out, loss,
-        ))  # fmt: skip
+        buffers = Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
+        out = NO_OUTPUT if write is None else write.arguments()
+        terms = None if losses is None else tuple(losses.terms.arguments())
+        plan = None if losses is None else tuple(losses.arguments(self.chunk))
+        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(buffers), tuple(out), terms, plan))
 
     def __call__(self, begin: int, end: int) -> None:
         """Fill `record`, `ids` and `status` with rows ``begin``..``end``, at most `chunk` of them."""
@@ -210,80 +167,8 @@ class Emit:
         if self.coefficients.shape[1] < source.chunk:
             raise TypeError("out was prepared for smaller chunks of rows")
 
-    def place(self) -> tuple[int, int, bool]:
-        return self.out.address, self.out.stride, self.streaming
-
-
-@functools.cache
-def sweep_kernel(
-    full: bool,
-    flags: tuple[bool, bool, int],
-    few: bool,
-    single: bool,
-    output: tuple[int, bool, bool, int] | None,
-    losses: bool,
-    alone: bool,
-) -> Any:
-    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel. alone: the row kernel writes
-    the losses itself."""
-    kernel = narrow.narrow_kernel(full, *flags, single, alone) if few else rows.wide_kernel(full, *flags)
-    writes = output is not None
-    gradient = output is not None and output[0] == emit.GRADIENT
-    write = None
-    if output is not None:
-        write = (emit.narrow_emit_kernel if few else emit.emit_kernel)(*output)
-
-    @jit
-    def sweep(begin, end, chunk, matrix, targets, shape, soft, buffers, out, loss):  # type: ignore[no-untyped-def]
-        addr, stride, n_classes, tag = matrix
-        target, given, ignore, none = targets
-        softcap, temperature, mask_at, weight_at = shape
-        q_at, q_stride = soft
-        record, ids, status, scratch, keeps, offset = buffers
-        out_at, out_stride, streaming, coefficients = out
-        wrong = -1
-        for b in range(begin, end, chunk):
-            n = min(chunk, end - b)
-            t = target[b : b + n] if given else target[:n]
-            row = addr + b * stride
-            q = q_at + b * q_stride
-            at = offset + b if keeps else 0
-            if losses:
-                terms, plain, strict, value, share, parts, unit, results, total, weights, scale = loss
-            into = results[b : b + n] if alone else record
-            kernel(row, stride, n, n_classes, tag, t, ignore, none, softcap, temperature, mask_at, weight_at, q,
-                   q_stride, into, ids, status[at : at + n], at, scratch)  # fmt: skip
-            if alone:
-                wrong = bad_target(b, n, status)
-                if wrong >= 0 and strict:
-                    break
-            elif losses:
-                if plain and results.size > 0:
-                    wrong = plain_losses(b, n, record, status, results[b : b + n], unit)
-                elif plain:
-                    wrong = plain_losses(b, n, record, status, value, 1.0)
-                    exact_fold(total, value[:n], parts)
-                    share[0] = count_losses(n, status)
-                    exact_add(weights, share[:1])
-                else:
-                    wrong = loss_rows(b, n, record, t, status, terms, value, share)
-                    if results.size > 0:
-                        for i in range(n):
-                            results[b + i] = value[i] / unit
-                    else:
-                        exact_fold(total, value[:n], parts)
-                        exact_fold(weights, share[:n], parts)
-                if wrong >= 0 and strict:
-                    break
-                if gradient:
-                    gradient_coefficients(b, n, record, t, status, terms, scale, coefficients)
-            if writes:
-                write(row, stride, n, n_classes, tag, out_at + b * out_stride, out_stride, streaming, record,
-                      coefficients, t, status, softcap, temperature, mask_at, weight_at, q, q_stride,
-                      scratch)  # fmt: skip
-        return wrong
-
-    return sweep
+    def arguments(self) -> Output:
+        return Output(self.out.address, self.out.stride, self.streaming, self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -303,10 +188,12 @@ class LossTerms:
         free = self.class_weight is None and not self.sample_weight.size
         return free and not self.soft and self.label_smoothing == 0.0 and self.z_loss == 0.0
 
-    def arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> Terms:
         weight = np.empty(0) if self.class_weight is None else self.class_weight
         weight_sum = float(self.n_classes) if self.class_weight is None else math.fsum(weight)
-        return self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
+        return Terms(
+            self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
+        )
 
 
 class Losses:
@@ -337,123 +224,8 @@ class Losses:
         if t.n_classes != logits.n_classes or (t.class_weight is not None and t.class_weight.shape != (t.n_classes,)):
             raise TypeError("the terms of the loss are for another number of classes")
 
-    def arguments(self, chunk: int) -> tuple[Any, ...]:
-        return (
-            self.terms.arguments(), self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
+    def arguments(self, chunk: int) -> LossPlan:
+        return LossPlan(
+            self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
             self.unit, self.results, self.total, self.weights, self.scale,
         )  # fmt: skip
-
-
-_NOTHING = np.empty((0, 0))
-_NO_LOSSES = 0
-
-
-@jit
-def plain_losses(begin, n, record, status, loss, unit):  # type: ignore[no-untyped-def]
-    """`loss_rows` where a row's loss is its nll, over ``unit``: without branches, so that rows go side by side."""
-    for i in range(n):
-        state = status[i]
-        loss[i] = record[NLL, i] if state == USED else 0.0 if state == IGNORED else np.nan
-    if unit != 1.0:
-        for i in range(n):
-            loss[i] = (record[NLL, i] if status[i] == USED else loss[i]) / unit
-    return bad_target(begin, n, status)
-
-
-@jit
-def bad_target(begin, n, status):  # type: ignore[no-untyped-def]
-    """The first row whose target is out of range, or -1."""
-    worst = USED
-    for i in range(n):
-        worst = max(worst, status[i])
-    if worst == BAD_TARGET:
-        for i in range(n):
-            if status[i] == BAD_TARGET:
-                return begin + i
-    return -1
-
-
-@jit
-def count_losses(n, status):  # type: ignore[no-untyped-def]
-    """How many rows count in a mean: those that are used, and the broken ones that make it NaN."""
-    count = 0
-    for i in range(n):
-        count += status[i] == USED or status[i] == BAD_LOGITS
-    return float(count)
-
-
-@jit
-def loss_rows(begin, n, record, target, status, terms, loss, share):  # type: ignore[no-untyped-def]
-    """loss[i] and share[i], its part of the denominator of a mean, of rows ``begin``.. of a whole.
-
-    (1-ε)·w_y·nll + (ε/C)·Σ w_c·(lse - z_c) + λ·lse², times the sample weight; 0 where the row is ignored, NaN where it
-    is broken. A weight of 0 makes a term 0, even an infinite one. Returns the first row whose target is out of range,
-    or -1.
-    """
-    sample_weight, weight, smoothing, n_classes, weight_sum, z_loss, soft = terms
-    wrong = -1
-    for i in range(n):
-        if status[i] == USED:
-            w = 1.0
-            main = 0.0
-            if soft:
-                main = record[SOFT_WEIGHT, i] * record[LOG_SUM, i] - record[SOFT, i]
-            else:
-                if weight.size > 0:
-                    w = weight[target[i]]
-                if w != 0.0:
-                    main = w * record[NLL, i]
-            value = main
-            if smoothing > 0.0:
-                value = smoothing / n_classes * (weight_sum * record[LOG_SUM, i] - record[LINEAR, i])
-                if smoothing < 1.0:
-                    value += (1.0 - smoothing) * main
-            if record[LSE, i] != record[LSE, i]:
-                value = np.nan
-            if z_loss != 0.0:
-                value += z_loss * record[LSE, i] * record[LSE, i]
-            s = 1.0
-            if sample_weight.size > 0:
-                s = sample_weight[begin + i]
-            loss[i] = s * value if s != 0.0 or value != value else 0.0
-            share[i] = s * w
-        elif status[i] == BAD_TARGET:
-            loss[i] = np.nan
-            share[i] = np.nan
-            if wrong < 0:
-                wrong = begin + i
-        else:
-            broken = status[i] == BAD_LOGITS
-            loss[i] = np.nan if broken else 0.0
-            share[i] = 0.0
-            if broken:
-                share[i] = (1.0 if weight.size == 0 or soft else weight[target[i]]) * (
-                    sample_weight[begin + i] if sample_weight.size > 0 else 1.0
-                )
-    return wrong
-
-
-@jit
-def gradient_coefficients(begin, n, record, target, status, terms, scale, coefficients):  # type: ignore[no-untyped-def]
-    """What `emit` multiplies p, the one-hot, the uniform and the soft target with; ``scale`` is d result / d row."""
-    sample_weight, weight, smoothing, n_classes, weight_sum, z_loss, soft = terms
-    for i in range(n):
-        if status[i] != USED:
-            continue
-        g = scale
-        if sample_weight.size > 0:
-            g *= sample_weight[begin + i]
-        keep = 1.0 - smoothing
-        hot = 0.0
-        total = smoothing / n_classes * weight_sum
-        if soft:
-            total += keep * record[SOFT_WEIGHT, i]
-        else:
-            hot = keep * (weight[target[i]] if weight.size > 0 else 1.0)
-            total += hot
-        if z_loss != 0.0:
-            total += 2.0 * z_loss * record[LSE, i]
-        coefficients[emit.P, i] = g * total
-        coefficients[emit.HOT, i] = g * hot
-        coefficients[emit.UNIFORM, i] = g * smoothing / n_classes
-        coefficients[emit.SOFT, i] = g * keep

@@ -14,7 +14,6 @@ from hypothesis import given, strategies as st
 from fastxent.errors import BadRowError, ColumnError, Where
 from fastxent.io.columns import (
     OUT_OF_RANGE,
-    STORED,
     as_rows,
     float_column,
     is_soft,
@@ -23,7 +22,9 @@ from fastxent.io.columns import (
 )
 from fastxent.io.layout import Layout, all_names, expand, find_field, pick
 from fastxent.io.values import plain
+from fastxent.kernels import floats
 
+STORED = {name: kind.stored for name, kind in floats.FLOAT_TYPES.items()}
 FLOAT_TYPES = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64(), "bfloat16": pa.uint16()}
 LISTS = {
     "list": pa.list_,
@@ -46,7 +47,7 @@ def column(rows: list[np.ndarray | list | None], layout: str, dtype: str, c: int
     item = FLOAT_TYPES[dtype]
     if layout in BLOBS or layout == "fixed_size_binary":
         blobs = [None if row is None else np.asarray(row).tobytes() for row in rows]
-        kind = BLOBS.get(layout) or pa.binary(c * np.dtype(STORED[dtype]).itemsize)
+        kind = BLOBS.get(layout) or pa.binary(c * floats.FLOAT_TYPES[dtype].width)
         return pa.array(blobs, kind)
     lists = [None if row is None else list(row) for row in rows]
     if layout == "fixed_size_list":

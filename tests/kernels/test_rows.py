@@ -10,8 +10,9 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.kernels import record, rows
-from fastxent.kernels.launch import Matrix, Options, RowPass
+from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import record, wide as rows
 
 EDGES = [*range(1, 71), 2047, 2048, 2049, 2050, 4095, 4096, 4097]
 FIGURES = ("nll", "lse", "confidence", "entropy", "brier")

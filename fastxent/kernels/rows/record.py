@@ -9,20 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd import (
-    exp_biased, floor_exp, itemsize, load_first, log1p, select_eq, select_gt, splat, store_first, unbias,
-)  # fmt: skip
+from fastxent.kernels.simd.arithmetic import select_eq, select_gt, splat
+from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
+from fastxent.kernels.simd.memory import load_first, store_first
+from fastxent.kernels.simd.types import itemsize
 
-# Rows of the float64 record. Gathered by the row kernels: MAX, the shaped maximum, which exponentials are taken against
-# (NaN where the row is broken); HERE, the shaped logit of the target; REST, Σ exp(z - MAX) less 1, the maximum's own
-# term, so that the loss of a confident row keeps its digits; and, of a full record, ENTROPY, first Σ e·(z - MAX);
-# SUM_P2, first Σ e²; CONFIDENCE, first the largest number as it stands. Where asked for: LINEAR, Σ w·(z - MAX); SOFT,
-# Σ q·w·(z - MAX); SOFT_WEIGHT, Σ q·w. With log-probabilities or probabilities no maximum is taken off: MAX is 0.
-# The wide kernel leaves sums of exponentials not against MAX but against MAX - LEFT, without the maxima: of those there
-# are MORE beside the one.
+# Rows of the float64 record, as `finish` leaves it. MAX: the shaped maximum, which exponentials are taken against (NaN
+# where the row is broken; 0 for log-probabilities and probabilities). HERE: the shaped logit of the target. REST:
+# Σ exp(z - MAX) less 1, the maximum's own term, so that the loss of a confident row keeps its digits. LOG_SUM: the
+# logarithm of that sum. Where wanted: LINEAR, Σ w·(z - MAX); SOFT, Σ q·w·(z - MAX); SOFT_WEIGHT, Σ q·w.
 NLL, LSE, MAX, HERE, REST, LOG_SUM, CONFIDENCE, ENTROPY, SUM_P2, BRIER, LINEAR, SOFT, SOFT_WEIGHT = range(13)
 FIELDS = 13
-LEFT, MORE = NLL, LSE  # until those are known
+# What row kernels gather in the place of what `finish` makes of it, with e = exp(z - MAX). SUM_ED: Σ e·(z - MAX).
+# SUM_EE: Σ e². LARGEST: the largest number as it stands. The wide kernel leaves sums of exponentials not against MAX
+# but against MAX - LEFT, without the maxima: of those there are MORE beside the one.
+LEFT, MORE, LARGEST, SUM_ED, SUM_EE = NLL, LSE, CONFIDENCE, ENTROPY, SUM_P2
 # Rows of the int64 record.
 PREDICTED, RANK = range(2)
 # Status of a row.
@@ -74,8 +75,8 @@ def finish(first, n, record, tag, full, mode, logged, framed):  # type: ignore[n
         if not logged:
             store_first(at + LOG_SUM * stride, count, log_s, 0.0)
         if full:
-            entropy = load_first(at + ENTROPY * stride, count, 0.0)
-            p2 = load_first(at + SUM_P2 * stride, count, 0.0)
+            entropy = load_first(at + SUM_ED * stride, count, 0.0)
+            p2 = load_first(at + SUM_EE * stride, count, 0.0)
             scale = splat(unbias(0.0), 0.0)
             if mode == LOGITS:
                 confidence = unit / (rest + unit)
@@ -91,7 +92,7 @@ def finish(first, n, record, tag, full, mode, logged, framed):  # type: ignore[n
                 )
                 p2 = (unit + p2) * square
             else:
-                confidence = load_first(at + CONFIDENCE * stride, count, 0.0)
+                confidence = load_first(at + LARGEST * stride, count, 0.0)
                 if mode == LOG_PROBS:
                     confidence = exp_biased(floor_exp(confidence)) * scale
                 entropy = none - entropy

@@ -10,28 +10,21 @@ import functools
 from typing import Any
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows import fetch
-from fastxent.kernels.simd import (
+from fastxent.kernels.rows.numbers import fetch
+from fastxent.kernels.simd.arithmetic import (
     absolute,
-    exp_biased,
     fma,
-    itemsize,
     keep_first,
-    lanes,
-    load_first,
-    log,
-    log1p,
-    log1p_inside,
-    lowest,
     select_eq,
     select_ge,
     select_gt,
     splat,
-    store_first,
-    store_wide,
     sum_lanes,
-    unbias,
-)  # fmt: skip
+)
+from fastxent.kernels.simd.exponentials import exp_biased, log, log1p, log1p_inside, unbias
+from fastxent.kernels.simd.fields import store_wide
+from fastxent.kernels.simd.memory import load_first, store_first
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 
 @inline

@@ -18,11 +18,19 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.record import LOG_SUM, LOGITS, MAX, PROBS, USED
-from fastxent.kernels.simd import (
-    absolute, exp_biased, floor_exp, fma, keep_first, load_first, log, select_eq, select_ge, select_gt, splat,
-    sum_lanes, unbias,
-)  # fmt: skip
+from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
+from fastxent.kernels.simd.arithmetic import (
+    absolute,
+    fma,
+    keep_first,
+    select_eq,
+    select_ge,
+    select_gt,
+    splat,
+    sum_lanes,
+)
+from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log, unbias
+from fastxent.kernels.simd.memory import load_first
 
 CLOSE = 0.125  # |d| or |u| below which the series serve, whose rest is below 1e-16 of them
 LN_2 = float(np.log(2.0))

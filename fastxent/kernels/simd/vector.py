@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -84,3 +85,30 @@ def narrow(like: V, parts: list[V]) -> V:
     b, f = like.b, ir.VectorType(F32, 8)
     low, high = (b.fptrunc(p.v, f) for p in parts)
     return V(b, shuffle(b, low, high, range(16)))
+
+
+def fold(x: V, combine: Callable[[V, V], V]) -> ir.Value:
+    """Fold the lanes in halves: a fixed order."""
+    while x.lanes > 1:
+        half = x.lanes // 2
+        x = combine(x.part(0, half), x.part(half, half))
+    return x.b.extract_element(x.v, I32(0))
+
+
+def broadcast(b: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
+    kind = ir.VectorType(scalar.type, lanes)
+    v = b.insert_element(ir.Constant(kind, ir.Undefined), scalar, I32(0))
+    return shuffle(b, v, v, [0] * lanes)
+
+
+def lane_mask(b: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
+    """Lanes below ``count`` (an int64)."""
+    index = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+    return b.icmp_signed("<", index, broadcast(b, count, lanes))
+
+
+def lanes_in(b: ir.IRBuilder, held: ir.Value) -> ir.Value:
+    """How many lanes a mask holds: one move and one instruction beside the vectors' own."""
+    kind = ir.IntType(held.type.count)
+    count = cgutils.get_or_insert_function(b.module, ir.FunctionType(kind, [kind]), f"llvm.ctpop.i{kind.width}")
+    return b.zext(b.call(count, [b.bitcast(held, kind)]), I64)

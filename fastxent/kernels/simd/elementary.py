@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
-from fastxent.kernels.vector import F32, F64, I1, I32, I64, V, shuffle
+from fastxent.kernels.simd.vector import F32, F64, I1, I32, I64, V, shuffle
 
 ENTRIES = 16
 _LN2 = 0.6931471805599453

@@ -1,0 +1,150 @@
+"""What kernels are given, by name. Numba compiles a NamedTuple as a structure: a field costs what a variable costs.
+
+Addresses are integers, 0 for what is not given; arrays are NumPy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Rows(NamedTuple):
+    """Rows of numbers in memory.
+
+    address: int. The first row.
+    stride: int. Bytes from one row to the next.
+    n: int. The number of rows.
+    n_classes: int. The numbers of a row, which are contiguous.
+    tag: scalar. The type of the numbers: see `floats.FloatType`.
+    """
+
+    address: int
+    stride: int
+    n: int
+    n_classes: int
+    tag: Any
+
+
+class Targets(NamedTuple):
+    """The class id of each row.
+
+    ids: int64 (n,). Where there are no targets, some rows of `NO_TARGET` that stand for all.
+    given: bool. Whether there are targets.
+    ignore: int. The id of rows that are ignored.
+    none: int. The id of rows that have no target.
+    """
+
+    ids: np.ndarray
+    given: bool
+    ignore: int
+    none: int
+
+
+class Shape(NamedTuple):
+    """What shapes the numbers of a row.
+
+    softcap: float. 0 for none.
+    temperature: float.
+    mask_at: address of uint8 (C,). 0 excludes a class.
+    weight_at: address of float64 (C,). Class weights.
+    """
+
+    softcap: float
+    temperature: float
+    mask_at: int
+    weight_at: int
+
+
+class Soft(NamedTuple):
+    """Target probabilities, of the compute type.
+
+    address: int. The first row.
+    stride: int. Bytes from one row to the next.
+    """
+
+    address: int
+    stride: int
+
+
+class Buffers(NamedTuple):
+    """Room for the records of rows, and scratch memory.
+
+    record: float64 (FIELDS, rows). ids: int64 (2, rows). status: int8 (rows,).
+    scratch: address of `narrow.scratch_bytes` or `blocks.SCRATCH` bytes.
+    keeps: bool. Whether every row has a column, the first of the matrix column ``offset``; else a chunk fits.
+    offset: int.
+    """
+
+    record: np.ndarray
+    ids: np.ndarray
+    status: np.ndarray
+    scratch: int
+    keeps: bool
+    offset: int
+
+
+class Into(NamedTuple):
+    """Where a row kernel writes: row i goes to ``status[i]`` and to column ``at + i`` of ``record`` and ``ids``."""
+
+    record: np.ndarray
+    ids: np.ndarray
+    status: np.ndarray
+    scratch: int
+    at: int
+
+
+class Output(NamedTuple):
+    """Where rows of C numbers are written.
+
+    address: int. The first row.
+    stride: int. Bytes from one row to the next.
+    streaming: bool. Whether to store past the cache.
+    coefficients: float64 (COEFFICIENTS, chunk). What a gradient row is made with.
+    """
+
+    address: int
+    stride: int
+    streaming: bool
+    coefficients: np.ndarray
+
+
+class Terms(NamedTuple):
+    """How the loss of a row is computed from its record.
+
+    sample_weight: float64 (n,) or empty. class_weight: float64 (C,) or empty.
+    smoothing: float. n_classes: int. weight_sum: float, of class_weight. z_loss: float. soft: bool.
+    """
+
+    sample_weight: np.ndarray
+    class_weight: np.ndarray
+    smoothing: float
+    n_classes: int
+    weight_sum: float
+    z_loss: float
+    soft: bool
+
+
+class LossPlan(NamedTuple):
+    """What becomes of the losses of rows.
+
+    plain: bool. A loss is the nll of its row.
+    strict: bool. A target out of range ends the sweep.
+    value, share: float64 (chunk,). parts: float64 (8,). Room for the losses of a chunk.
+    unit: float. What losses are divided by.
+    results: float (n,) or empty. Where losses go; empty: they are summed.
+    total, weights: exact sums.
+    scale: float. The derivative of the result with respect to the loss of a row.
+    """
+
+    plain: bool
+    strict: bool
+    value: np.ndarray
+    share: np.ndarray
+    parts: np.ndarray
+    unit: float
+    results: np.ndarray
+    total: np.ndarray
+    weights: np.ndarray
+    scale: float

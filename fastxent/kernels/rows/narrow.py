@@ -1,0 +1,310 @@
+"""Few classes: 16 rows (8 in float64) side by side, one in each lane.
+
+A row of ten numbers is all overhead for a kernel that takes one row at a time. Here a tile of rows is turned in
+registers, so that a vector holds one class of 16 rows; what was a reduction becomes plain arithmetic, and the logarithm
+is taken for all of them at once. The sum of exponentials leaves out the maximum, whose term is exactly 1, so that the
+loss of a confident row keeps its relative accuracy. Same record, same flags as wide.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.record import (
+    BAD_LOGITS, BAD_TARGET, HERE, IGNORED, LARGEST, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK, REST, SOFT,
+    SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish,
+)  # fmt: skip
+from fastxent.kernels.rows.numbers import VECTOR, apply_shape, fetch
+from fastxent.kernels.simd.arithmetic import fma, max_lanes, nll, select_eq, select_ge, select_gt, splat, vmax
+from fastxent.kernels.simd.columns import load_columns, load_interleaved, load_whole_columns
+from fastxent.kernels.simd.exponentials import exp_biased, exp_framed, floor_exp, frames, log1p_inside, unbias
+from fastxent.kernels.simd.fields import load_flags, load_targets, load_wide, store_ints, store_wide
+from fastxent.kernels.simd.memory import load, load_scalar, store, store_first
+from fastxent.kernels.simd.types import itemsize, lanes, lowest
+
+SPARE = 16  # columns of a tile beyond the classes
+TILES = 8  # taken through each step together: while one waits for its sums, the processor goes on with the next
+# What is known of a tile so far, a vector each.
+TARGET, TOP, CURRENT, ARGMAX, SUM, SUM_D, SUM_2, ABOVE = range(8)
+SLOTS = 8
+
+
+@inline
+def tile_bytes(n_classes):  # type: ignore[no-untyped-def]
+    """Room for a tile of logits, one of soft targets, and what is known of it."""
+    return (2 * (n_classes + SPARE) + SLOTS) * VECTOR
+
+
+def scratch_bytes(n_classes: int) -> int:
+    return TILES * int(tile_bytes.py_func(n_classes))
+
+
+@inline
+def load_tile(addr, stride, rows, n_classes, scratch, tag):  # type: ignore[no-untyped-def]
+    """A tile of rows as class columns at ``scratch``: up to 4 classes in a row from a whole tile come apart in few
+    shuffles, anything else is turned 16 (8) columns at a time."""
+    w = lanes(tag)
+    if n_classes <= 4 and rows == w and stride == n_classes * itemsize(tag):
+        load_interleaved(addr, n_classes, scratch, tag)
+    elif rows == w:
+        for c in range(0, n_classes, w):
+            load_whole_columns(addr + c * itemsize(tag), stride, min(w, n_classes - c), scratch + c * VECTOR, tag)
+    else:
+        for c in range(0, n_classes, w):
+            load_columns(addr + c * itemsize(tag), stride, rows - 1, min(w, n_classes - c), scratch + c * VECTOR, tag)
+
+
+@inline
+def slots_of(place, n_classes):  # type: ignore[no-untyped-def]
+    """Where what is known of the tile at ``place`` stands, behind its logits and soft targets."""
+    return place + 2 * (n_classes + SPARE) * VECTOR
+
+
+@functools.cache
+def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
+    """The first step for one set of compile-time flags."""
+
+    @inline
+    def find_tops(i, count, place, rows, targets, shape, soft):  # type: ignore[no-untyped-def]
+        """Load the tile of ``count`` rows from row ``i``; find its maxima and the targets' logits."""
+        tag = rows.tag
+        n_classes = rows.n_classes
+        real = lowest(tag)  # a tag for what is in scratch: the compute type
+        w = lanes(tag)
+        zero = splat(0.0, tag)
+        off = splat(-np.inf, tag)
+        at = rows.address + i * rows.stride
+        ids = targets.ids.ctypes.data + i * 8
+        if rows.stride <= 4 * n_classes * itemsize(tag):  # rows far apart would be lines without end
+            fetch(at, w * rows.stride)
+        fetch(ids, w * 8)
+        load_tile(at, rows.stride, count, n_classes, place, tag)
+        if mixed and soft.address != 0:
+            q_tile = place + (n_classes + SPARE) * VECTOR
+            load_tile(soft.address + i * soft.stride, soft.stride, count, n_classes, q_tile, real)
+        t = load_targets(ids, count, n_classes, targets.ignore, targets.none, zero)
+        top = off
+        argmax = zero
+        here = off
+        number = zero
+        for c in range(n_classes):
+            x = load(place + c * VECTOR, real)
+            if shaped and shape.mask_at != 0 and max_lanes(load_flags(shape.mask_at + c, 1, zero)) == 0.0:
+                x = off
+                store(place + c * VECTOR, x, real)
+            if full:
+                argmax = select_gt(x, top, number, argmax)
+            top = vmax(x, top)
+            here = select_eq(number, t, x, here)
+            number = number + splat(1.0, tag)
+        slot = slots_of(place, n_classes)
+        store(slot + TARGET * VECTOR, t, real)
+        store(slot + TOP * VECTOR, top, real)
+        store(slot + CURRENT * VECTOR, here, real)
+        if full:
+            store(slot + ARGMAX * VECTOR, argmax, real)
+
+    return find_tops
+
+
+@functools.cache
+def add_up_of(full: bool, shaped: bool, mode: int) -> Any:
+    """The second step for one set of compile-time flags."""
+
+    @inline
+    def add_up(place, n_classes, shape, tag):  # type: ignore[no-untyped-def]
+        """Sum the exponentials of the tile at ``place``."""
+        real = lowest(tag)
+        zero = splat(0.0, tag)
+        one = splat(1.0, tag)
+        off = splat(-np.inf, tag)
+        undefined = splat(np.nan, tag)
+        slot = slots_of(place, n_classes)
+        t = load(slot + TARGET * VECTOR, real)
+        here = load(slot + CURRENT * VECTOR, real)
+        reference = zero
+        if mode == LOGITS:
+            reference = load(slot + TOP * VECTOR, real)
+            if shaped:
+                reference = apply_shape(reference, shape, mode)
+        frame = frames(reference)
+        rest = zero  # Σ exp without the maxima, whose terms are 1
+        lost = zero
+        sd = zero
+        s2 = zero
+        above = zero
+        number = zero
+        maxima = zero
+        for c in range(n_classes):
+            x = load(place + c * VECTOR, real)
+            z = x
+            if shaped or mode == PROBS:
+                z = apply_shape(x, shape, mode)
+                store(place + c * VECTOR, z, real)
+            if mode == LOGITS:
+                d, e = exp_framed(z, frame)
+                maxima = select_eq(d, zero, maxima + one, maxima)
+                e = select_eq(d, zero, zero, e)
+            else:
+                d = floor_exp(z)
+                e = x * splat(1.0 / unbias(tag), tag) if mode == PROBS else exp_biased(d)
+            if full:
+                sd = fma(e, d, sd)
+                s2 = fma(e, e, s2)
+                ties = select_gt(t, number, select_eq(x, here, one, zero), zero)
+                above = above + select_gt(x, here, one, ties)
+            total = rest + e  # and what the sum loses in rounding: one lane adds up all classes
+            back = total - rest
+            lost = lost + ((rest - (total - back)) + (e - back))
+            rest = total
+            number = number + one
+        rest = select_gt(splat(np.inf, tag), rest, rest + lost, rest) * splat(unbias(tag), tag)
+        more = maxima - one if mode == LOGITS else zero - one
+        if mode == LOGITS:
+            # broken: NaN, +inf, or nothing above -inf, which no sum shows
+            top = load(slot + TOP * VECTOR, real)
+            limit = splat(np.inf, tag)
+            fine = select_gt(limit, top, select_gt(top, off, rest + more, undefined), undefined)
+            rest = fine
+        else:
+            rest = rest + more
+        store(slot + SUM * VECTOR, rest, real)
+        if full:
+            s2 = s2 * splat(unbias(tag) * unbias(tag), tag)
+            if mode == LOGITS:
+                s2 = s2 + more
+            store(slot + SUM_D * VECTOR, sd * splat(unbias(tag), tag), real)
+            store(slot + SUM_2 * VECTOR, s2, real)
+            store(slot + ABOVE * VECTOR, above, real)
+
+    return add_up
+
+
+@inline
+def mix(k, place, line, rows, shape, soft):  # type: ignore[no-untyped-def]
+    """Σ w·(z - MAX), Σ q·w·(z - MAX) and Σ q·w of up to eight rows at ``place``, in float64, whose record is at ``k``,
+    with ``line`` bytes from a field to the next."""
+    empty = splat(0.0, 0.0)
+    flat = empty
+    soft_sum = empty
+    soft_weight = empty
+    m = load_wide(k + MAX * line, 0.0)
+    q_tile = place + (rows.n_classes + SPARE) * VECTOR
+    for c in range(rows.n_classes):
+        d = load_wide(place + c * VECTOR, lowest(rows.tag)) - m
+        weight = splat(1.0, 0.0)
+        if shape.weight_at != 0:
+            weight = splat(load_scalar(shape.weight_at + c * 8, 0.0), 0.0)
+        flat = flat + select_eq(weight, empty, empty, weight * d)
+        if soft.address != 0:
+            q = load_wide(q_tile + c * VECTOR, lowest(rows.tag)) * weight
+            soft_weight = soft_weight + q
+            soft_sum = soft_sum + select_eq(q, empty, empty, q * d)
+    return flat, soft_sum, soft_weight
+
+
+@functools.cache
+def write_rows_of(full: bool, mixed: bool, shaped: bool, mode: int, logged: bool, alone: bool) -> Any:
+    """The last step for one set of compile-time flags."""
+
+    @inline
+    def write_rows(i, count, place, rows, shape, soft, into):  # type: ignore[no-untyped-def]
+        """Write what the record of ``count`` rows from row ``i`` is made from; or only their losses."""
+        tag = rows.tag
+        n_classes = rows.n_classes
+        real = lowest(tag)
+        size = itemsize(real)
+        zero = splat(0.0, tag)
+        undefined = splat(np.nan, tag)
+        code_used = splat(float(USED), tag)
+        slot = slots_of(place, n_classes)
+        t = load(slot + TARGET * VECTOR, real)
+        top = load(slot + TOP * VECTOR, real)
+        here = load(slot + CURRENT * VECTOR, real)
+        rest = load(slot + SUM * VECTOR, real)
+        reference = zero
+        if mode == LOGITS:
+            reference = apply_shape(top, shape, mode) if shaped else top
+        code = select_gt(splat(np.inf, tag), rest, code_used, splat(float(BAD_LOGITS), tag))
+        base = select_eq(code, code_used, reference, undefined)
+        code = select_eq(t, splat(-1.0, tag), splat(float(IGNORED), tag), code)
+        code = select_eq(t, splat(-2.0, tag), splat(float(BAD_TARGET), tag), code)
+        store_ints(into.status.ctypes.data + i, count, code, np.int8(0))
+        if shaped or mode == PROBS:
+            here = apply_shape(here, shape, mode)
+        if alone:
+            tail = log1p_inside(rest) if mode == LOGITS else zero
+            y = select_eq(code, code_used, nll(base, here, tail), undefined)
+            y = select_eq(code, splat(float(IGNORED), tag), zero, y)
+            store_first(into.record.ctypes.data + i * size, count, y, real)
+        else:
+            line = into.record.strides[0]
+            k = into.record.ctypes.data + (into.at + i) * 8
+            store_wide(k + MAX * line, count, base)
+            store_wide(k + HERE * line, count, select_ge(t, zero, here, undefined))
+            store_wide(k + REST * line, count, rest)
+            if logged:
+                store_wide(k + LOG_SUM * line, count, log1p_inside(rest))
+            if full:
+                known = select_eq(code, code_used, splat(1.0, tag), zero)
+                minus = splat(-1.0, tag)
+                store_wide(k + LARGEST * line, count, top)
+                store_wide(k + SUM_ED * line, count, load(slot + SUM_D * VECTOR, real))
+                store_wide(k + SUM_EE * line, count, load(slot + SUM_2 * VECTOR, real))
+                predicted = select_gt(known, zero, load(slot + ARGMAX * VECTOR, real), minus)
+                above = load(slot + ABOVE * VECTOR, real)
+                rank = select_gt(known, zero, select_ge(t, zero, above, minus), minus)
+                store_ints(into.ids[PREDICTED].ctypes.data + (into.at + i) * 8, count, predicted, 0)
+                store_ints(into.ids[RANK].ctypes.data + (into.at + i) * 8, count, rank, 0)
+            if mixed:  # eight rows at a time
+                for h in range(0, count, 8):
+                    flat, soft_sum, soft_weight = mix(k + h * 8, place + h * size, line, rows, shape, soft)
+                    some = min(8, count - h)
+                    store_wide(k + LINEAR * line + h * 8, some, flat)
+                    store_wide(k + SOFT * line + h * 8, some, soft_sum)
+                    store_wide(k + SOFT_WEIGHT * line + h * 8, some, soft_weight)
+
+    return write_rows
+
+
+@functools.cache
+def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False, alone: bool = False) -> Any:
+    """The kernel for one set of compile-time flags: those of `wide.wide_kernel`.
+
+    single: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
+    quarter of two classes' time. alone: nothing but those losses is wanted; they go to an array given in place of the
+    record, which costs as much to write and to read as two classes do. Arguments are those of the wide kernel.
+    ``into.scratch`` is the address of `scratch_bytes` bytes.
+    """
+    logged = single and mode == LOGITS
+    find_tops = find_tops_of(full, mixed, shaped)
+    add_up = add_up_of(full, shaped, mode)
+    write_rows = write_rows_of(full, mixed, shaped, mode, logged, alone)
+
+    @jit
+    def kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-def]
+        n = rows.n
+        w = lanes(rows.tag)
+        tile = tile_bytes(rows.n_classes)
+        for group in range(0, n, TILES * w):
+            stop = min(n, group + TILES * w)
+            place = into.scratch
+            for i in range(group, stop, w):
+                find_tops(i, min(w, n - i), place, rows, targets, shape, soft)
+                place += tile
+            place = into.scratch
+            for _ in range(group, stop, w):
+                add_up(place, rows.n_classes, shape, rows.tag)
+                place += tile
+            place = into.scratch
+            for i in range(group, stop, w):
+                write_rows(i, min(w, n - i), place, rows, shape, soft, into)
+                place += tile
+        if not alone:
+            finish(into.at, n, into.record, rows.tag, full, mode, logged, False)
+
+    return kernel

@@ -1,0 +1,1 @@
+"""Vectors of a fixed width, and exponentials and logarithms of them."""

@@ -1,0 +1,127 @@
+"""Tiles of a few rows: rows of memory become columns of registers, one row per lane, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastxent.kernels.simd.memory import MINUS_INF, masked_load, suffix_of, to_memory, widen
+from fastxent.kernels.simd.types import compute_type, memory_type
+from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, I32 as _I32, I64 as _I64, lane_mask, shuffle
+
+
+def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """L vectors of L lanes -> their transpose, by log2 L rounds of two-input shuffles."""
+    n = len(rows)
+    width = 1
+    while width < n:
+        out: list[Any] = [None] * n
+        for i in range(n):
+            if i & width:
+                continue
+            x, y = rows[i], rows[i | width]
+            out[i] = shuffle(b, x, y, [k if not k & width else n + (k ^ width) for k in range(n)])
+            out[i | width] = shuffle(b, x, y, [(k | width) if not k & width else n + k for k in range(n)])
+        rows = out
+        width *= 2
+    return rows
+
+
+def _load_columns(b: ir.IRBuilder, tag: types.Type, rows: list[ir.Value], count: ir.Value, scratch: ir.Value) -> None:
+    """Rows at these addresses, of ``count`` numbers each, become columns at ``scratch``."""
+    out, kind = compute_type(tag), memory_type(tag)
+    raw = [widen(b, masked_load(b, row, count, kind, out.lanes, MINUS_INF[kind]), tag) for row in rows]
+    for k, column in enumerate(_transpose(b, raw)):
+        b.store(column, b.inttoptr(b.add(scratch, _I64(k * 64)), out.ir.as_pointer()), align=4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_columns(typingctx, address, stride, last, count, scratch, tag):  # type: ignore[no-untyped-def]
+    """Turn a tile: L rows of ``count`` <= L numbers, ``stride`` bytes apart, into L columns of L rows at ``scratch``.
+
+    Rows past ``last`` repeat row ``last``; columns from ``count`` on hold -inf. L is the number of lanes.
+    """
+    n = compute_type(tag).lanes
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where, stride_, last_, count_, scratch_, _ = args
+        held = [b.select(b.icmp_signed("<", _I64(r), last_), _I64(r), last_) for r in range(n)]
+        _load_columns(b, tag, [b.add(where, b.mul(row, stride_)) for row in held], count_, scratch_)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_whole_columns(typingctx, address, stride, count, scratch, tag):  # type: ignore[no-untyped-def]
+    """`load_columns` of L rows that are all there: fifteen comparisons less."""
+    n = compute_type(tag).lanes
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        rows = [args[0]]
+        for _ in range(n - 1):
+            rows.append(b.add(rows[-1], args[1]))
+        _load_columns(b, tag, rows, args[2], args[3])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_interleaved(typingctx, address, n_classes, scratch, tag):  # type: ignore[no-untyped-def]
+    """`load_columns` of L whole rows of 1 to 4 numbers without gaps: C vectors, taken apart by C·(C-1) shuffles."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where, count, scratch_, _ = args
+        vec = ir.VectorType(memory_type(tag), out.lanes)
+        width = out.lanes * {_F32: 4, _F64: 8}.get(memory_type(tag), 2)
+        done = b.append_basic_block("interleaved")
+        switch = b.switch(count, done)
+        for n in (1, 2, 3, 4):
+            block = b.append_basic_block(f"interleaved{n}")
+            switch.add_case(_I64(n), block)
+            b.position_at_end(block)
+            parts = []
+            for k in range(n):
+                pointer = b.inttoptr(b.add(where, _I64(k * width)), vec.as_pointer())
+                parts.append(widen(b, b.load(pointer, align=1), tag))
+            for c in range(n):
+                column = parts[0]
+                for k in range(n):  # lane r holds number r·n + c, which is in part (r·n + c) // L
+                    lanes_ = [divmod(r * n + c, out.lanes) for r in range(out.lanes)]
+                    pick = [out.lanes + at if part == k else r for r, (part, at) in enumerate(lanes_)]
+                    column = shuffle(b, column, parts[k], pick)
+                b.store(column, b.inttoptr(b.add(scratch_, _I64(c * 64)), out.ir.as_pointer()), align=4)
+            b.branch(done)
+        b.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_columns(typingctx, address, stride, rows, count, scratch, tag):  # type: ignore[no-untyped-def]
+    """The inverse of `load_columns`: L columns at ``scratch`` become the first ``rows`` rows of ``count`` numbers."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where, stride_, rows_, count_, scratch_, _ = args
+        columns = [
+            b.load(b.inttoptr(b.add(scratch_, _I64(k * 64)), out.ir.as_pointer()), align=4) for k in range(out.lanes)
+        ]
+        for r, row in enumerate(_transpose(b, columns)):
+            raw = to_memory(b, row, tag)
+            keep = b.select(b.icmp_signed("<", _I64(r), rows_), count_, _I64(0))
+            mask = lane_mask(b, keep, out.lanes)
+            pointer = b.inttoptr(b.add(where, b.mul(_I64(r), stride_)), raw.type.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [raw.type, pointer.type, _I32, mask.type])
+            name = f"llvm.masked.store.{suffix_of(raw.type.element, out.lanes)}.p0"
+            b.call(cgutils.get_or_insert_function(b.module, kind, name), [raw, pointer, _I32(1), mask])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, types.int64, tag), codegen

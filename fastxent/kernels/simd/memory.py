@@ -1,0 +1,162 @@
+"""Loads and stores of vectors of logits: any alignment, any float type, a part of a vector at the end of a row.
+
+Half precision is widened to float32 on load and rounded to nearest even on store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastxent.kernels.simd.types import F32, compute_type, memory_type
+from fastxent.kernels.simd.vector import (
+    F32 as _F32, F64 as _F64, HALF as _HALF, I16 as _I16, I32 as _I32, I8 as _I8, lane_mask,
+)  # fmt: skip
+
+
+def widen(b: ir.IRBuilder, raw: ir.Value, tag: types.Type) -> ir.Value:
+    if tag == types.uint16:
+        return b.fpext(raw, F32.ir)
+    if tag == types.int16:
+        ints = ir.VectorType(_I32, 16)
+        wide = b.zext(raw, ints)
+        return b.bitcast(b.shl(wide, ir.Constant(ints, [16] * 16)), F32.ir)
+    return raw
+
+
+def to_memory(b: ir.IRBuilder, v: ir.Value, tag: types.Type) -> ir.Value:
+    if tag == types.uint16:
+        return b.fptrunc(v, ir.VectorType(_HALF, 16))
+    if tag == types.int16:
+        # nearest even: add 0x7fff plus the lowest kept bit; a NaN keeps its top bits and gets the quiet one
+        bits = b.bitcast(v, ir.VectorType(_I32, 16))
+
+        def ints(x: int) -> ir.Constant:
+            return ir.Constant(bits.type, [x] * 16)
+
+        odd = b.and_(b.lshr(bits, ints(16)), ints(1))
+        rounded = b.add(bits, b.add(odd, ints(0x7FFF)))
+        bits = b.select(b.fcmp_unordered("uno", v, v), b.or_(bits, ints(0x400000)), rounded)
+        return b.trunc(b.lshr(bits, ints(16)), ir.VectorType(_I16, 16))
+    return v
+
+
+def suffix_of(kind: ir.Type, lanes: int) -> str:
+    names = {_F32: "f32", _F64: "f64", _HALF: "f16", _I16: "i16", _I8: "i8"}
+    return f"v{lanes}{names[kind]}"
+
+
+def masked_load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, kind: ir.Type, lanes: int, fill: Any) -> ir.Value:
+    vec = ir.VectorType(kind, lanes)
+    mask = lane_mask(b, count, lanes)
+    pointer = b.inttoptr(address, vec.as_pointer())
+    signature_ = ir.FunctionType(vec, [pointer.type, _I32, mask.type, vec])
+    name = f"llvm.masked.load.{suffix_of(kind, lanes)}.p0"
+    function = cgutils.get_or_insert_function(b.module, signature_, name)
+    return b.call(function, [pointer, _I32(1), mask, ir.Constant(vec, [fill] * lanes)])
+
+
+MINUS_INF = {_F32: float("-inf"), _F64: float("-inf"), _HALF: float("-inf"), _I16: 0xFF80 - 0x10000}
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typingctx, address, tag):  # type: ignore[no-untyped-def]
+    """A full vector from memory of any alignment."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        vec = ir.VectorType(memory_type(tag), out.lanes)
+        raw = b.load(b.inttoptr(args[0], vec.as_pointer()), align=1)
+        return widen(b, raw, tag)
+
+    return out(types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_two(typingctx, address, tag):  # type: ignore[no-untyped-def]
+    """Two full vectors, one behind the other, from memory of any alignment."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        pointer = b.inttoptr(args[0], ir.VectorType(memory_type(tag), out.lanes).as_pointer())
+        loaded = [b.load(b.gep(pointer, [_I32(k)]), align=1) for k in (0, 1)]
+        return context.make_tuple(b, sig.return_type, [widen(b, x, tag) for x in loaded])
+
+    return types.UniTuple(out, 2)(types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_first(typingctx, address, count, tag):  # type: ignore[no-untyped-def]
+    """The first ``count`` lanes from memory, -inf in the others, whose memory is not touched."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        kind = memory_type(tag)
+        return widen(b, masked_load(b, args[0], args[1], kind, out.lanes, MINUS_INF[kind]), tag)
+
+    return out(types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_scalar(typingctx, address, tag):  # type: ignore[no-untyped-def]
+    """One number from memory of any alignment, widened."""
+    out = compute_type(tag).elem
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        raw = b.load(b.inttoptr(args[0], memory_type(tag).as_pointer()), align=1)
+        if tag == types.uint16:
+            return b.fpext(raw, _F32)
+        if tag == types.int16:
+            return b.bitcast(b.shl(b.zext(raw, _I32), _I32(16)), _F32)
+        return raw
+
+    return out(types.int64, tag), codegen
+
+
+def _store(context: Any, b: ir.IRBuilder, address: ir.Value, v: ir.Value, tag: types.Type, streaming: bool) -> Any:
+    raw = to_memory(b, v, tag)
+    width = raw.type.count * {_F32: 4, _F64: 8, _HALF: 2, _I16: 2}[raw.type.element]
+    instruction = b.store(raw, b.inttoptr(address, raw.type.as_pointer()), align=width if streaming else 1)
+    if streaming:
+        instruction.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
+    return context.get_dummy_value()
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typingctx, address, v, tag):  # type: ignore[no-untyped-def]
+    """A full vector to memory of any alignment."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _store(context, b, args[0], args[1], tag, False)
+
+    return types.void(types.int64, v, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_streaming(typingctx, address, v, tag):  # type: ignore[no-untyped-def]
+    """A full vector past the cache; the address is a multiple of the vector's size in memory."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _store(context, b, args[0], args[1], tag, True)
+
+    return types.void(types.int64, v, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_first(typingctx, address, count, v, tag):  # type: ignore[no-untyped-def]
+    """The first ``count`` lanes to memory of any alignment; nothing beyond is touched."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        raw = to_memory(b, args[2], tag)
+        pointer = b.inttoptr(args[0], raw.type.as_pointer())
+        mask = lane_mask(b, args[1], raw.type.count)
+        kind = ir.FunctionType(ir.VoidType(), [raw.type, pointer.type, _I32, mask.type])
+        name = f"llvm.masked.store.{suffix_of(raw.type.element, raw.type.count)}.p0"
+        b.call(cgutils.get_or_insert_function(b.module, kind, name), [raw, pointer, _I32(1), mask])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, v, tag), codegen
