@@ -6,7 +6,7 @@ import pytest
 
 from bench.cases import BYTES
 from bench.turns import Effort
-from fastxent.sizes import parse_size
+from fastxent.options.sizes import parse_size
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

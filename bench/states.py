@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 import fastxent as fx
-from fastxent.scored import ScoredRows
-from fastxent.state import EvalState
+from fastxent.scoring.rows import ScoredRows
+from fastxent.state.evaluation import EvalState
 
 CASES: dict[str, dict[str, int]] = {
     "10 classes": dict(classes=10, rows=100_000),

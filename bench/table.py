@@ -26,7 +26,7 @@ from rich.table import Table
 import fastxent as fx
 from bench import accuracy, marks, peers, records, roofline, startup
 from bench.cpus import available_cpus
-from fastxent.sizes import parse_size
+from fastxent.options.sizes import parse_size
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"

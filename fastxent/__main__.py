@@ -8,19 +8,19 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Import the command line and run it."""
     try:
-        from fastxent.leave import arrive
+        from fastxent.cli.leave import arrive
 
         arrive()
         from fastxent.cli import main
 
         main()
     except KeyboardInterrupt:  # while it is being imported; from then on the command line answers itself
-        from fastxent.leave import INTERRUPTED, leave, say
+        from fastxent.cli.leave import INTERRUPTED, leave, say
 
         say("interrupted; nothing was left half-written")
         leave(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - likewise: of a package that is damaged, or warnings that are errors
-        from fastxent.leave import failed, leave
+        from fastxent.cli.leave import failed, leave
 
         leave(failed(error))
 

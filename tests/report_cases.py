@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from fastxent.config import EvalConfig
-from fastxent.result import EvalResult
-from fastxent.scored import USED, ScoredRows
-from fastxent.state import EvalState
+from fastxent.options.config import EvalConfig
+from fastxent.results.result import EvalResult
+from fastxent.scoring.rows import USED, ScoredRows
+from fastxent.state.evaluation import EvalState
 from scored_cases import case
 
 HOSTILE = [

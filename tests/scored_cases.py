@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pyarrow as pa
 
-from fastxent.config import EvalConfig
-from fastxent.scored import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 
 CLASSES = 7
 CONFIGS = {

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 import fastxent as fx
-from fastxent.arrays import as_numpy
+from fastxent.io.interchange import as_numpy
 
 X = np.array([[2.0, 1.0], [0.0, 3.0]])
 ROWS = X.tolist()

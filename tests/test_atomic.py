@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastxent.errors import OutputError
-from fastxent.io.atomic import atomic_path, check_destination, write_atomic
+from fastxent.io.storage.atomic import atomic_path, check_destination, write_atomic
 
 
 def test_the_content_appears_and_nothing_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastxent import ConfigError
-from fastxent.checks import real_number, whole_number
+from fastxent.options.checks import real_number, whole_number
 
 
 @pytest.mark.parametrize("value", [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), Fraction(2)])

@@ -375,7 +375,7 @@ def test_a_figure_that_will_not_exist_is_found_before_the_run(
     def run(*_: object, **__: object) -> None:
         raise AssertionError("it has begun")
 
-    monkeypatch.setattr("fastxent.job.Job.open", run)
+    monkeypatch.setattr("fastxent.engine.job.Job.open", run)
     for condition, flags, told in [
         ("acuracy<0.9", [], "no figure 'acuracy'; did you mean 'accuracy'"),
         ("accuracy.stder>1", [], "no figure 'accuracy.stder'"),
@@ -710,8 +710,9 @@ main()
 @pytest.mark.parametrize(
     "module",
     [
-        "fastxent.cli", "click", "fastxent.result", "fastxent.cli.convert", "fastxent.evaluate", "numpy", "numba",
-        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows.wide", "fastxent.metrics",
+        "fastxent.cli", "click", "fastxent.results.result", "fastxent.cli.convert", "fastxent.verbs.evaluate", "numpy",
+        "numba",
+        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows.wide", "fastxent.state.metrics",
     ],
 )  # fmt: skip
 def test_an_interrupt_during_an_import_is_one_line(module: str) -> None:

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 import fastxent as fx
-from fastxent import leave
-from fastxent.cli import output, run
+from fastxent.cli import leave, output, run
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
 PROGRAM = f"'{sys.executable}' -m fastxent"
@@ -234,7 +233,7 @@ def test_long_silence_is_broken_once_a_minute(
 def test_compilation_is_told_and_is_no_part_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
-    from fastxent.compiling import compilations
+    from fastxent.cli.compiling import compilations
 
     seen: list[tuple[int, bool]] = []
     with compilations() as found:

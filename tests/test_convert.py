@@ -16,11 +16,11 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.evaluate import Loop
-from fastxent.io.pages import PageReader
-from fastxent.io.ranges import LocalRanges
+from fastxent.io.parquet.pages import PageReader
 from fastxent.io.source import open_source
-from fastxent.rounding import round_to
+from fastxent.io.storage.local import LocalRanges
+from fastxent.scoring.rounding import round_to
+from fastxent.verbs.evaluate import Loop
 
 LOOP = sys.modules[Loop.__module__]
 N, C = 400, 12

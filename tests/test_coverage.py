@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings, strategies as st
 
-from fastxent.coverage import Coverage
+from fastxent.state.coverage import Coverage
 
 PARTS = st.sets(st.integers(0, 14), min_size=1, max_size=14)
 OF = 15

@@ -17,9 +17,9 @@ import pytest
 
 import fastxent as fx
 import mutants
-from fastxent import packed
 from fastxent.cli.merge import merged
-from fastxent.state import EvalState
+from fastxent.state import packed
+from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config
 
 MUTANTS = 60  # of each configuration

@@ -16,9 +16,9 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.job import Job
-from fastxent.loop import Loop
-from fastxent.options import DEFAULTS
+from fastxent.engine.job import Job
+from fastxent.engine.loop import Loop
+from fastxent.options.declared import DEFAULTS
 
 LOOP = sys.modules[Loop.__module__]
 N, C = 331, 23

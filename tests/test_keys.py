@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fastxent.config import EvalConfig
 from fastxent.errors import ColumnError
-from fastxent.keys import EncodedColumn, Keys, distinct_values, key_of, value_of
-from fastxent.state import EvalState
+from fastxent.options.config import EvalConfig
+from fastxent.state.evaluation import EvalState
+from fastxent.state.keys import EncodedColumn, Keys, distinct_values, key_of, value_of
 from scored_cases import case, take
 
 # values, and Arrow types that hold each of them exactly

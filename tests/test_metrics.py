@@ -13,12 +13,12 @@ from scipy import stats
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from fastxent.config import EvalConfig
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio
-from fastxent.metrics import bin_of
-from fastxent.scored import USED
-from fastxent.state import EvalState
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.rows import USED
+from fastxent.state.evaluation import EvalState
+from fastxent.state.metrics import bin_of
 from scored_cases import CLASSES, CONFIGS, case, config, logits_and_target, scored
 
 LN2 = math.log(2)

@@ -15,7 +15,7 @@ import pytest
 
 import fastxent as fx
 from fastxent.cli import run
-from fastxent.io.files import File, find_files
+from fastxent.io.storage.files import File, find_files
 from fastxent.names import public_name
 
 Cli = Callable[..., tuple[int, str, str]]

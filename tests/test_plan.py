@@ -17,8 +17,8 @@ import pytest
 
 import dumps
 import fastxent as fx
-from fastxent.coverage import Coverage
-from fastxent.plan import Shard
+from fastxent.engine.units import Shard
+from fastxent.state.coverage import Coverage
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_units_in_any_order_are_the_whole(paths, unit_size):
 
 def many(paths: list[str], **options) -> list[fx.WorkUnit]:
     """A plan whose units are the row groups: `fx.plan` takes no size so small."""
-    from fastxent.job import Job
-    from fastxent.options import DEFAULTS
-    from fastxent.plan import pieces_of, work_units
+    from fastxent.engine.job import Job
+    from fastxent.engine.units import pieces_of, work_units
+    from fastxent.options.declared import DEFAULTS
 
     job = Job.open(paths, {**DEFAULTS, **dumps.OPTIONS, **options})
     return work_units(job, pieces_of(job.source), 1, 1 << 28)

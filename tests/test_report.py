@@ -17,10 +17,10 @@ import pytest
 import report_cases
 from fastxent.cli import run
 from fastxent.errors import ConfigError, OutputError
-from fastxent.report import figures, html, svg
-from fastxent.result import EvalResult, Metric, labels
-from fastxent.state import EvalState
-from fastxent.tables import number
+from fastxent.results.report import figures, html, svg
+from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.text import number
+from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case
 
 VOID = {"meta", "link", "input", "br", "img"}

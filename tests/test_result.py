@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from fastxent.errors import StateError
-from fastxent.result import SCHEMA, EvalResult
-from fastxent.state import EvalState
+from fastxent.results.result import SCHEMA, EvalResult
+from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config
 
 

@@ -14,7 +14,7 @@ import pytest
 import fastxent as fx
 import report_cases
 from fastxent.cli import run
-from fastxent.report import html
+from fastxent.results.report import html
 
 WRONG: list[Any] = [
     None, True, 0, -1, 1.5, 2**40, 10**30, 1e300, "", "x", "inf", "nan", [], [1], [None, "x"], {}, {"a": 1},

@@ -21,9 +21,9 @@ import pytest
 import dumps
 import fastxent as fx
 import mutants
-from fastxent import resume
-from fastxent.job import Job
-from fastxent.options import DEFAULTS
+from fastxent.engine import checkpoints as resume
+from fastxent.engine.job import Job
+from fastxent.options.declared import DEFAULTS
 
 OPTIONS = dict(dumps.OPTIONS, threads=2)
 

@@ -9,7 +9,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from fastxent.sink import OrderedSink
+from fastxent.engine.sink import OrderedSink
 
 
 def batch(value: int) -> pa.RecordBatch:

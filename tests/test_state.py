@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fastxent.config import EvalConfig
-from fastxent.distribution import QUANTILES, Distribution
 from fastxent.errors import ColumnError, ConfigError, StateError
-from fastxent.packed import pack, unpack
-from fastxent.scored import BAD_LOGITS, BAD_TARGET, IGNORED, USED
-from fastxent.state import EvalState
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED
+from fastxent.state.distribution import QUANTILES, Distribution
+from fastxent.state.evaluation import EvalState
+from fastxent.state.packed import pack, unpack
 from scored_cases import CONFIGS, case, config, take
 
 configs = pytest.mark.parametrize("name", CONFIGS)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import fastxent as fx
-from fastxent.threads import _Pool, parallel_rows
+from fastxent.engine.pool import _Pool, parallel_rows
 
 MANY = 1 << 20  # bytes a row, so that any number of rows is worth a thread
 
@@ -219,7 +219,7 @@ assert total() == 300
 
 @pytest.mark.parametrize("setting", ["abc", "2.5", "1e3"])
 def test_an_environment_variable_that_is_no_integer_is_named(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
-    monkeypatch.setattr("fastxent.threads._threads", None)
+    monkeypatch.setattr("fastxent.engine.pool._threads", None)
     monkeypatch.setenv("FASTXENT_NUM_THREADS", setting)
     with pytest.raises(
         fx.ConfigError, match=f"^FASTXENT_NUM_THREADS must be an integer of at least 1, got '{setting}'"

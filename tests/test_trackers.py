@@ -15,8 +15,8 @@ import pytest
 
 import fastxent as fx
 import report_cases
-from fastxent import trackers
 from fastxent.cli import run
+from fastxent.results import trackers
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits.parquet"
 

@@ -17,8 +17,8 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.loop import Loop
-from fastxent.score import Scorer
+from fastxent.engine.loop import Loop
+from fastxent.scoring.scorer import Scorer
 
 LOOP = sys.modules[Loop.__module__]
 N = 157

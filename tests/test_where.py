@@ -10,7 +10,7 @@ import pytest
 
 from fastxent.errors import ConfigError
 from fastxent.io.values import plain
-from fastxent.where import Filter
+from fastxent.scoring.filter import Filter
 
 COLUMNS = {
     "kind": pa.array(["a", "b", None, "a"]),

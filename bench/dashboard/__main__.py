@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import records
 from bench.dashboard.page import html
-from fastxent.io.atomic import write_atomic
+from fastxent.io.storage.atomic import write_atomic
 
 if __name__ == "__main__":
     found = records.load()

@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 
 from bench.dashboard import trends
 from bench.records import name_of
-from fastxent.report.page import Cell, Column, Section, Table, page, table
-from fastxent.tables import count
+from fastxent.results.report.page import Cell, Column, Section, Table, page, table
+from fastxent.results.text import count
 
 _HERE = Path(__file__).resolve().parent
 _TONES = {"NO": "bad", "yes": "good", "aim": "good"}

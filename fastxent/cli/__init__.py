@@ -20,10 +20,10 @@ import click
 from fastxent._version import __version__
 from fastxent.cli import commands
 from fastxent.cli.convert import convert
+from fastxent.cli.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
 from fastxent.cli.options import Quiet
 from fastxent.cli.report import report
 from fastxent.errors import ConfigError, FastxentError
-from fastxent.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
 
 
 class _Interrupted(click.ClickException):

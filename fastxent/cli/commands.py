@@ -14,17 +14,17 @@ import click
 
 from fastxent.cli import options
 from fastxent.cli.conditions import Condition
+from fastxent.cli.leave import say
 from fastxent.cli.merge import merged
 from fastxent.cli.options import Command, Items, option, section
 from fastxent.cli.output import Report, chosen_format, deliver, emit, progress_bar, to_stdout
 from fastxent.errors import ColumnError, ConfigError, OutputError
-from fastxent.io.atomic import check_destination, write_atomic
-from fastxent.leave import say
+from fastxent.io.storage.atomic import check_destination, write_atomic
+from fastxent.io.writers import check_not_source
 from fastxent.names import some
-from fastxent.writers import check_not_source
 
 if TYPE_CHECKING:
-    from fastxent.result import EvalResult
+    from fastxent.results.result import EvalResult
 
 FAILED = 1
 _KINDS = ("log_softmax", "softmax", "grad")  # of transform
@@ -44,7 +44,7 @@ def _result_destination(ctx: click.Context, param: click.Parameter, value: str |
 
 def _report_destination(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from fastxent.report import require
+        from fastxent.results.report import require
 
         require()
     return _destination(ctx, param, value)
@@ -52,7 +52,7 @@ def _report_destination(ctx: click.Context, param: click.Parameter, value: str |
 
 def _trackers(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     if value:
-        from fastxent.trackers import check
+        from fastxent.results.trackers import check
 
         for tracker in value:
             check(tracker)
@@ -257,7 +257,7 @@ def warmup() -> int:
     Every dtype, few classes and many. Without it the first eval of a kind compiles what it needs, in some seconds.
     """
     from fastxent.kernels.jit import writable_cache
-    from fastxent.warmup import warm_up
+    from fastxent.verbs.warmup import warm_up
 
     folder = writable_cache()
     warm_up(lambda name, done, total: say(f"[{done + 1}/{total}] {name}"))
@@ -321,7 +321,7 @@ class _Sinks:
 
 
 def _local_files(source: tuple[str, ...]) -> list[str]:
-    from fastxent.io.files import find_files
+    from fastxent.io.storage.files import find_files
 
     return [file.path for path in source for file in find_files(path) if file.local]
 
@@ -330,9 +330,9 @@ def _check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) 
     """A condition on a figure or slice that will not exist is found before the run, not after it."""
     if not conditions:
         return
-    from fastxent.config import EvalConfig
-    from fastxent.job import names
-    from fastxent.metrics import Plan
+    from fastxent.engine.job import names
+    from fastxent.options.config import EvalConfig
+    from fastxent.state.metrics import Plan
 
     options = {"metrics": names(given["metrics"]), "top_k": tuple(given["top_k"]), "n_bytes": given["n_bytes"]}
     metrics = Plan(EvalConfig(n_classes=1, **options)).names
@@ -352,7 +352,7 @@ def _finish(
     result: EvalResult, conditions: tuple[Condition, ...], sinks: _Sinks, quiet: bool = False, verbose: bool = False
 ) -> int:
     """Print, write, judge: the figures are on the screen before anything that may fail."""
-    from fastxent.timing import lines
+    from fastxent.engine.timing import lines
 
     failures: list[str] = []
 

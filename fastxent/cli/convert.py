@@ -9,9 +9,9 @@ import click
 
 from fastxent.cli import options
 from fastxent.cli.commands import _destination, _local_files, _progress, _Sinks, _source, output
+from fastxent.cli.leave import say
 from fastxent.cli.options import Command, Items, option, section
 from fastxent.cli.output import chosen_format, deliver
-from fastxent.leave import say
 
 
 def _kept(ctx: click.Context, param: click.Parameter, value: Iterable[list[str]]) -> list[str] | None:
@@ -58,7 +58,7 @@ def convert(**given: Any) -> int:
     DEST ends in .parquet or .arrow; it is complete under its name, or not there. SOURCE is what eval takes.
     """
     import fastxent as fx
-    from fastxent.timing import lines
+    from fastxent.engine.timing import lines
 
     figures, verbose = given.pop("figures"), given.pop("verbose")
     format_ = chosen_format(given.pop("format_"), figures)

@@ -6,17 +6,17 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from fastxent.coverage import MIXED
 from fastxent.errors import StateError
+from fastxent.state.coverage import MIXED
 
 if TYPE_CHECKING:
-    from fastxent.coverage import Coverage
-    from fastxent.state import EvalState
+    from fastxent.state.coverage import Coverage
+    from fastxent.state.evaluation import EvalState
 
 
 def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
     """The state of all files; ``partial``: though shards are missing."""
-    from fastxent.state import EvalState
+    from fastxent.state.evaluation import EvalState
 
     total: EvalState | None = None
     places: dict[str, str] = {}
@@ -56,7 +56,7 @@ def _as(first: str, second: str) -> str:
 
 
 def _read(name: str) -> bytes:
-    from fastxent.packed import read_state
+    from fastxent.state.packed import read_state
 
     try:
         with open(name, "rb") as file:
@@ -66,7 +66,7 @@ def _read(name: str) -> bytes:
 
 
 def _load(name: str, data: bytes) -> EvalState:
-    from fastxent.state import EvalState
+    from fastxent.state.evaluation import EvalState
 
     try:
         return EvalState.from_bytes(data)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from fastxent.cli.conditions import ConditionType
-from fastxent.leave import discard
+from fastxent.cli.leave import discard
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Setting = tuple[tuple[str, ...], dict[str, Any]]  # an option that `section` will add

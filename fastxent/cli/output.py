@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from fastxent.compiling import compilations
+from fastxent.cli.compiling import compilations
+from fastxent.cli.leave import discard, say
 from fastxent.errors import FastxentError, OutputError
-from fastxent.io.atomic import write_atomic
-from fastxent.leave import discard, say
+from fastxent.io.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
-    from fastxent.compiling import Compilations
+    from fastxent.cli.compiling import Compilations
 
 Report = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes done, of
 

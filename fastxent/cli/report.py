@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from fastxent.cli.leave import say
 from fastxent.cli.options import QUIET, Command, option, section
 from fastxent.cli.output import put, to_stdout
 from fastxent.errors import StateError
-from fastxent.leave import say
-from fastxent.writers import check_not_source
+from fastxent.io.writers import check_not_source
 
 
 @click.command(cls=Command, short_help="The HTML report of a saved result.", epilog="""\b
@@ -31,7 +31,7 @@ def report(result: str, output: str | None, quiet: bool) -> int:
 
     One file that opens offline: figures, tables, and what was read.
     """
-    from fastxent.result import EvalResult
+    from fastxent.results.result import EvalResult
 
     try:
         text = Path(result).read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     except StateError as error:
         raise StateError(f"{result}: {error}") from None
     if to_stdout(output):
-        from fastxent.report import html
+        from fastxent.results.report import html
 
         put(html(found))
         return 0

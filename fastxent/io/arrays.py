@@ -21,13 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from fastxent.arrays import as_numpy
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
-from fastxent.io.arrow import PART_BYTES, UNIT_BYTES
+from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, LogitsStream
-from fastxent.io.files import File
+from fastxent.io.interchange import as_numpy
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.stored import StoredBytes
+from fastxent.io.storage.files import File
+from fastxent.io.storage.stored import StoredBytes
 from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow, unnamed_tag
 
 

@@ -13,6 +13,9 @@ from fastxent.errors import Where
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_ROW_BYTES = 600  # a row's record, columns and temporaries, whatever its classes
+_BATCH_BYTES = 8 << 20  # larger batches gain nothing
+
 
 @dataclass(frozen=True)
 class Logits:
@@ -102,3 +105,12 @@ class Source(Protocol):
 
     def columns_only(self) -> Source: ...  # the same rows without their logits: a cheap look ahead
     def units(self) -> Iterator[Unit]: ...
+
+
+def batch_bytes(memory: int, threads: int, row_bytes: int) -> int:
+    """Logits a batch may hold, so that all workers stay within ``memory``.
+
+    A batch of a list column takes about ten times its size while pyarrow assembles it.
+    """
+    share = memory // (threads * 10)
+    return max(1, min(_BATCH_BYTES, share) * row_bytes // (row_bytes + _ROW_BYTES // 4))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, FastxentError, SourceError
-from fastxent.io.arrow import StreamPart, TablePart
+from fastxent.io.arrow.part import StreamPart, TablePart
 
 _COLUMNS = "pass a dict of columns, such as {'logits': logits, 'target': target}"
 

@@ -12,10 +12,10 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
-from fastxent.io.files import doubts
 from fastxent.io.layout import VOID, Layout, expand
-from fastxent.io.parquet import ParquetPart
+from fastxent.io.parquet.part import ParquetPart
 from fastxent.io.source import Part, find_parts, full_schema
+from fastxent.io.storage.files import doubts
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
 _ROLES = {

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrays, arrow, frames, ipc, parquet, tensors
+from fastxent.io import arrays, frames, tensors
+from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
-from fastxent.io.files import File, doubts, find_files, reading
 from fastxent.io.layout import VOID, Layout, RowReader, all_names, find_field
+from fastxent.io.parquet import part as parquet
+from fastxent.io.storage.files import File, doubts, find_files, reading
 from fastxent.io.values import tag_of
 
 _LOOKERS = 16

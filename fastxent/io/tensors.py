@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io.files import File, reading
-from fastxent.io.identity import Version, unchanged
-from fastxent.io.stored import StoredBytes
+from fastxent.io.storage.files import File, reading
+from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.stored import StoredBytes
 
 NPY_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 100_000_000  # as the format sets it

@@ -12,8 +12,8 @@ import pytest
 import fastxent as fx
 import report_cases
 from browser.chromium import SIZES, Browser
-from fastxent.report import html
-from fastxent.result import EvalResult
+from fastxent.results.report import html
+from fastxent.results.result import EvalResult
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.parquet"
 Written = Callable[[str, str], Path]

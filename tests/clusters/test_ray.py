@@ -19,7 +19,7 @@ import ray
 
 import dumps
 import fastxent as fx
-from fastxent.engines import ray as engine
+from fastxent.engine import ray as engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 

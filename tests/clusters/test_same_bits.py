@@ -17,7 +17,7 @@ from dask.distributed import Client, LocalCluster
 import dumps
 import fastxent as fx
 from examples import on_dask
-from fastxent.engines import ray as engine
+from fastxent.engine import ray as engine
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:ray.*", "ignore::DeprecationWarning", "ignore::ResourceWarning"

@@ -28,11 +28,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastxent.errors import SourceError
-from fastxent.io import slices, thrift
-from fastxent.io.chunk import LogitsChunk, plan
-from fastxent.io.footer import column_chunks
-from fastxent.io.native import read_rows, split
-from fastxent.io.ranges import LocalRanges, Ranges
+from fastxent.io.parquet import slices, thrift
+from fastxent.io.parquet.chunk import LogitsChunk, plan
+from fastxent.io.parquet.footer import column_chunks
+from fastxent.io.parquet.reader import read_rows, split
+from fastxent.io.storage.local import LocalRanges, Ranges
 from tests.io.held import held
 
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims

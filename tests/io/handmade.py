@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from fastxent.io.chunk import LogitsChunk
-from fastxent.io.native import read_rows
+from fastxent.io.parquet.chunk import LogitsChunk
+from fastxent.io.parquet.reader import read_rows
 from tests.io.held import held
 
 Row = list[float | None] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastxent.io.remote import ReadRanges
+from fastxent.io.storage.remote import ReadRanges
 
 
 def held(data: bytes, name: str, begin: int, end: int) -> ReadRanges:

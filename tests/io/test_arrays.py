@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from fastxent.errors import ColumnError, FastxentError, SourceError
-from fastxent.io.files import File
 from fastxent.io.source import open_source
+from fastxent.io.storage.files import File
 from fastxent.io.tensors import read_safetensors
 
 N, C = 120, 7

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastxent.errors import SourceError
-from fastxent.io.files import File
-from fastxent.io.identity import Version, unchanged
 from fastxent.io.source import open_source
+from fastxent.io.storage.files import File
+from fastxent.io.storage.identity import Version, unchanged
 
 X = np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)
 

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastxent.errors import SourceError
-from fastxent.io.chunk import LogitsChunk, plan
-from fastxent.io.footer import Footer, column_chunks
-from fastxent.io.ranges import LocalRanges
-from fastxent.io.remote import ReadRanges
+from fastxent.io.parquet.chunk import LogitsChunk, plan
+from fastxent.io.parquet.footer import Footer, column_chunks
+from fastxent.io.storage.local import LocalRanges
+from fastxent.io.storage.remote import ReadRanges
 from tests.io.handmade import varint
 from tests.io.held import held
 

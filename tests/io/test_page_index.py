@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastxent.errors import SourceError
-from fastxent.io import native, parquet
-from fastxent.io.chunk import LogitsChunk, plan
-from fastxent.io.footer import column_chunks
-from fastxent.io.native import read_rows, split
-from fastxent.io.page_index import page_locations
-from fastxent.io.ranges import LocalRanges
+from fastxent.io.parquet import part as parquet, reader as native
+from fastxent.io.parquet.chunk import LogitsChunk, plan
+from fastxent.io.parquet.footer import column_chunks
+from fastxent.io.parquet.page_index import page_locations
+from fastxent.io.parquet.reader import read_rows, split
 from fastxent.io.source import open_source
+from fastxent.io.storage.local import LocalRanges
 
 X = np.random.default_rng(0).normal(size=(3000, 7)).astype(np.float32)
 TARGET = np.arange(3000) % 7

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fastxent.errors import SourceError
-from fastxent.io.native import read_rows, split
+from fastxent.io.parquet.reader import read_rows, split
 from tests.io.handmade import (
     DICTIONARY,
     PLAIN,

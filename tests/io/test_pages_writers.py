@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastxent.io.chunk import LogitsChunk, plan
 from fastxent.io.columns import as_rows
-from fastxent.io.footer import column_chunks
-from fastxent.io.native import read_rows, split
-from fastxent.io.pages import PageReader
-from fastxent.io.ranges import LocalRanges
+from fastxent.io.parquet.chunk import LogitsChunk, plan
+from fastxent.io.parquet.footer import column_chunks
+from fastxent.io.parquet.pages import PageReader
+from fastxent.io.parquet.reader import read_rows, split
+from fastxent.io.storage.local import LocalRanges
 from tests.io.held import held
 
 DTYPES = ["float16", "float32", "float64"]

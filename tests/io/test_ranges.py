@@ -17,9 +17,9 @@ from pyarrow import fs as pafs
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from fastxent.io import ranges, remote
-from fastxent.io.ranges import LocalRanges
-from fastxent.io.remote import ReadRanges, RemoteBytes
+from fastxent.io.storage import local as ranges, remote
+from fastxent.io.storage.local import LocalRanges
+from fastxent.io.storage.remote import ReadRanges, RemoteBytes
 from tests.io.held import held
 
 

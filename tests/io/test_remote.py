@@ -21,9 +21,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from fastxent.io import remote
-from fastxent.io.files import find_files
-from fastxent.io.remote import ReadRanges, RemoteBytes, RemoteFile
+from fastxent.io.storage import remote
+from fastxent.io.storage.files import find_files
+from fastxent.io.storage.remote import ReadRanges, RemoteBytes, RemoteFile
 
 MB = 1 << 20
 DATA = random.Random(0).randbytes(64 * MB)

@@ -16,8 +16,8 @@ from fsspec.asyn import AsyncFileSystem
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from fastxent.io import remote
-from fastxent.io.files import find_files
+from fastxent.io.storage import remote
+from fastxent.io.storage.files import find_files
 from fastxent.names import public_name
 
 

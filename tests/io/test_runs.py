@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from fastxent.errors import SourceError
-from fastxent.io.chunk import LogitsChunk
-from fastxent.io.native import read_rows
-from fastxent.io.pages import PageReader
-from fastxent.io.ranges import LocalRanges
-from fastxent.io.runs import RunReader
+from fastxent.io.parquet.chunk import LogitsChunk
+from fastxent.io.parquet.pages import PageReader
+from fastxent.io.parquet.reader import read_rows
+from fastxent.io.parquet.runs import RunReader
+from fastxent.io.storage.local import LocalRanges
 from tests.io.handmade import Layout, Row, chunk_of, column, expected, levels_of, page
 
 LAYOUTS = [

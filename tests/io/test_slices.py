@@ -18,10 +18,10 @@ import pytest
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from fastxent.io import pages, slices
-from fastxent.io.native import read_rows
-from fastxent.io.ranges import LocalRanges
-from fastxent.io.slices import SliceReader
+from fastxent.io.parquet import pages, slices
+from fastxent.io.parquet.reader import read_rows
+from fastxent.io.parquet.slices import SliceReader
+from fastxent.io.storage.local import LocalRanges
 from tests.io.handmade import DICTIONARY, Layout, chunk_of, column, dictionary_page, expected, levels_of, number, page
 from tests.io.test_runs import outcome, rows_of
 

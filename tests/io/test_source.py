@@ -21,8 +21,8 @@ from pyarrow import fs as pafs
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.batch import Source
-from fastxent.io.files import _glob_arrow
 from fastxent.io.source import open_source
+from fastxent.io.storage.files import _glob_arrow
 
 N, C = 1000, 10
 ROW = C * 4

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastxent.io import thrift
+from fastxent.io.parquet import thrift
 from tests.io.handmade import struct, varint, zigzag
 
 V1 = {1: 0, 2: 1000, 3: 900, 4: -5, 5: {1: 24, 2: 0, 3: 3, 4: 3}}

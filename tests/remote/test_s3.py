@@ -28,7 +28,7 @@ from pyarrow import fs as pafs
 
 import fastxent as fx
 from fastxent.cli import run
-from fastxent.io import remote
+from fastxent.io.storage import remote
 
 MB = 1 << 20
 N, C = 20_000, 300  # 24 MB of float32

@@ -1,0 +1,271 @@
+"""Checkpoints: a folder of small state files, from which an interrupted run goes on.
+
+``run.json`` says what is evaluated: the configuration, and the version of every file. Each ``<24 hex digits>.state``
+file holds the state of some finished units and says which; it is written beside its name and then renamed, and checks
+itself, so that a run may be killed at any moment, or the machine lose its power. Sums are exact: what was computed
+before and after a break adds up to the same bits. Files of other names are never read, changed or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastxent.engine.units import identities
+from fastxent.errors import OutputError, StateError
+from fastxent.io.storage.atomic import write_atomic
+from fastxent.io.storage.identity import Identity
+from fastxent.options.config import EvalConfig
+from fastxent.state.evaluation import EvalState
+from fastxent.state.packed import DAMAGED, MAGIC, VERSION
+
+if TYPE_CHECKING:
+    from fastxent.engine.job import Job
+    from fastxent.io.batch import Unit
+
+Key = tuple[str, int, int, int, int]  # file, row group (-1: none), first row, rows (-1: unknown), which of such units
+
+_MAGIC = b"FXPART1\n"
+_OWN = re.compile(r"[0-9a-f]{24}\.state")  # the names of checkpoints
+_OWN_TEMPORARY = re.compile(r"\.[0-9a-f]{24}\.tmp")
+_EVERY = 0.5  # seconds of a worker's time that a kill may cost
+_SHARE = 50  # writing takes less than one part in this of a worker's time
+
+
+class Checkpoints:
+    """The finished units of a run, on disk and in one state."""
+
+    def __init__(self, folder: str | os.PathLike[str], job: Job, shard: str | None = None) -> None:
+        self.folder = Path(folder)
+        self._config = job.config
+        self._total = EvalState.empty(job.config)
+        self._done: set[Key] = set()
+        self._met: set[Key] = set()
+        self._seen: Counter[tuple[str, int, int, int]] = Counter()
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[float, float]] = {}  # by thread: when its last file was written, and its cost
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._recognise()
+        self._hold()
+        try:
+            self._agree(_description(job, shard))
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- what the loop asks ------------------------------------------------------------------------------------------
+
+    def claim(self, unit: Unit) -> Key | None:
+        """The key of a unit that is still to be done; None if it is finished. Not for several threads at once."""
+        where = unit.where
+        place = (
+            where.file, -1 if where.row_group is None else where.row_group, where.first_row,
+            -1 if unit.rows is None else unit.rows,
+        )  # fmt: skip
+        key = (*place, self._seen[place])  # a file may be named twice, and then counts twice
+        self._seen[place] += 1
+        if key not in self._done:
+            return key
+        self._met.add(key)
+        return None
+
+    def keep(self, units: list[Key], state: EvalState, *, last: bool = True) -> bool:
+        """Write the state of some finished units and take it over, if that is due: always if it is the ``last``."""
+        me, now = threading.get_ident(), time.perf_counter()
+        before, cost = self._kept.setdefault(me, (now, 0.0))
+        if not last and now - before < max(_EVERY, cost * _SHARE):
+            return False
+        self._write(units, state)
+        with self._lock:
+            self._total.absorb(state)
+        end = time.perf_counter()
+        self._kept[me] = end, end - now
+        return True
+
+    def result(self) -> EvalState:
+        """The state of all units, of this run and those before it."""
+        if self._met != self._done:
+            raise StateError(
+                f"{self.folder}: it holds units that this run has not, so it was written by a version of fastxent that "
+                "divides the dump otherwise; name another folder, or delete this one to start again"
+            )
+        return self._total
+
+    @property
+    def finished(self) -> int:
+        """How many units earlier runs have left here."""
+        return len(self._done)
+
+    # ---- the folder --------------------------------------------------------------------------------------------------
+
+    def _recognise(self) -> None:
+        """Refuse a folder of other things, before anything is left in it."""
+        others = [p.name for p in self.folder.iterdir() if p.name != "lock" and not p.name.startswith(".")]
+        if others and not (self.folder / "run.json").exists():
+            raise StateError(
+                f"{self.folder} holds {others[0]!r} and no run.json: it is no folder of checkpoints; name an "
+                "empty or a new one"
+            )
+
+    def _hold(self) -> None:
+        """One run at a time: the lock goes with the process, however that ends."""
+        with _explained(self.folder):
+            self._lock_fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            return
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise StateError(f"{self.folder} is in use by another run; wait for it, or name another folder") from None
+        except OSError:  # a filesystem without locks
+            pass
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _agree(self, now: dict[str, Any]) -> None:
+        """Note what is being run, or compare it with what was."""
+        path = self.folder / "run.json"
+        if not os.path.lexists(path):
+            write_atomic(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+            return
+        try:
+            if not path.is_file():  # a pipe would be waited for
+                raise ValueError("not a regular file")
+            before = json.loads(path.read_text(encoding="utf-8"))
+            difference = _difference(before, json.loads(json.dumps(now)))
+        except DAMAGED:
+            raise StateError(f"{path} is damaged; delete {self.folder} to start again") from None
+        except OSError as error:
+            raise StateError(f"cannot read {path}: {error.strerror}") from error
+        if difference is not None:
+            raise StateError(
+                f"{self.folder} belongs to another run: {difference}; repeat that run as it was, name another folder, "
+                "or delete this one to start again"
+            )
+
+    def _load(self) -> None:
+        """Take over every sound state file; what is damaged is done again."""
+        there = sorted(path for path in self.folder.iterdir() if path.is_file())
+        for path in there:
+            if _OWN_TEMPORARY.fullmatch(path.name):  # of a write that was cut off: nobody else is here
+                path.unlink(missing_ok=True)
+        for path in there:
+            if not _OWN.fullmatch(path.name):
+                continue
+            with _explained(path):
+                data = path.read_bytes()
+            if data.startswith(MAGIC):  # the state of another run, which somebody keeps here
+                continue
+            try:
+                units, state = _unpack(data)
+                if self._done & set(units) or state.config != self._config:
+                    raise StateError("it holds units that others hold too")
+            except StateError as error:
+                warnings.warn(f"{path} is of no use ({error}); what it held is read again", stacklevel=2)
+                path.unlink(missing_ok=True)
+                continue
+            self._total.absorb(state)
+            self._done |= set(units)
+
+    def _write(self, units: list[Key], state: EvalState) -> None:
+        data = _pack(units, state)
+        name = hashlib.sha256(repr(units).encode()).hexdigest()[:24]
+        temporary = self.folder / f".{name}.tmp"
+        with _explained(self.folder):
+            # Not synced to the disk, which would cost more than the unit: a file that a power cut tears is found out.
+            temporary.write_bytes(data)
+            temporary.replace(self.folder / f"{name}.state")
+
+
+def _pack(units: list[Key], state: EvalState) -> bytes:
+    listing = json.dumps(units).encode()
+    body = len(listing).to_bytes(8, "little") + listing + state.to_bytes(compression=1)
+    return _MAGIC + hashlib.sha256(body).digest() + body
+
+
+def _unpack(data: bytes) -> tuple[list[Key], EvalState]:
+    start = len(_MAGIC) + 32
+    body = data[start:]
+    if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
+        raise StateError("it is damaged")
+    end = 8 + int.from_bytes(body[:8], "little")
+    try:
+        units = [_key(*entry) for entry in json.loads(body[8:end])]
+    except DAMAGED:
+        raise StateError("it is damaged") from None
+    return units, EvalState.from_bytes(body[end:])
+
+
+def _key(file: str, group: int, first: int, rows: int, which: int) -> Key:
+    if not (isinstance(file, str) and all(type(number) is int for number in (group, first, rows, which))):
+        raise TypeError("a unit is a file and four integers")
+    return file, group, first, rows, which
+
+
+def _description(job: Job, shard: str | None) -> dict[str, Any]:
+    return {
+        "schema": "fastxent/resume/1",
+        "state_version": VERSION,
+        "config": job.config.to_dict(),
+        "dtype": job.source.dtype,
+        "shard": shard,
+        "files": [identity.to_dict() for identity in identities(job.source).values()],
+    }
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What differs between two descriptions, in words: the first thing that does."""
+    for name in ("schema", "state_version", "dtype", "shard"):
+        if before[name] != now[name]:
+            return f"{name.replace('_', ' ')} {before[name]!r} there, {now[name]!r} here"
+    for option in EvalConfig.__dataclass_fields__:
+        there, here = before["config"].get(option), now["config"][option]
+        if there != here:
+            return f"{option}={_short(there)} there, {_short(here)} here"
+    old, new = ({entry["name"]: Identity(**entry) for entry in given["files"]} for given in (before, now))
+    for name, identity in old.items():
+        if name not in new:
+            return f"{name} is no longer among the files"
+        changed = identity.difference(new[name])
+        if changed is not None:
+            return f"{name} has changed: {changed}"
+    added = next((name for name in new if name not in old), None)
+    return None if added is None else f"{added} was not among the files"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot use {str(path)!r} for checkpoints: {error.strerror or error}") from error

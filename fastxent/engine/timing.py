@@ -1,0 +1,93 @@
+"""Where the time of a run goes: each worker's seconds by kind of work, and how much of the clock it was computing.
+
+``read`` is bytes coming in (or waiting for them), ``decode`` making rows of logits of them: pages, levels, codecs, and
+all that pyarrow does, which does not tell its own reading apart. ``kernel`` is scoring, ``state`` summing, ``write``
+output and checkpoints. What is missing to the sum of the threads' time is the loop itself and its end, when the last
+units are under way. A thread's utilisation is its processor time over the time of the run: less than 1 where it
+waited, for the disk, for another thread, or for a processor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from fastxent.io.storage.spent import SPENT
+
+Item = TypeVar("Item")
+KINDS = ("read", "decode", "kernel", "state", "write")
+
+
+@dataclass
+class Clock:
+    """One worker's seconds. Its methods are called on the worker's own thread."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    kernel: float = 0.0
+    state: float = 0.0
+    write: float = 0.0
+    cpu: float = 0.0
+
+    def next(self, items: Iterator[Item]) -> Item | None:
+        """The next item of a reader, whose making is reading and decoding; None at its end."""
+        read, start = SPENT.read, time.perf_counter()
+        item = next(items, None)
+        read = SPENT.read - read
+        self.read += read
+        self.decode += time.perf_counter() - start - read
+        return item
+
+    def each(self, items: Iterator[Item]) -> Iterator[Item]:
+        """All items of a reader, as `next` gives them."""
+        while (item := self.next(items)) is not None:
+            yield item
+
+    @property
+    def reading(self) -> float:
+        return self.read + self.decode
+
+
+def summary(clocks: list[Clock], elapsed: float, rows: int, row_bytes: int) -> dict[str, Any]:
+    """`EvalResult.timing`: wall-clock seconds, rates, and the seconds of all threads by kind."""
+    elapsed = max(elapsed, 1e-9)
+    total = {f.name: sum(getattr(clock, f.name) for clock in clocks) for f in fields(Clock)}
+    return {
+        "seconds": elapsed,
+        "rows_per_second": rows / elapsed,
+        "gb_per_second": rows * row_bytes / elapsed / 1e9,
+        "threads": len(clocks),
+        **{f"{kind}_seconds": total[kind] for kind in KINDS},
+        "utilisation": [min(1.0, clock.cpu / elapsed) for clock in clocks],
+    }
+
+
+def lines(timing: dict[str, Any]) -> list[str]:
+    """`summary` for reading.
+
+    >>> clock = Clock(read=1.0, decode=2.0, kernel=5.0, state=1.0, cpu=9.5)
+    >>> print(*lines(summary([clock], 10.0, 5000, 4000)), sep="\\n")
+    10 s · 500 rows/s · 0.002 GB/s of logits · 1 thread
+    read 10 % · decode 20 % · kernel 50 % · state 10 % · write 0 % · other 10 % of the threads' time
+    computing 95 % of the time
+    """
+    threads = timing.get("threads", timing.get("processors", 1))
+    what = "thread" if "threads" in timing else "processor"
+    found = [
+        f"{timing['seconds']:.3g} s · {timing['rows_per_second']:,.0f} rows/s · "
+        f"{timing['gb_per_second']:.3g} GB/s of logits · {threads} {what}{'' if threads == 1 else 's'}"
+    ]
+    if "utilisation" in timing:
+        available = timing["seconds"] * threads
+        shares = {kind: timing[f"{kind}_seconds"] / available for kind in KINDS}
+        shares["other"] = max(0.0, 1.0 - sum(shares.values()))
+        found.append(" · ".join(f"{kind} {share:.0%}" for kind, share in shares.items()) + " of the threads' time")
+        found.append(f"computing {' · '.join(f'{share:.0%}' for share in timing['utilisation'])} of the time")
+    if "resumed_rows" in timing:
+        found.append(f"{timing['resumed_rows']:,} rows were done before")
+    found = [line.replace("%", " %") for line in found]
+    for fallback in timing.get("fallbacks", []):
+        found.append(f"{fallback['file']} was read through pyarrow, which is slower: {fallback['reason']}")
+    return found

@@ -1,0 +1,313 @@
+"""Arrow: IPC files and streams on disk or elsewhere, and tables, readers and streams in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from fastxent.errors import FastxentError, SourceError, Where
+from fastxent.io.arrow.columns import Batches
+from fastxent.io.arrow.ipc import Index, read_index
+from fastxent.io.batch import Batch, LogitsStream
+from fastxent.io.layout import Layout, RowReader
+from fastxent.io.storage.files import File, reading
+from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.stored import StoredBytes
+
+UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
+PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
+_BESIDE_BYTES = 8 << 20  # of the columns beside them
+_PEEK_ROWS = 1024
+
+
+def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The top-level columns that hold ``names``, in the order of the schema."""
+    found = set()
+    for name in names:
+        while name and schema.get_field_index(name) < 0:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return sorted(found, key=schema.get_field_index)
+
+
+# ---- IPC files and streams -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ipc:
+    """An IPC file or stream. Picklable: where it arrives, its index and its version are found anew."""
+
+    file: File
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @cached_property
+    def version(self) -> Version | None:
+        return Version.of(self.file)
+
+    @cached_property
+    def index(self) -> Index:
+        with self.opened() as source, reading(self.name):
+            return read_index(source)
+
+    @contextmanager
+    def opened(self, *, forward: bool = False) -> Iterator[StoredBytes]:
+        """The bytes of the file. `SourceError` if it changes before the block ends."""
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=forward)) as source:
+            yield source
+
+    @property
+    def divisible(self) -> bool:
+        """Whether some rows of a record batch can be read without the others."""
+        return self.file.local and not self.index.compressed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": self.file}
+
+
+@dataclass(frozen=True)
+class IpcUnit:
+    """Rows of consecutive record batches."""
+
+    in_place: ClassVar[bool] = False
+    ipc: Ipc
+    reader: RowReader
+    where: Where
+    rows: int
+    first_batch: int
+    skip: int  # rows of the first batch that belong to the unit before
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.reader.row_bytes
+
+    def batches(self, max_bytes: int) -> Iterator[Batch]:
+        names, beside = self._roots(self.reader.stored), self._roots(self.reader.stored_beside)
+        with self.ipc.opened(forward=True) as source:
+            opened = Batches(source, self.ipc.index, names)
+            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes), opened, beside):
+                part = self._read(opened, number, begin, rows, names)
+                yield self.reader.batch(part, Where(self.ipc.name, None, first))
+
+    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
+        """Batches of up to ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+        if not self.ipc.divisible:
+            yield from self.batches(max_bytes)
+            return
+        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
+        names, beside = self._roots(layout.names), self._roots(self.reader.stored_beside)
+        with self.ipc.opened(forward=True) as source:
+            opened = Batches(source, self.ipc.index, list(dict.fromkeys([*names, *beside])))
+
+            def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+                for at in range(begin, end, step):
+                    part = self._read(opened, number, at, min(step, end - at), names)
+                    logits, odd = layout.rows(part, self.reader.n_classes)
+                    bad.update({at - begin + k: reason for k, reason in odd.items()})
+                    yield logits.values
+
+            for number, begin, n, first in self._steps(rows, opened, beside):
+                bad: dict[int, str] = {}
+                logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
+                where = Where(self.ipc.name, None, first)
+                columns = self.reader.beside(self._read(opened, number, begin, n, beside), n, where)
+                yield Batch(logits, columns, where, bad)
+
+    def _roots(self, names: Sequence[str]) -> list[str]:
+        return roots(self.ipc.index.schema, names)
+
+    def _read(self, opened: Batches, number: int, begin: int, rows: int, names: list[str]) -> pa.RecordBatch:
+        with reading(self.ipc.name):
+            return opened.read(number, begin, rows, names)
+
+    def _steps(self, most: int, opened: Batches, beside: list[str]) -> Iterator[tuple[int, int, int, int]]:
+        """The unit's rows, at most so many at a time: record batch, first row in it, rows, first row in the file."""
+        skip, left, first, batches = self.skip, self.rows, self.where.first_row, self.ipc.index.batches
+        for number in range(self.first_batch, len(batches)):
+            end = min(batches[number].rows, skip + left)
+            with reading(self.ipc.name):
+                step = min(most, opened.rows_in(number, _BESIDE_BYTES, beside))
+            for begin in range(skip, end, step):
+                yield number, begin, min(step, end - begin), first + begin - skip
+            first, left, skip = first + end - skip, left - (end - skip), 0
+        if left:
+            raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
+
+
+class IpcPart:
+    """One IPC file or stream of a source."""
+
+    def __init__(self, file: File, form: str) -> None:
+        self.format = form
+        self.file = file
+        self.inputs = (file,)
+        self.name = file.name
+        self.hive = file.hive
+        self.ipc = Ipc(file)
+        self.schema: pa.Schema = self.ipc.index.schema
+        self.rows: int | None = self.ipc.index.rows
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        index, step = self.ipc.index, 1  # a row that tells is mostly the first
+        with self.ipc.opened() as source:
+            names = roots(index.schema, layout.names)
+            opened = Batches(source, index, names)
+            for number, batch in enumerate(index.batches):
+                begin = 0
+                while begin < batch.rows:
+                    with reading(self.name):
+                        part = opened.read(number, begin, min(step, batch.rows - begin), names)
+                    width = layout.width(part, self.name)
+                    if width is not None:
+                        return width
+                    begin, step = begin + len(part), min(2 * step, _PEEK_ROWS)
+        return None
+
+    def units(self, reader: RowReader) -> Iterator[IpcUnit]:
+        most, divisible = reader.rows_in(UNIT_BYTES), self.ipc.divisible
+        row, taken, start = 0, 0, (0, 0)
+        for number, batch in enumerate(self.ipc.index.batches):
+            used = 0
+            while batch.rows - used:
+                if not taken:
+                    start = (number, used)
+                # a compressed batch is decompressed as a whole: it is not shared out
+                step = min(batch.rows - used, most - taken) if divisible else batch.rows
+                used, taken = used + step, taken + step
+                if taken >= most:
+                    yield IpcUnit(self.ipc, reader, Where(self.name, None, row), taken, *start)
+                    row, taken = row + taken, 0
+        if taken:
+            yield IpcUnit(self.ipc, reader, Where(self.name, None, row), taken, *start)
+
+
+# ---- in memory -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MemoryUnit:
+    """A slice of a record batch that is already in memory."""
+
+    in_place: ClassVar[bool] = True
+    batch: pa.RecordBatch
+    reader: RowReader
+    where: Where
+
+    @property
+    def rows(self) -> int:
+        return len(self.batch)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.reader.row_bytes
+
+    def batches(self, max_bytes: int) -> Iterator[Batch]:
+        yield from self.reader.cut(self.batch, self.where, max_bytes)
+
+
+def _memory_units(batches: Iterator[pa.RecordBatch], reader: RowReader, name: str) -> Iterator[MemoryUnit]:
+    row, most = 0, reader.rows_in(UNIT_BYTES)
+    for batch in batches:
+        for begin in range(0, len(batch), most):
+            part = batch.slice(begin, most)
+            yield MemoryUnit(part, reader, Where(name, None, row))
+            row += len(part)
+
+
+class TablePart:
+    """A table in memory."""
+
+    format = "table"
+    hive: tuple[tuple[str, str | None], ...] = ()
+    inputs: tuple[File, ...] = ()
+
+    def __init__(
+        self, table: pa.Table, name: str = "<table>", refused: Mapping[str, FastxentError] | None = None
+    ) -> None:
+        self.name = name
+        self.refused = dict(refused or {})  # columns that could not become a part of the table, and why
+        self.table = table
+        self.schema = table.schema
+        self.rows: int | None = table.num_rows
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        for batch in self.table.select(roots(self.schema, list(layout.names))).to_batches():
+            width = layout.width(batch, self.name)
+            if width is not None:
+                return width
+        return None
+
+    def units(self, reader: RowReader) -> Iterator[MemoryUnit]:
+        # the columns first: chunks of a column that is not read would cut the batches short
+        table = self.table.select(roots(self.schema, reader.stored))
+        return _memory_units(iter(table.to_batches()), reader, self.name)
+
+
+class StreamPart:
+    """A stream of record batches in memory; read again only where its maker can start it anew."""
+
+    format = "stream"
+    hive: tuple[tuple[str, str | None], ...] = ()
+    inputs: tuple[File, ...] = ()
+
+    def __init__(self, start: Callable[[], pa.RecordBatchReader], name: str, *, once: bool = False) -> None:
+        self.name = name
+        self.rows: int | None = None
+        self._start = start
+        self._once = once
+        with reading(name):
+            self._stream = start()
+        self._peeked: list[pa.RecordBatch] = []
+        self._fresh = True
+        self._seen: int | None = None
+        self.schema: pa.Schema = self._stream.schema
+
+    def _next(self) -> pa.RecordBatch | None:
+        with reading(self.name):
+            batch = next(self._stream, None)
+            if batch is not None:
+                batch.validate()
+            return batch
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        seen = 0
+        while True:
+            if seen == len(self._peeked):
+                batch = self._next()
+                if batch is None:
+                    return None
+                self._peeked.append(batch)
+            width = layout.width(self._peeked[seen], self.name)
+            if width is not None:
+                return width
+            seen += 1
+
+    def units(self, reader: RowReader) -> Iterator[MemoryUnit]:
+        return _memory_units(self._batches(reader), reader, self.name)
+
+    def _batches(self, reader: RowReader) -> Iterator[pa.RecordBatch]:
+        if not self._fresh:
+            if self._once:
+                raise SourceError(f"{self.name} can be read only once and has been; pass a Table or a file instead")
+            self._stream, self._peeked = self._start(), []
+        self._fresh = False
+        rows, columns = 0, roots(self.schema, reader.stored)
+        try:
+            while (batch := self._peeked.pop(0) if self._peeked else self._next()) is not None:
+                rows += len(batch)
+                yield batch.select(columns)
+        finally:  # a connection may serve one stream at a time: an error that is kept must not keep this one
+            self._stream.close()
+        if self._seen not in (None, rows):
+            raise SourceError(
+                f"{self.name} gave {self._seen} rows at first and {rows} when read again; pass a Table or a file"
+            )
+        self._seen = rows

@@ -1,0 +1,1 @@
+"""Parquet files: from pages to rows of logits."""

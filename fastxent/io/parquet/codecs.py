@@ -1,0 +1,82 @@
+"""Decompression to an exact size.
+
+`pyarrow.Codec.decompress` does not tell how many bytes it wrote: a page that unfolds to less than its header says
+would end in whatever the memory held before. So the size is proven first where the compressed form tells it
+(snappy, lz4), checked by the library (zstd), or counted by streaming (gzip, brotli).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fastxent.io.parquet.levels import lz4_size
+
+# names of `footer` -> names of pyarrow's codecs, and the most that one compressed byte can unfold to
+# (None: no bound worth the name). An allocation past that bound cannot be honest.
+CODECS: dict[str, tuple[str, int | None]] = {
+    "SNAPPY": ("snappy", 32),
+    "GZIP": ("gzip", 1040),
+    "LZ4_RAW": ("lz4_raw", 256),
+    "ZSTD": ("zstd", None),
+    "BROTLI": ("brotli", None),
+}
+
+
+class CodecError(Exception):
+    """Compressed bytes that are broken, or of another size than promised. Never leaves `fastxent.io`."""
+
+
+class Decompressor:
+    """One codec; `unfold` may be called from one thread at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._ratio = CODECS[name]
+        self._codec = None if self.name in ("gzip", "brotli") else pa.Codec(self.name)
+
+    def unfold(self, body: np.ndarray, size: int) -> np.ndarray:
+        """The ``size`` bytes that ``body`` holds compressed, in memory of Arrow's pool."""
+        if self._ratio is not None and size > self._ratio * (body.size + 8):
+            raise CodecError(f"{body.size} bytes of {self.name} cannot unfold to {size}")
+        if size == 0:
+            return np.frombuffer(b"", np.uint8)
+        try:
+            if self._codec is None:
+                return self._stream(body, size)
+            told = size
+            if self.name == "snappy":
+                told = _snappy_size(body)
+            elif self.name == "lz4_raw":
+                told = lz4_size(body)
+            if told != size:
+                raise CodecError(f"{self.name} data of {told} bytes where the page header says {size}")
+            return _read_only(self._codec.decompress(pa.py_buffer(body), size))
+        except (OSError, MemoryError, pa.ArrowException) as error:
+            raise CodecError(f"{self.name} data that cannot be decompressed ({error})") from None
+
+    def _stream(self, body: np.ndarray, size: int) -> np.ndarray:
+        out: Any = pa.allocate_buffer(size)
+        room, filled = memoryview(out), 0
+        with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(body)), self.name) as stream:
+            while filled < size and (got := stream.readinto(room[filled:])):
+                filled += got
+            if filled < size or stream.read(1):
+                raise CodecError(f"{self.name} data of another size than the {size} bytes the page header says")
+        return _read_only(out)
+
+
+def _read_only(buffer: pa.Buffer) -> np.ndarray:
+    array = np.frombuffer(buffer, np.uint8)
+    array.flags.writeable = False  # like mapped bytes: kernels are compiled for one kind of array
+    return array
+
+
+def _snappy_size(body: np.ndarray) -> int:
+    size = 0
+    for k, byte in enumerate(body[:5].tolist()):
+        size |= (byte & 127) << 7 * k
+        if byte < 128:
+            return int(size)
+    return -1

@@ -1,0 +1,1 @@
+"""Files where they are: local disks, object stores, and atomic writes."""

@@ -1,0 +1,317 @@
+"""Which files a path, glob, folder or URL means, in a fixed order, and how each is opened."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote, urlencode, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from fastxent.errors import SourceError
+from fastxent.io.storage.remote import RemoteBytes, RemoteFile, look, refusal, transport_errors
+from fastxent.names import public_name
+
+SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a source. Picklable."""
+
+    name: str  # as the user would recognise it
+    path: str  # within ``filesystem``
+    filesystem: pafs.FileSystem | None = None  # None: this machine
+    hive: tuple[tuple[str, str | None], ...] = ()  # key=value folders above it
+    size: int | None = None  # of a file elsewhere, where a listing told it
+
+    def __post_init__(self) -> None:
+        if not self.local:
+            object.__setattr__(self, "name", public_name(self.name))
+
+    def open(self, mapped: bool = True) -> pa.NativeFile:
+        """The file; ``mapped`` into memory where it is on this machine.
+
+        What has been looked at in a mapping counts as memory of the process until the mapping goes. So only what is
+        opened anew for every unit is mapped.
+        """
+        with reading(self.name):
+            if not self.local:
+                return pa.PythonFile(RemoteFile(self.remote, self.name), mode="r")
+            if os.path.getsize(self.path) == 0:
+                raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
+            return pa.memory_map(self.path) if mapped else pa.OSFile(self.path)
+
+    @property
+    def local(self) -> bool:
+        return self.filesystem is None
+
+    @cached_property
+    def remote(self) -> RemoteBytes:
+        """The bytes of a file that is not on this machine."""
+        assert self.filesystem is not None
+        return RemoteBytes(self.filesystem, self.path, self.size)
+
+
+@contextmanager
+def reading(name: str, part: str = "") -> Iterator[None]:
+    """Turns what goes wrong below into a `SourceError` that names the file."""
+    try:
+        yield
+    except (*transport_errors(), ValueError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
+        if (told := refusal(name, error)) is not None:
+            raise told from error
+        detail = public_name(" ".join(str(error).split()))
+        place = f"{name}{f', {part}' if part else ''}"
+        raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
+
+
+def find_files(source: str | os.PathLike[str]) -> list[File]:
+    """The files a path, glob, folder or URL means, sorted by name."""
+    text = os.fspath(source)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    if not text:
+        raise SourceError("the source is an empty path; name a file, a folder or a glob")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    if scheme and scheme[1] != "file":
+        return _find_remote(text, scheme[1])
+    return _find_local(unquote(text[7:]) if scheme else os.path.expanduser(text))
+
+
+def _find_local(text: str) -> list[File]:
+    with reading(text):
+        if os.path.isfile(text):
+            return [File(text, text)]
+        if os.path.isdir(text):
+            return _listed(text, [File(p, p, None, _hive(p, text)) for p in _walk(text)])
+        if not any(mark in text for mark in "*?["):
+            os.stat(text)  # says why it cannot be had
+            raise SourceError(f"{text} is neither a file nor a folder")
+        root, paths = _fixed_part(text), _matching(text) if "**" in text else sorted(glob.glob(text))
+        inside = (p for path in paths for p in (_walk(path) if os.path.isdir(path) else [path]))
+        found = [File(p, p, None, _hive(p, root)) for p in dict.fromkeys(inside)]
+        if not found:
+            raise SourceError(f"no file matches {text!r}; check the folder, or quote the pattern for the shell")
+        return found
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """The data files below a folder."""
+    for base, names in _folders(folder):
+        for name in names:
+            if _holds_rows(name):
+                yield os.path.join(base, name)
+
+
+def _folders(root: str) -> Iterator[tuple[str, list[str]]]:
+    """(path, names of files in it) of a folder and those below it, hidden ones left out. Links are followed last, and
+    no folder is entered twice: links may lead in a circle."""
+    entered, folders, links = set(), [root], list[str]()
+    while folders or links:
+        base = folders.pop() if folders else links.pop(0)
+        status = os.stat(base)
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        with os.scandir(base) as found:
+            entries = sorted((entry for entry in found if not _hidden(entry.name)), key=lambda entry: entry.name)
+        inside = [entry for entry in entries if entry.is_dir()]
+        links += [entry.path for entry in inside if entry.is_symlink()]
+        folders += [entry.path for entry in reversed(inside) if not entry.is_symlink()]
+        yield base, [entry.name for entry in entries if not entry.is_dir()]
+
+
+def _matching(pattern: str) -> list[str]:
+    """Files that match a glob with ``**``, or lie in a folder that does, sorted."""
+    root = _fixed_part(pattern)
+    match, found, whole = _matcher(pattern), [], set()
+    for base, names in _folders(root or "."):
+        base = base if root else base[2:]
+        if match(base) or os.path.dirname(base) in whole:
+            whole.add(base)
+        for name in names:
+            path = os.path.join(base, name)
+            data = base not in whole and not pattern.endswith("*")  # a name that is asked for as such
+            if (base in whole or match(path)) and (data or _holds_rows(name)):
+                found.append(path)
+    return sorted(found)
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Whether a path matches a glob: ``*`` stays within a folder, ``**`` does not."""
+    *folders, last = pattern.split("/")
+    parts = ["(?:.*/)?" if part == "**" else _part(part) + "/" for part in folders]
+    return re.compile("".join(parts) + (".*" if last == "**" else _part(last))).fullmatch
+
+
+def _part(pattern: str) -> str:
+    return fnmatch.translate(pattern)[4:-3].replace(".*", "[^/]*")
+
+
+def _holds_rows(name: str) -> bool:
+    return not _hidden(name) and not name.lower().endswith(SIDECARS)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(("_", "."))
+
+
+def _visible(path: str, root: str) -> bool:
+    return not any(_hidden(part) for part in os.path.relpath(path, root or ".").split(os.sep))
+
+
+def _listed(text: str, files: list[File]) -> list[File]:
+    if not files:
+        raise SourceError(f"{text} holds no data files; name the folder with the dump")
+    return sorted(files, key=lambda file: file.name)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folders of a glob before its first wildcard."""
+    return os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+
+
+def _hive(path: str, root: str) -> tuple[tuple[str, str | None], ...]:
+    """(key, value) of the ``key=value`` folders between root and file."""
+    below = path[len(root) :] if path.startswith(root) else path
+    pairs = [part.partition("=") for part in re.split(r"[/\\]", below)[:-1]]
+    return tuple((unquote(k), None if v == _HIVE_NULL else unquote(v)) for k, eq, v in pairs if eq and k)
+
+
+# ---- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def _find_remote(url: str, scheme: str) -> list[File]:
+    name = public_name(url)
+    with reading(name):
+        filesystem, path, globbing = _filesystem(url, scheme)
+        path = path.rstrip("/")
+        bare = url.rstrip("/")
+        prefix = bare[: len(bare) - len(path)] if bare.endswith(path) else f"{scheme}://"
+
+        def named(path: str) -> str:
+            return public_name(prefix + path)
+
+        info = look(filesystem, path)
+        if info.type == pafs.FileType.File:
+            return [File(name, path, filesystem, (), info.size)]
+        if info.type == pafs.FileType.Directory:
+            selected = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+            inside = {f.path: f.size for f in selected if f.type == pafs.FileType.File}
+            kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
+            return _listed(name, [File(named(p), p, filesystem, _hive(p, path), inside[p]) for p in kept])
+        if not any(mark in path for mark in "*?["):
+            raise SourceError(f"{name}: no such file or folder; check the path and your access to it")
+        found = sorted(globbing.glob(path) if globbing else _glob_arrow(filesystem, path))
+        if not found:
+            raise SourceError(f"no file matches {name!r}; check the folder and your access to it")
+        root = _fixed_part(path)
+        return [File(named(p), p, filesystem, _hive(p, root)) for p in found]
+
+
+def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
+    """A filesystem for the URL, the path in it, and fsspec's own object where fsspec serves it."""
+    name = public_name(url)
+    if scheme in ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"):
+        try:
+            fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]  # a wildcard is no part of a URL
+            bare = url if fixed == url else fixed[: fixed.rindex("/")]
+            filesystem, path = pafs.FileSystem.from_uri(bare + (_s3_query() if scheme == "s3" else ""))
+            return filesystem, path + url[len(bare) :], None
+        except (pa.ArrowInvalid, NotImplementedError):
+            pass  # a pyarrow built without it
+    try:
+        import fsspec
+    except ImportError as error:
+        raise SourceError(
+            f"{public_name(url)} needs fsspec; install it with: pip install 'fastxent[remote]'"
+        ) from error
+    if scheme not in (*fsspec.available_protocols(), *fsspec.registry) and "::" not in url:
+        raise SourceError(
+            f"{name}: no file system is known for {scheme}://; check the spelling, or install its package"
+        )
+    try:
+        remote, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise SourceError(f"{name} needs a package for {scheme}://: {error}") from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path, remote
+
+
+def _s3_query() -> str:
+    """What pyarrow does not take from the usual environment: another server than Amazon's, and the region."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options = {"region": region} if region else {}
+    if endpoint:
+        parts = urlsplit(endpoint)
+        options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
+    return f"?{urlencode(options)}" if options else ""
+
+
+def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
+    selector = pafs.FileSelector(_fixed_part(pattern), allow_not_found=True, recursive=True)
+    match = _matcher(pattern)
+    return [f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File and match(f.path)]
+
+
+# ---- what may not be meant -------------------------------------------------------------------------------------------
+
+_SPLITS = {
+    "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def doubts(files: Sequence[File]) -> list[str]:
+    """What a user should know of the files of a source: the same one twice, or several splits of a data set."""
+    first: dict[object, str] = {}
+    twice: list[tuple[str, str]] = []
+    for file in files:
+        key = _key(file)
+        if key in first:
+            twice.append((first[key], file.name))
+        first.setdefault(key, file.name)
+    found = []
+    if twice:
+        before, name = twice[0]
+        also = f" as {name}" if name != before else ""
+        more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
+        found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
+    splits: dict[str, str] = {}
+    folders = [os.path.dirname(file.path).split("/") for file in files]
+    shared = next((k for k, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 1 << 20)
+    for file, folder in zip(files, folders, strict=True):
+        split = _split([*folder[shared:], os.path.basename(file.path)])
+        if split is not None:
+            splits.setdefault(split, file.name)
+    if len(splits) > 1:
+        named = ", ".join(f"{split} ({name})" for split, name in sorted(splits.items()))
+        found.append(f"the files are of several splits, {named}: the figures are those of all; name one split")
+    return found
+
+
+def _key(file: File) -> object:
+    """The same for all names of a file."""
+    if file.filesystem is not None:
+        return file.filesystem.type_name, file.path
+    try:
+        status = os.stat(file.path)
+    except OSError:  # removed since
+        return file.path
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
+
+
+def _split(parts: list[str]) -> str | None:
+    """The split that a file's name or folder tells. One in a ``key=value`` folder is a column."""
+    words = (word.lower() for part in parts if "=" not in part for word in re.split(r"[-_. ]", part))
+    return next((_SPLITS[word] for word in words if word in _SPLITS), None)

@@ -1,0 +1,1 @@
+"""Every option: its name, default and check, declared once."""

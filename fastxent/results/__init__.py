@@ -1,0 +1,1 @@
+"""Sums to values, and values to text, JSON, HTML and trackers."""

@@ -1,0 +1,282 @@
+"""The report of an evaluation: what its sections are, and which figures and tables they hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from os.path import basename
+from typing import NamedTuple, TypeVar
+
+from markupsafe import Markup
+
+from fastxent.options.config import EvalConfig
+from fastxent.results.report import figures
+from fastxent.results.report.page import Cell, Column, Section, Table, render
+from fastxent.results.report.svg import Drawing, inline
+from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.text import count, metric_cells, number
+
+MOST_ROWS = 2000  # of a table on the page; the JSON has all
+_TEMPLATE = "evaluation.html.j2"
+_MOST_FILES = 20
+_FEW = 40  # slices that a notebook shows without being asked
+_NAMES = {
+    "cross_entropy": ("Cross-entropy", "nats"),
+    "perplexity": ("Perplexity", ""),
+    "bits_per_byte": ("Bits per byte", ""),
+    "accuracy": ("Accuracy", ""),
+    "brier_score": ("Brier score", ""),
+    "expected_calibration_error": ("Calibration error (ECE)", ""),
+}
+_WITH_INTERVAL = ("cross_entropy", "accuracy")
+
+T = TypeVar("T")
+
+
+class Card(NamedTuple):
+    """A headline figure."""
+
+    title: str
+    value: str
+    unit: str
+    interval: str
+
+
+def title(result: EvalResult) -> str:
+    """What was evaluated."""
+    if len(result.files) == 1:
+        return f"Evaluation of {basename(result.files[0]) or result.files[0]}"
+    return f"Evaluation of {count(len(result.files))} files" if result.files else "Evaluation"
+
+
+def sections(result: EvalResult) -> list[Section]:
+    """The report; a section that would be empty is left out."""
+    found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
+    if result.has_losses:
+        found.append(("calibration", "Calibration", _calibration(result)))
+    if any(result.slices.values()):
+        found.append(("slices", "Slices", _slices(result)))
+    if result.per_class.class_id:
+        found.append(("classes", "Classes", _classes(result)))
+    return [Section(*section) for section in found]
+
+
+def summary(result: EvalResult) -> Markup:
+    """The figures of the report without its long tables."""
+    drawn = [_reliability(result)] if result.has_losses else []
+    few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
+    drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
+    return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
+
+
+def _headline(result: EvalResult) -> Markup:
+    names = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
+    cards = []
+    for name in names:
+        metric = result.metrics[name]
+        low, high = metric.ci95
+        interval = "" if math.isnan(low) else f"95 %: {number(low, 3)} … {number(high, 3)}"
+        shown, unit = _NAMES.get(name, (name.replace("_", " "), ""))
+        cards.append(Card(shown, number(metric.value), unit, interval))
+    table = Table(
+        "Every figure, with its standard error and 95 % interval",
+        [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
+        [
+            [Cell(name), _figure(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
+            for name, m in result.metrics.items()
+            for _, error, interval in [metric_cells(m)]
+        ],
+        paged=False,
+    )
+    return render(
+        _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
+        figures=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
+    )  # fmt: skip
+
+
+def _read(result: EvalResult) -> Markup:
+    rows = result.rows
+    counts = [("read", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
+    if rows.bad:
+        counts += [("bad logits", rows.bad_logits), ("bad targets", rows.bad_target)]
+    if result.clusters is not None:
+        counts.append(("clusters", result.clusters))
+    options = [(option.name, getattr(result.config, option.name), option.default) for option in fields(EvalConfig)]
+    return render(
+        _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts],
+        chosen=[(name, _option(value)) for name, value, default in options if value != default],
+        defaults=", ".join(f"{name}={_option(value)}" for name, value, default in options if value == default),
+        shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
+        versions=result.versions.items(),
+        timing=[(name.replace("_", " "), f"{value:,.4g}") for name, value in (result.timing or {}).items()
+                if isinstance(value, int | float)],
+    )  # fmt: skip
+
+
+def _option(value: object) -> str:
+    if isinstance(value, tuple):
+        short = ", ".join(map(str, value[:12]))
+        return short if len(value) <= 12 else f"{short}, … ({count(len(value))} values)"
+    return "–" if value is None else str(value)
+
+
+def _calibration(result: EvalResult) -> Markup:
+    bins = result.calibration
+    table = Table(
+        "Bins of the confidence",
+        [Column("bin", "text"), Column("rows", "bar"), Column("confidence"), Column("accuracy"), Column("gap")],
+        [
+            [
+                Cell(f"({number(low, 3)}, {number(high, 3)}]"),
+                _bar(n, max(bins.count)),
+                *(_figure(value) for value in (confidence, accuracy, accuracy - confidence)),
+            ]
+            for low, high, n, confidence, accuracy in zip(
+                bins.lower, bins.upper, bins.count, bins.confidence, bins.accuracy, strict=True
+            )
+            if n
+        ],
+        paged=False,
+    )
+    drawn = [_reliability(result)]
+    confidence, right = (result.metrics.get(name) for name in ("confidence", "accuracy"))
+    if confidence is not None and right is not None:
+        gap = 100 * (confidence.value - right.value)
+        verdict = f"{abs(gap):.2g} points too {'sure' if gap > 0 else 'unsure'}" if gap else "as sure as right"
+        said = f" On average {verdict}: " if math.isfinite(gap) else " "
+        drawn.append(_drawn(
+            figures.confidence_accuracy(result),
+            f"Confidence against accuracy.{said}confidence {number(confidence.value, 4)}, "
+            f"accuracy {number(right.value, 4)}. Below the line is overconfident.",
+        ))  # fmt: skip
+    return render(_TEMPLATE, part="calibration", figures=drawn, bins=table)
+
+
+def _reliability(result: EvalResult) -> tuple[Markup, str]:
+    caption = "Reliability: how often rows of a confidence were right, and below it how many rows there were."
+    return _drawn(figures.reliability(result), caption)
+
+
+def _nll(result: EvalResult) -> tuple[Markup, str]:
+    more = result.nll_histogram.infinite
+    caption = "Distribution of the loss of a row; areas are shares of rows. Below it, the share of rows up to a loss."
+    return _drawn(figures.nll_histogram(result), caption + (f" {count(more)} more are infinite." if more else ""))
+
+
+def _quantiles(result: EvalResult) -> Table:
+    return Table(
+        "Quantiles of the NLL",
+        [Column("rows up to"), Column("NLL (nats)")],
+        [[Cell(f"{100 * q:g} %", _key(q)), _figure(value)] for q, value in result.nll_quantiles.items()],
+        paged=False,
+    )
+
+
+def _slices(result: EvalResult) -> Markup:
+    columns = [
+        (column, _slice_table(result, column), [_forest(result, column, metric) for metric in _forests(result)])
+        for column, parts in result.slices.items()
+        if parts
+    ]
+    return render(_TEMPLATE, part="slices", columns=columns)
+
+
+def _forests(result: EvalResult) -> list[str]:
+    return [name for name in _WITH_INTERVAL if name in result.metrics] or list(result.metrics)[:1]
+
+
+def _forest(result: EvalResult, column: str, metric: str) -> tuple[Markup, str]:
+    shown = metric.replace("_", " ")
+    caption = f"{shown[0].upper()}{shown[1:]} by slice with 95 % intervals; the dashed line is all rows."
+    parts = result.slices[column]
+    if len(parts) > figures.MOST_SLICES:
+        caption += f" The {figures.MOST_SLICES} slices with the most rows of {count(len(parts))}."
+    undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
+    if undefined:
+        caption += f" {count(undefined)} without a finite value are in the table only."
+    return _drawn(figures.forest(result, column, metric), caption)
+
+
+def _slice_table(result: EvalResult, column: str) -> Table:
+    parts = result.slices[column]
+    chosen = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
+    bounds = {
+        name: figures.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
+        for name in _forests(result)
+    }
+    columns = [Column(column, "text"), Column("rows", "bar")]
+    for name in chosen:
+        columns.append(Column("ECE" if name == "expected_calibration_error" else name.replace("_", " ")))
+        if name in bounds:
+            columns.append(Column("95 % interval", "interval", f"of {name}"))
+    named = list(zip(labels(parts), parts.values(), strict=True))
+    shown = _most(named, [part.rows.used for _, part in named])
+    most = max(part.rows.used for _, part in named)
+    rows = []
+    for label, part in shown:
+        cells = [Cell(label), _bar(part.rows.used, most)]
+        for name in chosen:
+            cells.append(_figure(part.metrics[name].value))
+            if name in bounds:
+                cells.append(_interval(part.metrics[name], *bounds[name]))
+        rows.append(cells)
+    return Table(f"Slices by {column}", columns, rows, note=_note(len(shown), len(named), "slices"))
+
+
+def _classes(result: EvalResult) -> Markup:
+    by = result.per_class
+    columns = [
+        Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "whose target it is"),
+        Column("predicted"), Column("correct"), Column("precision"), Column("recall"), Column("F1"),
+        Column("NLL", hint="mean over its rows"),
+    ]  # fmt: skip
+    most = max(by.support, default=0)
+    order = _most(range(len(by.class_id)), by.support)
+    rows = [
+        [
+            Cell(str(by.class_id[i]) if by.name is None else by.name[i], str(by.class_id[i])),
+            _bar(by.support[i], most),
+            *(Cell(count(column[i]), str(column[i])) for column in (by.predicted, by.correct)),
+            *(_figure(column[i]) for column in (by.precision, by.recall, by.f1, by.nll)),
+        ]
+        for i in order
+    ]
+    table = Table("Classes", columns, rows, note=_note(len(order), len(by.class_id), "classes"))
+    return render(_TEMPLATE, part="classes", classes=table)
+
+
+def _most(items: Sequence[T], rows: Sequence[int]) -> list[T]:
+    """What a page has room for: the items with the most rows, in the order they came in."""
+    kept = sorted(sorted(range(len(items)), key=lambda i: -rows[i])[:MOST_ROWS])
+    return [items[i] for i in kept]
+
+
+def _note(shown: int, there: int, what: str) -> str:
+    return "" if shown == there else f"The {count(shown)} {what} with the most rows; the JSON has all {count(there)}."
+
+
+def _figure(value: float) -> Cell:
+    return Cell(number(value), _key(value))
+
+
+def _bar(rows: int, most: int) -> Cell:
+    return Cell(count(rows), str(rows), *((0.0, 100 * rows / most) if rows else ()))
+
+
+def _interval(metric: Metric, low: float, high: float) -> Cell:
+    """The interval as text and as a stretch of the range that its column shares."""
+    start, end = metric.ci95
+    if math.isnan(start):
+        return Cell("–")
+    left, right = (100 * (min(max(x, low), high) - low) / (high - low) for x in (start, end))
+    return Cell(f"{number(start, 3)} … {number(end, 3)}", _key(end - start), left, right)
+
+
+def _key(value: float) -> str:
+    """What a column sorts by: the figure as it is in the JSON; nothing where there is none."""
+    return "" if math.isnan(value) else repr(value)
+
+
+def _drawn(figure: Drawing, caption: str) -> tuple[Markup, str]:
+    return Markup(inline(figure, caption)), caption

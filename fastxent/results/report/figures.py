@@ -1,0 +1,259 @@
+"""The figures of a report. Each takes a result and returns a matplotlib figure, for the page and for notebooks alike.
+
+They are narrow, so that a phone shows them at the size they were made for; no pyplot, so no global state is touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from fastxent.errors import ConfigError
+from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
+from fastxent.results.report.svg import Drawing, printable
+from fastxent.results.result import Metric, Slice, labels
+from fastxent.results.text import count, number
+
+if TYPE_CHECKING:
+    from fastxent.results.result import EvalResult
+
+Options = ParamSpec("Options")
+
+MOST_SLICES = 200  # of a forest plot: the ones with the most rows
+_WIDTH = 4.8  # inches, of 72 points: about the width of a phone
+_STYLE: Any = {
+    "font.size": 10.5, "text.color": INK, "text.parse_math": False,
+    "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
+    "axes.facecolor": "none", "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.color": GRID, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "legend.frameon": False,
+}  # fmt: skip
+
+
+def _styled(
+    draw: Callable[Concatenate[EvalResult, Options], Drawing],
+) -> Callable[Concatenate[EvalResult, Options], Drawing]:
+    """Draw in the style of the report, whatever the session's own is."""
+
+    @functools.wraps(draw)
+    def styled(result: EvalResult, *args: Options.args, **options: Options.kwargs) -> Drawing:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
+            return draw(result, *args, **options)
+
+    return cast(Callable[Concatenate["EvalResult", Options], Drawing], styled)
+
+
+@_styled
+def reliability(result: EvalResult) -> Drawing:
+    """Accuracy and mean confidence of each bin; below, how many rows it has."""
+    figure, (top, below) = _stacked(4.6)
+    bins = result.calibration
+    used = [i for i, n in enumerate(bins.count) if n and math.isfinite(bins.accuracy[i])]
+    low, high, confidence, accuracy = (
+        [column[i] for i in used] for column in (bins.lower, bins.upper, bins.confidence, bins.accuracy)
+    )
+    rows = [bins.count[i] for i in used]
+    top.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="as confident as right")
+    width = [b - a for a, b in zip(low, high, strict=True)]
+    top.bar(low, accuracy, width, align="edge", color=SOFT, edgecolor=PAPER, linewidth=1)
+    top.vlines(confidence, confidence, accuracy, color=SECOND, linewidth=1.6, label="gap")
+    top.scatter(confidence, accuracy, s=26, color=ACCENT, zorder=3, clip_on=False, gid="bins", label="bin")
+    figure.tips["bins"] = [
+        f"({number(a, 3)}, {number(b, 3)}]: {count(n)} rows, confidence {number(c, 4)}, accuracy {number(d, 4)}"
+        for a, b, n, c, d in zip(low, high, rows, confidence, accuracy, strict=True)
+    ]
+    top.set(xlim=(0, 1), ylim=(0, 1.03), ylabel="accuracy")
+    top.legend(loc="upper left", fontsize=9.5, labelcolor=MUTED)
+    for i, (left, step, n) in enumerate(zip(low, width, rows, strict=True)):
+        below.bar(left, n, step, align="edge", color=SOFT, edgecolor=PAPER, linewidth=1, gid=f"count-{i}")
+        figure.tips[f"count-{i}"] = [f"({number(left, 3)}, {number(left + step, 3)}]: {count(n)} rows"]
+    if rows and max(rows) > 50 * min(rows):
+        below.set_yscale("log")
+        below.set_ylim(bottom=0.8)
+        below.yaxis.set_major_locator(LogLocator(numticks=4))
+        below.yaxis.set_minor_formatter(NullFormatter())
+    below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    below.set(xlabel="confidence", ylabel="rows")
+    return figure
+
+
+@_styled
+def nll_histogram(result: EvalResult) -> Drawing:
+    """Share of rows per doubling of the NLL, so that areas are shares; below, the share of rows up to it."""
+    figure, (top, below) = _stacked(4.0)
+    edges, counts = _coarser(_finite(result.nll_histogram.edges), result.nll_histogram.counts)
+    total = sum(counts) + result.nll_histogram.infinite
+    running = list(itertools.accumulate(counts, initial=0))
+    for i, (a, b, n) in enumerate(zip(edges, edges[1:], counts, strict=False)):
+        if n:
+            density = n / total / math.log2(b / a)
+            top.bar(a, density, b - a, align="edge", color=SOFT, edgecolor=PAPER, linewidth=0.5, gid=f"nll-{i}")
+            figure.tips[f"nll-{i}"] = [f"{number(a, 3)} to {number(b, 3)} nats: {count(n)} rows"]
+    if counts:
+        below.plot(edges, [n / total for n in running], color=ACCENT, linewidth=1.8)
+        for ax in (top, below):
+            ax.set_xscale("log")
+            ax.set_xlim(edges[0], edges[-1])
+        decades = LogLocator(numticks=7)
+        below.xaxis.set_major_locator(decades)
+        below.xaxis.set_minor_formatter(NullFormatter())
+        below.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        for q, name in ((0.5, "median"), (0.95, "95 %")):
+            at = result.nll_quantiles.get(q, math.nan)
+            if edges[0] <= at <= edges[-1]:
+                top.axvline(at, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+                top.annotate(
+                    f"{name} {number(at, 3)}", (at, 1.0), (0, 3), color=SECOND, fontsize=9.5,
+                    ha="right" if q < 0.9 else "left", xycoords=("data", "axes fraction"), textcoords="offset points",
+                )  # fmt: skip
+    for ax in (top, below):
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
+    top.set_ylabel("rows per doubling")
+    below.set(xlabel="NLL of a row (nats)", ylabel="rows up to", ylim=(0, 1.03))
+    return figure
+
+
+@_styled
+def confidence_accuracy(result: EvalResult) -> Drawing:
+    """The whole and every slice: how sure against how often right, with their intervals."""
+    figure, ax = _single(4.0)
+    ax.axline((0, 0), slope=1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    named = [
+        (f"{column} = {label}", part)
+        for column, values in result.slices.items()
+        for label, part in zip(labels(values), values.values(), strict=True)
+    ]
+    marks = [(name, part.rows.used, *_pair(part.metrics)) for name, part in _largest(named)]
+    marks = [mark for mark in marks if math.isfinite(mark[2].value) and math.isfinite(mark[3].value)]
+    if marks:
+        most = max(rows for _, rows, _, _ in marks)
+        x, y = [c.value for _, _, c, _ in marks], [a.value for _, _, _, a in marks]
+        size = [12 + 50 * rows / most for _, rows, _, _ in marks]
+        ax.scatter(x, y, s=size, color=SOFT, edgecolor=ACCENT, linewidth=0.8, gid="slices", label="slices")
+        figure.tips["slices"] = [
+            f"{printable(name, 60)}: confidence {number(c.value, 4)}, accuracy {number(a.value, 4)}, {count(rows)} rows"
+            for name, rows, c, a in marks
+        ]
+    c, a = _pair(result.metrics)
+    ends = [end for metric in (c, a) for end in (metric.value, *metric.ci95) if math.isfinite(end)]
+    if math.isfinite(c.value) and math.isfinite(a.value):
+        ax.hlines([a.value], c.ci95[0], c.ci95[1], color=SECOND, linewidth=1.6)
+        ax.vlines([c.value], a.ci95[0], a.ci95[1], color=SECOND, linewidth=1.6)
+        ax.scatter([c.value], [a.value], s=44, color=SECOND, zorder=3, gid="whole", label="all rows, 95 %")
+        figure.tips["whole"] = [f"all rows: confidence {number(c.value, 4)}, accuracy {number(a.value, 4)}"]
+    ends += [metric.value for mark in marks for metric in mark[2:]]
+    low, high = max(min(ends, default=0.0), 0.0), min(max(ends, default=1.0), 1.0)
+    pad = max(0.06 * (high - low), 0.01)
+    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), xlabel="mean confidence", ylabel="accuracy")
+    ax.locator_params(nbins=6)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=9.5, labelcolor=MUTED)
+    return figure
+
+
+@_styled
+def forest(result: EvalResult, column: str | None = None, metric: str | None = None) -> Drawing:
+    """One line a slice: the figure and its 95 % interval, least first; the dashed line is that of all rows."""
+    metric = _chosen(metric, result.metrics, "metric")
+    column = _chosen(column, result.slices, "column of slices")
+    parts, whole = result.slices[column], result.metrics[metric]
+    drawn = sorted(
+        ((name, m) for name, part in _largest(zip(labels(parts), parts.values(), strict=True))
+         if math.isfinite((m := part.metrics[metric]).value)),
+        key=lambda entry: entry[1].value,
+    )  # fmt: skip
+    figure, ax = _single(1.0 + 0.21 * max(len(drawn), 2))
+    at = range(len(drawn))
+    ax.hlines(at, [m.ci95[0] for _, m in drawn], [m.ci95[1] for _, m in drawn], color=ACCENT, linewidth=1.6)
+    ax.scatter([m.value for _, m in drawn], at, s=26, color=ACCENT, zorder=3, gid="slices")
+    figure.tips["slices"] = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
+    if math.isfinite(whole.value):
+        ax.axvline(whole.value, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+    ax.set_yticks(at, [printable(name, 22) for name, _ in drawn])
+    ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=metric.replace("_", " "))
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long one is scrolled: its scale is at either end
+    ax.grid(visible=False, axis="y")
+    return figure
+
+
+def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
+    """A range that shows every value, and intervals unless a wild one would squeeze all else into a point."""
+    found = [m for m in (*metrics, whole) if math.isfinite(m.value)]
+    if not found:
+        return 0.0, 1.0
+    low, high = min(m.value for m in found), max(m.value for m in found)
+    ends = [end for m in found for end in m.ci95 if math.isfinite(end)]
+    typical = sorted(m.ci95[1] - m.ci95[0] for m in found if math.isfinite(m.ci95[0])) or [0.0]
+    reach = 2 * max(high - low, typical[len(typical) // 2])
+    low, high = min([low, *(max(end, low - reach) for end in ends)]), max([high, *(min(e, high + reach) for e in ends)])
+    pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - pad, high + pad
+
+
+def with_interval(metric: Metric) -> str:
+    """A figure and its interval in one line."""
+    low, high = metric.ci95
+    interval = "" if math.isnan(low) else f" ({number(low, 4)} … {number(high, 4)})"
+    return number(metric.value) + interval
+
+
+def _chosen(name: str | None, there: dict[str, Any], what: str) -> str:
+    if name is None and there:
+        return next(iter(there))
+    if name is None or name not in there:
+        raise ConfigError(f"no {what} {name!r} in this result; there are: {', '.join(there) or 'none'}")
+    return name
+
+
+def _largest(parts: Iterable[tuple[str, Slice]]) -> list[tuple[str, Slice]]:
+    return sorted(parts, key=lambda entry: -entry[1].rows.used)[:MOST_SLICES]
+
+
+def _pair(metrics: dict[str, Metric]) -> tuple[Metric, Metric]:
+    undefined = Metric(math.nan)
+    return metrics.get("confidence", undefined), metrics.get("accuracy", undefined)
+
+
+def _finite(edges: Sequence[float]) -> list[float]:
+    """Edges on a logarithmic axis: the bin from 0 and the one to infinity are drawn as one octave."""
+    found = list(edges)
+    if found and found[0] == 0:
+        found[0] = found[1] / 2 if math.isfinite(found[1]) else 2.0**-31
+    if found and found[-1] == math.inf:
+        found[-1] = found[-2] * 2
+    return found
+
+
+def _coarser(edges: list[float], counts: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Join neighbouring bins (2, 4 or 8: an octave) until few rows no longer make many ragged bars."""
+    target = min(64, max(12, math.isqrt(sum(counts))))
+    group = next((g for g in (1, 2, 4) if len(counts) <= g * target), 8)
+    if not counts:
+        return [], []
+    # Groups end where octaves do: an edge is 2**e · (1 + k/8), and k names its place.
+    place = [round((math.frexp(edge)[0] * 2 - 1) * 8) for edge in edges]
+    cuts = [0, *(i for i in range(1, len(counts)) if place[i] % group == 0), len(counts)]
+    return [edges[i] for i in cuts], [sum(counts[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def _single(height: float) -> tuple[Drawing, Axes]:
+    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _stacked(height: float) -> tuple[Drawing, tuple[Axes, Axes]]:
+    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
+    top.tick_params(labelbottom=False)
+    return figure, (top, below)

@@ -1,0 +1,167 @@
+"""A result as text: tables for the terminal in 80 columns, and Markdown."""
+
+from __future__ import annotations
+
+import html
+import io
+import itertools
+import math
+import re
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fastxent.names import printable
+from fastxent.results.result import EvalResult, Metric, labels
+
+WIDTH = 80
+_SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
+_SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
+_MAX_SLICES = 20
+_CODE = re.compile(r"`\w+`")  # the name of a metric
+_MARKUP = re.compile(r"[\\`*\[\]|~]")
+_LONGEST = 26  # as long as the longest metric name; slice tables then fit in 80 columns
+
+
+def number(value: float, digits: int = 5) -> str:
+    """A figure for reading; undefined ones are a dash."""
+    return "–" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
+
+
+def heading(result: EvalResult) -> str:
+    """The rows in one line."""
+    rows = result.rows
+    parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
+    parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
+    parts += [f"{count(result.config.n_classes)} classes"]
+    if result.clusters is not None:
+        parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
+    return " · ".join(parts)
+
+
+def metric_cells(metric: Metric) -> tuple[str, str, str]:
+    """Value, standard error, interval."""
+    low, high = metric.ci95
+    interval = "" if math.isnan(low) else f"{number(low)} … {number(high)}"
+    return number(metric.value), "" if math.isnan(metric.stderr) else number(metric.stderr, 3), interval
+
+
+def slice_rows(result: EvalResult, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
+    """Headers and rows of the table of one ``by`` column: the main metrics, with the first one's error."""
+    chosen = [name for name in _SLICE_METRICS if name in result.metrics] or list(result.metrics)[:4]
+    headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        values = result.slices[column]
+        for label, part in zip(labels(values), values.values(), strict=True):
+            cells = [number(part.metrics[name].value) for name in chosen]
+            yield label, count(part.rows.used), cells[0], number(part.metrics[chosen[0]].stderr, 2), *cells[1:]
+
+    return headers, rows()
+
+
+def _headers(name: str, with_error: bool) -> list[str]:
+    return [_SHORT.get(name, name), "stderr"] if with_error else [_SHORT.get(name, name)]
+
+
+def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
+    """Non-empty bins: range, rows, confidence, accuracy."""
+    bins = result.calibration
+    return [
+        (f"({low:.3g}, {high:.3g}]", count(n), number(conf, 4), number(acc, 4))
+        for low, high, n, conf, acc in zip(
+            bins.lower, bins.upper, bins.count, bins.confidence, bins.accuracy, strict=True
+        )
+        if n
+    ]
+
+
+def quantile_line(result: EvalResult) -> str:
+    """The quantiles of the NLL in one line."""
+    names = {0.0: "min", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
+    return " · ".join(f"{names[q]} {number(v, 3)}" for q, v in result.nll_quantiles.items() if q in names)
+
+
+def render(result: EvalResult) -> RenderableType:
+    """The result for any rich console."""
+    table = _table("metric", "value", "stderr", "95 % interval")
+    for name, metric in result.metrics.items():
+        table.add_row(name, *metric_cells(metric))
+    parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
+    for column, values in result.slices.items():
+        headers, rows = slice_rows(result, column)
+        table = _table(*headers)
+        for row in itertools.islice(rows, _MAX_SLICES):
+            table.add_row(*map(_cell, row))
+        parts += [Text(), table]
+        if len(values) > _MAX_SLICES:
+            parts.append(
+                Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}, in JSON and to_arrow()")
+            )
+    if result.has_losses:
+        table = _table("confidence bin", "rows", "confidence", "accuracy")
+        for cells in calibration_rows(result):
+            table.add_row(*cells)
+        parts += [Text(), table, Text(f"\nNLL: {quantile_line(result)}")]
+    parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
+    return Group(*parts)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(_cell(first))  # the one that rich may narrow: a long name takes two lines, numbers never do
+    for header in others:
+        table.add_column(_cell(header), justify="right", no_wrap=True)
+    return table
+
+
+def _cell(text: str) -> Text:
+    """Names from the data, of any length and content, as what they are: no markup, no control characters."""
+    clean = printable(text)
+    return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
+
+
+def terminal(result: EvalResult, width: int = WIDTH) -> str:
+    """Plain text, ``width`` columns at most."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(result))
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+
+
+def markdown(result: EvalResult) -> str:
+    """Tables of metrics and slices."""
+    lines = [markdown_text(heading(result)), ""]
+    lines += _markdown_table(
+        ["metric", "value", "stderr", "95 % interval"],
+        ((f"`{name}`", *metric_cells(metric)) for name, metric in result.metrics.items()),
+    )
+    for column in result.slices:
+        lines += ["", *_markdown_table(*slice_rows(result, column))]
+    lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(headers: list[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
+    """``headers`` and the first cell of each row are names from the data, unless they are code of our own."""
+
+    def line(cells: list[str] | tuple[str, ...]) -> str:
+        return f"| {' | '.join(cell if _CODE.fullmatch(cell) else markdown_text(cell) for cell in cells)} |"
+
+    return [line(headers), "| --- |" + " ---: |" * (len(headers) - 1), *map(line, rows)]
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown that shows it: neither HTML, nor a link, nor the end of a cell.
+
+    >>> markdown_text("<b>|[x](y)")
+    '&lt;b&gt;\\\\|\\\\[x\\\\](y)'
+    """
+    return _MARKUP.sub(r"\\\g<0>", html.escape(printable(" ".join(text.splitlines())), quote=False))

@@ -1,0 +1,213 @@
+"""Results into experiment trackers: a JSON-lines file, or MLflow.
+
+A tracker is named by one text, as in ``jsonl:runs.jsonl`` or ``mlflow:https://tracking.example.org``. What it gets is
+what the JSON of a result holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastxent.errors import ConfigError, OutputError
+from fastxent.io.storage.atomic import check_destination
+from fastxent.results.result import Metric, labels
+
+if TYPE_CHECKING:
+    from fastxent.results.result import EvalResult
+
+EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
+_MOST_METRICS, _MOST_PARAMS = 1000, 100  # in a request to MLflow
+_LONGEST_NAME, _LONGEST_PARAM = 250, 500
+_SQL = ("sqlite", "mysql", "postgresql", "mssql")
+# Where the user has not chosen: a tracker that is down fails within seconds (MLflow's own defaults take ten minutes),
+# and a folder that was named is used.
+_MLFLOW_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
+_UNSAFE = re.compile(r"[^\w\-. ]")  # a slash makes a group; colons are no names on every file system
+
+
+def check(tracker: str) -> None:
+    """Refuse, before any work is done, a tracker that is none, or that lacks what it needs."""
+    kind, place = _parsed(tracker)
+    if kind == "jsonl":
+        check_destination(place)
+    else:
+        _mlflow()
+        _check_store(place)
+
+
+def log(result: EvalResult, tracker: str) -> str:
+    """Log ``result``, and return the path of the file, or the id of the MLflow run."""
+    kind, place = _parsed(tracker)
+    return _append(result, place) if kind == "jsonl" else _run(result, place)
+
+
+def _parsed(tracker: str) -> tuple[str, str]:
+    kind, colon, place = tracker.partition(":")
+    if kind not in ("jsonl", "mlflow") or not colon or (kind == "jsonl" and not place):
+        raise ConfigError(f"invalid tracker {tracker!r}; expected jsonl:FILE or mlflow:URI")
+    return kind, place
+
+
+# ---- JSON lines ------------------------------------------------------------------------------------------------
+
+
+def _append(result: EvalResult, path: str) -> str:
+    """One line, whole or not at all: the JSON of the result, and when it was logged."""
+    check_destination(path)
+    values = {"logged": datetime.now(UTC).isoformat(timespec="seconds"), **result.to_dict()}
+    line = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = line.encode(errors="backslashreplace") + b"\n"
+    try:
+        # Unbuffered and in append mode, so that lines of several processes do not mix.
+        with open(path, "ab+", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            if before and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+                data = b"\n" + data  # what a crash of another program has left is not made worse
+            if file.write(data) != len(data):
+                file.truncate(before)
+                raise OutputError(f"cannot append to {path!r}: the disk is full; it is left as it was")
+    except OSError as error:
+        raise OutputError(f"cannot append to {path!r}: {error.strerror or error}") from error
+    return path
+
+
+# ---- MLflow ----------------------------------------------------------------------------------------------------
+
+
+def _mlflow() -> Any:
+    try:
+        import mlflow
+    except ImportError as error:
+        raise OutputError(f"logging to MLflow needs {error.name}; pip install 'fastxent[mlflow]'") from error
+    return mlflow
+
+
+def _check_store(uri: str) -> None:
+    """Refuse a database without what MLflow needs to reach one, which it reports as an unknown scheme."""
+    scheme = re.split(r"[+:]", uri, maxsplit=1)[0]
+    lacking = [name for name in ("sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
+    if scheme in _SQL and lacking:
+        raise OutputError(f"logging to MLflow at {scheme}: needs {' and '.join(lacking)}; pip install mlflow")
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """`_MLFLOW_SETTINGS` in the environment, from which MLflow takes them at each request."""
+    missing = {name: value for name, value in _MLFLOW_SETTINGS.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def _run(result: EvalResult, uri: str) -> str:
+    """A new run of the experiment; ``uri`` empty: MLflow's own choice, and the run that is active, if any is."""
+    mlflow = _mlflow()
+    _check_store(uri)
+    with _settings():
+        return _logged(mlflow, result, uri)
+
+
+def _logged(mlflow: Any, result: EvalResult, uri: str) -> str:
+    from mlflow.entities import Metric as Point, Param
+
+    active = mlflow.active_run() if not uri else None
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    try:
+        client = mlflow.MlflowClient(uri or None)
+        run = active or client.create_run(_experiment(client), run_name=_name(result))
+        done = "FAILED"
+        try:
+            params = [Param(name, text) for name, text in _params(result)]
+            points = [Point(name, value, now, 0) for name, value in _metrics(result)]
+            for i in range(0, len(params), _MOST_PARAMS):
+                client.log_batch(run.info.run_id, params=params[i : i + _MOST_PARAMS])
+            for i in range(0, len(points), _MOST_METRICS):
+                client.log_batch(run.info.run_id, metrics=points[i : i + _MOST_METRICS])
+            for name, text in _artifacts(result):
+                client.log_text(run.info.run_id, text, name)
+            done = "FINISHED"
+        finally:
+            if active is None:
+                client.set_terminated(run.info.run_id, done)
+    except (mlflow.MlflowException, OSError) as error:  # what requests raises is an OSError
+        place, said = uri or "its default", " ".join(str(error).split())
+        raise OutputError(f"cannot log to MLflow at {place!r}: {said}") from error
+    return str(run.info.run_id)
+
+
+def _experiment(client: Any) -> str:
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def _name(result: EvalResult) -> str | None:
+    return os.path.basename(result.files[0]) or None if len(result.files) == 1 else None
+
+
+def _params(result: EvalResult) -> Iterator[tuple[str, str]]:
+    """The configuration and what was read; a value too long for a parameter is cut, and whole in the artifact."""
+    values = result.config.to_dict() | {"files": list(result.files)}
+    values |= {f"version.{_safe(name)}": version for name, version in result.versions.items()}
+    for name, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield name, text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
+
+
+def _metrics(result: EvalResult) -> Iterator[tuple[str, float]]:
+    """Every figure with its error and interval, rows, and those of slices under ``slice/column/value/``.
+
+    What is undefined (NaN) has no entry.
+    """
+    found: dict[str, float] = {f"rows/{name}": float(n) for name, n in vars(result.rows).items()}
+    found |= _with_errors("", result.metrics)
+    for column, parts in result.slices.items():
+        for label, part in zip(labels(parts), parts.values(), strict=True):
+            place = f"slice/{_safe(column)}/{_safe(label)}"
+            while f"{place}/rows" in found:  # two values whose names differ in what is not safe
+                place += "_"
+            found[f"{place}/rows"] = float(part.rows.used)
+            found |= _with_errors(f"{place}/", part.metrics)
+    for name, value in found.items():
+        if not math.isnan(value):
+            yield name, value
+
+
+def _with_errors(prefix: str, metrics: dict[str, Metric]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, metric in metrics.items():
+        values = (metric.value, metric.stderr, *metric.ci95)
+        endings = ("", "_stderr", "_ci95_low", "_ci95_high")
+        found |= {f"{prefix}{name}{ending}": value for ending, value in zip(endings, values, strict=True)}
+    return found
+
+
+def _safe(text: str) -> str:
+    """A part of a metric's name that MLflow takes: no dots alone, nothing but letters, digits, ``_-. ``."""
+    safe = _UNSAFE.sub("_", text).strip(" .")[: (_LONGEST_NAME - 60) // 2]
+    return safe or "_"
+
+
+def _artifacts(result: EvalResult) -> Iterator[tuple[str, str]]:
+    """The result as JSON, and the report where the packages that draw it are installed."""
+    yield "result.json", result.to_json()
+    if all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
+        from fastxent.results.report import html
+
+        yield "report.html", html(result)

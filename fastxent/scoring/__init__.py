@@ -1,0 +1,1 @@
+"""A batch of logits and the columns beside it to scored rows."""

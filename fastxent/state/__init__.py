@@ -1,0 +1,1 @@
+"""Rows to exact, mergeable sums."""

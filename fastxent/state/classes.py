@@ -1,0 +1,119 @@
+"""Counts and mean NLL of each class, and the precision, recall and F1 that follow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.exact import rounded_ratio, special_value
+from fastxent.kernels.grouped import ExactSums
+from fastxent.kernels.tally import tally_classes
+from fastxent.results.result import PerClass
+from fastxent.scoring.rows import ScoredRows
+from fastxent.state.packed import stored, stored_counts, stored_sums
+
+SUPPORT, PREDICTED, CORRECT = range(3)
+_NLL, _WEIGHT, _WEIGHT_CORRECT, _WEIGHT_PREDICTED = range(4)
+
+
+class Classes:
+    """``counts`` (3, classes): rows by target, by prediction, and by both where they agree. ``sums`` by class: w·nll of
+    its rows and, with weights, the weights of those three kinds of rows.
+
+    ``ids`` are the classes held: those that occur, in order, until rows are added; from then on all (None).
+    """
+
+    def __init__(self, n_classes: int, weighted: bool) -> None:
+        self.n_classes, self.weighted = n_classes, weighted
+        self.ids: np.ndarray | None = np.zeros(0, np.int64)
+        self.counts = np.zeros((3, 0), np.int64)
+        self.sums = ExactSums(4 if weighted else 1)
+
+    def check(self, rows: ScoredRows) -> None:
+        """Refuse used rows whose classes are out of range: what follows writes to memory by them."""
+        for ids in (rows.target, rows.predicted):
+            if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.n_classes:
+                raise ValueError(f"scored rows hold class {ids.min()} to {ids.max()} of {self.n_classes} classes")
+
+    def add(self, rows: ScoredRows) -> None:
+        """Add rows that are all used."""
+        if self.ids is not None:
+            self._hold(None, self.ids)
+        tally_classes(rows.target, rows.predicted, rows.rank, self.counts)
+        if rows.weight is None:
+            self.sums.add_column(_NLL, rows.nll, rows.target)
+            return
+        hit = rows.rank == 0
+        w, zero = rows.weight, np.zeros(len(rows.target))
+        self.sums.add(np.stack([w * rows.nll, w, w * hit, zero], axis=1), rows.target)
+        self.sums.add(np.stack([zero, zero, zero, w], axis=1), rows.predicted)
+
+    def _hold(self, ids: np.ndarray | None, places: np.ndarray) -> None:
+        """Make room for the classes ``ids``, or for all; those held so far go to ``places``."""
+        counts, sums = self.counts, self.sums
+        held = self.n_classes if ids is None else len(ids)
+        self.ids, self.counts = ids, np.zeros((3, held), np.int64)
+        self.sums = ExactSums(sums.columns, groups=held)
+        self.counts[:, places] = counts
+        self.sums.merge_into(sums, places)
+
+    def absorb(self, other: Classes) -> None:
+        """Add the counts and sums of another. Only the classes that occur there are touched: few, of many, where the
+        other is of few rows."""
+        there, seen = other._places()
+        if self.ids is not None:
+            ids = np.union1d(self.ids, seen)
+            if len(ids) > len(self.ids):
+                self._hold(ids, np.searchsorted(ids, self.ids))
+        here = seen if self.ids is None else np.searchsorted(self.ids, seen)
+        self.counts[:, here] += other.counts[:, there]
+        part = ExactSums.restore(self.sums.columns, (), len(seen), other.sums.arrays(there))
+        self.sums.merge_into(part, here)
+
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """(places, ids) of the classes that occur."""
+        places = np.flatnonzero(self.counts[:2].any(axis=0))
+        return places, places if self.ids is None else self.ids[places]
+
+    def figures(self, names: tuple[str, ...] | None) -> PerClass:
+        """The figures of every class that occurs."""
+        places, seen = self._places()
+        counts = self.counts[:, places].tolist()
+        sums, special = self.sums.each(places), self.sums.special[places].tolist()
+        unit = 1 << self.sums.scale
+        support, predicted, correct = (
+            (sums[_WEIGHT], sums[_WEIGHT_PREDICTED], sums[_WEIGHT_CORRECT])
+            if self.weighted
+            else ([n * unit for n in counts[kind]] for kind in (SUPPORT, PREDICTED, CORRECT))
+        )
+        total = [a + b for a, b in zip(support, predicted, strict=True)]
+        nll = [
+            special_value(flags[_NLL]) if flags[_NLL] else rounded_ratio(loss, weight)
+            for loss, weight, flags in zip(sums[_NLL], support, special, strict=True)
+        ]
+        return PerClass(
+            class_id=tuple(seen.tolist()),
+            name=None if names is None else tuple(names[c] for c in seen),
+            support=tuple(counts[SUPPORT]),
+            predicted=tuple(counts[PREDICTED]),
+            correct=tuple(counts[CORRECT]),
+            precision=tuple(map(rounded_ratio, correct, predicted)),
+            recall=tuple(map(rounded_ratio, correct, support)),
+            f1=tuple(rounded_ratio(2 * c, t) for c, t in zip(correct, total, strict=True)),
+            nll=tuple(nll),
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The classes that occur, for storage."""
+        places, seen = self._places()
+        return {"ids": seen, "counts": self.counts[:, places], **self.sums.arrays(places)}
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        ids = stored(arrays, "ids", np.int64, -1)
+        if ids.size and not (ids[0] >= 0 and ids[-1] < self.n_classes and np.all(np.diff(ids) > 0)):
+            raise ValueError("class ids out of order")
+        counts = stored_counts(arrays, "counts", 3, len(ids))
+        if not (counts[:2].any(axis=0).all() and (counts[CORRECT] <= counts[:2].min(axis=0)).all()):
+            raise ValueError("counts of classes that contradict each other")
+        self.ids, self.counts = ids, counts
+        self.sums = ExactSums.restore(self.sums.columns, (), len(ids), stored_sums(arrays))

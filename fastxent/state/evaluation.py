@@ -1,0 +1,311 @@
+"""The partial state of an evaluation: a value that grows by rows, merges with others and becomes a result.
+
+Everything in it is an integer count or an exact sum, so a state depends on its rows alone: not on their order, nor on
+how they were split over batches, threads or machines. `EvalState.to_bytes` of equal contents are equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastxent.errors import ConfigError, StateError
+from fastxent.kernels.exact import rounded_ratio
+from fastxent.options.checks import shown
+from fastxent.options.config import MOST_BINS, EvalConfig
+from fastxent.results.result import Calibration, EvalResult, Metric, Rows, Slice
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
+from fastxent.state.classes import Classes
+from fastxent.state.coverage import Coverage
+from fastxent.state.distribution import Distribution
+from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
+from fastxent.state.metrics import Bins, Plan, bin_edges
+from fastxent.state.packed import DAMAGED, pack, unpack
+from fastxent.state.table import Scored, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_SLICES = 10_000
+_TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
+_BIN_BYTES = 160  # of a calibration bin in a saved state
+_ENOUGH = 10  # rows that look like probabilities, not by chance
+_WHOLE = "whole"  # the one group of the table of all rows
+
+
+class EvalState:
+    """Counts and exact sums of the rows seen so far; `empty` is the identity of `merge`."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
+        self.plan = Plan(config)
+        self.clusters = Keys()
+        self.whole = self._table()
+        self.whole.keys.code(_WHOLE)
+        self.whole.resize()
+        self.slices = {name: self._table() for name in config.by}
+        self.classes = Classes(config.n_classes, self.plan.weighted)
+        self.distribution = Distribution()
+        self.told = dict.fromkeys(_TOLD, 0)  # rows that `result` warns about
+        self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
+
+    def _table(self) -> Table:
+        return Table(self.plan, self.config.bins)
+
+    @classmethod
+    def empty(cls, config: EvalConfig) -> EvalState:
+        """The state of no rows."""
+        return cls(config)
+
+    @property
+    def total(self) -> int:
+        """Rows of any status."""
+        return int(self.whole.rows.sum())
+
+    def update(self, batch: dict[str, Any] | pa.RecordBatch) -> EvalState:
+        """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
+        from fastxent.scoring.scorer import score_batch
+
+        for rows in score_batch(batch, self.config):
+            self.add(rows)
+        return self
+
+    def add(self, rows: ScoredRows) -> EvalState:
+        """Add scored rows, in place; an error leaves the state as it was."""
+        groups = {name: EncodedColumn.of(rows.by[name], name) for name in self.slices}
+        for name, column in groups.items():
+            _check_slices(name, self.slices[name].keys.union_size(column.keys))
+        mask = rows.status == USED
+        if rows.weight is not None:
+            mask &= rows.weight != 0  # such a row contributes nothing, even where its loss is infinite
+        used = rows if mask.all() else _select(rows, mask)
+        if self.plan.labelled:
+            self.classes.check(used)
+        scored = Scored.of(self.plan, used, rows.status, mask, self.config.bins)
+        if self.config.cluster is not None:
+            clusters = EncodedColumn.of(_filter(rows.cluster, mask), self.config.cluster)
+            scored.clusters = self.clusters.codes(clusters)
+        if self.plan.labelled:
+            self.classes.add(used)
+            self.distribution.add(used.nll)
+        self.whole.add(scored, None)
+        for name, column in groups.items():
+            self.slices[name].add(scored, self.slices[name].keys.codes(column))
+        for name in _TOLD:
+            self.told[name] += getattr(rows, name)
+        return self
+
+    def merge(self, other: EvalState) -> EvalState:
+        """The state of the rows of both, as a new object. Associative and commutative."""
+        return EvalState.empty(self.config).absorb(self).absorb(other)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EvalState) and self.to_bytes(0) == other.to_bytes(0)
+
+    __hash__ = None  # type: ignore[assignment]  # a state grows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EvalState.from_bytes, (self.to_bytes(1),)
+
+    def absorb(self, other: EvalState) -> EvalState:
+        """Add the rows of another state, in place; an error leaves this one as it was."""
+        self._refuse_other_config(other.config)
+        self.coverage.refuse_overlap(other.coverage)
+        for name, table in self.slices.items():
+            _check_slices(name, table.keys.union_size(other.slices[name].keys.names))
+        clusters = self.clusters.absorb(other.clusters)
+        self.whole.absorb(other.whole, clusters)
+        for name, table in self.slices.items():
+            table.absorb(other.slices[name], clusters)
+        self.classes.absorb(other.classes)
+        self.distribution.absorb(other.distribution)
+        for name in _TOLD:
+            self.told[name] += other.told[name]
+        self.coverage.absorb(other.coverage)
+        return self
+
+    def _refuse_other_config(self, config: EvalConfig) -> None:
+        for option in fields(EvalConfig):
+            mine, theirs = getattr(self.config, option.name), getattr(config, option.name)
+            if mine != theirs:
+                raise StateError(
+                    f"states of different configurations do not merge: {option.name}={mine!r} here, {theirs!r} there"
+                )
+
+    def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
+        """Every figure of the rows so far; the state stays as it is."""
+        bins = self.whole.bins_of(0)
+        warnings = self._doubts()
+        held = self.coverage.held()
+        if held is not None:
+            warnings.append(f"these are the figures of {held} alone")
+        return EvalResult(
+            rows=_rows(self.whole.rows[0]),
+            metrics=self._metrics(self.whole)[0],
+            calibration=_calibration(bins, self.plan.weighted)
+            if self.plan.labelled
+            else Calibration((), (), (), (), ()),
+            per_class=self.classes.figures(self.config.classes),
+            nll_histogram=self.distribution.shown(),
+            nll_quantiles=self.distribution.quantiles(),
+            slices={name: self._slices(table) for name, table in self.slices.items()},
+            config=self.config,
+            clusters=None if self.config.cluster is None else len(self.clusters),
+            timing=timing,
+            files=tuple(files),
+            warnings=tuple(warnings),
+        )
+
+    def _doubts(self) -> list[str]:
+        """Warnings about the rows."""
+        used, told = int(self.whole.rows[0, USED]), self.told
+        found = []
+        if told["probabilities"] >= _ENOUGH and told["probabilities"] >= 0.9 * used:
+            found.append(
+                f"the scores of {told['probabilities']} of {used} rows lie within 0..1 and sum to 1; if they are "
+                'probabilities and not logits, use input="probs" (--input probs)'
+            )
+        for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
+            if told[name]:
+                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given")
+        if not used:
+            found.append("no row was used: every mean is undefined")
+        elif not self.whole.contributing(0):
+            found.append("every used row has weight 0: every mean is undefined")
+        return found
+
+    def _metrics(self, table: Table) -> list[dict[str, Metric]]:
+        places = table.by_group()
+        return [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+
+    def _slices(self, table: Table) -> dict[Any, Slice]:
+        metrics = self._metrics(table)
+        order = table.keys.order().tolist()
+        values = distinct_values([table.keys.names[g] for g in order])
+        return {value: Slice(_rows(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
+
+    def to_bytes(self, compression: int = 6) -> bytes:
+        """The state as bytes that check themselves: equal states give equal bytes, at one ``compression`` (0 to 9)."""
+        cluster_order = self.clusters.order()
+        parts = {name: table.arrays(cluster_order) for name, table in self._tables().items()}
+        parts["classes"] = self.classes.arrays()
+        parts["nll"] = {"counts": self.distribution.counts, "extremes": self.distribution.extremes}
+        header = {
+            "config": self.config.to_dict(),
+            "unnormalised": self.told["unnormalised"],
+            "clusters": self.clusters.names_in_order(),
+            "slices": {name: table.keys.names_in_order() for name, table in self.slices.items()},
+            "coverage": self.coverage.to_dict(),
+            **{name: count for name, count in self.told.items() if count},
+        }
+        arrays = {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()}
+        return pack(header, arrays, compression)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> EvalState:
+        """The inverse of `to_bytes`; StateError if the bytes are damaged or of another version."""
+        header, arrays = unpack(data, _room)
+        try:
+            state = cls(EvalConfig.from_dict(header["config"]))
+            if set(header["slices"]) != set(state.slices):
+                raise ValueError("slices of other columns")
+            parts: dict[str, dict[str, np.ndarray]] = {}
+            for name, array in arrays.items():
+                part, _, inner = name.rpartition("|")
+                parts.setdefault(part, {})[inner] = array
+            state.clusters = Keys.restored(_texts(header["clusters"]))
+            keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
+            for name, table in state._tables().items():
+                table.load(parts[name], keys[name], len(state.clusters))
+            state.classes.load(parts["classes"])
+            state.distribution.load(parts["nll"])
+            state.told = {name: header.get(name, 0) for name in _TOLD}
+            state.coverage = Coverage.from_dict(header["coverage"])
+            state._check()
+        except (ConfigError, *DAMAGED) as error:
+            raise StateError(f"a damaged saved state: {shown(error)}") from None
+        return state
+
+    def _check(self) -> None:
+        """ValueError if the parts of a state that was read contradict each other."""
+        total, rows = self.whole.rows[0], self.whole.contributing(0)
+        if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
+            raise ValueError("slices that do not add up to all rows")
+        if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
+            raise ValueError("clusters without rows")
+        labelled = rows if self.plan.labelled else 0
+        counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
+        if any(count != labelled for count in counted):
+            raise ValueError("classes or losses that do not add up to the rows")
+        if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
+            raise ValueError("more warnings than rows")
+
+    def _tables(self) -> dict[str, Table]:
+        return {"whole": self.whole, **{f"by {name}": table for name, table in self.slices.items()}}
+
+
+def _room(header: dict[str, Any]) -> int:
+    """Bytes that the calibration bins of a state may take, most of which are empty and compress to nothing."""
+    groups = 1 + sum(len(keys) for keys in header["slices"].values())
+    return int(
+        min(groups, 1 + MAX_SLICES * len(header["slices"])) * min(header["config"]["bins"], MOST_BINS) * _BIN_BYTES
+    )
+
+
+def _texts(keys: Any) -> list[str]:
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        raise ValueError("keys that are not text")
+    return keys
+
+
+def _values(keys: Any) -> list[str]:
+    """Keys of slices, each of which has a value."""
+    if len(keys) > MAX_SLICES:
+        raise ValueError("too many slices")
+    for key in _texts(keys):
+        value_of(key)
+    return list(keys)
+
+
+def _check_slices(name: str, count: int) -> None:
+    """Bound the memory that slices take."""
+    if count > MAX_SLICES:
+        raise ConfigError(
+            f"by column {name!r} has more than {MAX_SLICES} distinct values; if rows that share one belong together "
+            f"and only the standard errors should allow for that, use cluster={name!r} instead"
+        )
+
+
+def _select(rows: ScoredRows, mask: np.ndarray) -> ScoredRows:
+    """The used rows; columns of groups are looked up elsewhere."""
+    chosen = {f.name: value[mask] for f in fields(rows) if isinstance(value := getattr(rows, f.name), np.ndarray)}
+    return replace(rows, **chosen)
+
+
+def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:
+    import pyarrow as pa
+
+    if column is None:
+        raise ValueError("these rows carry no cluster, which the configuration asks for")
+    return column if mask.all() else column.filter(pa.array(mask))
+
+
+def _rows(counts: np.ndarray) -> Rows:
+    logits, target = int(counts[BAD_LOGITS]), int(counts[BAD_TARGET])
+    return Rows(int(counts.sum()), int(counts[USED]), int(counts[IGNORED]), logits + target, logits, target)
+
+
+def _calibration(bins: Bins, weighted: bool) -> Calibration:
+    edges = bin_edges(len(bins.count)).tolist()
+    unit = 1 << bins.scale
+    return Calibration(
+        lower=tuple(edges[:-1]),
+        upper=tuple(edges[1:]),
+        count=tuple(bins.count),
+        confidence=tuple(map(rounded_ratio, bins.confidence, bins.weight)),
+        accuracy=tuple(map(rounded_ratio, bins.correct, bins.weight)),
+        weight=tuple(rounded_ratio(w, unit) for w in bins.weight) if weighted else None,
+    )

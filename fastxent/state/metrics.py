@@ -1,0 +1,256 @@
+"""From scored rows to figures: every mean is a ratio of two exact sums, declared in one table.
+
+A metric is R = Σu / Σd over rows: u is the weighted number of a row, d what it counts for (rows, class weights or
+bytes). Its standard error follows from the residuals u − R·d, summed first within clusters where there are any:
+sqrt(G/(G−1) · Σ_c (Σ_{i∈c} (u_i − R·d_i))²) / |Σd| over G clusters, of which single rows are the simplest. All
+sums are exact integers up to the last division, so data that does not vary has a standard error of exactly 0.
+Fewer than two rows (or clusters), or numbers that are not finite, have none: NaN.
+
+To add a metric, add a `Mean` to `means`, with a `Column` that computes its number from `ScoredRows`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastxent.errors import ConfigError
+from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
+from fastxent.kernels.tally import tally_bins
+from fastxent.options.config import EvalConfig
+from fastxent.results.result import Metric
+from fastxent.scoring.rows import ScoredRows
+
+LN2 = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of each row, before sample weights. ``indicator``: it is 0 or 1. ``labelled``: it needs the target."""
+
+    name: str
+    of: Callable[[ScoredRows], np.ndarray | None]
+    indicator: bool = False
+    labelled: bool = True
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Σ column / Σ over; ``transform`` maps that to (the figure, its derivative) for the delta method."""
+
+    name: str
+    column: Column
+    over: Column
+    transform: Callable[[float], tuple[float, float]] = lambda mean: (mean, 1.0)
+
+
+def _bits(nats: float) -> tuple[float, float]:
+    return nats / LN2, 1.0 / LN2
+
+
+def _exp(mean: float) -> tuple[float, float]:
+    value = math.exp(mean) if mean < 709.7 else math.inf if mean == mean else math.nan
+    return value, value
+
+
+def _hits(k: int) -> Column:
+    return Column(f"rank<{k}", lambda rows: rows.rank < k, indicator=True)
+
+
+ROWS = Column("rows", lambda rows: np.ones(len(rows.status)), indicator=True, labelled=False)
+CLASS_WEIGHT = Column("class_weight", lambda rows: rows.class_weight)
+BYTES = Column("n_bytes", lambda rows: rows.n_bytes)
+LOSS = Column("loss", lambda rows: rows.loss)
+NLL = Column("nll", lambda rows: rows.nll)
+RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: 1.0 / (rows.rank + 1.0))
+BRIER = Column("brier", lambda rows: rows.brier)
+ENTROPY = Column("entropy", lambda rows: rows.entropy, labelled=False)
+CONFIDENCE = Column("confidence", lambda rows: rows.confidence, labelled=False)
+SQUARED_LSE = Column("lse*lse", lambda rows: rows.lse * rows.lse, labelled=False)
+COUNTED = Column("counted", lambda rows: (rows.class_weight != 0) | (rows.loss != 0), indicator=True)
+UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
+CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
+
+
+def means(config: EvalConfig) -> list[Mean]:
+    """Every mean that this configuration can have, in the order of display."""
+    class_weight = ROWS if config.class_weight is None else CLASS_WEIGHT
+    return [
+        Mean("cross_entropy", LOSS, class_weight),
+        Mean("cross_entropy_bits", LOSS, class_weight, _bits),
+        Mean("perplexity", LOSS, class_weight, _exp),
+        *([Mean("bits_per_byte", NLL, BYTES, _bits)] if config.n_bytes else []),
+        Mean("accuracy", _hits(1), ROWS),
+        *(Mean(f"top_{k}_accuracy", _hits(k), ROWS) for k in sorted(set(config.top_k)) if k > 1),
+        Mean("mean_reciprocal_rank", RECIPROCAL_RANK, ROWS),
+        Mean("brier_score", BRIER, ROWS),
+        Mean("entropy", ENTROPY, ROWS),
+        Mean("confidence", CONFIDENCE, ROWS),
+        Mean("z_loss", SQUARED_LSE, ROWS),
+    ]
+
+
+class Plan:
+    """What to sum for the metrics that a configuration asks for, and how the sums become figures."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        every = means(config)
+        names = [mean.name for mean in every]
+        self.names = _selection(config, [*names[:-1], *CALIBRATION, names[-1]])
+        self.labelled = config.target is not None
+        self.means = [mean for mean in every if mean.name in self.names]
+        self.weighted = config.weight is not None
+        self.clustered = config.cluster is not None
+        needed = [column for mean in self.means for column in (mean.column, mean.over)]
+        if not (self.weighted or self.clustered):  # plain counts of rows are known without summing
+            needed = [column for column in needed if column is not ROWS]
+        # Rows whose class has weight 0 do not count in the standard error: they are counted out where there may be any.
+        if CLASS_WEIGHT in needed and config.class_weight is not None and 0.0 in config.class_weight:
+            needed.append(COUNTED)
+        self.columns = list({column.name: column for column in needed}.values())
+        self._index = {column.name: i for i, column in enumerate(self.columns)}
+        self.pairs = list(dict.fromkeys(p for mean in self.means for p in self._pairs(mean) if p is not None))
+
+    def _pairs(self, mean: Mean) -> list[tuple[int, int] | None]:
+        """The products Σu², Σud, Σd² by their columns; None where the sum of one column or a count tells it."""
+        u, d = self._index[mean.column.name], self._index.get(mean.over.name)
+        squares = None if mean.column.indicator and not (self.weighted or self.clustered) else (u, u)
+        return [squares, None, None] if d is None else [squares, (u, d), (d, d)]
+
+    def matrix(self, rows: ScoredRows) -> np.ndarray:
+        """(columns, n) summands of rows that are all used: w·v, rounded once, of each row."""
+        out = np.empty((len(self.columns), len(rows.status)))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite losses are figures too
+            for i, column in enumerate(self.columns):
+                values = column.of(rows)
+                if values is None:
+                    raise ValueError(f"these rows carry no {column.name}, which the configuration asks for")
+                out[i] = values
+            if self.weighted:
+                if rows.weight is None:
+                    raise ValueError("these rows carry no weight, which the configuration asks for")
+                counted = self.counted
+                for i in range(len(out)):
+                    if i != counted:
+                        out[i] *= rows.weight
+        return out
+
+    def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
+        """All chosen metrics of one group of rows."""
+        found = {name: Metric(value) for name, value in bins.errors().items()}
+        for mean in self.means:
+            value, stderr = self._ratio(mean, sums)
+            figure, slope = mean.transform(value)
+            error = stderr if math.isnan(stderr) else abs(slope) * stderr  # slope may be infinite
+            found[mean.name] = interval(figure, error, self._units(mean, sums) - 1)
+        return {name: found[name] for name in self.names}
+
+    @property
+    def counted(self) -> int | None:
+        """The place of the column that counts rows of a class weight other than 0, where there is one."""
+        return self._index.get(COUNTED.name)
+
+    def _units(self, mean: Mean, sums: Sums) -> int:
+        """Rows or clusters that the mean rests on."""
+        return sums.units if mean.over is not CLASS_WEIGHT or sums.counted is None else sums.counted
+
+    def _ratio(self, mean: Mean, sums: Sums) -> tuple[float, float]:
+        """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale)."""
+        iu, id_ = self._index[mean.column.name], self._index.get(mean.over.name)
+        u = sums.totals[iu]
+        d = sums.units << sums.scale if id_ is None else sums.totals[id_]
+        if (id_ is not None and sums.special[id_]) or d == 0:
+            return math.nan, math.nan
+        if sums.special[iu]:
+            return (1 if d > 0 else -1) * special_value(sums.special[iu]), math.nan
+        value = rounded_ratio(u, d)
+        pairs = self._pairs(mean)
+        known = (u << sums.scale, u << sums.scale, d << sums.scale)  # u² = u for indicators, d = 1 for rows
+        uu, ud, dd = (sums.products[p] if p is not None else k for p, k in zip(pairs, known, strict=True))
+        units = self._units(mean, sums)
+        if units < 2 or uu is None or ud is None or dd is None:
+            return value, math.nan
+        residuals = max(0, d * d * uu - 2 * u * d * ud + u * u * dd)
+        return value, rounded_root(units * residuals, (units - 1) * d**4)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Exact sums over one group: ``units`` independent rows or clusters; integers in units of 2**-scale."""
+
+    units: int
+    scale: int
+    totals: list[int]
+    special: list[int]
+    products: dict[tuple[int, int], int | None]  # by columns, in units of 2**(-2 scale); None if not finite
+    counted: int | None = None  # of the units, those of a class weight other than 0, where that may be fewer
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Calibration of one group: per bin the number of rows and Σ w·confidence, Σ w·correct, Σ w in 2**-scale."""
+
+    scale: int
+    count: list[int]
+    confidence: list[int]
+    correct: list[int]
+    weight: list[int]
+    finite: bool
+
+    def errors(self) -> dict[str, float]:
+        """Gaps between confidence and accuracy: their mean by weight, and the largest."""
+        if not self.finite:  # an infinite or NaN weight
+            return dict.fromkeys(CALIBRATION, math.nan)
+        gaps = [abs(a - b) for a, b in zip(self.confidence, self.correct, strict=True)]
+        each = [rounded_ratio(gap, abs(w)) for gap, w in zip(gaps, self.weight, strict=True) if w]
+        return {CALIBRATION[0]: rounded_ratio(sum(gaps), sum(self.weight)), CALIBRATION[1]: max(each, default=math.nan)}
+
+
+def bin_edges(bins: int) -> np.ndarray:
+    """The doubles nearest to k/bins; bin k is (edge k, edge k + 1], and 0 lies in the first."""
+    return np.arange(bins + 1) / bins
+
+
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The calibration bin of each confidence."""
+    found = np.empty(len(confidence), np.int64)
+    tally_bins(np.ascontiguousarray(confidence), bin_edges(bins), found)
+    return found
+
+
+def interval(value: float, stderr: float, freedom: int) -> Metric:
+    """A metric with its 95 % interval by Student's t."""
+    half = student(freedom) * stderr if freedom > 0 and math.isfinite(stderr) else math.nan
+    return Metric(value, stderr, (value - half, value + half))
+
+
+@functools.lru_cache(maxsize=4096)
+def student(freedom: int) -> float:
+    """The 97.5 % point of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def _selection(config: EvalConfig, names: list[str]) -> list[str]:
+    """Those of ``names`` that are asked for; an unknown one is an error that names the nearest."""
+    if config.target is None:
+        labelled = next((name for name in config.metrics if name in names and name not in UNLABELLED), None)
+        if labelled is not None:
+            raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(UNLABELLED)}")
+        names = [name for name in names if name in UNLABELLED]
+    if "all" in config.metrics:
+        return names
+    for name in config.metrics:
+        if name == "bits_per_byte" and not config.n_bytes:
+            raise ConfigError("metric 'bits_per_byte' needs n_bytes=, the column of bytes that each row stands for")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+            raise ConfigError(f"unknown metric {name!r}; {hint}")
+    return [name for name in names if name in config.metrics]

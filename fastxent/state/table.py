@@ -1,0 +1,192 @@
+"""Rows by group: which group each row belongs to, and everything that is counted and summed for a group.
+
+The whole evaluation is one group, and each value of a ``by`` column is another; all keep the same sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastxent.kernels.grouped import ExactSums
+from fastxent.scoring.rows import BAD_TARGET, USED, ScoredRows
+from fastxent.state.keys import Keys
+from fastxent.state.metrics import Bins, Plan, Sums, bin_of
+from fastxent.state.packed import stored, stored_counts, stored_sums
+
+STATUSES = BAD_TARGET + 1
+CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
+
+
+@dataclass
+class Scored:
+    """What every table sums for a batch, computed once: ``status`` of all rows, the rest of the used rows."""
+
+    status: np.ndarray
+    used: np.ndarray  # (n,) whether a row contributes: it is used, and its weight is not 0
+    values: np.ndarray  # (columns of the plan, used)
+    confidence: np.ndarray  # (used,) w·confidence
+    right: np.ndarray  # (used,) whether the prediction is right
+    weight: np.ndarray | None  # (used,)
+    bins: np.ndarray  # (used,) calibration bin
+    clusters: np.ndarray | None = None  # (used,) cluster numbers
+
+    @classmethod
+    def of(cls, plan: Plan, used: ScoredRows, status: np.ndarray, mask: np.ndarray, bins: int) -> Scored:
+        confidence = used.confidence if used.weight is None else used.confidence * used.weight
+        place = bin_of(used.confidence, bins)
+        right = used.rank == 0 if plan.labelled else np.zeros(len(place), bool)
+        return cls(status, mask, plan.matrix(used), confidence, right, used.weight, place)
+
+
+class Table:
+    """Counts and exact sums of the groups of one column.
+
+    ``rows`` (groups, statuses) and ``binned`` (groups · bins,) are counts. With clusters, the sums are kept by
+    (group, cluster) pair, and squares are taken of whole clusters at the end; without, each row's are summed.
+    """
+
+    def __init__(self, plan: Plan, bins: int) -> None:
+        self.plan, self.bins = plan, bins
+        self.keys = Keys()
+        self.rows = np.zeros((0, STATUSES), np.int64)
+        self.binned = np.zeros(0, np.int64)
+        self.calibration = ExactSums(3)
+        self.pairs: dict[tuple[int, int], int] = {}  # (group, cluster) -> its place in `sums`
+        self.sums = ExactSums(len(plan.columns), () if plan.clustered else plan.pairs)
+
+    def resize(self) -> None:
+        """Make room for every key."""
+        groups = len(self.keys)
+        if groups > len(self.rows):
+            self.rows = np.pad(self.rows, ((0, groups - len(self.rows)), (0, 0)))
+            self.binned = np.pad(self.binned, (0, groups * self.bins - len(self.binned)))
+            self.calibration.resize(groups * self.bins)
+        self.sums.resize(len(self.pairs) if self.plan.clustered else groups)
+
+    def add(self, scored: Scored, codes: np.ndarray | None) -> None:
+        """Add rows, of which row i belongs to group ``codes[i]``; all to the first group where there are no codes."""
+        self.resize()
+        groups = len(self.rows)
+        place, bins = scored.status.astype(np.int64), scored.bins
+        if codes is not None:
+            place = codes * STATUSES + place
+            if len(scored.bins) < len(codes):
+                codes = codes[scored.used]
+            bins = codes * self.bins + bins
+        self.rows += np.bincount(place, minlength=groups * STATUSES).reshape(groups, STATUSES)
+        counts = np.bincount(bins, minlength=groups * self.bins)
+        self.binned += counts
+        self.calibration.add_column(CONFIDENCE, scored.confidence, bins)
+        if scored.weight is None:  # sums of ones: counted, then added bin by bin
+            right = np.bincount(bins[scored.right], minlength=groups * self.bins)
+            found = np.flatnonzero(counts)
+            ones = np.stack([np.zeros(len(found)), right[found], counts[found]], axis=1)
+            self.calibration.add(ones, found)
+        else:
+            self.calibration.add_column(CORRECT, scored.right * scored.weight, bins)
+            self.calibration.add_column(WEIGHT, scored.weight, bins)
+        if scored.clusters is not None:
+            codes = np.zeros(len(bins), np.int64) if codes is None else codes
+            codes = self._pair_codes(codes, scored.clusters)
+        if codes is None:
+            self.sums.add_all(scored.values, 0)
+        else:
+            self.sums.add(scored.values.T, codes)
+
+    def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+        """(n,) places in ``sums`` of these pairs."""
+        distinct, inverse = np.unique(groups << 40 | clusters, return_inverse=True)
+        found = [
+            self.pairs.setdefault((code >> 40, code & (1 << 40) - 1), len(self.pairs)) for code in distinct.tolist()
+        ]
+        self.sums.resize(len(self.pairs))
+        return np.array(found, np.int64)[inverse]
+
+    def absorb(self, other: Table, clusters: np.ndarray) -> None:
+        """Add another table, whose cluster c is ``clusters[c]`` here."""
+        codes = self.keys.absorb(other.keys)
+        if self.plan.clustered:
+            found = [
+                self.pairs.setdefault((int(codes[group]), int(clusters[cluster])), len(self.pairs))
+                for group, cluster in other.pairs
+            ]
+        self.resize()
+        np.add.at(self.rows, codes, other.rows)
+        binned = (codes[:, None] * self.bins + np.arange(self.bins)).ravel()
+        np.add.at(self.binned, binned, other.binned)
+        self.calibration.merge_into(other.calibration, binned)
+        self.sums.merge_into(other.sums, np.array(found, np.int64) if self.plan.clustered else codes)
+
+    def arrays(self, cluster_order: np.ndarray) -> dict[str, np.ndarray]:
+        """The groups in the order of their keys, for storage; clusters are numbered as they will be in that order."""
+        order = self.keys.order()
+        binned = (order[:, None] * self.bins + np.arange(self.bins)).ravel()
+        found = {"rows": self.rows[order], "binned": self.binned[binned]}
+        if self.plan.clustered:
+            pairs = np.array(list(self.pairs), np.int64).reshape(-1, 2)
+            pairs = np.stack([np.argsort(order)[pairs[:, 0]], np.argsort(cluster_order)[pairs[:, 1]]], axis=1)
+            order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+            found["pairs"] = pairs[order]
+        calibration, sums = self.calibration.arrays(binned), self.sums.arrays(order)
+        found.update({f"calibration/{name}": array for name, array in calibration.items()})
+        return {**found, **sums}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        groups = places = len(keys)
+        self.keys = Keys.restored(keys)
+        self.rows = stored_counts(arrays, "rows", groups, STATUSES)
+        self.binned = stored_counts(arrays, "binned", groups * self.bins)
+        contributing, used = self.binned.reshape(groups, self.bins).sum(axis=1), self.rows[:, USED]
+        if not (contributing <= used if self.plan.weighted else contributing == used).all():
+            raise ValueError("calibration bins that contradict the rows")
+        if self.plan.clustered:
+            pairs = stored(arrays, "pairs", np.int64, -1, 2)
+            if np.any(pairs < 0) or np.any(pairs >= (groups, clusters)):
+                raise ValueError("clusters out of range")
+            self.pairs = {(group, cluster): place for place, (group, cluster) in enumerate(pairs.tolist())}
+            places = len(self.pairs)
+            if places < len(pairs):
+                raise ValueError("a pair of group and cluster is there twice")
+        self.calibration = ExactSums.restore(3, (), groups * self.bins, stored_sums(arrays, "calibration/"))
+        self.sums = ExactSums.restore(self.sums.columns, self.sums.products, places, stored_sums(arrays))
+
+    def by_group(self) -> list[np.ndarray]:
+        """For each group its places in ``sums``: one, or those of its clusters."""
+        if not self.plan.clustered:
+            return [np.array([group]) for group in range(len(self.keys))]
+        groups = np.fromiter((group for group, _ in self.pairs), np.int64, len(self.pairs))
+        order = np.argsort(groups, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(groups, minlength=len(self.keys)))[:-1])
+
+    def sums_of(self, group: int, places: np.ndarray) -> Sums:
+        """The exact sums of one group, for `Plan.figures`."""
+        columns, scale = len(self.plan.columns), self.sums.scale
+        totals, special = self.sums.totals(places)
+        if self.plan.clustered:
+            products: list[int | None] = [*self.sums.sums_of_products(places, self.plan.pairs)]
+            units = len(places)
+        else:
+            products = [
+                None if flags else total << scale
+                for total, flags in zip(totals[columns:], special[columns:], strict=True)
+            ]
+            units = self.contributing(group)
+        counted = self.plan.counted
+        if counted is not None:
+            each = self.sums.each(places)[counted]
+            counted = sum(map(bool, each)) if self.plan.clustered else sum(each) >> scale
+        return Sums(units, scale, totals, special, dict(zip(self.plan.pairs, products, strict=True)), counted)
+
+    def contributing(self, group: int) -> int:
+        """Used rows of a group whose weight is not 0."""
+        return int(self.binned[group * self.bins : (group + 1) * self.bins].sum())
+
+    def bins_of(self, group: int) -> Bins:
+        """The calibration of one group."""
+        places = np.arange(group * self.bins, (group + 1) * self.bins)
+        confidence, correct, weight = self.calibration.each(places)
+        finite = not self.calibration.special[places].any()
+        return Bins(self.calibration.scale, self.binned[places].tolist(), confidence, correct, weight, finite)

@@ -1,0 +1,1 @@
+"""What can be done with a dump: evaluate, transform, convert, plan."""

@@ -1,0 +1,151 @@
+"""`evaluate`: a job, the loop or an engine that runs its units, and what becomes of the state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+from fastxent.engine.job import Job, names
+from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.sink import OrderedSink
+from fastxent.errors import ConfigError
+from fastxent.options.config import check_path
+from fastxent.options.declared import Options, with_options
+from fastxent.options.sizes import parse_size
+from fastxent.scoring.scorer import Scored
+
+if TYPE_CHECKING:
+    from fastxent.results.result import EvalResult
+
+ENGINES = ("local", "ray")
+
+
+@with_options
+def evaluate(
+    source: Any,
+    *,
+    id: str | None = None,
+    threads: int | None = None,
+    memory: int | str = "512MB",
+    per_row: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    shard: str | None = None,
+    engine: str = "local",
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> EvalResult:
+    """Evaluate a dump of predictions: every metric, slice, bin and error bar from one read of the logits.
+
+    Args:
+        source: a path, glob, folder (hive partitions become columns), URL, or a list of them; a pyarrow Table,
+            RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
+            arrays.
+        logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*".
+        target: class ids (any integer; whole floats or decimals; strings with ``classes``), or lists of probabilities,
+            one-hot integers or bools. Null means ignored, and so does NaN. None: the dump has no labels. Metrics that
+            need none are computed; so they are if "target" is not there.
+        input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
+            Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. Rows of probabilities or
+            of soft targets that do not sum to 1 within 0.001 are counted in a warning, and so are logits that do.
+        metrics: names, or "all". by: columns whose values make slices. A value is one slice (and one cluster) whatever
+            type holds it: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are text, in UTC where
+            they have a time zone; binary is hexadecimal.
+        cluster: rows that belong together, for clustered standard errors (Miller 2024, arXiv 2411.00640).
+        weight, n_bytes, id: columns of sample weights, of bytes of text (adds bits_per_byte), of row names (per_row).
+            A row of weight 0 is counted in ``rows.used`` and nowhere else. A bad row is bad whatever its weight.
+        where: a filter such as "kind == 'code' and n_bytes > 1": == != < <= > >=, in, not in, is None, and, or, not.
+            Dates and times are compared with text: "day >= '2024-01-31'"; other names are col('task-name').
+        ignore_index, label_smoothing, class_weight, temperature, softcap, class_mask: as in `cross_entropy`.
+        classes: class names, for string targets and for display. Columns "prob_*" named after them follow their order.
+        logits_dtype: what binary or 16-bit logits hold.
+        top_k: the k of the top-k accuracies. bins: of the calibration, of equal width.
+        on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts them in ``rows.bad``.
+        threads, memory: never change a figure; peak memory stays near ``memory`` plus a constant.
+        per_row: a Parquet file to write nll, rank, predicted class, confidence and entropy of each row to, in order.
+        resume: a folder for the state of what is finished. After a crash the same call goes on from there, and gives
+            the same bits; it refuses to if a file or an option has changed since.
+        shard: "3/16" evaluates the third of 16 parts of the files; merge the states of all of them.
+        engine: "local", threads of this process; or "ray", tasks of a Ray cluster: the one ``ray.init`` has connected
+            to, or ``RAY_ADDRESS`` names, else one on this machine. Files must be where its workers can read them.
+        progress: called with (rows, rows in all, bytes, bytes in all) as batches are done.
+
+    Returns:
+        `EvalResult`. Values in nats unless the name says bits; means with standard errors and 95 % intervals. The same
+        bits for any number of threads, batch size, order of files, split over workers, or number of interruptions.
+
+    Raises:
+        SourceError, ColumnError, ConfigError, BadRowError, OutputError, StateError, EngineError: all `FastxentError`,
+        with one line that says what, where, and what to do.
+
+    >>> import numpy as np, fastxent as fx
+    >>> result = fx.evaluate({"logits": np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]})
+    >>> result.metrics["accuracy"].value
+    0.75
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine!r}; it is one of {', '.join(map(repr, ENGINES))}")
+    for name, path in {"per_row": per_row, "resume": resume}.items():
+        if path is not None:
+            check_path(name, path)
+    for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
+        if per_row is not None and given is not None:
+            raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")
+    room = parse_size(memory)
+    job = Job.open(source, options, columns=names(id, "id"))
+    units, rows = job.source.units(), job.source.rows
+    with ExitStack() as stack:
+        part = checkpoints = visit = done = None
+        if resume is not None or shard is not None or engine != "local":
+            from fastxent.engine.units import Shard, pieces_of
+
+            what = f"engine={engine!r}" if engine != "local" else "resume" if resume is not None else "shard"
+            pieces = pieces_of(job.source, what)
+            if shard is not None:
+                part = Shard.parse(shard)
+                pieces = part.of_pieces(pieces)
+            counts = [unit.rows for unit, _ in pieces]
+            rows = None if None in counts else sum(count for count in counts if count)
+            units = (unit for unit, _ in pieces)
+        if resume is not None:
+            from fastxent.engine.checkpoints import Checkpoints
+
+            checkpoints = stack.enter_context(Checkpoints(resume, job, shard and str(part)))
+        if engine == "ray":
+            from fastxent.engine.ray import run
+
+            state, timing = run(
+                job, pieces, threads=threads, memory=room, rows=rows, progress=progress, checkpoints=checkpoints
+            )
+        else:
+            if per_row is not None:
+                visit, done = _per_row(stack, job, per_row, id, room // 4)
+            loop = Loop(
+                job.task, units, threads=threads, memory=room, rows=rows, progress=progress,
+                visit=visit, done=done, checkpoints=checkpoints,
+            )  # fmt: skip
+            state, timing = loop.run()
+        if part is not None:
+            state.coverage = part.coverage(job)
+    timing["fallbacks"] = job.source.fallbacks
+    result = state.result(timing=timing, files=job.source.files)
+    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
+
+
+def _per_row(
+    stack: ExitStack, job: Job, path: str | os.PathLike[str], id: str | None, limit: int
+) -> tuple[Callable[[int, Scored], None], Callable[[int], None]]:
+    """(what takes each scored batch, what is told of each finished unit) of the file of rows."""
+    from fastxent.io.writers import check_not_source, open_writer
+    from fastxent.verbs.per_row import per_row_batch, per_row_schema
+
+    check_not_source(path, job.source.files)
+    schema = per_row_schema(job.source.schema, id)
+    sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
+
+    def visit(index: int, scored: Scored) -> None:
+        sink.put(index, per_row_batch(scored, schema, id))
+
+    return visit, sink.done

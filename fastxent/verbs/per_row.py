@@ -1,0 +1,48 @@
+"""The rows of a per-row file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastxent.errors import ConfigError
+from fastxent.io.writers import carried, carried_field
+from fastxent.kernels.rows.record import NO_TARGET
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED
+from fastxent.scoring.scorer import Scored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STATUS = ["used", "ignored", "bad"]
+
+
+def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
+    """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad")."""
+    import pyarrow as pa
+
+    number, whole = pa.float64(), pa.int64()
+    figures = [
+        ("nll", number), ("rank", whole), ("predicted", whole), ("confidence", number), ("entropy", number),
+        ("status", pa.dictionary(pa.int8(), pa.string())),
+    ]  # fmt: skip
+    if id in dict(figures):
+        raise ConfigError(f"id={id!r} is also the name of a figure in the per-row file; rename that column")
+    return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
+
+
+def per_row_batch(scored: Scored, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
+    """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used, and those that compare
+    with a target where there is none."""
+    import pyarrow as pa
+
+    rows = scored.rows
+    unused = rows.status != USED
+    unlabelled = unused | (rows.target == NO_TARGET)
+    names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
+    columns = [] if id is None else [carried(scored.batch.columns[id], schema.field(id))]
+    columns += [pa.array(values, mask=unlabelled) for values in (rows.nll, rows.rank)]
+    columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
+    columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
+    return pa.record_batch(columns, schema=schema)

@@ -1,0 +1,195 @@
+"""Transformed rows: log-softmax, softmax or gradients of a dump, streamed into a new file by the loop of `evaluate`."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from fastxent.engine.job import Job, names
+from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.sink import OrderedSink
+from fastxent.errors import ConfigError
+from fastxent.io.batch import batch_bytes
+from fastxent.io.writers import carried, carried_field, check_not_source, open_writer
+from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
+from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.launch import Emit, Losses, RowPass
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows import emit
+from fastxent.kernels.rows.record import PROBS
+from fastxent.options.config import check_path
+from fastxent.options.declared import Names, Options, with_options
+from fastxent.options.sizes import parse_size
+from fastxent.scoring.rounding import round_to
+from fastxent.scoring.rows import BAD_LOGITS
+from fastxent.scoring.scorer import NO_IGNORE, Scored, Scorer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fastxent.results.result import EvalResult
+
+OUTPUTS = {"log_softmax": emit.LOG_SOFTMAX, "softmax": emit.SOFTMAX, "grad": emit.GRADIENT}
+
+
+@with_options
+def transform(
+    source: Any,
+    dest: str | os.PathLike[str],
+    *,
+    output: str = "log_softmax",
+    reduction: str = "mean",
+    dtype: str | None = None,
+    keep: Names = None,
+    threads: int | None = None,
+    memory: int | str = "512MB",
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> EvalResult:
+    """Write the log-softmax, softmax or loss gradient of every row to ``dest``, and evaluate from the same read.
+
+    Args:
+        source: as in `evaluate`, like all options not named here.
+        dest: a .parquet or .arrow file; complete under its name, or not there.
+        output: "log_softmax", "softmax", or "grad", d loss / d logits, with ``reduction`` "mean" (divided by the total
+            weight, which a first look at the target and weight columns provides), "sum" or "none" (the same rows).
+        dtype: of the result: "float32", "float64", "float16", "bfloat16" (uint16, tagged in the field's metadata); the
+            logits' own unless given. Wider than the logits, it is computed at that width.
+        keep: columns to carry over.
+
+    Returns:
+        What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C.
+        Softmax and log-softmax are of every row, whatever its target; the gradient of an ignored row is 0. With
+        ``on_bad_row="skip"``, rows with bad logits are NaN, and the gradients of all bad rows.
+
+    >>> import os, tempfile, numpy as np, pyarrow.parquet as pq, fastxent as fx
+    >>> path = os.path.join(tempfile.mkdtemp(), "grad.parquet")
+    >>> _ = fx.transform({"logits": np.zeros((1, 2)), "target": [0]}, path, output="grad")
+    >>> pq.read_table(path)["grad"].to_pylist()
+    [[-0.5, 0.5]]
+    """
+    check_path("dest", dest)
+    if output not in tuple(OUTPUTS):
+        raise ConfigError(f"output={output!r}; it is one of {', '.join(map(repr, OUTPUTS))}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")
+    if dtype is not None and dtype not in FLOAT_TYPES:
+        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
+    if options["input"] != "logits" and output != "grad":
+        raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
+    kept = tuple(dict.fromkeys(names(keep, "keep")))
+    if output in kept:
+        raise ConfigError(f"keep names {output!r}, which is the name of the result")
+    room = parse_size(memory)
+    job = Job.open(source, options, columns=kept, unlabelled=output != "grad")
+    if output == "grad" and job.config.target is None:
+        raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
+    scale = 1.0
+    if output == "grad" and reduction == "mean":
+        rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
+        total = _total_weight(job, rows * 64)
+        scale = 1.0 / total if total else math.nan
+    final = dtype or job.source.dtype
+    check_not_source(dest, job.source.files)
+    schema = _schema(job, final, output, kept)
+    overflows: list[int] = []  # numbers that became infinite, by batch
+    with open_writer(dest, schema) as write:
+        sink = OrderedSink(write, room // 4)
+
+        def visit(index: int, scored: Scored) -> None:
+            out = _emitted(scored, OUTPUTS[output], scale, final)
+            values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
+            overflows.append(_overflows(scored, out, values, final))
+            sink.put(index, _batch(scored, schema, values))
+
+        loop = Loop(
+            job.task, job.source.units(), threads=threads, memory=room // 2, rows=job.source.rows, progress=progress,
+            visit=visit, done=sink.done,
+        )  # fmt: skip
+        state, timing = loop.run()
+    timing["fallbacks"] = job.source.fallbacks
+    result = state.result(timing=timing, files=job.source.files)
+    told = (*result.warnings, *job.source.warnings)
+    if any(overflows):
+        told = (*told, f"{sum(overflows)} numbers of {output} are too large for {final} and became infinite; "
+                       "choose a wider dtype")  # fmt: skip
+    return replace(result, warnings=told, state=state)
+
+
+def _total_weight(job: Job, nbytes: int) -> float:
+    """Σ of class and sample weights over rows not ignored, from the columns beside the logits alone."""
+    if job.config.on_bad_row == "skip":
+        raise ConfigError(
+            "reduction='mean' divides by a weight that is known only once every row has proven good; "
+            "with on_bad_row='skip' use reduction='sum'"
+        )
+    scorer = Scorer(job.config)
+    total = exact_zeros()
+    for unit in job.source.columns_only().units():
+        for batch in unit.batches(nbytes):
+            exact_add(total, scorer.shares(batch))
+    return exact_round(total)
+
+
+def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
+    """Rows of the result, computed at the wider of the logits' dtype and ``dtype``."""
+    logits, soft = scored.logits, scored.soft
+    if dtype == "float64" and logits.dtype != "float64":
+        logits = Matrix.of(widened(logits.values, logits.dtype).astype(np.float64))
+        soft = None if soft is None else Matrix.of(soft.values.astype(np.float64))
+    elif dtype != logits.dtype and logits.dtype in ("float16", "bfloat16"):
+        logits = Matrix.of(widened(logits.values, logits.dtype))
+    out = Matrix.of(np.empty(logits.values.shape, logits.values.dtype), logits.dtype)
+    gradient = output == emit.GRADIENT
+    if gradient:
+        take = RowPass(logits, scored.rows.target, NO_IGNORE, scored.options, soft, full=False, twice=True)
+    else:  # of every row, whatever its target
+        take = RowPass(logits, None, NO_IGNORE, scored.plain, full=False, twice=True)
+    write = Emit(take, out, output, streaming=False)
+    weight = np.empty(0) if scored.rows.weight is None else scored.rows.weight
+    terms = replace(scored.terms, sample_weight=weight)
+    take.sweep(0, logits.n, write, Losses(terms, None, scale=scale, strict=False) if gradient else None)
+    if scored.clip is not None:  # what is held at a bound does not move the loss
+        given = widened(scored.batch.held.values, scored.batch.logits.dtype)
+        out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
+    if gradient:  # a negative probability is no trouble to a slope
+        undefined = scored.rows.status == BAD_LOGITS if scale == scale else slice(None)  # the gradient of no mean
+        out.values[undefined] = FLOAT_TYPES[out.dtype].missing
+    return out
+
+
+def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
+    """The columns carried over, then the result: lists of C."""
+    import pyarrow as pa
+
+    kind = FLOAT_TYPES[dtype]
+    rows = pa.list_(pa.type_for_alias(kind.arrow), job.source.n_classes)
+    field = pa.field(output, rows, metadata={"dtype": dtype} if kind.as_bits else None)
+    return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
+
+
+def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> int:
+    """How many numbers became infinite because ``dtype`` is too narrow for them."""
+    if dtype == "float64":
+        return 0
+    infinite = (values & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(values)
+    if not infinite.any():
+        return 0
+    if out.dtype != dtype:
+        return int((infinite & np.isfinite(widened(out.values, out.dtype))).sum())
+    # Rounded where it was computed: what an infinite logit, probability 0 or a masked class gives is always infinite.
+    given, mask = widened(scored.logits.values, scored.logits.dtype), scored.plain.class_mask
+    exact = np.isfinite(given) if scored.plain.mode != PROBS else given > 0
+    return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
+
+
+def _batch(scored: Scored, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    *keep, result = schema
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
+    return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)

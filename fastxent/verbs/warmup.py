@@ -1,0 +1,63 @@
+"""Kernels compiled ahead: what an evaluation of the common kinds of dump needs, so that no later run waits for it.
+
+Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
+it runs here over tiny Parquet files: every dtype, few classes and many, temperature, probabilities, slices, clusters
+and weights.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.scoring.rounding import round_to
+from fastxent.verbs.evaluate import evaluate
+
+CLASSES = (10, 1000)  # on either side of where row kernels change
+_ROWS = 8
+
+
+def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Compile, or load, what `evaluate` needs; ``progress`` is called with (what, done, of) before each kind of dump.
+
+    >>> warm_up()
+    """
+    kinds = list(_kinds())
+    with tempfile.TemporaryDirectory() as folder:
+        for done, (name, dtype, n_classes, options) in enumerate(kinds):
+            if progress is not None:
+                progress(name, done, len(kinds))
+            path = os.path.join(folder, "dump.parquet")
+            _write(path, dtype, n_classes)
+            evaluate(path, logits_dtype=dtype, threads=1, **options)
+
+
+def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    for dtype in FLOAT_TYPES:
+        for n_classes in CLASSES:
+            yield f"{dtype}, {n_classes} classes", dtype, n_classes, {}
+    for n_classes in CLASSES:
+        yield f"temperature, {n_classes} classes", "float32", n_classes, {"temperature": 2.0}
+        yield f"probabilities, {n_classes} classes", "float32", n_classes, {"input": "probs"}
+    yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
+    yield "weights", "float32", 10, {"weight": "weight", "by": "group", "cluster": "group"}
+
+
+def _write(path: str, dtype: str, n_classes: int) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = np.tile(np.arange(n_classes) % 7, (_ROWS, 1)).astype(np.float32)
+    values /= values.sum(axis=1, keepdims=True)  # good as logits and as probabilities
+    bits = round_to(values, dtype)
+    offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
+    logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
+    groups = pa.array(np.arange(_ROWS) % 2)
+    columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(_ROWS))}
+    pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
+    pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)

@@ -1,0 +1,72 @@
+"""The structure of the package: imports run one way.
+
+Every import counts, those inside functions and those for types too. The order of the packages stands in `ORDER`; it is
+the order of the flow in docs/how-it-works.md.
+"""
+
+import ast
+from pathlib import Path
+
+import fastxent
+
+PACKAGE = Path(fastxent.__file__).resolve().parent
+ORDER = (
+    ("__init__", "__main__"),
+    ("cli",),
+    ("verbs", "functions"),
+    ("engine",),
+    ("state",),
+    ("scoring",),
+    ("results",),
+    ("io",),
+    ("kernels",),
+    ("options",),
+    ("errors",),
+    ("names", "_version"),
+)
+ROOT_ENTRIES = 12  # besides dunder files and py.typed
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
+
+
+MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported(path):
+    """The modules of the package that a file imports, and the line of each import."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, *parts = name.split(".")
+            if top == "fastxent":
+                while parts and tuple(parts) not in MODULES:
+                    parts.pop()  # a name of the module before it
+                yield tuple(parts) or ("__init__",), node.lineno
+
+
+def layer(module):
+    return next(place for place, names in enumerate(ORDER) if module[0] in names)
+
+
+def test_every_package_has_its_place():
+    entries = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("__") and path.name != "py.typed"}
+    assert entries - {"_version"} == {name for names in ORDER for name in names} - {"__init__", "__main__", "_version"}
+    assert len(entries - {"_version"}) <= ROOT_ENTRIES
+
+
+def test_imports_run_one_way():
+    upward = []
+    for module, path in MODULES.items():
+        for other, line in imported(path):
+            if other[0] not in (module[0], "__init__") and layer(other) <= layer(module):
+                upward.append(f"{path.relative_to(PACKAGE)}:{line} imports {'.'.join(other)}")
+    assert not upward, "\n".join(upward)
