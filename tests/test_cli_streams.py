@@ -180,14 +180,19 @@ def test_a_fault_of_the_program_is_70_and_one_line(cli: Cli, monkeypatch: pytest
     ("environment", "told"),
     [
         ({"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT must be 0"),
-        ({"FASTXENT_NUM_THREADS": "abc"}, "FASTXENT_NUM_THREADS must be a whole number, got 'abc'"),
-        ({"PYTHONWARNINGS": "error", "FASTXENT_CACHE_DIR": "/proc/none"}, "PYTHONWARNINGS"),
+        ({"FASTXENT_NUM_THREADS": "abc"}, "FASTXENT_NUM_THREADS must be an integer of at least 1, got 'abc'"),
     ],
 )
 def test_an_environment_that_cannot_be_is_one_line(environment: dict[str, str], told: str) -> None:
     done = shell(f"fastxent eval {DIGITS}", **environment)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert told in done.stderr
+
+
+def test_warnings_as_errors_stop_no_run_that_cannot_keep_its_kernels() -> None:
+    done = shell(f"fastxent eval {DIGITS} --format json", PYTHONWARNINGS="error", FASTXENT_CACHE_DIR="/proc/none")
+    assert (done.returncode, json.loads(done.stdout)["rows"]["total"]) == (0, 1797)
+    assert done.stderr.count("set FASTXENT_CACHE_DIR to a writable folder") == 1
 
 
 def test_names_of_outputs_that_are_not_utf8(cli: Cli, tmp_path: Path) -> None:

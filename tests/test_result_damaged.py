@@ -92,7 +92,7 @@ def test_a_mutant_that_is_read_can_be_drawn() -> None:
     ("path", "value", "told"),
     [
         (("metrics", "accuracy", "value"), "x", "metrics.accuracy.value must be a number, got 'x'"),
-        (("metrics", "accuracy", "ci95"), [1], "metrics.accuracy.ci95 must be a list of 2 values, got (1,)"),
+        (("metrics", "accuracy", "ci95"), [1], "metrics.accuracy.ci95 must be a list of 2 values, got (1.0,)"),
         (("rows", "used"), 1.5, "rows.used must be a whole number, got 1.5"),
         (("rows", "bad"), 10**30, "is too large"),
         (("rows", "bad"), 5, "rows must add up"),

@@ -25,7 +25,7 @@ from fastxent.options.config import check_path
 from fastxent.options.declared import Names, Options, with_options
 from fastxent.options.sizes import parse_size
 from fastxent.scoring.rounding import round_to
-from fastxent.scoring.rows import BAD_LOGITS
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED
 from fastxent.scoring.scorer import NO_IGNORE, Scored, Scorer
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
         given = widened(scored.batch.held.values, scored.batch.logits.dtype)
         out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
     if gradient:  # a negative probability is no trouble to a slope
-        undefined = scored.rows.status == BAD_LOGITS if scale == scale else slice(None)  # the gradient of no mean
+        status = scored.rows.status
+        undefined = status == BAD_LOGITS if scale == scale else status != IGNORED  # no mean, so no gradient
         out.values[undefined] = FLOAT_TYPES[out.dtype].missing
     return out
 

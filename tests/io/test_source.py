@@ -417,7 +417,7 @@ def test_a_folder_without_data(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no data files"):
         open_source(tmp_path, logits="logits")
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")  # rows that would be dropped are not passed over
-    with pytest.raises(SourceError, match=r"rows\.csv: not a format known here"):
+    with pytest.raises(SourceError, match=r"rows\.csv: this looks like CSV"):
         open_source(tmp_path, logits="logits")
 
 
