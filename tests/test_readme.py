@@ -1,0 +1,99 @@
+"""The Python of the README runs as it stands. The torch loop runs in tests/peers."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+import fastxent as fx
+import readme
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a block in an empty folder, with the names it takes for granted; the results of `evaluate` are collected."""
+    monkeypatch.chdir(tmp_path)
+    results = []
+
+    def evaluate(*args, **options):
+        results.append(fx.evaluate(*args, **options))
+        return results[-1]
+
+    def run(code, **names):
+        public = SimpleNamespace(**{**{name: getattr(fx, name) for name in fx.__all__}, "evaluate": evaluate})
+        exec(code.replace("import fastxent as fx", ""), {"fx": public, "np": np, **names})  # noqa: S102
+        return results
+
+    return run
+
+
+def test_no_block_is_left_out():
+    tested = (
+        "Python",
+        "torch loop",
+        "scikit-learn",
+        "Trainer.predict",
+        "prompt_logprobs",
+        "lm-evaluation",
+        "accuracy is",
+    )
+    for sentence in readme.blocks():
+        assert any(word in sentence for word in tested), sentence
+
+
+def test_the_tour_of_the_api(run):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, 5)).astype(np.float32)
+    target = rng.integers(0, 5, 40)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), 5)
+    table = pa.table({"logits": rows, "target": target, "language": ["de", "en"] * 20, "document": np.arange(40) // 4})
+    pq.write_table(table, "dump.parquet")
+    (result,) = run(readme.block("## Python"), logits=logits, target=target)
+    assert result.metrics["cross_entropy"].value == fx.cross_entropy(logits, target)
+
+
+def test_scikit_learn(run):
+    X, y = load_iris(return_X_y=True)
+    classifier = LogisticRegression(max_iter=1000).fit(X, y.astype(str))
+    (result,) = run(readme.block("From scikit-learn"), classifier=classifier, X=X, y=y.astype(str))
+    assert result.metrics["accuracy"].value == classifier.score(X, y.astype(str))
+
+
+def test_trainer_predict(run):
+    logits, target = np.eye(3, dtype=np.float32), np.array([0, 1, 0])
+    found = SimpleNamespace(predictions=logits, label_ids=target)
+    trainer = SimpleNamespace(predict=lambda dataset: found)
+    (result,) = run(readme.block("`Trainer.predict`"), trainer=trainer, test_dataset=None)
+    assert result.metrics["cross_entropy"].value == fx.cross_entropy(logits, target)
+
+
+def test_vllm(run):
+    """The shape of vLLM's outputs: a dictionary of `Logprob` for each prompt token but the first."""
+    vocabulary, rng = 7, np.random.default_rng(0)
+    outputs, losses = [], []
+    for tokens in ([1, 2, 3], [4, 5]):
+        log_probs = fx.log_softmax(rng.normal(size=(len(tokens), vocabulary)).astype(np.float32))
+        found = [{j: SimpleNamespace(logprob=float(p), rank=1) for j, p in enumerate(row)} for row in log_probs]
+        outputs.append(SimpleNamespace(prompt_token_ids=tokens, prompt_logprobs=[None, *found[1:]]))
+        losses += [-float(row[token]) for row, token in zip(log_probs[1:], tokens[1:], strict=True)]
+    llm = SimpleNamespace(generate=lambda prompts, params: outputs)
+    (result,) = run(readme.block("prompt_logprobs=-1"), llm=llm, prompts=[], params=None, vocabulary=vocabulary)
+    assert result.metrics["cross_entropy"].value == pytest.approx(np.mean(losses), rel=1e-6)
+    assert result.clusters == 2
+
+
+def test_lm_evaluation_harness(run):
+    """Samples as `--log_samples` writes them; the tasks differ in the number of choices."""
+    samples = [
+        {"doc_id": 0, "target": "1", "filtered_resps": [["-4.5", "False"], ["-2.25", "True"]], "acc": 1.0},
+        {"doc_id": 1, "target": "2", "filtered_resps": [["-1.0", "False"], ["-3.0", "False"], ["-2.0", "False"]], "acc": 0.0},
+    ]  # fmt: skip
+    with open("samples_arc_easy.jsonl", "w") as file:
+        file.writelines(json.dumps(sample) + "\n" for sample in samples)
+    (result,) = run(readme.block("the harness's `acc`"))
+    assert result.metrics["accuracy"].value == 0.5
