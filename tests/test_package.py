@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_no_module_has_the_name_of_a_public_function() -> None:
 
 def test_the_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_every_file_beside_the_modules_is_packaged() -> None:
+    """An editable install reads the templates of the report from the source tree; a wheel has the declared files."""
+    project = PACKAGE.parent / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("the package is not read from its source tree")
+    patterns = tomllib.loads(project.read_text())["tool"]["setuptools"]["package-data"]["fastxent"]
+    packaged = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} <= packaged
 
 
 LOSS = "import fastxent as fx; print(fx.cross_entropy([[0.0, 0.0]], [1]))"

@@ -17,6 +17,7 @@ from fastxent.io.source import OpenSource, open_source
 from fastxent.kernels.floats import widened
 
 _ROWS, _BYTES = 10_000, 1 << 20
+_SCORES = 128 << 10  # bytes of scores; a reader of remote files prefetches several times as much
 _FEW, _MANY = 20, 1000  # slices
 _TOLERANCE = 1e-3  # of a sum of probabilities
 _PROBS = r"(.*_)?(probs?|probabilit(y|ies)|softmax)([_\W].*)?"
@@ -27,7 +28,7 @@ def score_kind(source: Any, chosen: Candidate) -> str:
     """What the scores are, as ``--input`` says it: the first rows decide; without any, the name does."""
     named = re.fullmatch(_PROBS, chosen.name, re.IGNORECASE) and not re.fullmatch(_LOG_PROBS, chosen.name, re.I)
     try:
-        with closing(_batches(_opened(source, chosen, ()), _BYTES)) as batches:  # type: ignore[type-var]
+        with closing(_batches(_opened(source, chosen, ()), _SCORES)) as batches:  # type: ignore[type-var]
             held = next(batches).held
     except (FastxentError, StopIteration):
         return "probs" if named else "logits"

@@ -189,14 +189,15 @@ def test_only_ranges_are_read_each_once_and_some_mb_at_a_time(s3: Server, here: 
     assert all(first == before + 1 for (_, before), (first, _) in itertools.pairwise(large)), "read twice"
     assert 20 * MB < sum(last - first + 1 for first, last in large) <= N * C * 4 + MB
     assert len(ranges) - len(large) < 12  # footers, and the target column
-    assert sum(method == "HEAD" for method, *_ in s3.seen) <= 3
+    # the file is found and opened twice, and its version is compared at the beginning and at the end of its only unit
+    assert sum(method == "HEAD" for method, *_ in s3.seen) <= 6
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_inspect_reads_no_rows(s3: Server, client: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_reads_few_rows(s3: Server, client: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", f"{CLIENTS[client]}://dumps/one.parquet"]) == 0
     assert "300 classes of float32" in capsys.readouterr().out
-    assert sum(last - first + 1 for first, last in s3.ranges("/one.parquet")) < MB
+    assert sum(last - first + 1 for first, last in s3.ranges("/one.parquet")) < 4 * MB  # pages of 1 MB, prefetched
 
 
 def test_transform_and_convert_read_from_afar(s3: Server, here: fx.EvalResult, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_the_command_line_in_a_process_of_its_own(s3: Server, here: fx.EvalResul
         ("dumps/nothing/*.parquet", "no file matches"),
         ("nobucket/x.parquet", "no such file or folder; check the path"),
         ("nobucket/*.parquet", "no such file or folder|no file matches"),
-        ("dumps/broken.parquet", "cannot be read"),
+        ("dumps/broken.parquet", "its footer is damaged or cut off"),
         ("empty", "holds no data files|no such file or folder"),
     ],
 )
