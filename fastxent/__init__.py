@@ -24,7 +24,8 @@ _HOME = {
         "fastxent.functions.divergence": ("kl_divergence", "js_divergence"),
         "fastxent.engine.pool": ("get_num_threads", "set_num_threads"),
         "fastxent.verbs.evaluate": ("evaluate",),
-        "fastxent.engine.units": ("plan", "merge_states", "WorkUnit"),
+        "fastxent.engine.units": ("WorkUnit",),
+        "fastxent.verbs.plan": ("plan", "merge_states"),
         "fastxent.verbs.transform": ("transform",),
         "fastxent.verbs.convert": ("convert",),
         "fastxent.options.config": ("EvalConfig",),
@@ -56,7 +57,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastxent.engine.pool import get_num_threads as get_num_threads, set_num_threads as set_num_threads
-    from fastxent.engine.units import WorkUnit as WorkUnit, merge_states as merge_states, plan as plan
+    from fastxent.engine.units import WorkUnit as WorkUnit
     from fastxent.errors import (
         BadRowError as BadRowError,
         ColumnError as ColumnError,
@@ -93,4 +94,5 @@ if TYPE_CHECKING:
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate
+    from fastxent.verbs.plan import merge_states as merge_states, plan as plan
     from fastxent.verbs.transform import transform as transform

@@ -19,6 +19,7 @@ from fastxent.engine.job import Job
 from fastxent.engine.loop import Loop
 from fastxent.io import batch
 from fastxent.options.declared import DEFAULTS
+from fastxent.verbs.evaluation import Evaluation
 
 N, C = 331, 23
 RNG = np.random.default_rng(7)
@@ -244,7 +245,7 @@ def test_soft_targets(dtype, classes):
 @pytest.mark.parametrize("row", [[0.5, math.nan, 0.5], [1.5, -0.5, 0.0], [math.inf, 0.0, 0.0], [1.0], [0.5, None, 0.5]])
 def test_soft_targets_that_are_no_distribution(row):
     source = {"logits": np.zeros((2, 3), np.float32), "target": pa.array([[1.0, 0.0, 0.0], row])}
-    with pytest.raises(fx.BadRowError, match="row 1: the target is no list of 3 probabilities"):
+    with pytest.raises(fx.BadRowError, match="row 1: the target is not a list of 3 probabilities"):
         fx.evaluate(source)
     assert fx.evaluate(source, on_bad_row="skip").rows.bad_target == 1
 
@@ -575,12 +576,12 @@ def ending_in(units: Iterator, error: BaseException) -> Iterator:
 
 
 def run(job: Job, units: Iterator, threads: int) -> None:
-    Loop(job.task, units, threads=threads, memory=1 << 29).run()
+    Loop(job.recipe, units, row_bytes=job.row_bytes, threads=threads, memory=1 << 29).run()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_an_error_of_the_source_waits_for_the_units_before_it(threads):
-    bad, good = (Job.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
+    bad, good = (Evaluation.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
     with pytest.raises(fx.BadRowError):
         run(bad, ending_in(bad.source.units(), OSError("gone")), threads)
     with pytest.raises(OSError, match="gone"):
