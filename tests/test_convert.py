@@ -20,7 +20,9 @@ from fastxent.io import batch
 from fastxent.io.parquet.pages import PageReader
 from fastxent.io.source import open_source
 from fastxent.io.storage.local import LocalRanges
+from fastxent.scoring.conversion import Rounded
 from fastxent.scoring.rounding import round_to
+from fastxent.state.conversion import Cost
 
 N, C = 400, 12
 X = (np.random.default_rng(3).normal(size=(N, C)) * 5).astype(np.float32)
@@ -405,3 +407,18 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     assert int(done.stdout) < 60
     np.testing.assert_array_equal(logits_of(tmp_path / "o.parquet")[-100:], x[-100:].astype(np.float16))
+
+
+def test_costs_merge_and_are_stored():
+    rng = np.random.default_rng(5)
+    before, after = rng.normal(size=(2, 100)) ** 2
+    parts = [
+        Rounded(np.empty((50, 2)), {}, before[k : k + 50], after[k : k + 50], error=0.1 * k, overflowed=k, moved=1)
+        for k in (0, 50)
+    ]
+    whole = Cost().add(parts[0]).add(parts[1])
+    merged = Cost().absorb(Cost().add(parts[1])).absorb(Cost.from_bytes(Cost().add(parts[0]).to_bytes()))
+    assert merged.result() == whole.result()
+    assert (merged.result().nll_before, merged.result().overflowed) == (mean(before), 50)
+    with pytest.raises(fx.StateError, match="does not hold the cost of a conversion"):
+        Cost.from_bytes(fx.EvalState.empty(fx.EvalConfig(2)).to_bytes())
