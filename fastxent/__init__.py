@@ -24,13 +24,14 @@ _HOME = {
         "fastxent.functions.divergence": ("kl_divergence", "js_divergence"),
         "fastxent.engine.pool": ("get_num_threads", "set_num_threads"),
         "fastxent.verbs.evaluate": ("evaluate",),
-        "fastxent.engine.units": ("plan", "merge_states", "WorkUnit"),
+        "fastxent.engine.units": ("WorkUnit",),
+        "fastxent.verbs.plan": ("plan", "merge_states"),
         "fastxent.verbs.transform": ("transform",),
         "fastxent.verbs.convert": ("convert",),
-        "fastxent.state.conversion": ("Conversion", "Rounding"),
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
         "fastxent.results.result": ("EvalResult", "Metric"),
+        "fastxent.results.conversion": ("Conversion", "Rounding"),
         "fastxent.errors": (
             "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "EngineError",
             "BadRowError",
@@ -56,7 +57,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastxent.engine.pool import get_num_threads as get_num_threads, set_num_threads as set_num_threads
-    from fastxent.engine.units import WorkUnit as WorkUnit, merge_states as merge_states, plan as plan
+    from fastxent.engine.units import WorkUnit as WorkUnit
     from fastxent.errors import (
         BadRowError as BadRowError,
         ColumnError as ColumnError,
@@ -88,9 +89,10 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
+    from fastxent.results.conversion import Conversion as Conversion, Rounding as Rounding
     from fastxent.results.result import EvalResult as EvalResult, Metric as Metric
-    from fastxent.state.conversion import Conversion as Conversion, Rounding as Rounding
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate
+    from fastxent.verbs.plan import merge_states as merge_states, plan as plan
     from fastxent.verbs.transform import transform as transform

@@ -375,7 +375,7 @@ def test_a_figure_that_will_not_exist_is_found_before_the_run(
     def run(*_: object, **__: object) -> None:
         raise AssertionError("it has begun")
 
-    monkeypatch.setattr("fastxent.engine.job.Job.open", run)
+    monkeypatch.setattr("fastxent.verbs.evaluation.Evaluation.open", run)
     for condition, flags, told in [
         ("acuracy<0.9", [], "no figure 'acuracy'; did you mean 'accuracy'"),
         ("accuracy.stder>1", [], "no figure 'accuracy.stder'"),

@@ -16,13 +16,14 @@ import pytest
 
 import fastxent as fx
 import reference as ref
+from fastxent.io import batch
 from fastxent.io.parquet.pages import PageReader
 from fastxent.io.source import open_source
 from fastxent.io.storage.local import LocalRanges
+from fastxent.scoring.conversion import Rounded
 from fastxent.scoring.rounding import round_to
-from fastxent.verbs.evaluate import Loop
+from fastxent.state.conversion import Cost
 
-LOOP = sys.modules[Loop.__module__]
 N, C = 400, 12
 X = (np.random.default_rng(3).normal(size=(N, C)) * 5).astype(np.float32)
 Y = np.random.default_rng(4).integers(0, C, N)
@@ -219,7 +220,7 @@ def test_a_reader_that_can_be_read_once(tmp_path):
 @pytest.mark.parametrize("given", ref.DTYPES)
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 def test_dtypes_and_what_they_cost(tmp_path, given, dtype, layout, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 900)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 900)
     x = (X / 3).astype(ref.DTYPES[given])
     target = np.where(np.arange(N) % 7 == 0, -100, Y)
     dump = {"logits": x, "target": target, "id": np.arange(N)}
@@ -406,3 +407,18 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     assert int(done.stdout) < 60
     np.testing.assert_array_equal(logits_of(tmp_path / "o.parquet")[-100:], x[-100:].astype(np.float16))
+
+
+def test_costs_merge_and_are_stored():
+    rng = np.random.default_rng(5)
+    before, after = rng.normal(size=(2, 100)) ** 2
+    parts = [
+        Rounded(np.empty((50, 2)), {}, before[k : k + 50], after[k : k + 50], error=0.1 * k, overflowed=k, moved=1)
+        for k in (0, 50)
+    ]
+    whole = Cost().add(parts[0]).add(parts[1])
+    merged = Cost().absorb(Cost().add(parts[1])).absorb(Cost.from_bytes(Cost().add(parts[0]).to_bytes()))
+    assert merged.result() == whole.result()
+    assert (merged.result().nll_before, merged.result().overflowed) == (mean(before), 50)
+    with pytest.raises(fx.StateError, match="does not hold the cost of a conversion"):
+        Cost.from_bytes(fx.EvalState.empty(fx.EvalConfig(2)).to_bytes())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +17,10 @@ import fastxent as fx
 import reference as ref
 from fastxent.engine.job import Job
 from fastxent.engine.loop import Loop
+from fastxent.io import batch
 from fastxent.options.declared import DEFAULTS
+from fastxent.verbs.evaluation import Evaluation
 
-LOOP = sys.modules[Loop.__module__]
 N, C = 331, 23
 RNG = np.random.default_rng(7)
 LOGITS = RNG.normal(size=(N, C)) * 3
@@ -245,7 +245,7 @@ def test_soft_targets(dtype, classes):
 @pytest.mark.parametrize("row", [[0.5, math.nan, 0.5], [1.5, -0.5, 0.0], [math.inf, 0.0, 0.0], [1.0], [0.5, None, 0.5]])
 def test_soft_targets_that_are_no_distribution(row):
     source = {"logits": np.zeros((2, 3), np.float32), "target": pa.array([[1.0, 0.0, 0.0], row])}
-    with pytest.raises(fx.BadRowError, match="row 1: the target is no list of 3 probabilities"):
+    with pytest.raises(fx.BadRowError, match="row 1: the target is not a list of 3 probabilities"):
         fx.evaluate(source)
     assert fx.evaluate(source, on_bad_row="skip").rows.bad_target == 1
 
@@ -368,7 +368,7 @@ def test_nothing_about_the_run_changes_a_bit(files, monkeypatch):
     whole = fx.evaluate(dump("float16"), **EVERYTHING, threads=1)
     shuffled = [files[k] for k in (3, 0, 7, 6, 1, 5, 2, 4)]
     for size in (8 << 20, 100, 1):
-        monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+        monkeypatch.setattr(batch, "_BATCH_BYTES", size)
         for threads in (1, 2, 5):
             for memory in ("1MiB", "512MB"):
                 result = fx.evaluate(shuffled, **EVERYTHING, threads=threads, memory=memory)
@@ -397,7 +397,7 @@ def test_states_by_hand_equal_evaluate(files):
 
 
 def test_an_update_with_a_bad_row_adds_nothing(monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 1)
     config = fx.EvalConfig(n_classes=2)
     state = fx.EvalState.empty(config).update({"logits": np.zeros((3, 2)), "target": [0, 1, 0]})
     before = state.to_bytes()
@@ -428,7 +428,7 @@ def test_no_rows_and_all_ignored(tmp_path):
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 @pytest.mark.parametrize("classes", [1, 23, 300])
 def test_filters_that_leave_batches_without_rows(dtype, classes, monkeypatch, tmp_path):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 1)
     x = np.arange(7 * classes).reshape(7, classes).astype(ref.DTYPES[dtype])
     soft = np.full((7, classes), 1 / classes)
     for target in (np.zeros(7, int), soft):
@@ -480,7 +480,7 @@ def with_bad(values: dict[int, float], **columns) -> pa.Table:
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("size", [8 << 20, 1])
 def test_the_first_bad_row_is_named_whatever_the_threads(tmp_path, threads, size, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", size)
     table = with_bad({222: math.nan, 97: math.inf, 300: math.nan}, n=pa.array(np.arange(N)))
     pq.write_table(table.slice(0, 150), tmp_path / "a.parquet", row_group_size=40)
     pq.write_table(table.slice(150), tmp_path / "b.parquet", row_group_size=40)
@@ -519,7 +519,7 @@ def test_rows_of_every_kind_of_badness():
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_per_row_file(tmp_path, name, threads, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 500)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 500)
     gaps = np.arange(N) % 10 == 3
     target = pa.array(TARGET, mask=gaps)
     ids = pa.array([None if i % 50 == 7 else f"row {i}" for i in range(N)]).dictionary_encode()
@@ -576,12 +576,12 @@ def ending_in(units: Iterator, error: BaseException) -> Iterator:
 
 
 def run(job: Job, units: Iterator, threads: int) -> None:
-    Loop(job.task, units, threads=threads, memory=1 << 29).run()
+    Loop(job.recipe, units, row_bytes=job.row_bytes, threads=threads, memory=1 << 29).run()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_an_error_of_the_source_waits_for_the_units_before_it(threads):
-    bad, good = (Job.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
+    bad, good = (Evaluation.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
     with pytest.raises(fx.BadRowError):
         run(bad, ending_in(bad.source.units(), OSError("gone")), threads)
     with pytest.raises(OSError, match="gone"):

@@ -22,8 +22,8 @@ import dumps
 import fastxent as fx
 import mutants
 from fastxent.engine import checkpoints as resume
-from fastxent.engine.job import Job
 from fastxent.options.declared import DEFAULTS
+from fastxent.verbs.evaluation import Evaluation
 
 OPTIONS = dict(dumps.OPTIONS, threads=2)
 
@@ -235,7 +235,7 @@ def test_what_others_keep_in_the_folder_is_left_alone(paths, tmp_path):
 def test_checkpoints_that_list_nonsense_are_done_again(paths, tmp_path, listing):
     whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     (victim, *_) = states(tmp_path / "c")
-    _, state = resume._unpack(victim.read_bytes())
+    _, state = resume._unpack(victim.read_bytes(), fx.EvalState.from_bytes)
     body = len(listing).to_bytes(8, "little") + listing.encode() + state.to_bytes()
     victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
     with pytest.warns(UserWarning, match="is of no use .it is damaged.; what it held is read again"):
@@ -246,7 +246,7 @@ def test_units_of_another_division_are_refused(paths, tmp_path):
     folder = tmp_path / "c"
     fx.evaluate(paths, **OPTIONS, resume=folder)
     (victim, *_) = states(folder)
-    units, state = resume._unpack(victim.read_bytes())
+    units, state = resume._unpack(victim.read_bytes(), fx.EvalState.from_bytes)
     shifted = [(file, group, first + 1, rows, k) for file, group, first, rows, k in units]
     victim.write_bytes(resume._pack(shifted, state))
     with pytest.raises(fx.StateError, match="divides the dump otherwise"):
@@ -311,7 +311,7 @@ def test_files_elsewhere_have_an_identity_too(paths):
 CHILD = """
 import sys, time
 import fastxent as fx
-from fastxent import resume
+from fastxent.engine import checkpoints as resume
 import dumps
 resume._EVERY = resume._SHARE = 0.0
 def progress(rows, *_):
@@ -357,7 +357,7 @@ def test_control_c_says_how_to_go_on(paths, tmp_path):
     script = f"""
 import contextlib, os, signal, sys
 from fastxent.cli import commands, main
-from fastxent import resume
+from fastxent.engine import checkpoints as resume
 resume._EVERY = resume._SHARE = 0.0
 sent = []
 @contextlib.contextmanager
@@ -388,11 +388,11 @@ def test_mutants_of_a_folder_are_refused_or_read_again(paths, tmp_path):
     """Whatever a description or a list of units says, the run goes on to the same bits or ends in one line."""
     folder = tmp_path / "c"
     whole = fx.evaluate(paths, **OPTIONS, resume=folder)
-    job = Job.open(paths, {**DEFAULTS, **dumps.OPTIONS})
+    job = Evaluation.open(paths, {**DEFAULTS, **dumps.OPTIONS})
     description = json.loads((folder / "run.json").read_text())
     (victim, *_) = states(folder)
     sound = victim.read_bytes()
-    units, state = resume._unpack(sound)
+    units, state = resume._unpack(sound, fx.EvalState.from_bytes)
     rng = random.Random(4)
     refused = read = 0
     for _ in range(24):

@@ -289,7 +289,7 @@ losses = st.lists(st.one_of(st.floats(0, 1e-8), st.floats(0, 30), st.floats(0, 1
 def test_quantiles_are_within_their_tolerance(values):
     values = np.array(values)
     distribution = Distribution()
-    distribution.add(values)
+    distribution.count(values)
     ordered = np.sort(values)
     for q, got in distribution.quantiles().items():
         exact = ordered[max(1, math.ceil(q * len(values))) - 1]
@@ -308,7 +308,7 @@ def test_quantiles_are_within_their_tolerance(values):
 def test_histogram_holds_every_row_in_its_bin(values):
     values = np.array(values)
     distribution = Distribution()
-    distribution.add(values)
+    distribution.count(values)
     shown = distribution.shown()
     assert sum(shown.counts) + shown.infinite == len(values)
     assert not shown.counts or (shown.counts[0] and shown.counts[-1])

@@ -160,6 +160,6 @@ def test_results_states_units_and_errors_travel(tmp_path):
 def test_a_copy_of_a_unit_is_that_unit(tmp_path: Path, unit):
     units = fx.plan([str(path) for path in dumps.files(tmp_path)], unit_size="1MB", **dumps.OPTIONS)
     again = pickle.loads(pickle.dumps(units[unit]))  # noqa: S301 - made in this test
-    assert (again.index, again.of, again.files, again.task, again.rows) == (
-        units[unit].index, units[unit].of, units[unit].files, units[unit].task, units[unit].rows)  # fmt: skip
+    assert (again.index, again.of, again.files, again.recipe, again.rows) == (
+        units[unit].index, units[unit].of, units[unit].files, units[unit].recipe, units[unit].rows)  # fmt: skip
     assert again.run() == units[unit].run()

@@ -17,23 +17,19 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
-from fastxent.engine.units import identities
+from fastxent.engine.job import Job
+from fastxent.engine.recipe import Key, Recipe, S, State
 from fastxent.errors import OutputError, StateError
 from fastxent.io.storage.atomic import write_atomic
 from fastxent.io.storage.identity import Identity
-from fastxent.options.config import EvalConfig
-from fastxent.state.evaluation import EvalState
 from fastxent.state.packed import DAMAGED, MAGIC, VERSION
 
 if TYPE_CHECKING:
-    from fastxent.engine.job import Job
     from fastxent.io.batch import Unit
-
-Key = tuple[str, int, int, int, int]  # file, row group (-1: none), first row, rows (-1: unknown), which of such units
 
 _MAGIC = b"FXPART1\n"
 _OWN = re.compile(r"[0-9a-f]{24}\.state")  # the names of checkpoints
@@ -42,13 +38,13 @@ _EVERY = 0.5  # seconds of a worker's time that a kill may cost
 _SHARE = 50  # writing takes less than one part in this of a worker's time
 
 
-class Checkpoints:
+class Checkpoints(Generic[S]):
     """The finished units of a run, on disk and in one state."""
 
-    def __init__(self, folder: str | os.PathLike[str], job: Job, shard: str | None = None) -> None:
+    def __init__(self, folder: str | os.PathLike[str], job: Job[Recipe[S]], shard: str | None = None) -> None:
         self.folder = Path(folder)
-        self._config = job.config
-        self._total = EvalState.empty(job.config)
+        self._recipe = job.recipe
+        self._total = job.recipe.empty()
         self._done: set[Key] = set()
         self._met: set[Key] = set()
         self._seen: Counter[tuple[str, int, int, int]] = Counter()
@@ -81,7 +77,7 @@ class Checkpoints:
         self._met.add(key)
         return None
 
-    def keep(self, units: list[Key], state: EvalState, *, last: bool = True) -> bool:
+    def keep(self, units: list[Key], state: S, *, last: bool = True) -> bool:
         """Write the state of some finished units and take it over, if that is due: always if it is the ``last``."""
         me, now = threading.get_ident(), time.perf_counter()
         before, cost = self._kept.setdefault(me, (now, 0.0))
@@ -94,7 +90,7 @@ class Checkpoints:
         self._kept[me] = end, end - now
         return True
 
-    def result(self) -> EvalState:
+    def result(self) -> S:
         """The state of all units, of this run and those before it."""
         if self._met != self._done:
             raise StateError(
@@ -141,7 +137,7 @@ class Checkpoints:
             os.close(self._lock_fd)
         self._lock_fd = -1
 
-    def __enter__(self) -> Checkpoints:
+    def __enter__(self) -> Checkpoints[S]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,8 +178,8 @@ class Checkpoints:
             if data.startswith(MAGIC):  # the state of another run, which somebody keeps here
                 continue
             try:
-                units, state = _unpack(data)
-                if self._done & set(units) or state.config != self._config:
+                units, state = _unpack(data, self._recipe.load)
+                if self._done & set(units):
                     raise StateError("it holds units that others hold too")
             except StateError as error:
                 warnings.warn(f"{path} is of no use ({error}); what it held is read again", stacklevel=2)
@@ -192,7 +188,7 @@ class Checkpoints:
             self._total.absorb(state)
             self._done |= set(units)
 
-    def _write(self, units: list[Key], state: EvalState) -> None:
+    def _write(self, units: list[Key], state: S) -> None:
         data = _pack(units, state)
         name = hashlib.sha256(repr(units).encode()).hexdigest()[:24]
         temporary = self.folder / f".{name}.tmp"
@@ -202,13 +198,13 @@ class Checkpoints:
             temporary.replace(self.folder / f"{name}.state")
 
 
-def _pack(units: list[Key], state: EvalState) -> bytes:
+def _pack(units: list[Key], state: State) -> bytes:
     listing = json.dumps(units).encode()
     body = len(listing).to_bytes(8, "little") + listing + state.to_bytes(compression=1)
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def _unpack(data: bytes) -> tuple[list[Key], EvalState]:
+def _unpack(data: bytes, load: Callable[[bytes], S]) -> tuple[list[Key], S]:
     start = len(_MAGIC) + 32
     body = data[start:]
     if data[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
@@ -218,7 +214,7 @@ def _unpack(data: bytes) -> tuple[list[Key], EvalState]:
         units = [_key(*entry) for entry in json.loads(body[8:end])]
     except DAMAGED:
         raise StateError("it is damaged") from None
-    return units, EvalState.from_bytes(body[end:])
+    return units, load(body[end:])
 
 
 def _key(file: str, group: int, first: int, rows: int, which: int) -> Key:
@@ -227,14 +223,14 @@ def _key(file: str, group: int, first: int, rows: int, which: int) -> Key:
     return file, group, first, rows, which
 
 
-def _description(job: Job, shard: str | None) -> dict[str, Any]:
+def _description(job: Job[Recipe[S]], shard: str | None) -> dict[str, Any]:
     return {
         "schema": "fastxent/resume/1",
         "state_version": VERSION,
-        "config": job.config.to_dict(),
+        "config": job.recipe.describe(),
         "dtype": job.source.dtype,
         "shard": shard,
-        "files": [identity.to_dict() for identity in identities(job.source).values()],
+        "files": [identity.to_dict() for identity in job.identities.values()],
     }
 
 
@@ -243,8 +239,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     for name in ("schema", "state_version", "dtype", "shard"):
         if before[name] != now[name]:
             return f"{name.replace('_', ' ')} {before[name]!r} there, {now[name]!r} here"
-    for option in EvalConfig.__dataclass_fields__:
-        there, here = before["config"].get(option), now["config"][option]
+    for option, here in now["config"].items():
+        there = before["config"].get(option)
         if there != here:
             return f"{option}={_short(there)} there, {_short(here)} here"
     old, new = ({entry["name"]: Identity(**entry) for entry in given["files"]} for given in (before, now))

@@ -1,20 +1,28 @@
-"""A job: a source that has been opened, and what is to be computed from it."""
+"""A job: an opened source and the recipe that its rows are computed by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fastxent.errors import ColumnError, ConfigError
-from fastxent.io.layout import all_names, find_field
-from fastxent.io.source import OpenSource, open_source
+from fastxent.engine.recipe import Recipe
+from fastxent.errors import ConfigError
+from fastxent.io.source import OpenSource
+from fastxent.io.storage.identity import Identity
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.options.checks import shown
-from fastxent.options.config import EvalConfig, listed
-from fastxent.options.declared import DEFAULTS, Names, Options
-from fastxent.scoring.scorer import Scorer
-from fastxent.state.metrics import UNLABELLED
+from fastxent.options.config import listed
+from fastxent.options.declared import Names
+
+if TYPE_CHECKING:
+    from fastxent.io.batch import Unit
+    from fastxent.io.storage.files import File
+
+R = TypeVar("R", bound=Recipe[Any], covariant=True)
+Pieces = list[tuple["Unit", tuple["File", ...]]]  # units, each with the files that it reads
 
 
 def names(value: Names, option: str = "by") -> tuple[str, ...]:
@@ -27,59 +35,38 @@ def names(value: Names, option: str = "by") -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a worker must know beside the rows it reads."""
+class Job(Generic[R]):
+    """A source and a recipe."""
 
-    config: EvalConfig
-    dtype: str  # of the logits
-    soft: bool  # targets of some file are probabilities
+    source: OpenSource
+    recipe: R
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of logits in memory."""
-        return self.config.n_classes * FLOAT_TYPES[self.dtype].width
+        return self.source.n_classes * FLOAT_TYPES[self.source.dtype].width
 
+    def pieces(self, what: str = "a plan") -> Pieces:
+        """All units of a source of files, in order; ``what`` needs them."""
+        found: Pieces = []
+        for part, reader in self.source.filled:
+            if not part.inputs:
+                raise ConfigError(f"{what} needs files, but {part.name} is in memory; write it to a file first")
+            found += [(unit, part.inputs) for unit in part.units(reader)]
+        return found
 
-@dataclass
-class Job:
-    """An opened source and the configuration it is evaluated under."""
+    @cached_property
+    def identities(self) -> dict[str, Identity]:
+        """The version of each file, by name."""
+        files = {file.name: file for part, _ in self.source.parts for file in part.inputs}
+        return {name: Identity.of(file) for name, file in files.items()}
 
-    source: OpenSource
-    config: EvalConfig
+    def digest(self, how: str) -> str:
+        """A digest of the recipe, of the files, and of ``how`` the work is split.
 
-    @classmethod
-    def open(cls, source: Any, options: Options, *, columns: Iterable[str] = (), unlabelled: bool = False) -> Job:
-        """Open ``source`` for the options of `evaluate`; ``columns`` are read besides.
-
-        Where there is no column of the default name "target", metrics that need none are computed without it;
-        ``unlabelled``: so is "all", which then means those.
+        Files count by name without folder and by contents: on another machine the same dump may lie in another folder
+        and may have been written at another time.
         """
-        values: dict[str, Any] = {**options}
-        dtype = values.pop("logits_dtype")
-        values["by"] = names(values["by"])
-        probe = EvalConfig(**{**values, "n_classes": 1, "class_weight": None, "class_mask": None, "classes": None})
-        beside = [*Scorer.columns(replace(probe, target=None, metrics=("all",))), *columns]
-        optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
-        classes = None if values["classes"] is None else listed(values["classes"])
-        wanted = [*Scorer.columns(probe), *columns]
-        opened = open_source(
-            source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
-        )
-        part, reader = opened.parts[0]
-        if optional is not None and optional not in reader.columns:
-            if not (set(probe.metrics) <= {*UNLABELLED, *(["all"] if unlabelled else [])}):
-                missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
-                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(UNLABELLED)}")
-            values["target"] = None
-        return cls(opened, EvalConfig(**{**values, "n_classes": opened.n_classes}))
-
-    @property
-    def task(self) -> Task:
-        """What scoring the source's rows takes."""
-        from fastxent.io.columns import is_soft
-        from fastxent.io.values import plain_type
-
-        target = self.config.target
-        found = [find_field(part.schema, target) for part, _ in self.source.parts if target is not None]
-        soft = any(field is not None and is_soft(plain_type(field.type)) for field in found)
-        return Task(self.config, self.source.dtype, soft)
+        files = [(file.name.rpartition("/")[2], file.size, file.digest) for file in self.identities.values()]
+        text = json.dumps([self.recipe.describe(), self.source.dtype, files, how], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]

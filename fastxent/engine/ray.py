@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastxent.engine.units import Pieces, WorkUnit, work_units
+from fastxent.engine.job import Job, Pieces
+from fastxent.engine.recipe import Key, Ledger, Recipe, S
+from fastxent.engine.units import WorkUnit, work_units
 from fastxent.errors import EngineError
 from fastxent.state.coverage import Coverage
-from fastxent.state.evaluation import EvalState
 
 if TYPE_CHECKING:
-    from fastxent.engine.checkpoints import Checkpoints, Key
-    from fastxent.engine.job import Job
     from fastxent.engine.loop import Progress
 
 UNIT_BYTES = 256 << 20  # of logits: a tenth of a second and more of work, against some milliseconds of a task
@@ -31,51 +30,51 @@ _RETRIES = 5  # of a task whose worker was lost
 
 
 def run(
-    job: Job,
+    job: Job[Recipe[S]],
     pieces: Pieces,
     *,
     threads: int | None,
     memory: int,
     rows: int | None,
     progress: Progress | None,
-    checkpoints: Checkpoints | None,
-) -> tuple[EvalState, dict[str, Any]]:
+    ledger: Ledger[S] | None,
+) -> tuple[S, dict[str, Any]]:
     """(the merged state, timing). ``threads``: processors of the cluster that is started here, if one is."""
     start = time.perf_counter()
-    task, keys = job.task, []
-    total = EvalState.empty(job.config)
+    keys: list[Key | None] = []
+    total = job.recipe.empty()
     done = skipped = 0
-    if checkpoints is not None:
-        keys = [checkpoints.claim(unit) for unit, _ in pieces]
+    if ledger is not None:
+        keys = [ledger.claim(unit) for unit, _ in pieces]
         skipped = sum(unit.rows or 0 for (unit, _), key in zip(pieces, keys, strict=True) if key is None)
         pieces = [piece for piece, key in zip(pieces, keys, strict=True) if key is not None]
     left: Iterator[Key] = (key for key in keys if key is not None)
     units = work_units(job, pieces, UNIT_BYTES, memory)
-    of_unit = {unit.index: [next(left) for _ in unit.pieces] for unit in units} if checkpoints is not None else {}
+    of_unit = {unit.index: [next(left) for _ in unit.pieces] for unit in units} if ledger is not None else {}
     with _cluster(threads) as ray:
         processors = int(ray.cluster_resources().get("CPU", 1))
         for unit, data in _results(ray, units, processors * _AHEAD):
-            state = EvalState.from_bytes(data)
-            done += int(state.whole.rows.sum())
-            if checkpoints is None:
+            state = job.recipe.load(data)
+            done += unit.rows or 0
+            if ledger is None:
                 total.absorb(state)
             else:
                 state.coverage = Coverage()  # what is on disk is known by its pieces: other runs divide them otherwise
-                checkpoints.keep(of_unit[unit.index], state)
+                ledger.keep(of_unit[unit.index], state)
             if progress is not None:
-                nbytes = None if rows is None else rows * task.row_bytes
-                progress(done + skipped, rows, (done + skipped) * task.row_bytes, nbytes)
+                nbytes = None if rows is None else rows * job.row_bytes
+                progress(done + skipped, rows, (done + skipped) * job.row_bytes, nbytes)
     elapsed = time.perf_counter() - start
     timing = {
         "seconds": elapsed,
         "rows_per_second": done / elapsed,
-        "gb_per_second": done * task.row_bytes / elapsed / 1e9,
+        "gb_per_second": done * job.row_bytes / elapsed / 1e9,
         "processors": processors,
         "tasks": len(units),
     }
-    if checkpoints is None:
+    if ledger is None:
         return total, timing
-    return checkpoints.result(), {**timing, "resumed_rows": skipped}
+    return ledger.result(), {**timing, "resumed_rows": skipped}
 
 
 @contextmanager
@@ -113,15 +112,16 @@ def _check_address(address: str) -> None:
         raise EngineError(f"no Ray cluster at {address}: {error}; start one, or check RAY_ADDRESS") from error
 
 
-def _run(unit: WorkUnit) -> bytes:
+def _run(unit: WorkUnit[Any]) -> bytes:
     """What a task does."""
-    return unit.run().to_bytes(compression=1)
+    data: bytes = unit.run().to_bytes(compression=1)
+    return data
 
 
-def _results(ray: Any, units: list[WorkUnit], limit: int) -> Iterator[tuple[WorkUnit, bytes]]:
+def _results(ray: Any, units: list[WorkUnit[Any]], limit: int) -> Iterator[tuple[WorkUnit[Any], bytes]]:
     """Each unit with its state, as they come. Of several that fail the first in the order of the source is raised."""
     remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_run)
-    waiting: dict[Any, WorkUnit] = {}
+    waiting: dict[Any, WorkUnit[Any]] = {}
     failed: tuple[int, Exception] | None = None
     queue = iter(units)
     try:

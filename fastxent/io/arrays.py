@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
-from fastxent.io.batch import Batch, LogitsStream
+from fastxent.io.batch import Batch, Part, even
 from fastxent.io.interchange import as_numpy
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.storage.files import File
@@ -102,16 +102,12 @@ class ArrayUnit:
     rows: int
 
     @property
-    def in_place(self) -> bool:
-        return not any(isinstance(array, Stored) for array, _ in self.arrays.values())
-
-    @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         first, last = self.where.first_row, self.where.first_row + self.rows
-        step = self.reader.rows_in(max_bytes)
+        step = min(rows, self.reader.rows_in(part_bytes)) if whole else rows
         with self._opened() as read:
             for begin in range(first, last, step):
                 batch = read(self.reader.stored, begin, min(begin + step, last))
@@ -144,26 +140,23 @@ class ArrayUnit:
 class StoredUnit(ArrayUnit):
     """A range of rows of arrays in files."""
 
-    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
-        """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        if whole:
+            yield from super().read(rows, part_bytes, whole)
+            return
         first, last = self.where.first_row, self.where.first_row + self.rows
-        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
+        rows, reader = even(self.rows, rows), self.reader
+        step = reader.rows_in(min(part_bytes, PART_BYTES))
         with self._opened() as read:
 
-            def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+            def parts(begin: int, end: int) -> Iterator[Part]:
                 for at in range(begin, end, step):
-                    batch = read(layout.names, at, min(at + step, end))
-                    logits, odd = layout.rows(batch, self.reader.n_classes)
-                    bad.update({at - begin + k: reason for k, reason in odd.items()})
-                    yield logits.values
+                    yield reader.part(read(reader.layout.names, at, min(at + step, end)))
 
             for begin in range(first, last, rows):
-                end, where = min(begin + rows, last), Where(self.where.file, None, begin)
-                bad: dict[int, str] = {}
-                shape = end - begin, self.reader.n_classes
-                logits = LogitsStream(shape, layout.dtype, parts(begin, end, bad))
-                beside = read(self.reader.stored_beside, begin, end)
-                yield Batch(logits, self.reader.beside(beside, end - begin, where), where, bad)
+                n, where = min(rows, last - begin), Where(self.where.file, None, begin)
+                beside = read(reader.stored_beside, begin, begin + n)
+                yield Batch(parts(begin, begin + n), reader.beside(beside, n, where), where, n)
 
 
 class ArraysPart:

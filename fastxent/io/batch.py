@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -35,53 +35,57 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class LogitsStream:
-    """The same rows, a part at a time as they are read: each part is (k, C), and gone when the next is asked for.
+class Part:
+    """Consecutive rows of a batch.
 
-    What every batch costs beside its logits is shared by more rows than should be in memory at once.
+    values: (k, C), as in `Logits`. Valid until the next part is read.
+    dtype: "float32" | "float64" | "float16" | "bfloat16".
+    bad: row of the part -> what is wrong with it: null, of another length, or holding a null. Its values are NaN.
     """
 
-    shape: tuple[int, int]
+    values: np.ndarray
     dtype: str
-    parts: Iterator[np.ndarray]
+    bad: dict[int, str]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """n rows of a dump, in the order of the file.
+    """Consecutive rows of a dump, in the order of the file.
 
-    Its logits are to be read before the next batch is asked for, which may come in the same memory.
+    parts: the logits, read part by part. To be read before the next batch, which may come in the same memory.
+    columns: name -> array of ``rows`` values: every column that is read beside the logits.
+    where: the first row.
+    rows: number of rows.
     """
 
-    logits: Logits | LogitsStream
-    columns: dict[str, pa.Array]  # every other column asked for, each n long
+    parts: Iterator[Part]
+    columns: dict[str, pa.Array]
     where: Where
-    bad: dict[int, str] = field(default_factory=dict)
-    # ^ rows whose logits do not form a row (null, of another length, holding a null): index in the batch -> what is
-    #   wrong with it. Their place in ``logits`` is filled with NaN, so that nothing can be dropped silently.
+    rows: int
 
-    @property
-    def held(self) -> Logits:
-        """The logits, where they are all in memory; a stream is not asked for them."""
-        if not isinstance(self.logits, Logits):
-            raise TypeError("the logits of this batch come part by part")
-        return self.logits
+    def whole(self) -> Part:
+        """The one part of a batch that was read as a whole."""
+        (part,) = self.parts
+        return part
 
 
 class Unit(Protocol):
-    """What one worker reads by itself, such as a row group. Picklable where its source is on disk."""
+    """What one worker reads by itself, such as a row group. Picklable if its source is on disk; where a unit arrives,
+    it finds the version of its file anew."""
 
     @property
     def where(self) -> Where: ...
     @property
-    def rows(self) -> int | None: ...  # where known before reading
+    def rows(self) -> int | None: ...  # if known before reading
     @property
-    def nbytes(self) -> int | None: ...  # of logits in memory, where known
-    @property
-    def in_place(self) -> bool: ...  # batches are views of memory that is there already
+    def nbytes(self) -> int | None: ...  # of logits in memory, if known
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        """The unit's rows in order; the logits of one batch take at most ``max_bytes``, one row at the least."""
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        """The unit's rows in order, as batches of at most ``rows`` rows.
+
+        Rows that have to be copied or decoded come in parts of at most ``part_bytes`` of logits (one row at the
+        least). ``whole``: every batch is one part of at most that size.
+        """
         ...
 
 
@@ -114,3 +118,11 @@ def batch_bytes(memory: int, threads: int, row_bytes: int) -> int:
     """
     share = memory // (threads * 10)
     return max(1, min(_BATCH_BYTES, share) * row_bytes // (row_bytes + _ROW_BYTES // 4))
+
+
+def even(total: int, most: int) -> int:
+    """Rows of a batch, about ``most``, so that the batches of ``total`` rows are of about one size.
+
+    A small last batch would cost as much as a large one beside its rows.
+    """
+    return max(1, -(-total // max(1, int(total / most + 0.75))))

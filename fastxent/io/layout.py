@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
-from fastxent.io.batch import Batch, Logits
+from fastxent.io.batch import Batch, Logits, Part
 from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, is_void, item_of
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
@@ -235,13 +235,16 @@ class RowReader:
         """Rows whose logits take at most ``nbytes``; one at the least."""
         return max(1, nbytes // self.row_bytes)
 
-    def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
+    def part(self, batch: pa.RecordBatch) -> Part:
+        """The logits of a record batch, without classes where they are not read."""
         if self.blind:
-            logits = Logits(np.empty((len(batch), 0), np.float32), "float32")
-            bad: dict[int, str] = {}
-        else:
-            logits, bad = self.layout.rows(batch, self.n_classes)
-        return Batch(logits, self.beside(batch, len(batch), where), where, bad)
+            return Part(np.empty((len(batch), 0), np.float32), "float32", {})
+        logits, bad = self.layout.rows(batch, self.n_classes)
+        return Part(logits.values, logits.dtype, bad)
+
+    def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
+        """A record batch in memory as one part."""
+        return Batch(iter((self.part(batch),)), self.beside(batch, len(batch), where), where, len(batch))
 
     def beside(self, batch: pa.RecordBatch | None, rows: int, where: Where) -> dict[str, pa.Array]:
         """The columns beside the logits as `plain` values, of a record batch that holds them (None if folder names give
@@ -254,9 +257,8 @@ class RowReader:
             for name in self.columns
         }
 
-    def cut(self, batch: pa.RecordBatch, where: Where, max_bytes: int) -> Iterator[Batch]:
-        """A record batch in memory as batches of bounded size, without a copy."""
-        step = self.rows_in(max_bytes)
+    def cut(self, batch: pa.RecordBatch, where: Where, step: int) -> Iterator[Batch]:
+        """A record batch in memory as batches of ``step`` rows, without a copy."""
         for begin in range(0, len(batch), step):
             yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
 

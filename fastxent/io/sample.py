@@ -29,7 +29,7 @@ def score_kind(source: Any, chosen: Candidate) -> str:
     named = re.fullmatch(_PROBS, chosen.name, re.IGNORECASE) and not re.fullmatch(_LOG_PROBS, chosen.name, re.I)
     try:
         with closing(_batches(_opened(source, chosen, ()), _SCORES)) as batches:  # type: ignore[type-var]
-            held = next(batches).held
+            held = next(batches).whole()
     except (FastxentError, StopIteration):
         return "probs" if named else "logits"
     values = widened(held.values[:_ROWS], held.dtype).astype(np.float64)
@@ -53,7 +53,7 @@ def slice_columns(source: Any, chosen: Candidate, names: Sequence[str]) -> list[
             for batch in batches:
                 for name, values in seen.items():
                     values.update(pc.unique(batch.columns[name].slice(0, _ROWS)).to_pylist())
-                rows += min(_ROWS, batch.logits.shape[0])
+                rows += min(_ROWS, batch.rows)
                 if rows >= _ROWS:
                     break
     except FastxentError:
@@ -67,7 +67,7 @@ def _opened(source: Any, chosen: Candidate, columns: Sequence[str]) -> OpenSourc
 
 def _batches(source: OpenSource, size: int) -> Iterator[Batch]:
     for unit in source.units():
-        yield from (batch for batch in unit.batches(size) if batch.logits.shape[0])
+        yield from (batch for batch in unit.read(_ROWS, size, whole=True) if batch.rows)
 
 
 def _all_one(sums: np.ndarray) -> bool:

@@ -10,7 +10,24 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fastxent.kernels.launch import LossTerms, Options
+    from fastxent.kernels.matrix import Matrix
+
 USED, IGNORED, BAD_LOGITS, BAD_TARGET = 0, 1, 2, 3  # values of ScoredRows.status
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a second sweep over the logits of a batch needs."""
+
+    columns: dict[str, pa.Array]  # of the rows that passed the filter
+    given: Matrix  # their logits as they were read
+    logits: Matrix  # the same as the kernels read them: within ``clip``
+    soft: Matrix | None
+    options: Options  # for losses
+    plain: Options  # for softmax: only the exponentials are summed
+    terms: LossTerms
+    clip: tuple[float, float] | None
 
 
 @dataclass
@@ -38,3 +55,4 @@ class ScoredRows:
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits that lie within 0..1 and sum to 1
+    kept: Kept | None = None  # of a batch that is swept again

@@ -10,6 +10,7 @@ from fastxent.kernels.tally import tally_classes
 from fastxent.results.result import PerClass
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.packed import stored, stored_counts, stored_sums
+from fastxent.state.part import Summands
 
 SUPPORT, PREDICTED, CORRECT = range(3)
 _NLL, _WEIGHT, _WEIGHT_CORRECT, _WEIGHT_PREDICTED = range(4)
@@ -34,8 +35,11 @@ class Classes:
             if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.n_classes:
                 raise ValueError(f"scored rows hold class {ids.min()} to {ids.max()} of {self.n_classes} classes")
 
-    def add(self, rows: ScoredRows) -> None:
-        """Add rows that are all used."""
+    def add(self, summands: Summands) -> None:
+        """Add rows, if they have targets."""
+        if not summands.labelled:
+            return
+        rows = summands.rows
         if self.ids is not None:
             self._hold(None, self.ids)
         tally_classes(rows.target, rows.predicted, rows.rank, self.counts)
@@ -56,7 +60,7 @@ class Classes:
         self.counts[:, places] = counts
         self.sums.merge_into(sums, places)
 
-    def absorb(self, other: Classes) -> None:
+    def absorb(self, other: Classes, clusters: np.ndarray | None = None) -> None:
         """Add the counts and sums of another. Only the classes that occur there are touched: few, of many, where the
         other is of few rows."""
         there, seen = other._places()
@@ -102,12 +106,12 @@ class Classes:
             nll=tuple(nll),
         )
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The classes that occur, for storage."""
         places, seen = self._places()
         return {"ids": seen, "counts": self.counts[:, places], **self.sums.arrays(places)}
 
-    def load(self, arrays: dict[str, np.ndarray]) -> None:
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
         ids = stored(arrays, "ids", np.int64, -1)
         if ids.size and not (ids[0] >= 0 and ids[-1] < self.n_classes and np.all(np.diff(ids) > 0)):

@@ -1,209 +1,87 @@
-"""What a conversion wrote, and what rounding the logits cost: exact sums, so no figure depends on threads."""
+"""What rounding the logits to another float type costs: exact sums, so no metric depends on threads."""
 
 from __future__ import annotations
 
-import json
 import math
-import threading
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from fastxent.errors import BadRowError
-from fastxent.io.batch import Batch
-from fastxent.io.columns import target_ids
+from fastxent.errors import StateError
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
-from fastxent.kernels.floats import FLOAT_TYPES, widened
-from fastxent.kernels.launch import Options, RowPass
-from fastxent.kernels.matrix import Matrix
-from fastxent.kernels.rows import record as r
-from fastxent.names import printable
-from fastxent.results.text import markdown_text
-from fastxent.scoring.rounding import round_to
-
-SCHEMA = "fastxent/convert/1"
-_WIDE = ("bfloat16", "float32", "float64")
-_BLOCK = 1 << 18  # bytes rounded at a time: they stay in the second-level cache
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What another float type cost.
-
-    ``max_logit_error`` is of logits finite before and after; ``overflowed`` counts those that became infinite, and
-    ``broken`` the rows that have no loss any more since one became +inf. ``argmax_changed`` counts rows whose predicted
-    class is another. ``compared`` rows have a class id as target; the nll figures are theirs (nats, NaN for no rows).
-    """
-
-    max_logit_error: float
-    overflowed: int
-    broken: int
-    argmax_changed: int
-    compared: int
-    nll_before: float  # mean
-    nll_after: float
-    nll_mean_change: float  # mean |change|
-    nll_max_change: float
-
-
-@dataclass(frozen=True, repr=False)
-class Conversion:
-    """A file written by `convert`. ``size`` in bytes; ``rounding`` is None where the logits are as they were."""
-
-    files: tuple[str, ...]
-    dest: str
-    format: str  # "parquet" | "arrow"
-    layout: str  # "binary" | "list"
-    logits: str  # the column
-    rows: int
-    n_classes: int
-    dtype_before: str
-    dtype: str
-    size: int
-    rounding: Rounding | None
-    timing: dict[str, Any] | None = None
-
-    def lines(self) -> list[tuple[str, str]]:
-        """(what, figure) for reading."""
-        how = "as they were, bit for bit" if self.rounding is None else f"from {self.dtype_before}, rounded once"
-        found = [
-            ("written", f"{self.dest} ({self.format}, {self.size:,} bytes)"),
-            ("rows", f"{self.rows:,}"),
-            ("logits", f"{self.logits}: {self.n_classes:,} classes of {self.dtype} as {self.layout}, {how}"),
-        ]
-        if self.rounding is None:
-            return found
-        cost = self.rounding
-        found += [
-            ("largest error", f"{cost.max_logit_error:.4g} (of a logit)"),
-            ("argmax changed", _rows(cost.argmax_changed)),
-        ]
-        if cost.overflowed:
-            found += [("overflowed", f"{cost.overflowed:,} logits, which left {_rows(cost.broken)} without a loss")]
-        if not cost.compared:
-            return [*found, ("nll", "not compared: no row has a class id as target")]
-        return [
-            *found,
-            ("nll, mean", f"{cost.nll_before:.7g} → {cost.nll_after:.7g} ({_rows(cost.compared)})"),
-            ("nll, |change|", f"mean {cost.nll_mean_change:.3g}, largest {cost.nll_max_change:.3g}"),
-        ]
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{what:<15} {printable(figure)}" for what, figure in self.lines())
-
-    def to_markdown(self) -> str:
-        """A table."""
-        cells = [map(markdown_text, line) for line in self.lines()]
-        return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {figure} |" for what, figure in cells)]) + "\n"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; NaN is None, an infinite figure a string."""
-        found = {"schema": SCHEMA, **asdict(self), "files": list(self.files)}
-        if self.rounding is not None:
-            found["rounding"] = {name: _plain(value) for name, value in asdict(self.rounding).items()}
-        return found
-
-    def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _plain(value: float) -> float | str | None:
-    return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+from fastxent.results.conversion import Rounding
+from fastxent.scoring.conversion import Rounded
+from fastxent.state.coverage import Coverage
+from fastxent.state.packed import DAMAGED, pack, stored, unpack
 
 
 class Cost:
-    """Rounds batches, on any thread, and sums what that costs."""
+    """Counts, maxima and exact sums of the rows rounded so far."""
 
-    def __init__(self, before: str, after: str, overflows: bool, ignore_index: int) -> None:
-        self._before, self._after, self._overflows, self._ignore = before, after, overflows, ignore_index
-        self._lock = threading.Lock()
-        self._sums = {name: exact_zeros() for name in ("before", "after", "change")}
-        self._most = {"error": 0.0, "change": 0.0}
-        self._counts = {"overflowed": 0, "broken": 0, "argmax": 0, "compared": 0}
+    def __init__(self) -> None:
+        self.sums = {name: exact_zeros() for name in ("before", "after", "change")}
+        self.most = {"error": 0.0, "change": 0.0}
+        self.counts = {"overflowed": 0, "broken": 0, "moved": 0, "compared": 0}
+        self.coverage = Coverage()
 
-    def rounded(self, batch: Batch, target: str | None) -> np.ndarray:
-        """The logits of a batch in the new type, in memory of their own. ``target``: the column of class ids."""
-        values, (n, c) = batch.held.values, batch.logits.shape
-        out = np.empty((n, c), FLOAT_TYPES[self._after].stored)
-        error, overflowed = 0.0, 0
-        step = max(1, _BLOCK // max(1, c * values.itemsize))
-        for begin in range(0, n, step):
-            wide = widened(values[begin : begin + step], self._before)
-            new = out[begin : begin + step]
-            new[...] = round_to(wide, self._after)
-            back = widened(new, self._after)
-            lost = np.isinf(back) & np.isfinite(wide)
-            if lost.any() and not self._overflows:
-                self._refuse(batch, begin, wide, lost)
-            with np.errstate(invalid="ignore"):  # inf - inf; NaN
-                distance = np.abs(back - wide)
-            error = max(error, float(np.where(np.isfinite(distance), distance, 0.0).max(initial=0.0)))
-            overflowed += int(lost.sum())
-        self._compare(batch, Matrix.of(out, self._after), target, error, overflowed)
-        return out
-
-    def _refuse(self, batch: Batch, begin: int, wide: np.ndarray, lost: np.ndarray) -> None:
-        row, column = np.argwhere(lost)[0].tolist()
-        value = wide[row : row + 1, column : column + 1]
-        with np.errstate(over="ignore"):
-            fitting = [name for name in _WIDE if np.isfinite(widened(round_to(value, name), name)).all()]
-        raise BadRowError(
-            batch.where, begin + row, f"logit {column} is {value[0, 0]:g}, too large for {self._after}",
-            f"take dtype={' or '.join(map(json.dumps, fitting))}, or let it become infinite with "
-            'on_overflow="inf" (--on-overflow inf)',
-        )  # fmt: skip
-
-    def _compare(self, batch: Batch, after: Matrix, target: str | None, error: float, overflowed: int) -> None:
-        n = after.n
-        ids = np.full(n, r.NO_TARGET)
-        if target is not None:
-            given = target_ids(batch.columns[target], self._ignore, None)
-            good = (given >= 0) & (given < after.n_classes) & (given != self._ignore)
-            ids = np.where(good, given, r.NO_TARGET)
-        old, new = (self._scored(m, ids) for m in (Matrix.of(batch.held.values, batch.logits.dtype), after))
-        broken = int(((old.status == r.USED) & (new.status != r.USED)).sum())
-        both = (old.status == r.USED) & (new.status == r.USED)
-        moved = int((both & (old.predicted != new.predicted)).sum())
-        rows = both & (ids != r.NO_TARGET)
-        left, right = old.nll[rows], new.nll[rows]
+    def add(self, rows: Rounded) -> Cost:
+        """Add the rows of a batch, in place."""
         with np.errstate(invalid="ignore"):  # a loss that is infinite before and after has not changed
-            change = np.where(left == right, 0.0, np.abs(right - left))
-        with self._lock:
-            for name, values in (("before", left), ("after", right), ("change", change)):
-                exact_add(self._sums[name], values)
-            for name, value in (("error", error), ("change", float(change.max(initial=0.0)))):
-                self._most[name] = max(self._most[name], value)
-            counts = {"overflowed": overflowed, "broken": broken, "argmax": moved, "compared": len(left)}
-            for name, count in counts.items():
-                self._counts[name] += count
+            change = np.where(rows.before == rows.after, 0.0, np.abs(rows.after - rows.before))
+        for name, values in (("before", rows.before), ("after", rows.after), ("change", change)):
+            if len(values):
+                exact_add(self.sums[name], values)
+        self._raise({"error": rows.error, "change": float(change.max(initial=0.0))})
+        self._count(
+            {"overflowed": rows.overflowed, "broken": rows.broken, "moved": rows.moved, "compared": len(change)}
+        )
+        return self
 
-    def _scored(self, matrix: Matrix, target: np.ndarray) -> _Rows:
-        take = RowPass(matrix, target, r.NO_TARGET + 1, Options(), full=True, chunk=matrix.n)
-        take(0, matrix.n)
-        n = matrix.n
-        return _Rows(take.status[:n], take.record[r.NLL, :n], take.ids[r.PREDICTED, :n])
+    def absorb(self, other: Cost) -> Cost:
+        """Add the rows of another state, in place."""
+        for name, words in other.sums.items():
+            self.sums[name] += words
+        self._raise(other.most)
+        self._count(other.counts)
+        self.coverage.absorb(other.coverage)
+        return self
+
+    def _raise(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.most[name] = max(self.most[name], value)
+
+    def _count(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            self.counts[name] += count
+
+    def to_bytes(self, compression: int = 6) -> bytes:
+        """The state as bytes that check themselves."""
+        header: dict[str, Any] = {"conversion": self.counts, "coverage": self.coverage.to_dict()}
+        return pack(header, {**self.sums, "most": np.array(list(self.most.values()))}, compression)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Cost:
+        """The inverse of `to_bytes`; `StateError` for other bytes."""
+        header, arrays = unpack(data)
+        state = cls()
+        try:
+            state.sums = {name: stored(arrays, name, np.int64, *words.shape) for name, words in state.sums.items()}
+            most = stored(arrays, "most", np.float64, len(state.most)).tolist()
+            state.most = dict(zip(state.most, most, strict=True))
+            state.counts = {name: int(header["conversion"][name]) for name in state.counts}
+            state.coverage = Coverage.from_dict(header["coverage"])
+        except DAMAGED:
+            raise StateError("a damaged saved state: it does not hold the cost of a conversion") from None
+        return state
 
     def result(self) -> Rounding:
-        """The figures of all batches."""
-        n = self._counts["compared"]
+        """The metrics of all rows."""
+        n = self.counts["compared"]
         count = exact_zeros()
         exact_add(count, np.array([float(n)]))
-        before, after, change = (exact_ratio(self._sums[name], count) for name in ("before", "after", "change"))
+        before, after, change = (exact_ratio(words, count) for words in self.sums.values())
         return Rounding(
-            max_logit_error=self._most["error"], overflowed=self._counts["overflowed"], broken=self._counts["broken"],
-            argmax_changed=self._counts["argmax"], compared=n, nll_before=before, nll_after=after,
-            nll_mean_change=change, nll_max_change=self._most["change"] if n else math.nan,
+            max_logit_error=self.most["error"], overflowed=self.counts["overflowed"], broken=self.counts["broken"],
+            argmax_changed=self.counts["moved"], compared=n, nll_before=before, nll_after=after,
+            nll_mean_change=change, nll_max_change=self.most["change"] if n else math.nan,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Rows:
-    status: np.ndarray
-    nll: np.ndarray
-    predicted: np.ndarray

@@ -13,6 +13,7 @@ import numpy as np
 from fastxent.kernels.tally import tally_patterns
 from fastxent.results.result import Histogram
 from fastxent.state.packed import stored, stored_counts
+from fastxent.state.part import Summands
 
 _MANTISSA = 7
 _SHIFT = 52 - _MANTISSA
@@ -31,7 +32,12 @@ class Distribution:
         self.counts = np.zeros(BINS, np.int64)
         self.least, self.largest = _NONE
 
-    def add(self, values: np.ndarray) -> None:
+    def add(self, rows: Summands) -> None:
+        """Count the NLL of rows, if they have targets."""
+        if rows.labelled:
+            self.count(rows.rows.nll)
+
+    def count(self, values: np.ndarray) -> None:
         """Count float64 values, none of them NaN."""
         if not values.size:
             return
@@ -40,16 +46,16 @@ class Distribution:
         self.least = min(self.least, float(values.min()) + 0.0)  # + 0.0: zero has one sign
         self.largest = max(self.largest, float(values.max()) + 0.0)
 
-    def absorb(self, other: Distribution) -> None:
+    def absorb(self, other: Distribution, clusters: np.ndarray | None = None) -> None:
         """Add the counts of another."""
         self.counts += other.counts
         self.least, self.largest = min(self.least, other.least), max(self.largest, other.largest)
 
-    @property
-    def extremes(self) -> np.ndarray:
-        return np.array([self.least, self.largest])
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """``counts``, and ``extremes``: the least and the largest value."""
+        return {"counts": self.counts, "extremes": np.array([self.least, self.largest])}
 
-    def load(self, arrays: dict[str, np.ndarray]) -> None:
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
         """Take over stored ``counts`` and ``extremes``; ValueError if they do not fit."""
         self.counts = stored_counts(arrays, "counts", BINS)
         self.least, self.largest = stored(arrays, "extremes", np.float64, 2).tolist()

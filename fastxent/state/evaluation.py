@@ -24,7 +24,8 @@ from fastxent.state.distribution import Distribution
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
 from fastxent.state.metrics import Bins, Plan, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
-from fastxent.state.table import Scored, Table
+from fastxent.state.part import Part, Summands
+from fastxent.state.table import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,17 +44,20 @@ class EvalState:
         self.config = config
         self.plan = Plan(config)
         self.clusters = Keys()
-        self.whole = self._table()
+        self.whole = Table(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
         self.whole.resize()
-        self.slices = {name: self._table() for name in config.by}
+        self.slices = {name: Table(self.plan, config.bins, name) for name in config.by}
         self.classes = Classes(config.n_classes, self.plan.weighted)
         self.distribution = Distribution()
+        self.parts: dict[str, Part] = {  # by their names in a saved state
+            "whole": self.whole,
+            **{f"by {name}": table for name, table in self.slices.items()},
+            "classes": self.classes,
+            "nll": self.distribution,
+        }
         self.told = dict.fromkeys(_TOLD, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
-
-    def _table(self) -> Table:
-        return Table(self.plan, self.config.bins)
 
     @classmethod
     def empty(cls, config: EvalConfig) -> EvalState:
@@ -84,16 +88,12 @@ class EvalState:
         used = rows if mask.all() else _select(rows, mask)
         if self.plan.labelled:
             self.classes.check(used)
-        scored = Scored.of(self.plan, used, rows.status, mask, self.config.bins)
+        summands = Summands.of(self.plan, used, rows.status, mask, groups, self.config.bins)
         if self.config.cluster is not None:
             clusters = EncodedColumn.of(_filter(rows.cluster, mask), self.config.cluster)
-            scored.clusters = self.clusters.codes(clusters)
-        if self.plan.labelled:
-            self.classes.add(used)
-            self.distribution.add(used.nll)
-        self.whole.add(scored, None)
-        for name, column in groups.items():
-            self.slices[name].add(scored, self.slices[name].keys.codes(column))
+            summands.clusters = self.clusters.codes(clusters)
+        for part in self.parts.values():
+            part.add(summands)
         for name in _TOLD:
             self.told[name] += getattr(rows, name)
         return self
@@ -117,11 +117,8 @@ class EvalState:
         for name, table in self.slices.items():
             _check_slices(name, table.keys.union_size(other.slices[name].keys.names))
         clusters = self.clusters.absorb(other.clusters)
-        self.whole.absorb(other.whole, clusters)
-        for name, table in self.slices.items():
-            table.absorb(other.slices[name], clusters)
-        self.classes.absorb(other.classes)
-        self.distribution.absorb(other.distribution)
+        for name, part in self.parts.items():
+            part.absorb(other.parts[name], clusters)
         for name in _TOLD:
             self.told[name] += other.told[name]
         self.coverage.absorb(other.coverage)
@@ -190,9 +187,6 @@ class EvalState:
     def to_bytes(self, compression: int = 6) -> bytes:
         """The state as bytes that check themselves: equal states give equal bytes, at one ``compression`` (0 to 9)."""
         cluster_order = self.clusters.order()
-        parts = {name: table.arrays(cluster_order) for name, table in self._tables().items()}
-        parts["classes"] = self.classes.arrays()
-        parts["nll"] = {"counts": self.distribution.counts, "extremes": self.distribution.extremes}
         header = {
             "config": self.config.to_dict(),
             "unnormalised": self.told["unnormalised"],
@@ -201,7 +195,11 @@ class EvalState:
             "coverage": self.coverage.to_dict(),
             **{name: count for name, count in self.told.items() if count},
         }
-        arrays = {f"{part}|{name}": array for part, found in parts.items() for name, array in found.items()}
+        arrays = {
+            f"{name}|{inner}": array
+            for name, part in self.parts.items()
+            for inner, array in part.arrays(cluster_order).items()
+        }
         return pack(header, arrays, compression)
 
     @classmethod
@@ -214,14 +212,12 @@ class EvalState:
                 raise ValueError("slices of other columns")
             parts: dict[str, dict[str, np.ndarray]] = {}
             for name, array in arrays.items():
-                part, _, inner = name.rpartition("|")
-                parts.setdefault(part, {})[inner] = array
+                outer, _, inner = name.rpartition("|")
+                parts.setdefault(outer, {})[inner] = array
             state.clusters = Keys.restored(_texts(header["clusters"]))
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
-            for name, table in state._tables().items():
-                table.load(parts[name], keys[name], len(state.clusters))
-            state.classes.load(parts["classes"])
-            state.distribution.load(parts["nll"])
+            for name, part in state.parts.items():
+                part.load(parts[name], keys.get(name, []), len(state.clusters))
             state.told = {name: header.get(name, 0) for name in _TOLD}
             state.coverage = Coverage.from_dict(header["coverage"])
             state._check()
@@ -242,9 +238,6 @@ class EvalState:
             raise ValueError("classes or losses that do not add up to the rows")
         if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
             raise ValueError("more warnings than rows")
-
-    def _tables(self) -> dict[str, Table]:
-        return {"whole": self.whole, **{f"by {name}": table for name, table in self.slices.items()}}
 
 
 def _room(header: dict[str, Any]) -> int:

@@ -5,50 +5,28 @@ The whole evaluation is one group, and each value of a ``by`` column is another;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fastxent.kernels.grouped import ExactSums
-from fastxent.scoring.rows import BAD_TARGET, USED, ScoredRows
+from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.keys import Keys
-from fastxent.state.metrics import Bins, Plan, Sums, bin_of
+from fastxent.state.metrics import Bins, Plan, Sums
 from fastxent.state.packed import stored, stored_counts, stored_sums
+from fastxent.state.part import Summands
 
 STATUSES = BAD_TARGET + 1
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
 
-@dataclass
-class Scored:
-    """What every table sums for a batch, computed once: ``status`` of all rows, the rest of the used rows."""
-
-    status: np.ndarray
-    used: np.ndarray  # (n,) whether a row contributes: it is used, and its weight is not 0
-    values: np.ndarray  # (columns of the plan, used)
-    confidence: np.ndarray  # (used,) w·confidence
-    right: np.ndarray  # (used,) whether the prediction is right
-    weight: np.ndarray | None  # (used,)
-    bins: np.ndarray  # (used,) calibration bin
-    clusters: np.ndarray | None = None  # (used,) cluster numbers
-
-    @classmethod
-    def of(cls, plan: Plan, used: ScoredRows, status: np.ndarray, mask: np.ndarray, bins: int) -> Scored:
-        confidence = used.confidence if used.weight is None else used.confidence * used.weight
-        place = bin_of(used.confidence, bins)
-        right = used.rank == 0 if plan.labelled else np.zeros(len(place), bool)
-        return cls(status, mask, plan.matrix(used), confidence, right, used.weight, place)
-
-
 class Table:
-    """Counts and exact sums of the groups of one column.
+    """Counts and exact sums of the groups of one column; without a column all rows are one group.
 
     ``rows`` (groups, statuses) and ``binned`` (groups · bins,) are counts. With clusters, the sums are kept by
     (group, cluster) pair, and squares are taken of whole clusters at the end; without, each row's are summed.
     """
 
-    def __init__(self, plan: Plan, bins: int) -> None:
-        self.plan, self.bins = plan, bins
+    def __init__(self, plan: Plan, bins: int, column: str | None = None) -> None:
+        self.plan, self.bins, self.column = plan, bins, column
         self.keys = Keys()
         self.rows = np.zeros((0, STATUSES), np.int64)
         self.binned = np.zeros(0, np.int64)
@@ -65,35 +43,36 @@ class Table:
             self.calibration.resize(groups * self.bins)
         self.sums.resize(len(self.pairs) if self.plan.clustered else groups)
 
-    def add(self, scored: Scored, codes: np.ndarray | None) -> None:
-        """Add rows, of which row i belongs to group ``codes[i]``; all to the first group where there are no codes."""
+    def add(self, rows: Summands) -> None:
+        """Add rows to the groups of their column."""
+        codes = None if self.column is None else self.keys.codes(rows.by[self.column])
         self.resize()
         groups = len(self.rows)
-        place, bins = scored.status.astype(np.int64), scored.bins
+        place, bins = rows.status.astype(np.int64), rows.bins
         if codes is not None:
             place = codes * STATUSES + place
-            if len(scored.bins) < len(codes):
-                codes = codes[scored.used]
+            if len(rows.bins) < len(codes):
+                codes = codes[rows.mask]
             bins = codes * self.bins + bins
         self.rows += np.bincount(place, minlength=groups * STATUSES).reshape(groups, STATUSES)
         counts = np.bincount(bins, minlength=groups * self.bins)
         self.binned += counts
-        self.calibration.add_column(CONFIDENCE, scored.confidence, bins)
-        if scored.weight is None:  # sums of ones: counted, then added bin by bin
-            right = np.bincount(bins[scored.right], minlength=groups * self.bins)
+        self.calibration.add_column(CONFIDENCE, rows.confidence, bins)
+        if rows.weight is None:  # sums of ones: counted, then added bin by bin
+            right = np.bincount(bins[rows.right], minlength=groups * self.bins)
             found = np.flatnonzero(counts)
             ones = np.stack([np.zeros(len(found)), right[found], counts[found]], axis=1)
             self.calibration.add(ones, found)
         else:
-            self.calibration.add_column(CORRECT, scored.right * scored.weight, bins)
-            self.calibration.add_column(WEIGHT, scored.weight, bins)
-        if scored.clusters is not None:
+            self.calibration.add_column(CORRECT, rows.right * rows.weight, bins)
+            self.calibration.add_column(WEIGHT, rows.weight, bins)
+        if rows.clusters is not None:
             codes = np.zeros(len(bins), np.int64) if codes is None else codes
-            codes = self._pair_codes(codes, scored.clusters)
+            codes = self._pair_codes(codes, rows.clusters)
         if codes is None:
-            self.sums.add_all(scored.values, 0)
+            self.sums.add_all(rows.values, 0)
         else:
-            self.sums.add(scored.values.T, codes)
+            self.sums.add(rows.values.T, codes)
 
     def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         """(n,) places in ``sums`` of these pairs."""
@@ -119,14 +98,14 @@ class Table:
         self.calibration.merge_into(other.calibration, binned)
         self.sums.merge_into(other.sums, np.array(found, np.int64) if self.plan.clustered else codes)
 
-    def arrays(self, cluster_order: np.ndarray) -> dict[str, np.ndarray]:
+    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
         """The groups in the order of their keys, for storage; clusters are numbered as they will be in that order."""
         order = self.keys.order()
         binned = (order[:, None] * self.bins + np.arange(self.bins)).ravel()
         found = {"rows": self.rows[order], "binned": self.binned[binned]}
         if self.plan.clustered:
             pairs = np.array(list(self.pairs), np.int64).reshape(-1, 2)
-            pairs = np.stack([np.argsort(order)[pairs[:, 0]], np.argsort(cluster_order)[pairs[:, 1]]], axis=1)
+            pairs = np.stack([np.argsort(order)[pairs[:, 0]], np.argsort(clusters)[pairs[:, 1]]], axis=1)
             order = np.lexsort((pairs[:, 1], pairs[:, 0]))
             found["pairs"] = pairs[order]
         calibration, sums = self.calibration.arrays(binned), self.sums.arrays(order)

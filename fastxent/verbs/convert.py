@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from fastxent.engine.job import Task, names
-from fastxent.engine.loop import Loop, Progress, Worker
+from fastxent.engine.job import Job, names
+from fastxent.engine.loop import Loop, Progress
 from fastxent.engine.sink import OrderedSink
-from fastxent.errors import BadRowError, ColumnError, ConfigError
-from fastxent.io.batch import Batch, Source, Unit
+from fastxent.errors import ColumnError, ConfigError
+from fastxent.io.batch import Source
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
@@ -25,12 +22,13 @@ from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.options.config import EvalConfig, check_path
 from fastxent.options.declared import Names
 from fastxent.options.sizes import parse_size
-from fastxent.state.conversion import Conversion, Cost
+from fastxent.results.conversion import Conversion
+from fastxent.scoring.conversion import Rounded, Rounder
+from fastxent.state.conversion import Cost
 
 LAYOUTS = ("binary", "list")
 _TARGET = "target"
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
-_ADVICE = "fix the dump, or leave that row out"
 
 
 def convert(
@@ -95,53 +93,53 @@ def convert(
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
-    cost = None if final == opened.dtype else Cost(opened.dtype, final, on_overflow == "inf", options.ignore_index)
-    task = Task(replace(options, n_classes=opened.n_classes), opened.dtype, soft=False)
+    recipe = Rewriting(opened.dtype, final, on_overflow == "inf", chosen.compared, options.ignore_index)
+    job = Job(opened, recipe)
     with open_writer(dest, schema, max(1, min(_GROUP_BYTES, room // 8))) as write:
         sink = OrderedSink(write, room // 8)
 
-        def rewrite(index: int, batch: Batch) -> None:
-            if batch.bad:
-                row, reason = next(iter(batch.bad.items()))
-                raise BadRowError(batch.where, row, reason, _ADVICE)
-            values = _owned(batch.held.values) if cost is None else cost.rounded(batch, chosen.compared)
-            sink.put(index, _record_batch(values, batch, schema))
+        def visit(index: int, rows: Rounded) -> None:
+            sink.put(index, _record_batch(rows, schema))
 
-        loop = _Rewriting(
-            task, opened.units(), rewrite, threads=threads, memory=room // 2, rows=opened.rows, progress=progress,
-            done=sink.done,
+        loop = Loop(
+            recipe, opened.units(), row_bytes=job.row_bytes, threads=threads, memory=room // 2, rows=opened.rows,
+            progress=progress, visit=visit, done=sink.done,
         )  # fmt: skip
-        _, timing = loop.run()
+        cost, timing = loop.run()
     return Conversion(
         files=tuple(opened.files), dest=os.fspath(dest), format="arrow" if arrow else "parquet", layout=form,
         logits=schema.names[-1], rows=loop.rows, n_classes=opened.n_classes, dtype_before=opened.dtype, dtype=final,
-        size=os.path.getsize(dest), rounding=None if cost is None else cost.result(), timing=timing,
+        size=os.path.getsize(dest), rounding=None if final == opened.dtype else cost.result(), timing=timing,
     )  # fmt: skip
 
 
-class _Rewriting(Loop):
-    """The loop of `evaluate` where batches are not scored but handed on."""
+@dataclass(frozen=True)
+class Rewriting:
+    """The recipe of `convert`: `Rounder`, whose fields these are, and the sums of what rounding costs."""
 
-    def __init__(self, task: Task, units: Iterator[Unit], rewrite: Callable[[int, Batch], None], **how: Any) -> None:
-        super().__init__(task, units, **how)
-        self.rewrite = rewrite
+    before: str
+    after: str
+    overflows: bool
+    target: str | None
+    ignore_index: int
 
-    @property
-    def rows(self) -> int:
-        return self._rows
+    whole = True
 
-    def _unit(self, worker: Worker, index: int, unit: Unit) -> bool:
-        with closing(unit.batches(self.batch_bytes)) as batches:  # type: ignore[type-var]
-            while (batch := worker.clock.next(batches)) is not None:
-                if self._failure is not None and self._failure[0] < index:
-                    return False
-                start = time.perf_counter()
-                self.rewrite(index, batch)
-                worker.clock.write += time.perf_counter() - start
-                self._count(batch.logits.shape[0])
-        if self.done is not None:
-            self.done(index)
-        return True
+    def scorer(self) -> Rounder:
+        """A `Rounder`."""
+        return Rounder(**self.describe())
+
+    def empty(self) -> Cost:
+        """The cost of no rows."""
+        return Cost()
+
+    def load(self, data: bytes) -> Cost:
+        """The cost that ``data`` holds."""
+        return Cost.from_bytes(data)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
 
 
 @dataclass
@@ -197,15 +195,10 @@ def _schema(source: Source, chosen: _Columns, dtype: str, layout: str) -> pa.Sch
     return pa.schema([*(carried_field(source.schema, name) for name in chosen.kept), field], kept)
 
 
-def _owned(values: np.ndarray) -> np.ndarray:
-    """A copy in row order: the reader uses its memory again."""
-    return values.copy(order="C")
-
-
-def _record_batch(values: np.ndarray, batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
+def _record_batch(rows: Rounded, schema: pa.Schema) -> pa.RecordBatch:
     *keep, logits = schema
     if pa.types.is_fixed_size_binary(logits.type):
-        rows = pa.FixedSizeBinaryArray.from_buffers(logits.type, len(values), [None, pa.py_buffer(values)])
+        column = pa.FixedSizeBinaryArray.from_buffers(logits.type, len(rows.values), [None, pa.py_buffer(rows.values)])
     else:
-        rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=logits.type)
-    return pa.record_batch([*(carried(batch.columns[f.name], f) for f in keep), rows], schema=schema)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(rows.values.reshape(-1)), type=logits.type)
+    return pa.record_batch([*(carried(rows.columns[f.name], f) for f in keep), column], schema=schema)

@@ -8,14 +8,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from fastxent.engine.checkpoints import Checkpoints
 from fastxent.engine.job import Job, names
 from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.shards import Shard
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
 from fastxent.options.config import check_path
 from fastxent.options.declared import Options, with_options
 from fastxent.options.sizes import parse_size
-from fastxent.scoring.scorer import Scored
+from fastxent.scoring.rows import ScoredRows
+from fastxent.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from fastxent.results.result import EvalResult
@@ -94,15 +97,13 @@ def evaluate(
         if per_row is not None and given is not None:
             raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=names(id, "id"))
+    job = Evaluation.open(source, options, columns=names(id, "id"), visited=per_row is not None)
     units, rows = job.source.units(), job.source.rows
     with ExitStack() as stack:
-        part = checkpoints = visit = done = None
+        part = ledger = visit = done = None
         if resume is not None or shard is not None or engine != "local":
-            from fastxent.engine.units import Shard, pieces_of
-
             what = f"engine={engine!r}" if engine != "local" else "resume" if resume is not None else "shard"
-            pieces = pieces_of(job.source, what)
+            pieces = job.pieces(what)
             if shard is not None:
                 part = Shard.parse(shard)
                 pieces = part.of_pieces(pieces)
@@ -110,21 +111,17 @@ def evaluate(
             rows = None if None in counts else sum(count for count in counts if count)
             units = (unit for unit, _ in pieces)
         if resume is not None:
-            from fastxent.engine.checkpoints import Checkpoints
-
-            checkpoints = stack.enter_context(Checkpoints(resume, job, shard and str(part)))
+            ledger = stack.enter_context(Checkpoints(resume, job, shard and str(part)))
         if engine == "ray":
             from fastxent.engine.ray import run
 
-            state, timing = run(
-                job, pieces, threads=threads, memory=room, rows=rows, progress=progress, checkpoints=checkpoints
-            )
+            state, timing = run(job, pieces, threads=threads, memory=room, rows=rows, progress=progress, ledger=ledger)
         else:
             if per_row is not None:
                 visit, done = _per_row(stack, job, per_row, id, room // 4)
             loop = Loop(
-                job.task, units, threads=threads, memory=room, rows=rows, progress=progress,
-                visit=visit, done=done, checkpoints=checkpoints,
+                job.recipe, units, row_bytes=job.row_bytes, threads=threads, memory=room, rows=rows, progress=progress,
+                visit=visit, done=done, ledger=ledger,
             )  # fmt: skip
             state, timing = loop.run()
         if part is not None:
@@ -135,8 +132,8 @@ def evaluate(
 
 
 def _per_row(
-    stack: ExitStack, job: Job, path: str | os.PathLike[str], id: str | None, limit: int
-) -> tuple[Callable[[int, Scored], None], Callable[[int], None]]:
+    stack: ExitStack, job: Job[Evaluation], path: str | os.PathLike[str], id: str | None, limit: int
+) -> tuple[Callable[[int, ScoredRows], None], Callable[[int], None]]:
     """(what takes each scored batch, what is told of each finished unit) of the file of rows."""
     from fastxent.io.writers import check_not_source, open_writer
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
@@ -145,7 +142,7 @@ def _per_row(
     schema = per_row_schema(job.source.schema, id)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 
-    def visit(index: int, scored: Scored) -> None:
-        sink.put(index, per_row_batch(scored, schema, id))
+    def visit(index: int, rows: ScoredRows) -> None:
+        sink.put(index, per_row_batch(rows, schema, id))
 
     return visit, sink.done

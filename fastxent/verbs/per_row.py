@@ -9,8 +9,7 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.io.writers import carried, carried_field
 from fastxent.kernels.rows.record import NO_TARGET
-from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED
-from fastxent.scoring.scorer import Scored
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, ScoredRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,16 +31,16 @@ def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
     return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
 
 
-def per_row_batch(scored: Scored, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
+def per_row_batch(rows: ScoredRows, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
     """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used, and those that compare
     with a target where there is none."""
     import pyarrow as pa
 
-    rows = scored.rows
+    assert rows.kept is not None
     unused = rows.status != USED
     unlabelled = unused | (rows.target == NO_TARGET)
     names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
-    columns = [] if id is None else [carried(scored.batch.columns[id], schema.field(id))]
+    columns = [] if id is None else [carried(rows.kept.columns[id], schema.field(id))]
     columns += [pa.array(values, mask=unlabelled) for values in (rows.nll, rows.rank)]
     columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
     columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))

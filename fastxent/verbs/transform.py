@@ -25,8 +25,10 @@ from fastxent.options.config import check_path
 from fastxent.options.declared import Names, Options, with_options
 from fastxent.options.sizes import parse_size
 from fastxent.scoring.rounding import round_to
-from fastxent.scoring.rows import BAD_LOGITS, IGNORED
-from fastxent.scoring.scorer import NO_IGNORE, Scored, Scorer
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, Kept, ScoredRows
+from fastxent.scoring.scorer import Scorer
+from fastxent.scoring.targets import NO_IGNORE
+from fastxent.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,13 +87,13 @@ def transform(
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = parse_size(memory)
-    job = Job.open(source, options, columns=kept, unlabelled=output != "grad")
-    if output == "grad" and job.config.target is None:
+    job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
+    if output == "grad" and job.recipe.config.target is None:
         raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
     if output == "grad" and reduction == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
-        total = _total_weight(job, rows * 64)
+        total = _total_weight(job, rows)
         scale = 1.0 / total if total else math.nan
     final = dtype or job.source.dtype
     check_not_source(dest, job.source.files)
@@ -100,15 +102,16 @@ def transform(
     with open_writer(dest, schema) as write:
         sink = OrderedSink(write, room // 4)
 
-        def visit(index: int, scored: Scored) -> None:
-            out = _emitted(scored, OUTPUTS[output], scale, final)
+        def visit(index: int, rows: ScoredRows) -> None:
+            assert rows.kept is not None
+            out = _emitted(rows, rows.kept, OUTPUTS[output], scale, final)
             values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
-            overflows.append(_overflows(scored, out, values, final))
-            sink.put(index, _batch(scored, schema, values))
+            overflows.append(_overflows(rows.kept, out, values, final))
+            sink.put(index, _batch(rows.kept, schema, values))
 
         loop = Loop(
-            job.task, job.source.units(), threads=threads, memory=room // 2, rows=job.source.rows, progress=progress,
-            visit=visit, done=sink.done,
+            job.recipe, job.source.units(), row_bytes=job.row_bytes, threads=threads, memory=room // 2,
+            rows=job.source.rows, progress=progress, visit=visit, done=sink.done,
         )  # fmt: skip
         state, timing = loop.run()
     timing["fallbacks"] = job.source.fallbacks
@@ -120,24 +123,24 @@ def transform(
     return replace(result, warnings=told, state=state)
 
 
-def _total_weight(job: Job, nbytes: int) -> float:
+def _total_weight(job: Job[Evaluation], rows: int) -> float:
     """Σ of class and sample weights over rows not ignored, from the columns beside the logits alone."""
-    if job.config.on_bad_row == "skip":
+    if job.recipe.config.on_bad_row == "skip":
         raise ConfigError(
             "reduction='mean' divides by a weight that is known only once every row has proven good; "
             "with on_bad_row='skip' use reduction='sum'"
         )
-    scorer = Scorer(job.config)
+    scorer = Scorer(job.recipe.config, job.recipe.dtype)
     total = exact_zeros()
     for unit in job.source.columns_only().units():
-        for batch in unit.batches(nbytes):
+        for batch in unit.read(rows, rows * 64, whole=True):
             exact_add(total, scorer.shares(batch))
     return exact_round(total)
 
 
-def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
+def _emitted(rows: ScoredRows, kept: Kept, output: int, scale: float, dtype: str) -> Matrix:
     """Rows of the result, computed at the wider of the logits' dtype and ``dtype``."""
-    logits, soft = scored.logits, scored.soft
+    logits, soft = kept.logits, kept.soft
     if dtype == "float64" and logits.dtype != "float64":
         logits = Matrix.of(widened(logits.values, logits.dtype).astype(np.float64))
         soft = None if soft is None else Matrix.of(soft.values.astype(np.float64))
@@ -146,24 +149,23 @@ def _emitted(scored: Scored, output: int, scale: float, dtype: str) -> Matrix:
     out = Matrix.of(np.empty(logits.values.shape, logits.values.dtype), logits.dtype)
     gradient = output == emit.GRADIENT
     if gradient:
-        take = RowPass(logits, scored.rows.target, NO_IGNORE, scored.options, soft, full=False, twice=True)
+        take = RowPass(logits, rows.target, NO_IGNORE, kept.options, soft, full=False, twice=True)
     else:  # of every row, whatever its target
-        take = RowPass(logits, None, NO_IGNORE, scored.plain, full=False, twice=True)
+        take = RowPass(logits, None, NO_IGNORE, kept.plain, full=False, twice=True)
     write = Emit(take, out, output, streaming=False)
-    weight = np.empty(0) if scored.rows.weight is None else scored.rows.weight
-    terms = replace(scored.terms, sample_weight=weight)
+    weight = np.empty(0) if rows.weight is None else rows.weight
+    terms = replace(kept.terms, sample_weight=weight)
     take.sweep(0, logits.n, write, Losses(terms, None, scale=scale, strict=False) if gradient else None)
-    if scored.clip is not None:  # what is held at a bound does not move the loss
-        given = widened(scored.batch.held.values, scored.batch.logits.dtype)
-        out.values[(given < scored.clip[0]) | (given > scored.clip[1])] = 0.0
+    if kept.clip is not None:  # what is held at a bound does not move the loss
+        given = widened(kept.given.values, kept.given.dtype)
+        out.values[(given < kept.clip[0]) | (given > kept.clip[1])] = 0.0
     if gradient:  # a negative probability is no trouble to a slope
-        status = scored.rows.status
-        undefined = status == BAD_LOGITS if scale == scale else status != IGNORED  # no mean, so no gradient
+        undefined = rows.status == BAD_LOGITS if scale == scale else rows.status != IGNORED  # no mean, so no gradient
         out.values[undefined] = FLOAT_TYPES[out.dtype].missing
     return out
 
 
-def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
+def _schema(job: Job[Evaluation], dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
     """The columns carried over, then the result: lists of C."""
     import pyarrow as pa
 
@@ -173,7 +175,7 @@ def _schema(job: Job, dtype: str, output: str, keep: tuple[str, ...]) -> pa.Sche
     return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
 
 
-def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> int:
+def _overflows(kept: Kept, out: Matrix, values: np.ndarray, dtype: str) -> int:
     """How many numbers became infinite because ``dtype`` is too narrow for them."""
     if dtype == "float64":
         return 0
@@ -183,14 +185,14 @@ def _overflows(scored: Scored, out: Matrix, values: np.ndarray, dtype: str) -> i
     if out.dtype != dtype:
         return int((infinite & np.isfinite(widened(out.values, out.dtype))).sum())
     # Rounded where it was computed: what an infinite logit, probability 0 or a masked class gives is always infinite.
-    given, mask = widened(scored.logits.values, scored.logits.dtype), scored.plain.class_mask
-    exact = np.isfinite(given) if scored.plain.mode != PROBS else given > 0
+    given, mask = widened(kept.logits.values, kept.logits.dtype), kept.plain.class_mask
+    exact = np.isfinite(given) if kept.plain.mode != PROBS else given > 0
     return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
 
 
-def _batch(scored: Scored, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
+def _batch(kept: Kept, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
     import pyarrow as pa
 
     *keep, result = schema
     rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
-    return pa.record_batch([*(carried(scored.batch.columns[f.name], f) for f in keep), rows], schema=schema)
+    return pa.record_batch([*(carried(kept.columns[f.name], f) for f in keep), rows], schema=schema)

@@ -19,7 +19,9 @@ import ray
 
 import dumps
 import fastxent as fx
+import histogram
 from fastxent.engine import ray as engine
+from fastxent.engine.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 
@@ -151,3 +153,14 @@ def test_an_address_that_leads_nowhere_is_one_line(paths):
     done = program("eval", *paths, "--engine", "ray", RAY_ADDRESS="127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("fastxent: error: no Ray cluster at 127.0.0.1:1: ")
+
+
+def test_a_recipe_of_its_own_runs_on_a_cluster(paths):
+    ray.cloudpickle.register_pickle_by_value(histogram)  # workers cannot import it
+    job = histogram.job(paths)
+    here, _ = Loop(job.recipe, job.source.units(), row_bytes=job.row_bytes, threads=1, memory=1 << 28).run()
+    there, timing = engine.run(
+        job, job.pieces(), threads=None, memory=1 << 28, rows=job.source.rows, progress=None, ledger=None
+    )
+    assert there.to_bytes() == here.to_bytes()
+    assert timing["tasks"] > 20

@@ -160,14 +160,15 @@ def read(path: Path, rng: random.Random) -> int:
     source = open_source(path, logits="logits", columns=beside[: rng.randint(0, len(beside))])
     rows = 0
     for unit in source.units():
-        stream = rng.random() < 0.5
-        for batch in unit.streams(9, 100) if stream else unit.batches(rng.choice([1, 100, 1 << 20])):  # type: ignore[attr-defined]
-            parts = [batch.logits.values] if hasattr(batch.logits, "values") else list(batch.logits.parts)
-            n = sum(len(part) for part in parts)
-            if any(not 0 <= k < n for k in batch.bad):
-                raise AssertionError("a bad row outside its batch")
-            for part in parts:
-                part.copy()
+        whole = rng.random() < 0.5
+        for batch in unit.read(1 << 30, rng.choice([1, 100, 1 << 20]), True) if whole else unit.read(9, 100, False):
+            n = 0
+            for part in batch.parts:
+                if any(not 0 <= k < len(part.values) for k in part.bad):
+                    raise AssertionError("a bad row outside its part")
+                n += len(part.values.copy())
+            if n != batch.rows:
+                raise AssertionError("parts of other rows than their batch")
             for column in batch.columns.values():
                 if len(column) != n or len(column.to_pylist()) != n:
                     raise AssertionError("a column of another length")

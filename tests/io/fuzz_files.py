@@ -81,9 +81,10 @@ def read(data: bytes, logits: str, folder: Path) -> list[Any]:
     path.write_bytes(data)
     rows: list[Any] = []
     for unit in open_source(path, logits=logits, columns=NAMES).units():
-        for batch in unit.batches(100):
+        for batch in unit.read(1 << 30, 100, whole=True):
             columns = [batch.columns[name].to_pylist() for name in NAMES]
-            kept = [None if k in batch.bad else row.tobytes() for k, row in enumerate(batch.held.values)]
+            part = batch.whole()
+            kept = [None if k in part.bad else row.tobytes() for k, row in enumerate(part.values)]
             rows += zip(kept, *columns, strict=True)
             if len(rows) > 1000:
                 raise AssertionError("more rows than the file has")

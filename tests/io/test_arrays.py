@@ -33,11 +33,12 @@ def rows_of(source: Any, send: bool = False, **options: Any) -> tuple[np.ndarray
     for unit in opened.units():
         unit = pickle.loads(pickle.dumps(unit)) if send else unit  # noqa: S301 - our own
         at = unit.where.first_row
-        for batch in unit.batches(13 * C * 4):
+        for batch in unit.read(1 << 30, 13 * C * 4, whole=True):
             assert batch.where.first_row == at
-            assert batch.bad == {}
-            at += batch.logits.shape[0]
-            rows.append(batch.logits.values.copy())
+            part = batch.whole()
+            assert part.bad == {}
+            at += batch.rows
+            rows.append(part.values.copy())
             target += batch.columns["target"].to_pylist()
     return np.concatenate(rows), target, opened.dtype
 
@@ -78,8 +79,8 @@ def test_arrays_of_every_dtype_and_order(dtype: str) -> None:
 
 def test_logits_in_row_order_are_not_copied() -> None:
     x = X.astype(np.float32)
-    batch = next(next(open_source({"logits": x}, logits="logits").units()).batches(1 << 20))
-    assert np.shares_memory(batch.logits.values, x)
+    batch = next(next(open_source({"logits": x}, logits="logits").units()).read(1 << 30, 1 << 20, whole=True))
+    assert np.shares_memory(batch.whole().values, x)
 
 
 def test_arrays_of_other_makers() -> None:
@@ -104,7 +105,7 @@ def test_columns_beside_them() -> None:
         "other": Y[:3],
     }
     opened = open_source(source, logits="logits", columns=["soft", "masked", "words", "object"])
-    batch = next(next(opened.units()).batches(1 << 20))
+    batch = next(next(opened.units()).read(1 << 30, 1 << 20, whole=True))
     assert np.array_equal(np.array(batch.columns["soft"].to_pylist()), soft)
     assert batch.columns["masked"].to_pylist() == [None if i == 3 else i for i in Y]
     assert batch.columns["words"].to_pylist() == batch.columns["object"].to_pylist() == list(words)
@@ -222,12 +223,12 @@ def test_a_damaged_safetensors_header_is_an_error_or_reads_inside_the_file(
     try:
         tensors = read_safetensors(File(str(path), str(path)))
         opened = open_source(path, logits="logits", columns=["target"])
-        batches = [batch for unit in opened.units() for batch in unit.batches(1 << 20)]
+        batches = [batch for unit in opened.units() for batch in unit.read(1 << 30, 1 << 20, whole=True)]
     except FastxentError:
         return
     for tensor in tensors.values():
         assert tensor.offset + int(np.prod(tensor.shape)) * tensor.dtype.itemsize <= len(content)
-    assert sum(batch.logits.shape[0] for batch in batches) == opened.rows
+    assert sum(batch.rows for batch in batches) == opened.rows
 
 
 # ---- beside the logits -----------------------------------------------------------------------------------------------

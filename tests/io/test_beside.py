@@ -49,19 +49,15 @@ def test_batches_heed_every_column_that_is_read(layout: str, stored: str, tmp_pa
 
         path.write_bytes(c.with_footer(path.read_bytes(), change))
     for unit in units(path, logits, ["target", "text"]):
-        ways = [unit.batches(1 << 20)]
-        if layout == "list":
-            ways.append(unit.streams(65536, 1 << 20))  # type: ignore[attr-defined]
-        for batches in ways:
+        for whole in (True, False):
             rows = []
-            for batch in batches:
+            for batch in unit.read(65536, 1 << 20, whole):
                 rows.append(len(batch.columns["target"]))
-                if not hasattr(batch.logits, "values"):
-                    assert sum(len(part) for part in batch.logits.parts) == rows[-1]  # type: ignore[union-attr]
+                assert sum(len(part.values) for part in batch.parts) == rows[-1] == batch.rows
             assert sum(rows) == ROWS
             assert max(rows) * WIDTH < 4 << 20
     (unit,) = units(path, logits, ["target"])
-    assert max(len(batch.columns["target"]) for batch in unit.batches(1 << 20)) == ROWS
+    assert max(len(batch.columns["target"]) for batch in unit.read(1 << 30, 1 << 20, whole=True)) == ROWS
 
 
 @pytest.mark.parametrize("logits", ["logits", "x*"])
@@ -98,7 +94,7 @@ def test_columns_in_any_order_and_inside_structs(tmp_path: Path) -> None:
     for logits in ("tensor", "out.logits"):
         row = 0
         for unit in units(path, logits, names):
-            for batch in unit.batches(4000):
+            for batch in unit.read(1 << 30, 4000, whole=True):
                 for name in names:
                     whole = (
                         table["out"].combine_chunks().field("n") if name == "out.n" else table[name].combine_chunks()
@@ -106,6 +102,6 @@ def test_columns_in_any_order_and_inside_structs(tmp_path: Path) -> None:
                     part = whole.slice(row, len(batch.columns[name]))
                     assert batch.columns[name].to_pylist() == part.to_pylist()
                     assert batch.columns[name].type == part.type
-                assert np.array_equal(batch.held.values, X[row : row + len(batch.held.values)])
-                row += len(batch.held.values)
+                assert np.array_equal(batch.whole().values, X[row : row + batch.rows])
+                row += batch.rows
         assert row == ROWS

@@ -56,7 +56,7 @@ def test_a_mixture_of_two_versions_is_never_read(
     path = tmp_path / "a.parquet"
     write(path, layout)
     source = open_source(path, logits="logits" if layout == "list" else "l*", columns=["target"])
-    reads = (batch for unit in source.units() for batch in unit.batches(400 * 32))
+    reads = (batch for unit in source.units() for batch in unit.read(1 << 30, 400 * 32, whole=True))
     for _ in range(batches):
         next(reads)
     change(path)
@@ -72,7 +72,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
     first = next(units)
     path.unlink()
     with pytest.raises(SourceError, match=r"a\.parquet was removed while it was read"):
-        list(first.batches(1 << 20))
+        list(first.read(1 << 30, 1 << 20, whole=True))
 
 
 def test_only_what_has_changed_is_told(tmp_path: Path) -> None:

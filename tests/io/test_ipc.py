@@ -40,7 +40,7 @@ def good(rows: int = N) -> pa.RecordBatch:
 def rows_of(path: Path, columns: list[str] = ["target"]) -> list[Any]:  # noqa: B006 - not changed
     """What is in the columns beside the logits, row by row."""
     source = open_source(path, logits="logits", columns=columns)
-    batches = [batch for unit in source.units() for batch in unit.batches(7 * C * 4)]
+    batches = [batch for unit in source.units() for batch in unit.read(1 << 30, 7 * C * 4, whole=True)]
     return [row for batch in batches for row in zip(*(batch.columns[n].to_pylist() for n in columns), strict=True)]
 
 
@@ -189,7 +189,7 @@ def test_dictionaries_that_grow_or_are_replaced_along_a_stream(tmp_path: Path) -
         assert rows_of(path, ["kind"]) == [(word,) for words in parts for word in words]
     last = open_source(path, logits="logits", columns=["kind"])
     unit = list(last.units())[-1]
-    assert [b.columns["kind"].to_pylist() for b in unit.batches(1 << 20)] == parts
+    assert [b.columns["kind"].to_pylist() for b in unit.read(1 << 30, 1 << 20, whole=True)] == parts
 
 
 def test_files_of_polars(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def make(path: Path, form: str) -> Path:
 def test_a_file_that_changes_while_it_is_read(change: Callable[[Path], None], form: str, tmp_path: Path) -> None:
     path = make(tmp_path, form)
     source = open_source(path, logits="logits", columns=["target"])
-    batches = (batch for unit in source.units() for batch in unit.batches(5 * C * 4))
+    batches = (batch for unit in source.units() for batch in unit.read(1 << 30, 5 * C * 4, whole=True))
     next(batches)
     change(path)
     with pytest.raises(SourceError, match=rf"{path.name} (changed|was removed) while it was read"):

@@ -22,9 +22,9 @@ def peak():
 source = open_source(sys.argv[1], logits="logits", columns=["target"])
 before, rows, total = peak(), 0, 0.0
 for unit in source.units():
-    for batch in unit.batches(4 << 20):
+    for batch in unit.read(1 << 30, 4 << 20, whole=True):
         rows += len(batch.columns["target"])
-        total += float(batch.logits.values.sum(dtype="f8"))
+        total += float(batch.whole().values.sum(dtype="f8"))
 print(rows, total, (peak() - before) >> 10)
 """
 

@@ -84,8 +84,8 @@ def test_no_header_is_read_where_there_is_an_index(tmp_path: Path, monkeypatch: 
     assert len(units) > 3
     logits, targets = [], []
     for unit in units:
-        for batch in unit.batches(5000):
-            logits.append(np.array(batch.held.values))
+        for batch in unit.read(1 << 30, 5000, whole=True):
+            logits.append(np.array(batch.whole().values))
             targets += batch.columns["target"].to_pylist()
     assert np.concatenate(logits).tobytes() == X.tobytes()
     assert targets == TARGET.tolist()

@@ -93,15 +93,17 @@ def read(source: Source, max_bytes: int = 77 * ROW, send: bool = False) -> tuple
             unit = pickle.loads(pickle.dumps(unit))  # noqa: S301 - our own
         at = unit.where.first_row
         assert at == places.get(unit.where.file, 0)
-        for batch in unit.batches(max_bytes):
-            n, c = batch.logits.shape
+        for batch in unit.read(1 << 30, max_bytes, whole=True):
+            part = batch.whole()
+            n, c = part.values.shape
+            assert batch.rows == n
             assert (batch.where.file, batch.where.row_group) == (unit.where.file, unit.where.row_group)
             assert batch.where.first_row == at
             assert 1 <= n <= most
             assert c == source.n_classes
-            assert batch.logits.dtype == source.dtype
-            assert batch.bad == {}
-            rows.append(batch.logits.values.copy())
+            assert part.dtype == source.dtype
+            assert part.bad == {}
+            rows.append(part.values.copy())
             for name, column in batch.columns.items():
                 assert len(column) == n
                 columns.setdefault(name, []).extend(column.to_pylist())
@@ -153,9 +155,9 @@ def test_a_reader_is_read_once_and_no_row_of_the_first_look_is_lost() -> None:
     reader = pa.concat_tables([leading, TABLES["list"].select(["logits", "target"])]).to_reader(max_chunksize=2)
     source = open_source(reader, logits="logits", columns=["target"])
     assert source.rows is None
-    batches = [batch for unit in source.units() for batch in unit.batches(1 << 20)]
-    assert sum(batch.logits.shape[0] for batch in batches) == N + 3
-    assert [reason for batch in batches for reason in batch.bad.values()] == [f"0 logits where {C} are due"] * 3
+    batches = [batch for unit in source.units() for batch in unit.read(1 << 30, 1 << 20, whole=True)]
+    assert sum(batch.rows for batch in batches) == N + 3
+    assert [reason for batch in batches for reason in batch.whole().bad.values()] == [f"0 logits where {C} are due"] * 3
     with pytest.raises(SourceError, match="<reader> can be read only once"):
         next(source.units())
 
@@ -306,9 +308,10 @@ def test_leading_null_rows_in_a_file(tmp_path: Path) -> None:
         assert source.n_classes == C
         bad: dict[int, str] = {}
         values = []
-        for batch in (batch for unit in source.units() for batch in unit.batches(7 * ROW)):
-            bad |= {batch.where.first_row + i: reason for i, reason in batch.bad.items()}
-            values.append(batch.logits.values.copy())
+        for batch in (batch for unit in source.units() for batch in unit.read(1 << 30, 7 * ROW, whole=True)):
+            part = batch.whole()
+            bad |= {batch.where.first_row + i: reason for i, reason in part.bad.items()}
+            values.append(part.values.copy())
         assert list(bad) == list(range(52))
         got = np.concatenate(values)
         assert np.array_equal(got[52:], X[:8])
@@ -341,8 +344,10 @@ def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
 def test_a_ragged_file_of_the_right_mean_length_is_found_row_by_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"logits": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"logits": [[1.0], [2.0, 3.0, 4.0]]}), tmp_path / "b.parquet")
-    batches = [b for unit in open_source(tmp_path, logits="logits").units() for b in unit.batches(1 << 20)]
-    assert [list(batch.bad) for batch in batches] == [[], [0, 1]]
+    batches = [
+        b for unit in open_source(tmp_path, logits="logits").units() for b in unit.read(1 << 30, 1 << 20, whole=True)
+    ]
+    assert [list(batch.whole().bad) for batch in batches] == [[], [0, 1]]
 
 
 def test_missing_columns(tmp_path: Path) -> None:
@@ -459,14 +464,14 @@ def test_a_row_group_that_lies_about_its_rows(tmp_path: Path, monkeypatch: pytes
         with monkeypatch.context() as patched:
             patched.setattr(pq.ParquetFile, "iter_batches", lambda *_, five=five, **__: iter(five))
             with pytest.raises(SourceError, match=message):
-                list(unit.batches(1 << 20))
+                list(unit.read(1 << 30, 1 << 20, whole=True))
 
 
 def test_pandas_frames_keep_their_nulls() -> None:
     frame = pd.DataFrame({"logits": [[1.0, 2.0], None, [3.0, 4.0]], "target": pd.array([0, None, 1], "Int64")})
     unit = next(open_source(frame, logits="logits", columns=["target"]).units())
-    batch = next(unit.batches(1 << 20))
-    assert batch.bad == {1: "logits are null"}
+    batch = next(unit.read(1 << 30, 1 << 20, whole=True))
+    assert batch.whole().bad == {1: "logits are null"}
     assert batch.columns["target"].to_pylist() == [0, None, 1]
 
 

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import FastxentError, SourceError, Where
 from fastxent.io.arrow.columns import Batches
 from fastxent.io.arrow.ipc import Index, read_index
-from fastxent.io.batch import Batch, LogitsStream
+from fastxent.io.batch import Batch, Part, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
@@ -77,7 +76,6 @@ class Ipc:
 class IpcUnit:
     """Rows of consecutive record batches."""
 
-    in_place: ClassVar[bool] = False
     ipc: Ipc
     reader: RowReader
     where: Where
@@ -89,37 +87,27 @@ class IpcUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        names, beside = self._roots(self.reader.stored), self._roots(self.reader.stored_beside)
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        reader = self.reader
+        beside = self._roots(reader.stored_beside)
+        divided = self.ipc.divisible and not whole
+        rows = even(self.rows, rows) if divided else min(rows, reader.rows_in(part_bytes))
+        logits = self._roots([name for name in reader.stored if name in reader.layout.names or not divided])
+        step = reader.rows_in(min(part_bytes, PART_BYTES))
         with self.ipc.opened(forward=True) as source:
-            opened = Batches(source, self.ipc.index, names)
-            for number, begin, rows, first in self._steps(self.reader.rows_in(max_bytes), opened, beside):
-                part = self._read(opened, number, begin, rows, names)
-                yield self.reader.batch(part, Where(self.ipc.name, None, first))
+            opened = Batches(source, self.ipc.index, list(dict.fromkeys([*logits, *beside])))
 
-    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
-        """Batches of up to ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
-        if not self.ipc.divisible:
-            yield from self.batches(max_bytes)
-            return
-        step, layout = self.reader.rows_in(min(max_bytes, PART_BYTES)), self.reader.layout
-        names, beside = self._roots(layout.names), self._roots(self.reader.stored_beside)
-        with self.ipc.opened(forward=True) as source:
-            opened = Batches(source, self.ipc.index, list(dict.fromkeys([*names, *beside])))
-
-            def parts(number: int, begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+            def parts(number: int, begin: int, end: int) -> Iterator[Part]:
                 for at in range(begin, end, step):
-                    part = self._read(opened, number, at, min(step, end - at), names)
-                    logits, odd = layout.rows(part, self.reader.n_classes)
-                    bad.update({at - begin + k: reason for k, reason in odd.items()})
-                    yield logits.values
+                    yield reader.part(self._read(opened, number, at, min(step, end - at), logits))
 
             for number, begin, n, first in self._steps(rows, opened, beside):
-                bad: dict[int, str] = {}
-                logits = LogitsStream((n, self.reader.n_classes), layout.dtype, parts(number, begin, begin + n, bad))
                 where = Where(self.ipc.name, None, first)
-                columns = self.reader.beside(self._read(opened, number, begin, n, beside), n, where)
-                yield Batch(logits, columns, where, bad)
+                if divided:
+                    columns = reader.beside(self._read(opened, number, begin, n, beside), n, where)
+                    yield Batch(parts(number, begin, begin + n), columns, where, n)
+                else:
+                    yield reader.batch(self._read(opened, number, begin, n, logits), where)
 
     def _roots(self, names: Sequence[str]) -> list[str]:
         return roots(self.ipc.index.schema, names)
@@ -196,7 +184,6 @@ class IpcPart:
 class MemoryUnit:
     """A slice of a record batch that is already in memory."""
 
-    in_place: ClassVar[bool] = True
     batch: pa.RecordBatch
     reader: RowReader
     where: Where
@@ -209,8 +196,9 @@ class MemoryUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        yield from self.reader.cut(self.batch, self.where, max_bytes)
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        step = min(rows, self.reader.rows_in(part_bytes)) if whole else rows
+        yield from self.reader.cut(self.batch, self.where, step)
 
 
 def _memory_units(batches: Iterator[pa.RecordBatch], reader: RowReader, name: str) -> Iterator[MemoryUnit]:

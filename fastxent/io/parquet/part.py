@@ -9,16 +9,16 @@ would decode whole row groups ahead, and the pages of a mapping would stay with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch, Logits, LogitsStream
+from fastxent.io.batch import Batch, Part, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import reader as native
 from fastxent.io.parquet.beside import Rows, Stored, stored
@@ -38,12 +38,34 @@ _LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
 
 
 @dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file. Picklable: where it arrives, its version is found anew."""
+
+    file: File
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @cached_property
+    def version(self) -> Version | None:
+        return Version.of(self.file)
+
+    @contextmanager
+    def opened(self, chunk: LogitsChunk | None = None, max_bytes: int = 0) -> Iterator[Ranges]:
+        """The bytes of the file, or of ``chunk``. `SourceError` if the file changes before the block ends."""
+        with unchanged(self.file, self.version), closing(_ranges(self.file, chunk, max_bytes)) as source:
+            yield source
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": self.file}
+
+
+@dataclass(frozen=True)
 class ParquetUnit:
     """A row group."""
 
-    in_place: ClassVar[bool] = False
-    file: File
-    version: Version | None
+    source: ParquetFile
     reader: RowReader
     where: Where
     rows: int
@@ -53,19 +75,18 @@ class ParquetUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        group = self.where.row_group
-        first = self.where.first_row
-        with unchanged(self.file, self.version), ExitStack() as stack:
-            columns = self.columns.weighed(self.file)
-            step = min(self.reader.rows_in(max_bytes), columns.rows_in(max_bytes))
-            rows = stack.enter_context(closing(Rows(self.file, columns, step)))
-            while (batch := rows.next()) is not None:
-                yield from self.reader.cut(batch, Where(self.file.name, group, first), max_bytes)
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        group, first, file = self.where.row_group, self.where.first_row, self.source.file
+        rows = min(rows, self.reader.rows_in(part_bytes))
+        with unchanged(file, self.source.version), ExitStack() as stack:
+            columns = self.columns.weighed(file)
+            beside = stack.enter_context(closing(Rows(file, columns, min(rows, columns.rows_in(part_bytes)))))
+            while (batch := beside.next()) is not None:
+                yield from self.reader.cut(batch, Where(file.name, group, first), rows)
                 first += len(batch)
             if first != self.where.first_row + self.rows:
                 raise SourceError(
-                    f"{self.file.name}, row group {group} holds {first - self.where.first_row} rows where its footer "
+                    f"{file.name}, row group {group} holds {first - self.where.first_row} rows where its footer "
                     f"says {self.rows}; the file is damaged"
                 )
 
@@ -74,9 +95,7 @@ class ParquetUnit:
 class NativeUnit:
     """A row group or a run of its pages: logits by the native reader, the other columns of the same rows by pyarrow."""
 
-    in_place: ClassVar[bool] = False
-    file: File
-    version: Version | None
+    source: ParquetFile
     reader: RowReader
     where: Where
     rows: int
@@ -87,58 +106,49 @@ class NativeUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def batches(self, max_bytes: int) -> Iterator[Batch]:
-        first = self.where.first_row - self.chunk.first_row
-        with self._opened(self.reader.rows_in(max_bytes), max_bytes) as (source, beside, rows):
-            max_bytes = min(max_bytes, rows * self.reader.row_bytes)
-            for values, bad, row in native.read_rows(self.chunk, source, max_bytes):
-                where = self._where(first + row)
-                logits = Logits(values, self.reader.layout.dtype)
-                yield Batch(logits, self._beside(beside, len(values), where), where, bad)
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        row_bytes, dtype = self.reader.row_bytes, self.reader.layout.dtype
+        rows = min(rows, self.reader.rows_in(part_bytes)) if whole else even(self.rows, rows)
+        with self.source.opened(self.chunk, part_bytes) as source, self._beside(rows, part_bytes) as (take, rows):
+            reads = native.read_rows(self.chunk, source, min(part_bytes, rows * row_bytes) if whole else part_bytes)
+            if whole:
+                for values, bad, row in reads:
+                    n, where = len(values), self._where(row)
+                    yield Batch(iter((Part(values, dtype, bad),)), take(n, where), where, n)
+                return
+            rest: list[native.Rows] = []  # rows that were read past the end of a batch
 
-    def streams(self, rows: int, max_bytes: int) -> Iterator[Batch]:
-        """Batches of ``rows`` rows whose logits are read part by part, each of at most ``max_bytes``."""
-        first = self.where.first_row - self.chunk.first_row
-        rest: list[native.Rows] = []  # what was read past the end of a batch
-        with self._opened(rows, max_bytes) as (source, beside, rows):
-            reads = native.read_rows(self.chunk, source, max_bytes)
-
-            def parts(begin: int, end: int, bad: dict[int, str]) -> Iterator[np.ndarray]:
+            def parts(begin: int, end: int) -> Iterator[Part]:
                 while begin < end:
-                    values, odd, row = rest.pop() if rest else next(reads)
+                    values, bad, row = rest.pop() if rest else next(reads)
                     k = min(len(values), end - row)
                     if k < len(values):
-                        rest.append(native.Rows(values[k:], {i - k: odd[i] for i in odd if i >= k}, row + k))
-                    bad.update({i + row - at: odd[i] for i in odd if i < k})
-                    yield values[:k]
+                        rest.append(native.Rows(values[k:], {i - k: bad[i] for i in bad if i >= k}, row + k))
+                        bad = {i: bad[i] for i in bad if i < k}
+                    yield Part(values[:k], dtype, bad)
                     begin = row + k
 
-            for at in range(self.chunk.first_row, self.chunk.first_row + self.rows, rows):
-                n = min(rows, self.chunk.first_row + self.rows - at)
-                bad: dict[int, str] = {}
-                logits = LogitsStream((n, self.reader.n_classes), self.reader.layout.dtype, parts(at, at + n, bad))
-                where = self._where(first + at)
-                yield Batch(logits, self._beside(beside, n, where), where, bad)
-            next(reads, None)  # lets the reader see that nothing is left over
+            last = self.chunk.first_row + self.rows
+            for begin in range(self.chunk.first_row, last, rows):
+                n, where = min(rows, last - begin), self._where(begin)
+                yield Batch(parts(begin, begin + n), take(n, where), where, n)
+            next(reads, None)  # lets the reader see that no row is left
 
     @contextmanager
-    def _opened(self, rows: int, max_bytes: int) -> Iterator[tuple[Ranges, Rows | None, int]]:
-        """(the logits' bytes, the columns beside them, rows of a batch: at most ``rows``)."""
-        with unchanged(self.file, self.version), closing(_ranges(self.file, self.chunk, max_bytes)) as source:
-            if not self.columns.names:
-                yield source, None, rows
-                return
-            columns = self.columns.weighed(self.file)
-            rows = min(rows, columns.rows_in(max_bytes))
-            with closing(Rows(self.file, columns, rows)) as beside:
-                beside.take(self.chunk.first_row)
-                yield source, beside, rows
-
-    def _beside(self, beside: Rows | None, rows: int, where: Where) -> dict[str, pa.Array]:
-        return self.reader.beside(None if beside is None else beside.take(rows), rows, where)
+    def _beside(self, rows: int, part_bytes: int) -> Iterator[tuple[Callable[[int, Where], dict[str, pa.Array]], int]]:
+        """(a function that reads the other columns of the next rows, rows of a batch: at most ``rows``)."""
+        if not self.columns.names:
+            yield lambda n, where: self.reader.beside(None, n, where), rows
+            return
+        columns = self.columns.weighed(self.source.file)
+        rows = min(rows, columns.rows_in(part_bytes))
+        with closing(Rows(self.source.file, columns, rows)) as beside:
+            beside.take(self.chunk.first_row)
+            yield lambda n, where: self.reader.beside(beside.take(n), n, where), rows
 
     def _where(self, row: int) -> Where:
-        return Where(self.file.name, self.where.row_group, row)
+        """The place of a row of the row group."""
+        return Where(self.where.file, self.where.row_group, self.where.first_row - self.chunk.first_row + row)
 
 
 class ParquetPart:
@@ -152,7 +162,7 @@ class ParquetPart:
         self.name = file.name
         self.hive = file.hive
         self.fallback: str | None = None  # why the logits of some row group went through pyarrow
-        self._version = Version.of(file)
+        self._source = ParquetFile(file)
         with self._footer() as footer:
             if not footer.columns:
                 raise SourceError(f"{file.name} has no columns; write it again")
@@ -163,7 +173,7 @@ class ParquetPart:
 
     @contextmanager
     def _footer(self) -> Iterator[Footer]:
-        with unchanged(self.file, self._version), closing(_ranges(self.file)) as source:
+        with self._source.opened() as source:
             yield Footer(source)
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
@@ -213,7 +223,7 @@ class ParquetPart:
             if rows and isinstance(chunk, LogitsChunk):
                 yield from self._native_units(chunk, reader, where, columns)
             elif rows:
-                yield ParquetUnit(self.file, self._version, reader, where, rows, columns)
+                yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
 
     def plans(self, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
@@ -240,7 +250,7 @@ class ParquetPart:
                 parts = native.split(chunk, source, target, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
-            yield NativeUnit(self.file, self._version, reader, place, part.rows, part, columns)
+            yield NativeUnit(self._source, reader, place, part.rows, part, columns)
 
 
 def _ranges(file: File, chunk: LogitsChunk | None = None, max_bytes: int = 0) -> Ranges:

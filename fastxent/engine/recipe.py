@@ -1,0 +1,79 @@
+"""What the engine knows of a computation: a recipe scores batches, and states sum what was scored.
+
+The loop, checkpoints, work units and clusters run any `Recipe`. They know no metric, scorer or format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from fastxent.io.batch import Batch, Unit
+    from fastxent.state.coverage import Coverage
+
+Key = tuple[str, int, int, int, int]
+# ^ of a unit: file, row group (-1: none), first row, rows (-1: unknown), number among equal ones
+
+
+class State(Protocol):
+    """Exact sums of scored rows. Its contents do not depend on the order of rows, batches or states."""
+
+    coverage: Coverage  # the parts of a sharded run whose rows it holds
+
+    def add(self, rows: Any) -> Any:
+        """Add the result of the scorer for one batch, in place."""
+        ...
+
+    def absorb(self, other: Self) -> Any:
+        """Add another state, in place."""
+        ...
+
+    def to_bytes(self, compression: int = ...) -> bytes:
+        """The state as bytes, for `Recipe.load`."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+S_co = TypeVar("S_co", bound=State, covariant=True)
+
+
+class Recipe(Protocol[S_co]):
+    """Everything a worker must know besides the rows. Picklable if units are to travel."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the logits of a batch are needed together, so that they come as one part."""
+        ...
+
+    def scorer(self) -> Callable[[Batch], Any]:
+        """A function of a batch whose result `State.add` takes."""
+        ...
+
+    def empty(self) -> S_co:
+        """The state of no rows."""
+        ...
+
+    def load(self, data: bytes) -> S_co:
+        """The state of `State.to_bytes`; `StateError` if it is damaged or belongs to another recipe."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready options: states of recipes with equal ones can be merged."""
+        ...
+
+
+class Ledger(Protocol[S]):
+    """A record of finished units that outlives a run."""
+
+    def claim(self, unit: Unit) -> Key | None:
+        """The key of a unit that is to be done; None if it is finished."""
+        ...
+
+    def keep(self, units: list[Key], state: S, *, last: bool = True) -> bool:
+        """Take over the state of finished units if that is due, and always if it is the ``last``."""
+        ...
+
+    def result(self) -> S:
+        """The state of all units."""
+        ...

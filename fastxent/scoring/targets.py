@@ -1,0 +1,105 @@
+"""The columns beside the logits, prepared for a sweep: the rows that pass the filter, their targets and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastxent.errors import Where
+from fastxent.io.batch import Batch
+from fastxent.kernels.floats import widened
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows.record import NO_TARGET
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.filter import Filter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NO_IGNORE = NO_TARGET + 1  # the target of an ignored row, whatever the user's ignore_index
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """n rows of a batch without their logits."""
+
+    columns: dict[str, pa.Array]
+    where: Where  # the first row of the batch
+    index: np.ndarray | None  # (n,) the rows' places in the batch; None if all rows of the batch are there
+    target: np.ndarray  # (n,) class ids, `NO_IGNORE` or, for a target that is not valid, the number of classes
+    soft: Matrix | None  # (n, C)
+    weight: np.ndarray | None  # (n,)
+    n_bytes: np.ndarray | None  # (n,)
+
+    def place(self, i: int) -> int:
+        """The place in the batch of row ``i``."""
+        return i if self.index is None else int(self.index[i])
+
+
+class Preparation:
+    """Prepares batches under one configuration."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
+        self._filter = Filter(config.where) if config.where is not None else None
+
+    def __call__(self, batch: Batch, dtype: np.dtype[Any]) -> Prepared:
+        """``dtype``: of the soft targets, if the targets are soft."""
+        columns, index, rows = batch.columns, None, batch.rows
+        if self._filter is not None:
+            index = self._filter.rows(columns)
+            index = None if len(index) == rows else index
+        if index is not None:
+            columns, rows = {name: column.take(_indices(index)) for name, column in columns.items()}, len(index)
+        target, soft = self._targets(columns, rows, dtype)
+        weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
+        return Prepared(columns, batch.where, index, target, soft, weight, n_bytes)
+
+    def _targets(
+        self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
+    ) -> tuple[np.ndarray, Matrix | None]:
+        """(class ids, soft targets). The id of a soft target is its likeliest class."""
+        from fastxent.io.columns import is_soft, soft_rows, target_ids
+
+        c = self.config
+        if c.target is None:
+            return np.full(rows, NO_TARGET), None
+        column = columns[c.target]
+        if not is_soft(column.type):
+            ids = target_ids(column, c.ignore_index, c.classes)
+            outside = (ids < 0) | (ids >= c.n_classes)
+            return np.where(ids == c.ignore_index, NO_IGNORE, np.where(outside, c.n_classes, ids)), None
+        found, bad = soft_rows(column, c.n_classes)
+        soft = widened(found.values, found.dtype).astype(dtype, order="C")
+        with np.errstate(invalid="ignore"):
+            broken = ~((soft >= 0) & (soft < np.inf)).all(axis=1)
+        ids = np.where(np.isnan(soft), -1.0, soft).argmax(axis=1).astype(np.int64)
+        ids[list(bad)] = c.n_classes
+        ids[broken] = c.n_classes
+        if column.null_count:
+            ids[np.asarray(column.is_null())] = NO_IGNORE
+        return ids, Matrix.of(soft)
+
+    def _numbers(self, columns: dict[str, pa.Array], name: str | None, target: np.ndarray) -> np.ndarray | None:
+        """A column of weights or bytes. A row without a finite number, or with a negative number of bytes, is bad, and
+        marked so in ``target``."""
+        from fastxent.io.columns import float_column
+
+        if name is None:
+            return None
+        column = columns[name]
+        valid = np.asarray(column.is_valid())
+        values = np.full(len(valid), np.nan)
+        values[valid] = float_column(column.drop_null(), name)
+        with np.errstate(invalid="ignore"):
+            unfit = ~np.isfinite(values) | ((values < 0) if name == self.config.n_bytes else False)
+        target[unfit & (target != NO_IGNORE)] = self.config.n_classes
+        return values
+
+
+def _indices(index: np.ndarray) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(index)

@@ -1,0 +1,99 @@
+"""The recipe of `evaluate`, `transform` and `plan`: rows scored under a configuration, summed in an `EvalState`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastxent.engine.job import Job, names
+from fastxent.errors import ColumnError, StateError
+from fastxent.io.batch import Batch
+from fastxent.io.columns import is_soft
+from fastxent.io.layout import all_names, find_field
+from fastxent.io.source import OpenSource, open_source
+from fastxent.io.values import plain_type
+from fastxent.options.config import EvalConfig, listed
+from fastxent.options.declared import DEFAULTS, Options
+from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.scorer import Scorer
+from fastxent.state.evaluation import EvalState
+from fastxent.state.metrics import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a dump is evaluated."""
+
+    config: EvalConfig
+    dtype: str  # of the logits
+    soft: bool  # some targets are probabilities
+    visited: bool = False  # the logits of a scored batch are read again
+
+    @property
+    def whole(self) -> bool:
+        """Soft targets are as large as the logits, and a visitor reads all logits of a batch again."""
+        return self.soft or self.visited
+
+    def scorer(self) -> Callable[[Batch], ScoredRows]:
+        """A `Scorer`."""
+        return Scorer(self.config, self.dtype, keeps=self.visited)
+
+    def empty(self) -> EvalState:
+        """The state of no rows."""
+        return EvalState.empty(self.config)
+
+    def load(self, data: bytes) -> EvalState:
+        """The state that ``data`` holds; `StateError` if it has another configuration."""
+        state = EvalState.from_bytes(data)
+        if state.config != self.config:
+            raise StateError("it has another configuration")
+        return state
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration."""
+        return self.config.to_dict()
+
+    @classmethod
+    def open(
+        cls,
+        source: Any,
+        options: Options,
+        *,
+        columns: Iterable[str] = (),
+        unlabelled: bool = False,
+        visited: bool = False,
+    ) -> Job[Evaluation]:
+        """Open ``source`` for the options of `evaluate`.
+
+        If there is no column of the default name "target", metrics that need none are computed without it.
+
+        columns: names of other columns to read.
+        unlabelled: bool. The metrics "all" mean those that need no target if there is none.
+        visited: bool. The logits of a scored batch are read again.
+        """
+        values: dict[str, Any] = {**options}
+        dtype = values.pop("logits_dtype")
+        values["by"] = names(values["by"])
+        probe = EvalConfig(**{**values, "n_classes": 1, "class_weight": None, "class_mask": None, "classes": None})
+        beside = [*Scorer.columns(replace(probe, target=None, metrics=("all",))), *columns]
+        optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
+        classes = None if values["classes"] is None else listed(values["classes"])
+        wanted = [*Scorer.columns(probe), *columns]
+        opened = open_source(
+            source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
+        )
+        part, reader = opened.parts[0]
+        if optional is not None and optional not in reader.columns:
+            if not (set(probe.metrics) <= {*UNLABELLED, *(["all"] if unlabelled else [])}):
+                missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
+                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(UNLABELLED)}")
+            values["target"] = None
+        config = EvalConfig(**{**values, "n_classes": opened.n_classes})
+        return Job(opened, cls(config, opened.dtype, _has_soft_targets(opened, config.target), visited))
+
+
+def _has_soft_targets(source: OpenSource, target: str | None) -> bool:
+    """Whether targets of some file are probabilities."""
+    found = [find_field(part.schema, target) for part, _ in source.parts if target is not None]
+    return any(field is not None and is_soft(plain_type(field.type)) for field in found)

@@ -1,0 +1,81 @@
+"""An evaluation as work units for an engine of the user's own, and the merge of their states.
+
+units = fx.plan("dump/*.parquet", by="language")      # footers are read, no logits
+states = [unit.run() for unit in units]                # anywhere, in any order
+result = fx.merge_states(states).result()              # bit for bit what fx.evaluate gives
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from fastxent.engine.units import WorkUnit, work_units
+from fastxent.errors import ConfigError, StateError
+from fastxent.options.checks import shown
+from fastxent.options.declared import Options, with_options
+from fastxent.options.sizes import parse_size
+from fastxent.state.coverage import MIXED
+from fastxent.state.evaluation import EvalState
+from fastxent.verbs.evaluation import Evaluation
+
+
+@with_options
+def plan(
+    source: Any, *, unit_size: int | str = "256MB", memory: int | str = "512MB", **options: Unpack[Options]
+) -> list[WorkUnit[EvalState]]:
+    """Split the evaluation of files into work units, for an engine of your own.
+
+    Args:
+        source: files, as in `evaluate`. Data in memory cannot be planned, because it would have to travel.
+        unit_size: approximate size of the logits of a unit. Small pieces of consecutive files are joined up to it. A
+            row group that cannot be read in parts is not split.
+        memory: memory limit for the rows that are processed while a unit runs.
+        options: those of `evaluate`.
+
+    Returns:
+        Units that cover every row once. ``unit.run()`` returns an `EvalState`. `merge_states` of all of them is the
+        state of the whole source, with the same bits as that of `evaluate`.
+
+    >>> import os, tempfile, numpy as np, fastxent as fx
+    >>> folder = tempfile.mkdtemp()
+    >>> for name, values in {"logits": np.eye(4, dtype=np.float32), "target": np.array([0, 1, 2, 0])}.items():
+    ...     np.save(f"{folder}/{name}.npy", values)
+    >>> units = fx.plan(folder)
+    >>> fx.merge_states(unit.run() for unit in units).result().metrics["accuracy"].value
+    0.75
+    """
+    job = Evaluation.open(source, options)
+    for warning in job.source.warnings:
+        warnings.warn(warning, stacklevel=3)
+    return work_units(job, job.pieces(), parse_size(unit_size, "unit_size"), parse_size(memory))
+
+
+def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
+    """Merge states of different rows.
+
+    Args:
+        states: iterable of `EvalState`, or of bytes of `EvalState.to_bytes`. They are taken one at a time, so that an
+            iterator of any length needs the memory of two states.
+
+    Raises:
+        StateError: the configurations differ, a unit of a plan or a shard is there twice or missing, or there are
+            states of runs that were not split besides, which do not say what they hold.
+    """
+    merged: EvalState | None = None
+    kinds: set[bool] = set()
+    for given in states:
+        state = EvalState.from_bytes(given) if isinstance(given, bytes) else given
+        if not isinstance(state, EvalState):
+            raise ConfigError(f"states must be EvalState objects or their bytes, got {shown(given)}")
+        if state.total:
+            kinds.add(state.coverage.whole)
+        if len(kinds) > 1:
+            raise StateError(MIXED)
+        merged = (EvalState.empty(state.config) if merged is None else merged).absorb(state)
+    if merged is None:
+        raise StateError("no states to merge; give at least one")
+    if (missing := merged.coverage.missing()) is not None:
+        raise StateError(f"{missing}; merge all parts together")
+    return merged
