@@ -27,10 +27,10 @@ _HOME = {
         "fastxent.engine.units": ("plan", "merge_states", "WorkUnit"),
         "fastxent.verbs.transform": ("transform",),
         "fastxent.verbs.convert": ("convert",),
-        "fastxent.state.conversion": ("Conversion", "Rounding"),
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
         "fastxent.results.result": ("EvalResult", "Metric"),
+        "fastxent.results.conversion": ("Conversion", "Rounding"),
         "fastxent.errors": (
             "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "EngineError",
             "BadRowError",
@@ -88,8 +88,8 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
+    from fastxent.results.conversion import Conversion as Conversion, Rounding as Rounding
     from fastxent.results.result import EvalResult as EvalResult, Metric as Metric
-    from fastxent.state.conversion import Conversion as Conversion, Rounding as Rounding
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate

@@ -25,7 +25,8 @@ from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.options.config import EvalConfig, check_path
 from fastxent.options.declared import Names
 from fastxent.options.sizes import parse_size
-from fastxent.state.conversion import Conversion, Cost
+from fastxent.results.conversion import Conversion
+from fastxent.state.conversion import Cost
 
 LAYOUTS = ("binary", "list")
 _TARGET = "target"
