@@ -18,8 +18,9 @@ import report_cases
 from fastxent.cli import run
 from fastxent.errors import ConfigError, OutputError
 from fastxent.results.report import figures, html, svg
-from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.result import EvalResult
 from fastxent.results.text import number
+from fastxent.results.values import Metric, labels
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case
 
@@ -363,7 +364,7 @@ def test_the_command_writes_beside_the_result_or_where_told(tmp_path, capsys):
         (None, "cannot read the result"),
         (b"{}", "its schema is not 'fastxent/eval/1'"),
         (b"\xff\xfe", "not UTF-8 text"),
-        (b'{"schema": "fastxent/eval/1"}', "a damaged result"),
+        (b'{"schema": "fastxent/eval/1"}', "cannot read the result: it lacks 'rows'"),
     ],
 )
 def test_the_command_refuses_what_is_no_result(tmp_path, capsys, content, complaint):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from fastxent.errors import StateError
-from fastxent.results.result import SCHEMA, EvalResult
+from fastxent.results.evaluation import SCHEMA
+from fastxent.results.result import EvalResult
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config
 

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fastxent.names import printable
-from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.evaluation import EvalValues
+from fastxent.results.values import Metric, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
@@ -35,7 +36,7 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def heading(result: EvalResult) -> str:
+def heading(result: EvalValues) -> str:
     """The rows in one line."""
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
@@ -53,7 +54,7 @@ def metric_cells(metric: Metric) -> tuple[str, str, str]:
     return number(metric.value), "" if math.isnan(metric.stderr) else number(metric.stderr, 3), interval
 
 
-def slice_rows(result: EvalResult, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
+def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
     """Headers and rows of the table of one ``by`` column: the main metrics, with the first one's error."""
     chosen = [name for name in _SLICE_METRICS if name in result.metrics] or list(result.metrics)[:4]
     headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
@@ -71,7 +72,7 @@ def _headers(name: str, with_error: bool) -> list[str]:
     return [_SHORT.get(name, name), "stderr"] if with_error else [_SHORT.get(name, name)]
 
 
-def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
+def calibration_rows(result: EvalValues) -> list[tuple[str, str, str, str]]:
     """Non-empty bins: range, rows, confidence, accuracy."""
     bins = result.calibration
     return [
@@ -83,13 +84,13 @@ def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def quantile_line(result: EvalResult) -> str:
+def quantile_line(result: EvalValues) -> str:
     """The quantiles of the NLL in one line."""
     names = {0.0: "min", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
     return " · ".join(f"{names[q]} {number(v, 3)}" for q, v in result.nll_quantiles.items() if q in names)
 
 
-def render(result: EvalResult) -> RenderableType:
+def render(result: EvalValues) -> RenderableType:
     """The result for any rich console."""
     table = _table("metric", "value", "stderr", "95 % interval")
     for name, metric in result.metrics.items():
@@ -128,7 +129,7 @@ def _cell(text: str) -> Text:
     return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
 
 
-def terminal(result: EvalResult, width: int = WIDTH) -> str:
+def terminal(result: EvalValues, width: int = WIDTH) -> str:
     """Plain text, ``width`` columns at most."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as capture:
@@ -136,7 +137,7 @@ def terminal(result: EvalResult, width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
-def markdown(result: EvalResult) -> str:
+def markdown(result: EvalValues) -> str:
     """Tables of metrics and slices."""
     lines = [markdown_text(heading(result)), ""]
     lines += _markdown_table(

@@ -14,14 +14,12 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastxent.errors import ConfigError, OutputError
 from fastxent.io.storage.atomic import check_destination
-from fastxent.results.result import Metric, labels
-
-if TYPE_CHECKING:
-    from fastxent.results.result import EvalResult
+from fastxent.results.evaluation import EvalValues
+from fastxent.results.values import Metric, labels
 
 EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # in a request to MLflow
@@ -48,7 +46,7 @@ def check(tracker: str) -> None:
         _check_store(place)
 
 
-def log(result: EvalResult, tracker: str) -> str:
+def log(result: EvalValues, tracker: str) -> str:
     """Log ``result``, and return the path of the file, or the id of the MLflow run."""
     kind, place = _parsed(tracker)
     return _append(result, place) if kind == "jsonl" else _run(result, place)
@@ -64,7 +62,7 @@ def _parsed(tracker: str) -> tuple[str, str]:
 # ---- JSON lines ------------------------------------------------------------------------------------------------
 
 
-def _append(result: EvalResult, path: str) -> str:
+def _append(result: EvalValues, path: str) -> str:
     """One line, whole or not at all: the JSON of the result, and when it was logged."""
     check_destination(path)
     values = {"logged": datetime.now(UTC).isoformat(timespec="seconds"), **result.to_dict()}
@@ -115,7 +113,7 @@ def _settings() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _run(result: EvalResult, uri: str) -> str:
+def _run(result: EvalValues, uri: str) -> str:
     """A new run of the experiment; ``uri`` empty: MLflow's own choice, and the run that is active, if any is."""
     mlflow = _mlflow()
     _check_store(uri)
@@ -123,7 +121,7 @@ def _run(result: EvalResult, uri: str) -> str:
         return _logged(mlflow, result, uri)
 
 
-def _logged(mlflow: Any, result: EvalResult, uri: str) -> str:
+def _logged(mlflow: Any, result: EvalValues, uri: str) -> str:
     from mlflow.entities import Metric as Point, Param
 
     active = mlflow.active_run() if not uri else None
@@ -157,11 +155,11 @@ def _experiment(client: Any) -> str:
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _name(result: EvalResult) -> str | None:
+def _name(result: EvalValues) -> str | None:
     return os.path.basename(result.files[0]) or None if len(result.files) == 1 else None
 
 
-def _params(result: EvalResult) -> Iterator[tuple[str, str]]:
+def _params(result: EvalValues) -> Iterator[tuple[str, str]]:
     """The configuration and what was read; a value too long for a parameter is cut, and whole in the artifact."""
     values = result.config.to_dict() | {"files": list(result.files)}
     values |= {f"version.{_safe(name)}": version for name, version in result.versions.items()}
@@ -170,7 +168,7 @@ def _params(result: EvalResult) -> Iterator[tuple[str, str]]:
         yield name, text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
 
 
-def _metrics(result: EvalResult) -> Iterator[tuple[str, float]]:
+def _metrics(result: EvalValues) -> Iterator[tuple[str, float]]:
     """Every figure with its error and interval, rows, and those of slices under ``slice/column/value/``.
 
     What is undefined (NaN) has no entry.
@@ -204,7 +202,7 @@ def _safe(text: str) -> str:
     return safe or "_"
 
 
-def _artifacts(result: EvalResult) -> Iterator[tuple[str, str]]:
+def _artifacts(result: EvalValues) -> Iterator[tuple[str, str]]:
     """The result as JSON, and the report where the packages that draw it are installed."""
     yield "result.json", result.to_json()
     if all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):

@@ -14,10 +14,10 @@ from fastxent.errors import OutputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fastxent.results.result import EvalResult
+    from fastxent.results.evaluation import EvalValues
 
 
-def write_html(result: EvalResult, path: str | PathLike[str]) -> None:
+def write_html(result: EvalValues, path: str | PathLike[str]) -> None:
     """Write the report of ``result``: complete under ``path``, or not there.
 
     Raises:
@@ -29,7 +29,7 @@ def write_html(result: EvalResult, path: str | PathLike[str]) -> None:
     write_atomic(path, html(result))
 
 
-def html(result: EvalResult) -> str:
+def html(result: EvalValues) -> str:
     """The report as text."""
     require()
     from fastxent.results.report.evaluation import sections, title
@@ -39,7 +39,7 @@ def html(result: EvalResult) -> str:
     return page(title(result), heading(result), sections(result))
 
 
-def notebook_html(result: EvalResult) -> str:
+def notebook_html(result: EvalValues) -> str:
     """The report for the output of a notebook cell: figures and headline, without scripts or long tables."""
     require()
     from fastxent.results.report.evaluation import summary
@@ -49,7 +49,7 @@ def notebook_html(result: EvalResult) -> str:
     return fragment(heading(result), summary(result))
 
 
-def plot(name: str, result: EvalResult, **options: Any) -> Figure:
+def plot(name: str, result: EvalValues, **options: Any) -> Figure:
     """One of the figures of the report, by name."""
     require()
     from fastxent.results.report import figures

@@ -11,11 +11,12 @@ from typing import NamedTuple, TypeVar
 from markupsafe import Markup
 
 from fastxent.options.config import EvalConfig
+from fastxent.results.evaluation import EvalValues
 from fastxent.results.report import figures
 from fastxent.results.report.page import Cell, Column, Section, Table, render
 from fastxent.results.report.svg import Drawing, inline
-from fastxent.results.result import EvalResult, Metric, labels
 from fastxent.results.text import count, metric_cells, number
+from fastxent.results.values import Metric, labels
 
 MOST_ROWS = 2000  # of a table on the page; the JSON has all
 _TEMPLATE = "evaluation.html.j2"
@@ -43,14 +44,14 @@ class Card(NamedTuple):
     interval: str
 
 
-def title(result: EvalResult) -> str:
+def title(result: EvalValues) -> str:
     """What was evaluated."""
     if len(result.files) == 1:
         return f"Evaluation of {basename(result.files[0]) or result.files[0]}"
     return f"Evaluation of {count(len(result.files))} files" if result.files else "Evaluation"
 
 
-def sections(result: EvalResult) -> list[Section]:
+def sections(result: EvalValues) -> list[Section]:
     """The report; a section that would be empty is left out."""
     found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
     if result.has_losses:
@@ -62,7 +63,7 @@ def sections(result: EvalResult) -> list[Section]:
     return [Section(*section) for section in found]
 
 
-def summary(result: EvalResult) -> Markup:
+def summary(result: EvalValues) -> Markup:
     """The figures of the report without its long tables."""
     drawn = [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
@@ -70,7 +71,7 @@ def summary(result: EvalResult) -> Markup:
     return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
 
 
-def _headline(result: EvalResult) -> Markup:
+def _headline(result: EvalValues) -> Markup:
     names = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
     cards = []
     for name in names:
@@ -95,7 +96,7 @@ def _headline(result: EvalResult) -> Markup:
     )  # fmt: skip
 
 
-def _read(result: EvalResult) -> Markup:
+def _read(result: EvalValues) -> Markup:
     rows = result.rows
     counts = [("read", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
     if rows.bad:
@@ -121,7 +122,7 @@ def _option(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def _calibration(result: EvalResult) -> Markup:
+def _calibration(result: EvalValues) -> Markup:
     bins = result.calibration
     table = Table(
         "Bins of the confidence",
@@ -153,18 +154,18 @@ def _calibration(result: EvalResult) -> Markup:
     return render(_TEMPLATE, part="calibration", figures=drawn, bins=table)
 
 
-def _reliability(result: EvalResult) -> tuple[Markup, str]:
+def _reliability(result: EvalValues) -> tuple[Markup, str]:
     caption = "Reliability: how often rows of a confidence were right, and below it how many rows there were."
     return _drawn(figures.reliability(result), caption)
 
 
-def _nll(result: EvalResult) -> tuple[Markup, str]:
+def _nll(result: EvalValues) -> tuple[Markup, str]:
     more = result.nll_histogram.infinite
     caption = "Distribution of the loss of a row; areas are shares of rows. Below it, the share of rows up to a loss."
     return _drawn(figures.nll_histogram(result), caption + (f" {count(more)} more are infinite." if more else ""))
 
 
-def _quantiles(result: EvalResult) -> Table:
+def _quantiles(result: EvalValues) -> Table:
     return Table(
         "Quantiles of the NLL",
         [Column("rows up to"), Column("NLL (nats)")],
@@ -173,7 +174,7 @@ def _quantiles(result: EvalResult) -> Table:
     )
 
 
-def _slices(result: EvalResult) -> Markup:
+def _slices(result: EvalValues) -> Markup:
     columns = [
         (column, _slice_table(result, column), [_forest(result, column, metric) for metric in _forests(result)])
         for column, parts in result.slices.items()
@@ -182,11 +183,11 @@ def _slices(result: EvalResult) -> Markup:
     return render(_TEMPLATE, part="slices", columns=columns)
 
 
-def _forests(result: EvalResult) -> list[str]:
+def _forests(result: EvalValues) -> list[str]:
     return [name for name in _WITH_INTERVAL if name in result.metrics] or list(result.metrics)[:1]
 
 
-def _forest(result: EvalResult, column: str, metric: str) -> tuple[Markup, str]:
+def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
     shown = metric.replace("_", " ")
     caption = f"{shown[0].upper()}{shown[1:]} by slice with 95 % intervals; the dashed line is all rows."
     parts = result.slices[column]
@@ -198,7 +199,7 @@ def _forest(result: EvalResult, column: str, metric: str) -> tuple[Markup, str]:
     return _drawn(figures.forest(result, column, metric), caption)
 
 
-def _slice_table(result: EvalResult, column: str) -> Table:
+def _slice_table(result: EvalValues, column: str) -> Table:
     parts = result.slices[column]
     chosen = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
     bounds = {
@@ -224,7 +225,7 @@ def _slice_table(result: EvalResult, column: str) -> Table:
     return Table(f"Slices by {column}", columns, rows, note=_note(len(shown), len(named), "slices"))
 
 
-def _classes(result: EvalResult) -> Markup:
+def _classes(result: EvalValues) -> Markup:
     by = result.per_class
     columns = [
         Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "whose target it is"),

@@ -9,20 +9,18 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from typing import Any, Concatenate, ParamSpec, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
+from fastxent.results.evaluation import EvalValues
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
-from fastxent.results.result import Metric, Slice, labels
 from fastxent.results.text import count, number
-
-if TYPE_CHECKING:
-    from fastxent.results.result import EvalResult
+from fastxent.results.values import Metric, Slice, labels
 
 Options = ParamSpec("Options")
 
@@ -39,22 +37,22 @@ _STYLE: Any = {
 
 
 def _styled(
-    draw: Callable[Concatenate[EvalResult, Options], Drawing],
-) -> Callable[Concatenate[EvalResult, Options], Drawing]:
+    draw: Callable[Concatenate[EvalValues, Options], Drawing],
+) -> Callable[Concatenate[EvalValues, Options], Drawing]:
     """Draw in the style of the report, whatever the session's own is."""
 
     @functools.wraps(draw)
-    def styled(result: EvalResult, *args: Options.args, **options: Options.kwargs) -> Drawing:
+    def styled(result: EvalValues, *args: Options.args, **options: Options.kwargs) -> Drawing:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             return draw(result, *args, **options)
 
-    return cast(Callable[Concatenate["EvalResult", Options], Drawing], styled)
+    return cast(Callable[Concatenate[EvalValues, Options], Drawing], styled)
 
 
 @_styled
-def reliability(result: EvalResult) -> Drawing:
+def reliability(result: EvalValues) -> Drawing:
     """Accuracy and mean confidence of each bin; below, how many rows it has."""
     figure, (top, below) = _stacked(4.6)
     bins = result.calibration
@@ -88,7 +86,7 @@ def reliability(result: EvalResult) -> Drawing:
 
 
 @_styled
-def nll_histogram(result: EvalResult) -> Drawing:
+def nll_histogram(result: EvalValues) -> Drawing:
     """Share of rows per doubling of the NLL, so that areas are shares; below, the share of rows up to it."""
     figure, (top, below) = _stacked(4.0)
     edges, counts = _coarser(_finite(result.nll_histogram.edges), result.nll_histogram.counts)
@@ -124,7 +122,7 @@ def nll_histogram(result: EvalResult) -> Drawing:
 
 
 @_styled
-def confidence_accuracy(result: EvalResult) -> Drawing:
+def confidence_accuracy(result: EvalValues) -> Drawing:
     """The whole and every slice: how sure against how often right, with their intervals."""
     figure, ax = _single(4.0)
     ax.axline((0, 0), slope=1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
@@ -162,7 +160,7 @@ def confidence_accuracy(result: EvalResult) -> Drawing:
 
 
 @_styled
-def forest(result: EvalResult, column: str | None = None, metric: str | None = None) -> Drawing:
+def forest(result: EvalValues, column: str | None = None, metric: str | None = None) -> Drawing:
     """One line a slice: the figure and its 95 % interval, least first; the dashed line is that of all rows."""
     metric = _chosen(metric, result.metrics, "metric")
     column = _chosen(column, result.slices, "column of slices")
