@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastxent.engine.loop import Key
 from fastxent.engine.units import identities
 from fastxent.errors import OutputError, StateError
 from fastxent.io.storage.atomic import write_atomic
@@ -32,8 +33,6 @@ from fastxent.state.packed import DAMAGED, MAGIC, VERSION
 if TYPE_CHECKING:
     from fastxent.engine.job import Job
     from fastxent.io.batch import Unit
-
-Key = tuple[str, int, int, int, int]  # file, row group (-1: none), first row, rows (-1: unknown), which of such units
 
 _MAGIC = b"FXPART1\n"
 _OWN = re.compile(r"[0-9a-f]{24}\.state")  # the names of checkpoints

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastxent.engine import timing
 from fastxent.engine.job import Task
@@ -30,13 +30,26 @@ from fastxent.scoring.scorer import Scored, Scorer
 from fastxent.state.evaluation import EvalState
 
 if TYPE_CHECKING:
-    from fastxent.engine.checkpoints import Checkpoints, Key
     from fastxent.io.batch import Batch, Unit
 
 Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes of logits done, of
+Key = tuple[str, int, int, int, int]  # file, row group (-1: none), first row, rows (-1: unknown), which of such units
 
 MOST_THREADS = 1024
 _WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch whose logits come part by part, or take no memory of their own
+
+
+class Ledger(Protocol):
+    """A record of finished units and of the state of their rows; `Checkpoints` keeps it on disk."""
+
+    def claim(self, unit: Unit) -> Key | None:
+        """Return the key of a unit; None if the unit is finished."""
+
+    def keep(self, units: list[Key], state: EvalState, *, last: bool = True) -> bool:
+        """Take over the state of some finished units if a write is due, or if it is the ``last``; return whether."""
+
+    def result(self) -> EvalState:
+        """Return the state of all finished units."""
 
 
 @dataclass
@@ -66,7 +79,7 @@ class Loop:
         progress: Progress | None = None,
         visit: Callable[[int, Scored], None] | None = None,
         done: Callable[[int], None] | None = None,
-        checkpoints: Checkpoints | None = None,
+        checkpoints: Ledger | None = None,
     ) -> None:
         self.task, self.progress, self.visit, self.done, self.checkpoints = task, progress, visit, done, checkpoints
         rule = f"be an integer from 1 to {MOST_THREADS}"

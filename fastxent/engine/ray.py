@@ -21,9 +21,9 @@ from fastxent.state.coverage import Coverage
 from fastxent.state.evaluation import EvalState
 
 if TYPE_CHECKING:
-    from fastxent.engine.checkpoints import Checkpoints, Key
+    from fastxent.engine.checkpoints import Checkpoints
     from fastxent.engine.job import Job
-    from fastxent.engine.loop import Progress
+    from fastxent.engine.loop import Key, Progress
 
 UNIT_BYTES = 256 << 20  # of logits: a tenth of a second and more of work, against some milliseconds of a task
 _AHEAD = 2  # tasks under way for each processor: one running, one that waits with it
