@@ -1,4 +1,4 @@
-"""The report of an evaluation: what its sections are, and which figures and tables they hold."""
+"""The report of an evaluation: its sections, and the plots and tables in each."""
 
 from __future__ import annotations
 
@@ -12,23 +12,33 @@ from markupsafe import Markup
 
 from fastxent.options.config import EvalConfig
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report import figures
+from fastxent.results.report import plots
 from fastxent.results.report.page import Cell, Column, Section, Table, render
 from fastxent.results.report.svg import Drawing, inline
 from fastxent.results.text import count, metric_cells, number
 from fastxent.results.values import Metric, labels
 
-MOST_ROWS = 2000  # of a table on the page; the JSON has all
+MOST_ROWS = 2000  # in a table; the JSON has all
 _TEMPLATE = "evaluation.html.j2"
 _MOST_FILES = 20
-_FEW = 40  # slices that a notebook shows without being asked
+_FEW = 40  # slices of a column that a notebook shows
 _NAMES = {
-    "cross_entropy": ("Cross-entropy", "nats"),
-    "perplexity": ("Perplexity", ""),
-    "bits_per_byte": ("Bits per byte", ""),
-    "accuracy": ("Accuracy", ""),
-    "brier_score": ("Brier score", ""),
-    "expected_calibration_error": ("Calibration error (ECE)", ""),
+    "cross_entropy": "Cross-entropy (nats)",
+    "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte",
+    "accuracy": "Accuracy",
+    "brier_score": "Brier score",
+    "expected_calibration_error": "Calibration error (ECE)",
+}
+_TIMING = {
+    "seconds": "elapsed (s)",
+    "rows_per_second": "rows/s",
+    "gb_per_second": "GB/s of logits",
+    "read_seconds": "reading (s)",
+    "decode_seconds": "decoding (s)",
+    "kernel_seconds": "computing (s)",
+    "state_seconds": "aggregation (s)",
+    "write_seconds": "writing (s)",
 }
 _WITH_INTERVAL = ("cross_entropy", "accuracy")
 
@@ -36,24 +46,23 @@ T = TypeVar("T")
 
 
 class Card(NamedTuple):
-    """A headline figure."""
+    """A metric in the headline."""
 
     title: str
     value: str
-    unit: str
     interval: str
 
 
 def title(result: EvalValues) -> str:
-    """What was evaluated."""
+    """Return the title of the report: the name of the input file."""
     if len(result.files) == 1:
         return f"Evaluation of {basename(result.files[0]) or result.files[0]}"
     return f"Evaluation of {count(len(result.files))} files" if result.files else "Evaluation"
 
 
 def sections(result: EvalValues) -> list[Section]:
-    """The report; a section that would be empty is left out."""
-    found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
+    """Return the sections of the report that are not empty."""
+    found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", _input(result))]
     if result.has_losses:
         found.append(("calibration", "Calibration", _calibration(result)))
     if any(result.slices.values()):
@@ -64,11 +73,11 @@ def sections(result: EvalValues) -> list[Section]:
 
 
 def summary(result: EvalValues) -> Markup:
-    """The figures of the report without its long tables."""
+    """Return the metrics and plots of the report, without its long tables."""
     drawn = [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
-    return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
+    return _headline(result) + render(_TEMPLATE, part="calibration", plots=drawn, bins=None)
 
 
 def _headline(result: EvalValues) -> Markup:
@@ -77,14 +86,13 @@ def _headline(result: EvalValues) -> Markup:
     for name in names:
         metric = result.metrics[name]
         low, high = metric.ci95
-        interval = "" if math.isnan(low) else f"95 %: {number(low, 3)} … {number(high, 3)}"
-        shown, unit = _NAMES.get(name, (name.replace("_", " "), ""))
-        cards.append(Card(shown, number(metric.value), unit, interval))
+        interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
+        cards.append(Card(_NAMES.get(name, name.replace("_", " ")), number(metric.value), interval))
     table = Table(
-        "Every figure, with its standard error and 95 % interval",
+        "Metrics with standard errors and 95 % intervals",
         [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
         [
-            [Cell(name), _figure(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
+            [Cell(name), _number(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
             for name, m in result.metrics.items()
             for _, error, interval in [metric_cells(m)]
         ],
@@ -92,26 +100,29 @@ def _headline(result: EvalValues) -> Markup:
     )
     return render(
         _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
-        figures=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
+        plots=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
     )  # fmt: skip
 
 
-def _read(result: EvalValues) -> Markup:
+def _input(result: EvalValues) -> Markup:
     rows = result.rows
-    counts = [("read", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
+    counts = [("total", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
     if rows.bad:
         counts += [("bad logits", rows.bad_logits), ("bad targets", rows.bad_target)]
     if result.clusters is not None:
         counts.append(("clusters", result.clusters))
     options = [(option.name, getattr(result.config, option.name), option.default) for option in fields(EvalConfig)]
     return render(
-        _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts],
+        _TEMPLATE, part="input", rows=[(name, count(n)) for name, n in counts],
         chosen=[(name, _option(value)) for name, value, default in options if value != default],
         defaults=", ".join(f"{name}={_option(value)}" for name, value, default in options if value == default),
         shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
         versions=result.versions.items(),
-        timing=[(name.replace("_", " "), f"{value:,.4g}") for name, value in (result.timing or {}).items()
-                if isinstance(value, int | float)],
+        timing=[
+            (_TIMING.get(name, name.replace("_", " ")), f"{value:,.4g}")
+            for name, value in (result.timing or {}).items()
+            if isinstance(value, int | float)
+        ],
     )  # fmt: skip
 
 
@@ -131,7 +142,7 @@ def _calibration(result: EvalValues) -> Markup:
             [
                 Cell(f"({number(low, 3)}, {number(high, 3)}]"),
                 _bar(n, max(bins.count)),
-                *(_figure(value) for value in (confidence, accuracy, accuracy - confidence)),
+                *(_number(value) for value in (confidence, accuracy, accuracy - confidence)),
             ]
             for low, high, n, confidence, accuracy in zip(
                 bins.lower, bins.upper, bins.count, bins.confidence, bins.accuracy, strict=True
@@ -144,32 +155,35 @@ def _calibration(result: EvalValues) -> Markup:
     confidence, right = (result.metrics.get(name) for name in ("confidence", "accuracy"))
     if confidence is not None and right is not None:
         gap = 100 * (confidence.value - right.value)
-        verdict = f"{abs(gap):.2g} points too {'sure' if gap > 0 else 'unsure'}" if gap else "as sure as right"
+        verdict = f"{'over' if gap > 0 else 'under'}confident by {abs(gap):.2g} points" if gap else "well calibrated"
         said = f" On average {verdict}: " if math.isfinite(gap) else " "
         drawn.append(_drawn(
-            figures.confidence_accuracy(result),
-            f"Confidence against accuracy.{said}confidence {number(confidence.value, 4)}, "
-            f"accuracy {number(right.value, 4)}. Below the line is overconfident.",
+            plots.confidence_accuracy(result),
+            f"Accuracy against mean confidence.{said}mean confidence {number(confidence.value, 4)}, "
+            f"accuracy {number(right.value, 4)}. Points below the line are overconfident.",
         ))  # fmt: skip
-    return render(_TEMPLATE, part="calibration", figures=drawn, bins=table)
+    return render(_TEMPLATE, part="calibration", plots=drawn, bins=table)
 
 
 def _reliability(result: EvalValues) -> tuple[Markup, str]:
-    caption = "Reliability: how often rows of a confidence were right, and below it how many rows there were."
-    return _drawn(figures.reliability(result), caption)
+    caption = "Reliability: accuracy of the rows in each bin of confidence. Below: number of rows in each bin."
+    return _drawn(plots.reliability(result), caption)
 
 
 def _nll(result: EvalValues) -> tuple[Markup, str]:
     more = result.nll_histogram.infinite
-    caption = "Distribution of the loss of a row; areas are shares of rows. Below it, the share of rows up to a loss."
-    return _drawn(figures.nll_histogram(result), caption + (f" {count(more)} more are infinite." if more else ""))
+    caption = "Distribution of the NLL of a row: the area of a bar is its share of the rows. Below: cumulative share."
+    return _drawn(
+        plots.nll_histogram(result),
+        caption + (f" {count(more)} rows with an infinite NLL are not shown." if more else ""),
+    )
 
 
 def _quantiles(result: EvalValues) -> Table:
     return Table(
         "Quantiles of the NLL",
-        [Column("rows up to"), Column("NLL (nats)")],
-        [[Cell(f"{100 * q:g} %", _key(q)), _figure(value)] for q, value in result.nll_quantiles.items()],
+        [Column("quantile"), Column("NLL (nats)")],
+        [[Cell(f"{100 * q:g} %", _key(q)), _number(value)] for q, value in result.nll_quantiles.items()],
         paged=False,
     )
 
@@ -189,21 +203,23 @@ def _forests(result: EvalValues) -> list[str]:
 
 def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
     shown = metric.replace("_", " ")
-    caption = f"{shown[0].upper()}{shown[1:]} by slice with 95 % intervals; the dashed line is all rows."
+    caption = (
+        f"{shown[0].upper()}{shown[1:]} of each slice with its 95 % interval. The dashed line is the value of all rows."
+    )
     parts = result.slices[column]
-    if len(parts) > figures.MOST_SLICES:
-        caption += f" The {figures.MOST_SLICES} slices with the most rows of {count(len(parts))}."
+    if len(parts) > plots.MOST_SLICES:
+        caption += f" Only the {plots.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
     undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
     if undefined:
-        caption += f" {count(undefined)} without a finite value are in the table only."
-    return _drawn(figures.forest(result, column, metric), caption)
+        caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
+    return _drawn(plots.forest(result, column, metric), caption)
 
 
 def _slice_table(result: EvalValues, column: str) -> Table:
     parts = result.slices[column]
     chosen = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
     bounds = {
-        name: figures.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
+        name: plots.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
         for name in _forests(result)
     }
     columns = [Column(column, "text"), Column("rows", "bar")]
@@ -218,7 +234,7 @@ def _slice_table(result: EvalValues, column: str) -> Table:
     for label, part in shown:
         cells = [Cell(label), _bar(part.rows.used, most)]
         for name in chosen:
-            cells.append(_figure(part.metrics[name].value))
+            cells.append(_number(part.metrics[name].value))
             if name in bounds:
                 cells.append(_interval(part.metrics[name], *bounds[name]))
         rows.append(cells)
@@ -228,9 +244,9 @@ def _slice_table(result: EvalValues, column: str) -> Table:
 def _classes(result: EvalValues) -> Markup:
     by = result.per_class
     columns = [
-        Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "whose target it is"),
+        Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "rows with this target"),
         Column("predicted"), Column("correct"), Column("precision"), Column("recall"), Column("F1"),
-        Column("NLL", hint="mean over its rows"),
+        Column("NLL", hint="mean of the rows with this target"),
     ]  # fmt: skip
     most = max(by.support, default=0)
     order = _most(range(len(by.class_id)), by.support)
@@ -239,7 +255,7 @@ def _classes(result: EvalValues) -> Markup:
             Cell(str(by.class_id[i]) if by.name is None else by.name[i], str(by.class_id[i])),
             _bar(by.support[i], most),
             *(Cell(count(column[i]), str(column[i])) for column in (by.predicted, by.correct)),
-            *(_figure(column[i]) for column in (by.precision, by.recall, by.f1, by.nll)),
+            *(_number(column[i]) for column in (by.precision, by.recall, by.f1, by.nll)),
         ]
         for i in order
     ]
@@ -248,16 +264,20 @@ def _classes(result: EvalValues) -> Markup:
 
 
 def _most(items: Sequence[T], rows: Sequence[int]) -> list[T]:
-    """What a page has room for: the items with the most rows, in the order they came in."""
+    """Return the items with the most rows, at most `MOST_ROWS`, in their order."""
     kept = sorted(sorted(range(len(items)), key=lambda i: -rows[i])[:MOST_ROWS])
     return [items[i] for i in kept]
 
 
 def _note(shown: int, there: int, what: str) -> str:
-    return "" if shown == there else f"The {count(shown)} {what} with the most rows; the JSON has all {count(there)}."
+    return (
+        ""
+        if shown == there
+        else f"Only the {count(shown)} {what} with the most rows are shown, of {count(there)}; the JSON has all."
+    )
 
 
-def _figure(value: float) -> Cell:
+def _number(value: float) -> Cell:
     return Cell(number(value), _key(value))
 
 
@@ -266,7 +286,7 @@ def _bar(rows: int, most: int) -> Cell:
 
 
 def _interval(metric: Metric, low: float, high: float) -> Cell:
-    """The interval as text and as a stretch of the range that its column shares."""
+    """Return the interval as text, and as a bar within the range of its column."""
     start, end = metric.ci95
     if math.isnan(start):
         return Cell("–")
@@ -275,9 +295,9 @@ def _interval(metric: Metric, low: float, high: float) -> Cell:
 
 
 def _key(value: float) -> str:
-    """What a column sorts by: the figure as it is in the JSON; nothing where there is none."""
+    """Return the text that a column is sorted by: the number as in the JSON, empty for NaN."""
     return "" if math.isnan(value) else repr(value)
 
 
-def _drawn(figure: Drawing, caption: str) -> tuple[Markup, str]:
-    return Markup(inline(figure, caption)), caption
+def _drawn(plot: Drawing, caption: str) -> tuple[Markup, str]:
+    return Markup(inline(plot, caption)), caption
