@@ -26,6 +26,7 @@ from fastxent.results.values import Metric, Slice, labels
 Options = ParamSpec("Options")
 
 MOST_SLICES = 200  # in a plot; those with the most rows are shown
+_MARKED = {0.5: "median", 0.95: "95th percentile"}  # quantiles of the NLL drawn as lines
 _WIDTH = 4.8  # inches; about the width of a phone
 _STYLE: Any = {
     "font.size": 10.5, "text.color": INK, "text.parse_math": False,
@@ -110,14 +111,12 @@ def nll_histogram(result: EvalValues) -> Drawing:
         below.xaxis.set_major_locator(decades)
         below.xaxis.set_minor_formatter(NullFormatter())
         below.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        for q, name in ((0.5, "median"), (0.95, "95th percentile")):
-            at = result.nll_quantiles.get(q, math.nan)
-            if edges[0] <= at <= edges[-1]:
-                top.axvline(at, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
-                top.annotate(
-                    f"{name} {number(at, 3)}", (at, 1.0), (0, 3), color=SECOND, fontsize=9.5,
-                    ha="right" if q < 0.9 else "left", xycoords=("data", "axes fraction"), textcoords="offset points",
-                )  # fmt: skip
+        named = [(name, result.nll_quantiles.get(q, math.nan)) for q, name in _MARKED.items()]
+        named = [(name, at) for name, at in named if edges[0] <= at <= edges[-1]]
+        for _, at in named:
+            top.axvline(at, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+        lines = " · ".join(f"{name} {number(at, 3)}" for name, at in named)
+        top.set_title(lines, loc="left", color=SECOND, fontsize=9.5)
     for ax in (top, below):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
     top.set_ylabel("share of rows")
