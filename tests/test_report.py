@@ -1,4 +1,4 @@
-"""The report as a file: what is in it, that it says what the JSON says, and that no data can break or fatten it."""
+"""The HTML report: its contents, its agreement with the JSON, and its size and safety for any names."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_what_was_read_is_said():
     assert "part-20.parquet" not in text
 
 
-# -- figures ---------------------------------------------------------------------------------------------------------
+# -- plots -----------------------------------------------------------------------------------------------------------
 
 
 def test_marks_of_the_reliability_diagram_are_the_bins():

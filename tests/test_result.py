@@ -1,4 +1,4 @@
-"""The forms a result is written in: they say the same, read well, and read back."""
+"""The forms of a result: JSON, Arrow, text and Markdown agree, and JSON can be read again."""
 
 from __future__ import annotations
 

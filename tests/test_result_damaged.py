@@ -1,4 +1,4 @@
-"""A result in JSON that was damaged, mistyped or made by hand: a report, or one line that says what is wrong."""
+"""Damaged or hand-written JSON results: each is read, or refused with an error of one line."""
 
 from __future__ import annotations
 

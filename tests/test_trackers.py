@@ -1,4 +1,4 @@
-"""Results into trackers: JSON lines, and what is said of trackers that are none. MLflow is tested among the peers."""
+"""Logging to JSON lines, and errors for invalid trackers. tests/peers tests MLflow."""
 
 from __future__ import annotations
 

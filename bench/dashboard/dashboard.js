@@ -70,7 +70,7 @@
     const at = runs.map((_, i) => i);
     const edge = { x: at, type: "scatter", mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false };
     const texts = runs.map((run, i) => `${told(run)}<br>${two(figure.values[i])}` +
-      (figure.low[i] === null ? "" : `, noise ${two(figure.low[i])} … ${two(figure.high[i])}`));
+      (figure.low[i] === null ? "" : `, expected ${two(figure.low[i])} … ${two(figure.high[i])}`));
     const dots = runs.length > 80 ? 3 : 6;
     const known = figure.values.filter((value) => value !== null);
     return {
