@@ -30,7 +30,8 @@ _HOME = {
         "fastxent.verbs.convert": ("convert",),
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
-        "fastxent.results.result": ("EvalResult", "Metric"),
+        "fastxent.results.result": ("EvalResult",),
+        "fastxent.results.values": ("Metric",),
         "fastxent.results.conversion": ("Conversion", "Rounding"),
         "fastxent.errors": (
             "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "EngineError",
@@ -90,7 +91,8 @@ if TYPE_CHECKING:
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
     from fastxent.results.conversion import Conversion as Conversion, Rounding as Rounding
-    from fastxent.results.result import EvalResult as EvalResult, Metric as Metric
+    from fastxent.results.result import EvalResult as EvalResult
+    from fastxent.results.values import Metric as Metric
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""Results for the tests of the report: from random rows through the real state, ordinary, hostile and large."""
+"""Results for the tests of the report, made from random rows by the real state: ordinary, hostile, large."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ordinary(**changes: object) -> EvalResult:
 
 
 def hostile() -> EvalResult:
-    """Names that try to be markup, formulas, templates and control codes, wherever a name can stand."""
+    """Names that look like markup, formulas, templates and control codes, at every place for a name."""
     cfg, rows = case("plain", 13 * 20, dirty=False)
     rows.by = {HOSTILE[0]: pa.array(HOSTILE * 20)}
     cfg = replace(cfg, by=(HOSTILE[0],), classes=tuple(HOSTILE[:7]), logits=HOSTILE[1], where=HOSTILE[2])
@@ -37,7 +37,7 @@ def hostile() -> EvalResult:
 
 
 def broken() -> EvalResult:
-    """Figures that are infinite or undefined: a row of infinite loss, a slice of no used row, a slice of one row."""
+    """Metrics that are infinite or undefined: a row with infinite loss, a slice with no used row, one with one row."""
     cfg, rows = case("by", 60)
     rows.loss[:3] = rows.nll[:3] = math.inf
     rows.status[:3] = USED

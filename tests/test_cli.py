@@ -132,7 +132,9 @@ def test_a_report_without_its_packages_is_refused_before_the_run(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     report = ("eval", tmp_path / "none.parquet", "--report", tmp_path / "report.html")
-    check_failure(*cli(*report), r"reports need matplotlib; install it with: pip install 'fastxent\[report\]'")
+    check_failure(
+        *cli(*report), r"cannot draw reports: matplotlib is not installed; run pip install 'fastxent\[report\]'"
+    )
 
 
 def test_merged_states_are_one_run(cli: Cli, tmp_path: Path) -> None:

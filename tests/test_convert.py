@@ -292,7 +292,7 @@ def test_what_is_too_large_stops_the_run_or_is_counted(tmp_path):
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(logits_of(tmp_path / "o.parquet"), x.astype(np.float16))
     assert 0 < cost.max_logit_error < 0.02
-    assert "overflowed      2 logits, which left 1 row without a loss" in repr(done)
+    assert "overflowed      2 logits; 1 row without a loss" in repr(done)
     assert fx.convert(dump, tmp_path / "o.parquet", dtype="bfloat16").rounding.overflowed == 0
     huge = {"logits": np.array([[3.4e38, 0.0]], np.float32)}
     with pytest.raises(fx.BadRowError, match='too large for bfloat16; take dtype="float32" or "float64", or'):

@@ -1,4 +1,4 @@
-"""The report as a file: what is in it, that it says what the JSON says, and that no data can break or fatten it."""
+"""The HTML report: its contents, its agreement with the JSON, and its size and safety for any names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import pytest
 import report_cases
 from fastxent.cli import run
 from fastxent.errors import ConfigError, OutputError
-from fastxent.results.report import figures, html, svg
-from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.report import html, plots, svg
+from fastxent.results.result import EvalResult
 from fastxent.results.text import number
+from fastxent.results.values import Metric, labels
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case
 
@@ -88,7 +89,7 @@ def test_every_kind_of_result_makes_a_page(name, n):
     cfg, rows = case(name, n)
     page = page_of(EvalState.empty(cfg).add(rows).result())
     sections = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
-    assert sections[:2] == ["figures", "read"]
+    assert sections[:2] == ["metrics", "input"]
     assert ("slices" in sections) == bool(n and cfg.by)
     links = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
     assert links == [f"#{section}" for section in sections]
@@ -124,7 +125,7 @@ def test_the_figures_are_those_of_the_json():
     result = report_cases.ordinary()
     values = json.loads(result.to_json())
     page = page_of(result)
-    shown = page.rows("Every figure, with its standard error and 95 % interval")
+    shown = page.rows("Metrics with standard errors and 95 % intervals")
     assert [row[0][1] for row in shown] == list(values["metrics"])
     for row, metric in zip(shown, values["metrics"].values(), strict=True):
         assert row[1] == (key(metric["value"]), number(metric["value"]))
@@ -167,12 +168,12 @@ def test_what_was_read_is_said():
     assert "part-20.parquet" not in text
 
 
-# -- figures ---------------------------------------------------------------------------------------------------------
+# -- plots -----------------------------------------------------------------------------------------------------------
 
 
 def test_marks_of_the_reliability_diagram_are_the_bins():
     result = report_cases.ordinary()
-    drawn = figures.reliability(result)
+    drawn = plots.reliability(result)
     bins = result.calibration
     used = [i for i, n in enumerate(bins.count) if n]
     top, below = drawn.axes
@@ -186,7 +187,7 @@ def test_marks_of_the_reliability_diagram_are_the_bins():
 def test_bars_of_the_histogram_have_the_area_of_their_rows(rows):
     cfg, scored = case("plain", rows, dirty=False)
     result = EvalState.empty(cfg).add(scored).result()
-    top, below = figures.nll_histogram(result).axes
+    top, below = plots.nll_histogram(result).axes
     area = sum(bar.get_height() * math.log2((bar.get_x() + bar.get_width()) / bar.get_x()) for bar in top.patches)
     assert area == pytest.approx(1, rel=1e-12)
     x, y = below.lines[0].get_data()
@@ -202,15 +203,15 @@ def test_a_histogram_from_zero_to_infinity_is_drawn():
     rows.nll[:10], rows.nll[10:20], rows.nll[20:30] = 0.0, 1e9, math.inf
     result = EvalState.empty(cfg).add(rows).result()
     assert (result.nll_histogram.edges[0], result.nll_histogram.edges[-1]) == (0.0, math.inf)
-    drawn = figures.nll_histogram(result)
+    drawn = plots.nll_histogram(result)
     assert drawn.axes[1].lines[0].get_ydata()[-1] == 0.9
-    assert "10 more are infinite" in page_of(result).text
+    assert "10 rows with an infinite NLL are not shown" in page_of(result).text
     svg.inline(drawn, "")
 
 
 def test_the_forest_is_sorted_and_has_every_interval():
     result = report_cases.ordinary()
-    drawn = figures.forest(result, "fold", "accuracy")
+    drawn = plots.forest(result, "fold", "accuracy")
     ax = drawn.axes[0]
     parts = sorted(result.slices["fold"].items(), key=lambda entry: entry[1].metrics["accuracy"].value)
     assert [text.get_text() for text in ax.get_yticklabels()] == labels(dict(parts))
@@ -221,13 +222,13 @@ def test_the_forest_is_sorted_and_has_every_interval():
 def test_one_wild_interval_does_not_squeeze_the_rest():
     calm = [Metric(1.0 + i / 10, 0.1, (0.8 + i / 10, 1.2 + i / 10)) for i in range(5)]
     wild = Metric(1.2, 1e6, (-2e6, 2e6))
-    low, high = figures.limits([*calm, wild], Metric(1.2))
+    low, high = plots.limits([*calm, wild], Metric(1.2))
     assert low < 0.8
     assert high > 1.6
     assert high - low < 4
-    assert figures.limits([], Metric(math.nan)) == (0.0, 1.0)
-    assert figures.limits([Metric(math.inf)], Metric(math.nan)) == (0.0, 1.0)
-    low, high = figures.limits([Metric(0.0)], Metric(0.0))
+    assert plots.limits([], Metric(math.nan)) == (0.0, 1.0)
+    assert plots.limits([Metric(math.inf)], Metric(math.nan)) == (0.0, 1.0)
+    low, high = plots.limits([Metric(0.0)], Metric(0.0))
     assert low < 0 < high
 
 
@@ -236,11 +237,11 @@ def test_plots_of_a_result_are_figures_for_notebooks():
     for drawn in (result.plot_reliability(), result.plot_nll_histogram(), result.plot_slices()):
         ET.fromstring(drawn._repr_svg_())
     assert result.plot_slices("fold", "accuracy").axes[0].get_xlabel() == "accuracy"
-    with pytest.raises(ConfigError, match="no column of slices 'other' in this result; there are: kind, fold"):
+    with pytest.raises(ConfigError, match="invalid column 'other'; expected one of: kind, fold"):
         result.plot_slices("other")
-    with pytest.raises(ConfigError, match="no metric 'other'"):
+    with pytest.raises(ConfigError, match="invalid metric 'other'; expected one of: cross_entropy"):
         result.plot_slices(metric="other")
-    with pytest.raises(ConfigError, match="there are: none"):
+    with pytest.raises(ConfigError, match="cannot plot slices: the result has none"):
         replace(result, slices={}).plot_slices()
 
 
@@ -294,14 +295,14 @@ def test_a_lone_surrogate_is_written(tmp_path):
 def test_figures_that_are_infinite_or_undefined():
     result = report_cases.broken()
     page = page_of(result)
-    metrics = {row[0][1]: row for row in page.rows("Every figure, with its standard error and 95 % interval")}
+    metrics = {row[0][1]: row for row in page.rows("Metrics with standard errors and 95 % intervals")}
     assert metrics["cross_entropy"][1] == ("inf", "inf")
     assert metrics["cross_entropy"][2] == (None, "–")
     slices = {row[0][1]: row for row in page.rows("Slices by kind")}
     assert slices["empty"][1][0] == "0"
     assert slices["empty"][2] == (None, "–")
     assert slices["one row"][3] == (None, "–")
-    assert "2 without a finite value are in the table only" in page.text
+    assert "Slices without a finite value (2) are only in the table" in page.text
     assert "nan" not in page.text.lower()
 
 
@@ -309,7 +310,7 @@ def test_metrics_that_were_not_asked_for_are_not_missed():
     cfg, rows = case("by")
     for names in (("accuracy",), ("z_loss",), ("expected_calibration_error",)):
         result = EvalState.empty(replace(cfg, metrics=names)).add(rows).result()
-        assert len(page_of(result).rows("Every figure, with its standard error and 95 % interval")) == 1
+        assert len(page_of(result).rows("Metrics with standard errors and 95 % intervals")) == 1
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +325,7 @@ def test_a_large_result_stays_small(large):
     page = Page(text)
     assert len(page.rows("Slices by language")) == 200
     assert len(page.rows("Classes")) == 1000
-    assert len(figures.forest(result).tips["slices"]) == 200
+    assert len(plots.forest(result).tips["slices"]) == 200
 
 
 def test_even_larger_results_say_what_they_leave_out(large):
@@ -338,9 +339,9 @@ def test_even_larger_results_say_what_they_leave_out(large):
         replace(result, per_class=replace(by, class_id=tuple(range(50_000)), **many), slices={"language": parts})
     )
     assert len(text.encode()) < 5_000_000
-    assert "The 2,000 classes with the most rows; the JSON has all 50,000." in text
-    assert "The 2,000 slices with the most rows; the JSON has all 3,000." in text
-    assert "The 200 slices with the most rows of 3,000." in text
+    assert "Only the 2,000 classes with the most rows are shown, of 50,000; the JSON has all." in text
+    assert "Only the 2,000 slices with the most rows are shown, of 3,000; the JSON has all." in text
+    assert "Only the 200 slices with the most rows are shown, of 3,000." in text
 
 
 # -- the command and the packages ------------------------------------------------------------------------------------
@@ -363,7 +364,7 @@ def test_the_command_writes_beside_the_result_or_where_told(tmp_path, capsys):
         (None, "cannot read the result"),
         (b"{}", "its schema is not 'fastxent/eval/1'"),
         (b"\xff\xfe", "not UTF-8 text"),
-        (b'{"schema": "fastxent/eval/1"}', "a damaged result"),
+        (b'{"schema": "fastxent/eval/1"}', "cannot read the result: it lacks 'rows'"),
     ],
 )
 def test_the_command_refuses_what_is_no_result(tmp_path, capsys, content, complaint):
@@ -401,7 +402,7 @@ for draw in [lambda: result.to_html("never.html"), *plots]:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines() == [
-        f"reports need {package}; install it with: pip install 'fastxent[report]'"
+        f"cannot draw reports: {package} is not installed; run pip install 'fastxent[report]'"
     ] * 4  # fmt: skip
     assert not Path("never.html").exists()
 

@@ -1,4 +1,4 @@
-"""The forms a result is written in: they say the same, read well, and read back."""
+"""The forms of a result: JSON, Arrow, text and Markdown agree, and JSON can be read again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from fastxent.errors import StateError
-from fastxent.results.result import SCHEMA, EvalResult
+from fastxent.results.evaluation import SCHEMA
+from fastxent.results.result import EvalResult
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config
 

@@ -1,4 +1,4 @@
-"""A result in JSON that was damaged, mistyped or made by hand: a report, or one line that says what is wrong."""
+"""Damaged or hand-written JSON results: each is read, or refused with an error of one line."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_mutant_that_is_read_can_be_drawn() -> None:
         (("files",), [3], "files.0 must be a text, got 3"),
         (("config", "bins"), "many", "bins must be a whole number, got 'many'"),
         (("config", "by"), 3, "by must be a list, got 3"),
-        (("calibration", "count"), [1], "the columns of calibration must be of one length"),
+        (("calibration", "count"), [1], "the columns of calibration must have the same length"),
         (("metrics",), {}, "metrics must not be empty"),
         (("versions",), None, "versions must be an object, got None"),
     ],
@@ -123,5 +123,5 @@ def test_the_command_says_what_is_wrong(
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "", "3", "[]", '{"schema": 3}', "NaN"])
 def test_what_is_no_result(text: str) -> None:
-    with pytest.raises(fx.StateError, match="not a result of fastxent"):
+    with pytest.raises(fx.StateError, match="cannot read the result"):
         fx.EvalResult.from_json(text)

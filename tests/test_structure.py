@@ -1,10 +1,11 @@
-"""The structure of the package: imports run one way.
+"""The structure of the package: imports run one way, and no files import each other in a circle.
 
 Every import counts, those inside functions and those for types too. The order of the packages stands in `ORDER`; it is
 the order of the flow in docs/how-it-works.md.
 """
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import fastxent
@@ -70,3 +71,24 @@ def test_imports_run_one_way():
             if other[0] not in (module[0], "__init__") and layer(other) <= layer(module):
                 upward.append(f"{path.relative_to(PACKAGE)}:{line} imports {'.'.join(other)}")
     assert not upward, "\n".join(upward)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    arrows = defaultdict(set)
+    for module, path in MODULES.items():
+        arrows[module] = {other for other, _ in imported(path) if other != module}
+    done, trail = set(), []
+
+    def visit(module):
+        if module in trail:
+            circle = [".".join(name) for name in [*trail[trail.index(module) :], module]]
+            raise AssertionError("a circle of imports: " + " -> ".join(circle))
+        if module not in done:
+            trail.append(module)
+            for other in sorted(arrows[module]):
+                visit(other)
+            trail.pop()
+            done.add(module)
+
+    for module in sorted(MODULES):
+        visit(module)

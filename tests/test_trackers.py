@@ -1,4 +1,4 @@
-"""Results into trackers: JSON lines, and what is said of trackers that are none. MLflow is tested among the peers."""
+"""Logging to JSON lines, and errors for invalid trackers. tests/peers tests MLflow."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def test_without_mlflow_it_says_what_to_install(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "fastxent: error: logging to MLflow needs mlflow; pip install 'fastxent[mlflow]'\n"
+    assert done.stderr == (
+        "fastxent: error: cannot log to MLflow: mlflow is not installed; run pip install 'fastxent[mlflow]'\n"
+    )
 
 
 def test_names_of_metrics_are_safe_and_distinct() -> None:
@@ -109,7 +111,9 @@ def test_names_of_metrics_are_safe_and_distinct() -> None:
 def test_a_database_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "alembic" else object())
     for uri in ("sqlite:////tmp/runs.db", "postgresql+psycopg2://me:secret@host/db"):
-        with pytest.raises(fx.OutputError, match=r"logging to MLflow at \w+: needs alembic; pip install mlflow"):
+        with pytest.raises(
+            fx.OutputError, match=r"cannot log to MLflow at \w+: alembic must be installed; run pip install mlflow"
+        ):
             trackers._check_store(uri)
     for uri in ("", "http://host", "file:///tmp/runs", "/tmp/runs", "databricks"):
         trackers._check_store(uri)

@@ -12,7 +12,7 @@ from fastxent.io.storage.atomic import write_atomic
 if __name__ == "__main__":
     found = records.load()
     if not found:
-        sys.exit("bench/history/ is empty; `make bench` leaves a record there")
+        sys.exit("cannot draw the dashboard: bench/history/ is empty; run `make bench`")
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "out/dashboard.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, html(found))

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the history in the page's own colours. What is chosen above decides what is shown; a chart is drawn when it
-// comes into sight, or when the page is printed.
+// Draws the history in the colours of the page. The filters select what is shown; a chart is drawn when it comes into
+// view, or when the page is printed.
 (() => {
   const { groups } = JSON.parse(document.getElementById("data").textContent);
   const selects = [...document.querySelectorAll(".filters select")];
@@ -51,13 +51,13 @@
   const two = (value) => value === null || value === undefined ? "–" : String(Number(value.toPrecision(3)));
   const short = (n) => n >= 1000 ? `${Number((n / 1000).toPrecision(3))}k` : String(n);
 
-  // Runs stand side by side, whenever they were; few enough dates are written below that they have room.
+  // Runs are equally spaced, whatever their dates. At most about four dates are written below, so that they fit.
   const overRuns = (runs) => {
     const step = Math.max(1, Math.ceil(runs.length / 4));
     const at = runs.map((_, i) => i).filter((i) => i % step === 0);
     return { tickvals: at, ticktext: at.map((i) => runs[i].date.slice(2, 10)), range: [-0.5, Math.max(runs.length - 0.5, 1.5)] };
   };
-  const told = (run) => `${run.date.slice(0, 16).replace("T", " ")} ${run.commit}${run.changed ? " and changes" : ""}`;
+  const told = (run) => `${run.date.slice(0, 16).replace("T", " ")} ${run.commit}${run.changed ? " with changes" : ""}`;
 
   const line = (name, x, y, k, more = {}) => ({
     name, x, y, type: "scatter", mode: "lines+markers", connectgaps: true, line: { color: colour(HUES[k % HUES.length]), width: 1.8 },
@@ -70,7 +70,7 @@
     const at = runs.map((_, i) => i);
     const edge = { x: at, type: "scatter", mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false };
     const texts = runs.map((run, i) => `${told(run)}<br>${two(figure.values[i])}` +
-      (figure.low[i] === null ? "" : `, noise ${two(figure.low[i])} … ${two(figure.high[i])}`));
+      (figure.low[i] === null ? "" : `, expected ${two(figure.low[i])} … ${two(figure.high[i])}`));
     const dots = runs.length > 80 ? 3 : 6;
     const known = figure.values.filter((value) => value !== null);
     return {
@@ -138,7 +138,7 @@
     perClass("Fraction of the ceiling", `${by.dtype || "all dtypes"}, ${by.threads || "all"} threads`.replace("one threads", "one thread"),
       "of the ceiling", newest, withThreads);
     const rateOf = new Map(kernels.filter((s) => s.threads === "one" && newest(s) !== null).map((s) => [`${s.job} ${s.classes} ${s.dtype}`, s.rate]));
-    perClass("All threads over one", "", "× one thread", (s) => {
+    perClass("Speed-up of all threads", "", "× one thread", (s) => {
       const one = rateOf.get(`${s.job} ${s.classes} ${s.dtype}`);
       return one && newest(s) !== null ? Number((s.rate / one).toPrecision(4)) : null;
     }, kernels.filter((s) => s.threads === "all"));
@@ -151,7 +151,7 @@
       const ends = [0.8 * Math.min(1, ...ratios), 1.25 * Math.max(1, ...ratios)].map(Math.log10);
       const peers = [...new Set(compared.flatMap((s) => Object.keys(s.peers)))];
       const height = 90 + 24 * compared.length;
-      chart(into("charts-peers"), `Peers: ${kind}`, `times as fast as each; left of the line the peer is faster`, () => ({
+      chart(into("charts-peers"), `Peers: ${kind}`, `our speed relative to each peer; left of the line the peer is faster`, () => ({
         traces: peers.map((peer, k) => {
           const found = compared.filter((s) => s.peers[peer] !== undefined);
           return line(peer, found.map((s) => s.peers[peer]), found.map(label), k,
@@ -159,7 +159,7 @@
         }),
         layout: {
           height, showlegend: true, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } },
-          xaxis: { type: "log", range: ends, showgrid: true, dtick: "D2", title: titled("times as fast") },
+          xaxis: { type: "log", range: ends, showgrid: true, dtick: "D2", title: titled("relative speed") },
           yaxis: { autorange: "reversed", type: "category", categoryarray: compared.map(label), tickfont: { color: colour("ink"), size: 11 } },
           shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("second"), width: 1.4, dash: "dash" } }],
         },
@@ -169,14 +169,14 @@
     const at = runs.map((_, i) => i);
     const text = runs.map(told);
     const dots = runs.length > 40 ? { mode: "lines" } : {};
-    chart(into("charts-process"), "Start-up", "seconds of a fresh process", () => ({
+    chart(into("charts-process"), "Start-up", "seconds of a new process", () => ({
       traces: Object.entries(group.startup).map(([name, values], k) => line(name, at, values, k,
         { ...dots, text, hovertemplate: `%{text}<br>${name}: %{y:.3g} s<extra></extra>` })),
       layout: { height: 320, ...legend, xaxis: overRuns(runs), yaxis: { type: "log", dtick: 1, title: titled("seconds") } },
     }), { height: 320 });
-    chart(into("charts-process"), "Peak memory", "of evaluate, one row group larger than its limit", () => ({
+    chart(into("charts-process"), "Peak memory", "of evaluate, with one row group larger than its memory limit", () => ({
       traces: [line("peak", at, group.memory.peak, 0, { ...dots, text, hovertemplate: "%{text}<br>%{y:.0f} MB<extra></extra>" }),
-               line("mark", at, group.memory.limit, 1, { mode: "lines", hoverinfo: "skip", line: { color: colour("second"), dash: "dash", width: 1.4 } })],
+               line("limit", at, group.memory.limit, 1, { mode: "lines", hoverinfo: "skip", line: { color: colour("second"), dash: "dash", width: 1.4 } })],
       layout: { height: 320, ...legend, xaxis: overRuns(runs), yaxis: { rangemode: "tozero", title: titled("MB") } },
     }), { height: 320 });
   };

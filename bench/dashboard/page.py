@@ -1,4 +1,4 @@
-"""The page: tables of the newest run of every machine, and the data that the script draws."""
+"""The page: tables of the latest run on each machine, and the data that the script draws."""
 
 from __future__ import annotations
 
@@ -17,30 +17,39 @@ from fastxent.results.text import count
 
 _HERE = Path(__file__).resolve().parent
 _TONES = {"NO": "bad", "yes": "good", "aim": "good"}
+_LABELS = {"figure": "ratio"}  # of filters whose name is not their id
 _WORDS = {"NO": "no", "yes": "yes", "aim": "aim", "-": "–"}
 
 
 def html(found: Sequence[dict[str, Any]]) -> str:
-    """The dashboard of these records, oldest first."""
+    """Return the dashboard as HTML.
+
+    Args:
+        found: sequence of dict. Records of runs, oldest first.
+    """
     from plotly.offline import get_plotlyjs
 
     drawn = trends.groups(found)
     newest = [_newest(found, group) for group in drawn]
     data = json.dumps({"groups": drawn}, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    over = ("Over the runs of a machine: each dot is a run, the band is what the noise of the runs before it explains, "
-            "and a run below its band is marked.")  # fmt: skip
-    scaling = "The newest run: the fraction of the memory's ceiling, and what all threads gain over one, by classes."
+    over = (
+        "All runs on one machine, each a dot. The band is the range expected from the noise of earlier runs. "
+        "A run below its band is marked as slower."
+    )
+    scaling = (
+        "The latest run: fraction of the ceiling, and speed-up of all threads over one thread, by number of classes."
+    )
     sections = [
         Section("marks", "Marks", _filters(found, drawn) + _each(drawn, newest, _marks)),
-        Section("runs", "Over runs", _charts("over", over) + _each(drawn, newest, _regressions)),
+        Section("runs", "History", _charts("over", over) + _each(drawn, newest, _regressions)),
         Section("scaling", "Scaling", _charts("scaling", scaling)),
-        Section("peers", "Peers", _charts("peers", "The newest run: how many times as fast as each peer.")),
-        Section("process", "Start-up and memory", _charts("process", "Of fresh processes, over runs.")),
-        Section("cases", "Cases of the newest run", _each(drawn, newest, _cases)),
+        Section("peers", "Peers", _charts("peers", "The latest run: speed relative to each peer.")),
+        Section("process", "Start-up and memory", _charts("process", "Measured in new processes, for each run.")),
+        Section("cases", "Cases of the latest run", _each(drawn, newest, _cases)),
         Section("history", "Runs", _runs(found) + Markup(f'<script type="application/json" id="data">{data}</script>')),
     ]
     machines = len({run["machine"]["id"] for run in found})
-    subtitle = f"{_plural(len(found), 'run')} on {_plural(machines, 'kind')} of machine; newest {_when(found[-1])}"
+    subtitle = f"{_plural(len(found), 'run')} on {_plural(machines, 'machine')}; latest run {_when(found[-1])}"
     return page(
         "fastxent benchmarks", subtitle, sections, style=_own("dashboard.css"),
         scripts=[get_plotlyjs().strip(), _own("dashboard.js")],
@@ -61,12 +70,12 @@ def _newest(found: Sequence[dict[str, Any]], group: dict[str, Any]) -> dict[str,
 
 
 def _when(run: dict[str, Any]) -> str:
-    changed = " and changes" if run["changed"] else ""
+    changed = " with changes" if run["changed"] else ""
     return f"{run['date'][:16].replace('T', ' ')} UTC, commit {run['commit'][:10] or 'unknown'}{changed}"
 
 
 def _each(drawn: list[dict[str, Any]], newest: list[dict[str, Any]], make: Any) -> Markup:
-    """One element for each group, of which the script shows the chosen one; the first until then."""
+    """Return one element per group. The script shows the selected one; without it the first one is shown."""
     parts = []
     for group, run in zip(drawn, newest, strict=True):
         hidden = " hidden" if parts else ""
@@ -87,10 +96,10 @@ def _filters(found: Sequence[dict[str, Any]], drawn: list[dict[str, Any]]) -> Ma
         "figure": {"ceiling": "fraction of the ceiling", "peer": "ratio to the best peer"},
         "job": {"": "all jobs"} | {job: job for job in dict.fromkeys(s["job"] for s in series)},
         "dtype": {d: d for d in ("float32", *(s["dtype"] for s in series))} | {"": "all dtypes"},
-        "threads": {"all": "all threads", "one": "one thread", "": "one and all"},
+        "threads": {"all": "all threads", "one": "one thread", "": "any number of threads"},
     }  # fmt: skip
     selects = [
-        f'<label><span>{name}</span><select id="by-{name}">'
+        f'<label><span>{_LABELS.get(name, name)}</span><select id="by-{name}">'
         + "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options.items())
         + "</select></label>"
         for name, options in choices.items()
@@ -110,20 +119,24 @@ def _marks(group: dict[str, Any], run: dict[str, Any]) -> Markup:
     peak = {name: f"{value / 1e6:.0f} MB" for name, value in run["peak_memory"].items()}
     cards = [
         ("Marks met", f"{len(held) - held.count('NO')} of {len(held)}", f"{held.count('aim')} reach the aim"),
-        ("Slower than before", str(slower), f"of {len(group['series'])} cases, beyond noise"),
-        ("Memory reads", f"{read:.3g} GB/s", "the ceiling, all threads"),
+        ("Slower than before", str(slower), f"of {len(group['series'])} cases, more than noise explains"),
+        ("Memory reads", f"{read:.3g} GB/s", "the ceiling, with all threads"),
         ("Import", f"{1e3 * run['startup']['import']:.3g} ms", "of fastxent"),
-        ("Peak memory", peak["peak"], f"told {peak['memory']}, row group {peak['size']}"),
+        ("Peak memory", peak["peak"], f"memory limit {peak['memory']}, row group {peak['size']}"),
     ]
     card = Markup('<div class="card"><div class="name">{}</div><div class="value">{}</div>'
                   '<div class="interval">{}</div></div>')  # fmt: skip
     shown = Markup("").join(card.format(*texts) for texts in cards)
-    busy = " The machine was busy: no figure counts." if run["load"] > 0.5 else ""
-    quick = " A quick run: to see that it runs, never to quote." if run["quick"] else ""
+    busy = " The machine was busy, so the numbers are not reliable." if run["load"] > 0.5 else ""
+    quick = " This is a quick run; its numbers are not for comparison." if run["quick"] else ""
     rows = []
     for k, mark in enumerate(run["marks"]):
         sign = "≤" if mark["most"] else "≥"
-        name = mark["job"] if mark["job"].strip() != "the same" else f"{run['marks'][k - 1]['job']}, of the file's read"
+        name = (
+            mark["job"]
+            if mark["job"].strip() != "the same"
+            else f"{run['marks'][k - 1]['job']}, relative to reading the file"
+        )
         limits = [_number(mark[key]) for key in ("mark", "aim") if mark[key] is not None]
         only_aim = "aim " if mark["mark"] is None else ""
         limit = f"{only_aim}{sign} {' / '.join(limits)}" if limits else "–"
@@ -135,7 +148,7 @@ def _marks(group: dict[str, Any], run: dict[str, Any]) -> Markup:
         ])  # fmt: skip
     columns = [
         Column("job", "text"), Column("met", "text", "mark or aim"), Column("ratio"), Column("of", "text"),
-        Column("mark / aim"), Column("ours", "text"), Column("best peer", "text", "in parentheses: ours is"),
+        Column("mark / aim"), Column("ours", "text"), Column("best peer", "text", "our relative speed in parentheses"),
     ]  # fmt: skip
     said = Markup('<p class="note">{}</p><div class="cards">{}</div>').format(f"{_when(run)}.{busy}{quick}", shown)
     return said + table(Table("Marks", columns, rows, paged=False))
@@ -153,14 +166,12 @@ def _regressions(group: dict[str, Any], run: dict[str, Any]) -> Markup:
             ])  # fmt: skip
     rows.sort(key=lambda row: row[1].text, reverse=True)
     if not rows:
-        said = "No run is below its band."
+        said = "No run is slower than expected from noise."
         if len(group["runs"]) <= trends.FEWEST:
-            said = (
-                f"A band takes {trends.FEWEST} runs before it; on this machine there are {len(group['runs'])} in all."
-            )
+            said = f"A band needs {trends.FEWEST} earlier runs; this machine has {len(group['runs'])} runs in all."
         return Markup('<p class="note">{}</p>').format(said)
-    columns = [Column("slower than noise explains", "text"), Column("run", "text"), Column("commit", "text"),
-               Column("of the ceiling"), Column("band from"), Column("below it by")]  # fmt: skip
+    columns = [Column("slower case", "text"), Column("run", "text"), Column("commit", "text"),
+               Column("of ceiling"), Column("band from"), Column("below band by")]  # fmt: skip
     return table(Table("Regressions", columns, rows))
 
 
@@ -170,16 +181,16 @@ def _cases(group: dict[str, Any], run: dict[str, Any]) -> Markup:
         best = trends.best_peer(case)
         rows.append([
             Cell(name_of(case)), Cell(case["job"]), Cell(count(case["classes"]), str(case["classes"])),
-            Cell(case["dtype"]), Cell(case["threads"]), _figure(case["gb_per_second"]),
+            Cell(case["dtype"]), Cell(case["threads"]), _cell(case["gb_per_second"]),
             Cell(_number(case["ceiling"]), _key(case["ceiling"]), 0.0, 100 * min(1.0, case["ceiling"])),
-            Cell(case["bound"]), _figure(best and best[1]), Cell(best[0] if best else "–"),
-            _figure(case.get("speed_up")), _figure(case.get("spread")),
+            Cell(case["bound"]), _cell(best and best[1]), Cell(best[0] if best else "–"),
+            _cell(case.get("speed_up")), _cell(case.get("spread")),
         ])  # fmt: skip
     columns = [
         Column("case", "text"), Column("job", "text"), Column("C"), Column("dtype", "text"), Column("threads", "text"),
         Column("GB/s"), Column("of ceiling", "bar"), Column("ceiling", "text"), Column("× best peer"),
-        Column("best peer", "text"), Column("speed-up", hint="all threads over one"),
-        Column("spread", hint="half of its rounds lie within this, relatively"),
+        Column("best peer", "text"), Column("speed-up", hint="all threads relative to one"),
+        Column("spread", hint="relative range that contains half of the rounds"),
     ]  # fmt: skip
     return Markup('<div class="rows">{}</div>').format(table(Table("Cases", columns, rows, paged=False)))
 
@@ -193,14 +204,14 @@ def _runs(found: Sequence[dict[str, Any]]) -> Markup:
             Cell("quick" if run["quick"] else "full"), Cell(run["machine"]["processor"] or "–"),
             Cell(str(run["machine"]["cpus"]), str(run["machine"]["cpus"])), Cell(run["machine"]["id"]),
             Cell(f"{sum(met != 'NO' for met in held)} of {len(held)}", str(sum(met != "NO" for met in held))),
-            _figure(run["load"]), Cell(f"{run['seconds']:.0f}", repr(run["seconds"])),
+            _cell(run["load"]), Cell(f"{run['seconds']:.0f}", repr(run["seconds"])),
             Cell(", ".join(f"{name} {run['versions'][name]}" for name in ("python", "numpy", "numba")
                            if name in run["versions"])),
         ])  # fmt: skip
     columns = [
         Column("run (UTC)", "text"), Column("commit", "text", "* with changes"), Column("mode", "text"),
         Column("processor", "text"), Column("CPUs"), Column("machine", "text"), Column("marks met"),
-        Column("load", hint="when it began"), Column("seconds"), Column("versions", "text"),
+        Column("load", hint="at the start of the run"), Column("seconds"), Column("versions", "text"),
     ]  # fmt: skip
     return table(Table("Runs", columns, rows))
 
@@ -213,5 +224,5 @@ def _key(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _figure(value: float | None) -> Cell:
+def _cell(value: float | None) -> Cell:
     return Cell(_number(value), _key(value))

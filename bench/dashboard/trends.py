@@ -1,4 +1,4 @@
-"""Records to series: each case over the runs of one kind of machine, with the band that noise explains.
+"""Series made from records: each case over the runs on one machine, with the range expected from noise.
 
 Only runs of the same machine and the same mode (full or quick) share a series.
 """
@@ -14,17 +14,22 @@ from typing import Any, NamedTuple
 from bench.records import name_of
 
 Value = float | None
-WINDOW = 20  # runs before that tell the noise
-RECENT = 9  # runs before that tell what to expect: after half of them, a change is the rule
+WINDOW = 20  # earlier runs that the noise is estimated from
+RECENT = 9  # earlier runs whose median is expected; after half as many runs a change is the new normal
 FEWEST = 5
-WIDE = 5.0  # times the spread of the runs before
-LEAST = 0.05  # a band reaches at least this far, relatively
+WIDE = 5.0  # half width of a band, in spreads of the earlier runs
+LEAST = 0.05  # smallest relative half width of a band
 
 FIGURES = ("ceiling", "peer")  # the fraction of the ceiling; the ratio to the best peer
 
 
 class Band(NamedTuple):
-    """What noise explains at each run, from those before it; None where they are too few. ``below``: regressions."""
+    """The range expected at each run from earlier runs; None for too few of them.
+
+    Attributes:
+        low, high: list of float or None. Ends of the range at each run.
+        below: list of int. Runs below the range: regressions.
+    """
 
     low: list[Value]
     high: list[Value]
@@ -32,9 +37,13 @@ class Band(NamedTuple):
 
 
 def band(values: Sequence[Value]) -> Band:
-    """The median of recent runs, times or over 5 robust standard deviations (1.4826 median) of one run.
+    """Return the median of recent runs, times and divided by exp(5 robust standard deviations) of one run.
 
-    Those are taken from the differences of neighbouring runs, so that a trend or a step is not taken for noise.
+    The robust standard deviation is 1.4826 median |difference of neighbouring runs| / √2, of logarithms, so that trends
+    and steps do not count as noise.
+
+    Args:
+        values: sequence of float or None. One value per run, oldest first; None for a run without the case.
     """
     low: list[Value] = []
     high: list[Value] = []
@@ -54,12 +63,12 @@ def band(values: Sequence[Value]) -> Band:
 
 
 def best_peer(case: dict[str, Any]) -> tuple[str, float] | None:
-    """(name, ratio to it) of the fastest peer of a case."""
+    """Return the name of the fastest peer of a case, and our speed relative to it."""
     return min(case["peers"].items(), key=lambda entry: entry[1], default=None)
 
 
 def groups(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs of the same machine and mode, newest group first, with a series for each case in any of them."""
+    """Return one group per machine and mode, latest first, with a series per case."""
     keys = dict.fromkeys((run["quick"], run["machine"]["id"]) for run in reversed(found))
     return [
         _group([run for run in found if (run["quick"], run["machine"]["id"]) == key])

@@ -15,7 +15,8 @@ import click
 
 from fastxent.errors import ConfigError
 from fastxent.names import some
-from fastxent.results.result import EvalResult, Metric, Rows, Slice, labels
+from fastxent.results.result import EvalResult
+from fastxent.results.values import Metric, Rows, Slice, labels
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastxent.names import printable
+from fastxent.results import encoding
 from fastxent.results.text import markdown_text
 
 SCHEMA = "fastxent/convert/1"
@@ -15,11 +14,18 @@ SCHEMA = "fastxent/convert/1"
 
 @dataclass(frozen=True)
 class Rounding:
-    """What another float type cost.
+    """What rounding the logits to another float type changed. Losses are NLLs in nats, NaN if no row was compared.
 
-    ``max_logit_error`` is of logits finite before and after; ``overflowed`` counts those that became infinite, and
-    ``broken`` the rows that have no loss any more since one became +inf. ``argmax_changed`` counts rows whose predicted
-    class is another. ``compared`` rows have a class id as target; the nll figures are theirs (nats, NaN for no rows).
+    Attributes:
+        max_logit_error: float. Largest |change| of a logit that is finite before and after.
+        overflowed: int. Logits that became infinite.
+        broken: int. Rows that no longer have a loss, because a logit became +inf.
+        argmax_changed: int. Rows whose predicted class changed.
+        compared: int. Rows with a class id as target; the losses below are those of these rows.
+        nll_before: float. Mean loss before.
+        nll_after: float. Mean loss after.
+        nll_mean_change: float. Mean |change| of the loss of a row.
+        nll_max_change: float. Largest |change| of the loss of a row.
     """
 
     max_logit_error: float
@@ -27,21 +33,36 @@ class Rounding:
     broken: int
     argmax_changed: int
     compared: int
-    nll_before: float  # mean
+    nll_before: float
     nll_after: float
-    nll_mean_change: float  # mean |change|
+    nll_mean_change: float
     nll_max_change: float
 
 
 @dataclass(frozen=True, repr=False)
 class Conversion:
-    """A file written by `convert`. ``size`` in bytes; ``rounding`` is None where the logits are as they were."""
+    """The result of `convert`: which file was written, and what rounding its logits changed.
+
+    Attributes:
+        files: tuple of str. The input files.
+        dest: str. The file that was written.
+        format: str. "parquet" or "arrow".
+        layout: str. "binary" or "list".
+        logits: str. The column of the logits.
+        rows: int. Rows written.
+        n_classes: int. Logits per row.
+        dtype_before: str. Float type of the logits in the input files.
+        dtype: str. Float type of the logits in ``dest``.
+        size: int. Bytes of ``dest``.
+        rounding: Rounding or None. What rounding changed; None if the float type is the same.
+        timing: dict or None. Seconds, rates and threads of the run.
+    """
 
     files: tuple[str, ...]
     dest: str
-    format: str  # "parquet" | "arrow"
-    layout: str  # "binary" | "list"
-    logits: str  # the column
+    format: str
+    layout: str
+    logits: str
     rows: int
     n_classes: int
     dtype_before: str
@@ -51,8 +72,8 @@ class Conversion:
     timing: dict[str, Any] | None = None
 
     def lines(self) -> list[tuple[str, str]]:
-        """(what, figure) for reading."""
-        how = "as they were, bit for bit" if self.rounding is None else f"from {self.dtype_before}, rounded once"
+        """Return (name, text) pairs for reading."""
+        how = "unchanged, bit for bit" if self.rounding is None else f"from {self.dtype_before}, rounded once"
         found = [
             ("written", f"{self.dest} ({self.format}, {self.size:,} bytes)"),
             ("rows", f"{self.rows:,}"),
@@ -63,41 +84,39 @@ class Conversion:
         cost = self.rounding
         found += [
             ("largest error", f"{cost.max_logit_error:.4g} (of a logit)"),
-            ("argmax changed", _rows(cost.argmax_changed)),
+            ("argmax changed", _plural(cost.argmax_changed, "row")),
         ]
         if cost.overflowed:
-            found += [("overflowed", f"{cost.overflowed:,} logits, which left {_rows(cost.broken)} without a loss")]
+            found += [
+                ("overflowed", f"{_plural(cost.overflowed, 'logit')}; {_plural(cost.broken, 'row')} without a loss")
+            ]
         if not cost.compared:
-            return [*found, ("nll", "not compared: no row has a class id as target")]
+            return [*found, ("nll", "not compared, because no row has a class id as target")]
         return [
             *found,
-            ("nll, mean", f"{cost.nll_before:.7g} → {cost.nll_after:.7g} ({_rows(cost.compared)})"),
+            ("nll, mean", f"{cost.nll_before:.7g} → {cost.nll_after:.7g} ({_plural(cost.compared, 'row')})"),
             ("nll, |change|", f"mean {cost.nll_mean_change:.3g}, largest {cost.nll_max_change:.3g}"),
         ]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{what:<15} {printable(figure)}" for what, figure in self.lines())
+        return "\n".join(f"{name:<15} {printable(text)}" for name, text in self.lines())
 
     def to_markdown(self) -> str:
-        """A table."""
+        """Return a Markdown table."""
         cells = [map(markdown_text, line) for line in self.lines()]
-        return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {figure} |" for what, figure in cells)]) + "\n"
+        return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in cells)]) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; NaN is None, an infinite figure a string."""
+        """Return JSON-ready values."""
         found = {"schema": SCHEMA, **asdict(self), "files": list(self.files)}
         if self.rounding is not None:
-            found["rounding"] = {name: _plain(value) for name, value in asdict(self.rounding).items()}
+            found["rounding"] = encoding.plain(asdict(self.rounding))
         return found
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        """Return `to_dict` as JSON text."""
+        return encoding.written(self.to_dict())
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _plain(value: float) -> float | str | None:
-    return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

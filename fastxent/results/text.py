@@ -1,4 +1,4 @@
-"""A result as text: tables for the terminal in 80 columns, and Markdown."""
+"""A result as text: tables for a terminal of 80 columns, and Markdown."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from rich.table import Table
 from rich.text import Text
 
 from fastxent.names import printable
-from fastxent.results.result import EvalResult, Metric, labels
+from fastxent.results.evaluation import EvalValues
+from fastxent.results.values import Metric, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
 _SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
 _MAX_SLICES = 20
-_CODE = re.compile(r"`\w+`")  # the name of a metric
+_CODE = re.compile(r"`\w+`")  # the cell of a metric's name
 _MARKUP = re.compile(r"[\\`*\[\]|~]")
-_LONGEST = 26  # as long as the longest metric name; slice tables then fit in 80 columns
+_LONGEST = 26  # the longest name of a metric; slice tables then fit in 80 columns
 
 
 def number(value: float, digits: int = 5) -> str:
-    """A figure for reading; undefined ones are a dash."""
+    """Return a number with some digits; NaN is a dash."""
     return "–" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def count(value: int) -> str:
+    """Return a whole number with thousands separators."""
     return f"{value:,}"
 
 
-def heading(result: EvalResult) -> str:
-    """The rows in one line."""
+def heading(result: EvalValues) -> str:
+    """Return the counts of rows, classes and clusters in one line."""
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
@@ -47,14 +49,14 @@ def heading(result: EvalResult) -> str:
 
 
 def metric_cells(metric: Metric) -> tuple[str, str, str]:
-    """Value, standard error, interval."""
+    """Return value, standard error and interval as text."""
     low, high = metric.ci95
     interval = "" if math.isnan(low) else f"{number(low)} … {number(high)}"
     return number(metric.value), "" if math.isnan(metric.stderr) else number(metric.stderr, 3), interval
 
 
-def slice_rows(result: EvalResult, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
-    """Headers and rows of the table of one ``by`` column: the main metrics, with the first one's error."""
+def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
+    """Return headers and rows of the table of one ``by`` column: main metrics, and the stderr of the first."""
     chosen = [name for name in _SLICE_METRICS if name in result.metrics] or list(result.metrics)[:4]
     headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
 
@@ -71,8 +73,8 @@ def _headers(name: str, with_error: bool) -> list[str]:
     return [_SHORT.get(name, name), "stderr"] if with_error else [_SHORT.get(name, name)]
 
 
-def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
-    """Non-empty bins: range, rows, confidence, accuracy."""
+def calibration_rows(result: EvalValues) -> list[tuple[str, str, str, str]]:
+    """Return range, rows, confidence and accuracy of each bin that is not empty."""
     bins = result.calibration
     return [
         (f"({low:.3g}, {high:.3g}]", count(n), number(conf, 4), number(acc, 4))
@@ -83,14 +85,14 @@ def calibration_rows(result: EvalResult) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def quantile_line(result: EvalResult) -> str:
-    """The quantiles of the NLL in one line."""
+def quantile_line(result: EvalValues) -> str:
+    """Return quantiles of the NLL in one line."""
     names = {0.0: "min", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
     return " · ".join(f"{names[q]} {number(v, 3)}" for q, v in result.nll_quantiles.items() if q in names)
 
 
-def render(result: EvalResult) -> RenderableType:
-    """The result for any rich console."""
+def render(result: EvalValues) -> RenderableType:
+    """Return the result for a rich console."""
     table = _table("metric", "value", "stderr", "95 % interval")
     for name, metric in result.metrics.items():
         table.add_row(name, *metric_cells(metric))
@@ -103,7 +105,7 @@ def render(result: EvalResult) -> RenderableType:
         parts += [Text(), table]
         if len(values) > _MAX_SLICES:
             parts.append(
-                Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}, in JSON and to_arrow()")
+                Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
             )
     if result.has_losses:
         table = _table("confidence bin", "rows", "confidence", "accuracy")
@@ -116,28 +118,28 @@ def render(result: EvalResult) -> RenderableType:
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(_cell(first))  # the one that rich may narrow: a long name takes two lines, numbers never do
+    table.add_column(_cell(first))  # rich may wrap a long name, but no number
     for header in others:
         table.add_column(_cell(header), justify="right", no_wrap=True)
     return table
 
 
 def _cell(text: str) -> Text:
-    """Names from the data, of any length and content, as what they are: no markup, no control characters."""
+    """Return a name from a dump without markup and control characters, cut to `_LONGEST`."""
     clean = printable(text)
     return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
 
 
-def terminal(result: EvalResult, width: int = WIDTH) -> str:
-    """Plain text, ``width`` columns at most."""
+def terminal(result: EvalValues, width: int = WIDTH) -> str:
+    """Return plain text, at most ``width`` columns wide."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(render(result))
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
-def markdown(result: EvalResult) -> str:
-    """Tables of metrics and slices."""
+def markdown(result: EvalValues) -> str:
+    """Return Markdown tables of metrics and slices."""
     lines = [markdown_text(heading(result)), ""]
     lines += _markdown_table(
         ["metric", "value", "stderr", "95 % interval"],
@@ -150,7 +152,7 @@ def markdown(result: EvalResult) -> str:
 
 
 def _markdown_table(headers: list[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
-    """``headers`` and the first cell of each row are names from the data, unless they are code of our own."""
+    """Return the lines of a table. All cells but names of metrics are escaped."""
 
     def line(cells: list[str] | tuple[str, ...]) -> str:
         return f"| {' | '.join(cell if _CODE.fullmatch(cell) else markdown_text(cell) for cell in cells)} |"
@@ -159,7 +161,7 @@ def _markdown_table(headers: list[str], rows: Iterator[tuple[str, ...]]) -> list
 
 
 def markdown_text(text: str) -> str:
-    """Text as Markdown that shows it: neither HTML, nor a link, nor the end of a cell.
+    """Escape text for a cell of a Markdown table, including HTML and links.
 
     >>> markdown_text("<b>|[x](y)")
     '&lt;b&gt;\\\\|\\\\[x\\\\](y)'

@@ -1,7 +1,7 @@
-"""Results into experiment trackers: a JSON-lines file, or MLflow.
+"""Log results to experiment trackers: a JSON-lines file, or MLflow.
 
-A tracker is named by one text, as in ``jsonl:runs.jsonl`` or ``mlflow:https://tracking.example.org``. What it gets is
-what the JSON of a result holds.
+One text names a tracker, such as ``jsonl:runs.jsonl`` or ``mlflow:https://tracking.example.org``. Trackers get only
+values that the JSON of a result holds.
 """
 
 from __future__ import annotations
@@ -14,32 +14,38 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastxent.errors import ConfigError, OutputError
 from fastxent.io.storage.atomic import check_destination
-from fastxent.results.result import Metric, labels
+from fastxent.results.evaluation import EvalValues
+from fastxent.results.values import Metric, labels
 
-if TYPE_CHECKING:
-    from fastxent.results.result import EvalResult
-
-EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME says otherwise
-_MOST_METRICS, _MOST_PARAMS = 1000, 100  # in a request to MLflow
+EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME is set
+_MOST_METRICS, _MOST_PARAMS = 1000, 100  # per request to MLflow
 _LONGEST_NAME, _LONGEST_PARAM = 250, 500
 _SQL = ("sqlite", "mysql", "postgresql", "mssql")
-# Where the user has not chosen: a tracker that is down fails within seconds (MLflow's own defaults take ten minutes),
-# and a folder that was named is used.
+# Used unless the user has set them: a server that does not answer is an error within seconds (by MLflow's defaults,
+# after ten minutes), and a local folder is allowed.
 _MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ALLOW_FILE_STORE": "true",
 }
-_UNSAFE = re.compile(r"[^\w\-. ]")  # a slash makes a group; colons are no names on every file system
+_UNSAFE = re.compile(r"[^\w\-. ]")  # slashes make groups; not all file systems allow colons
 
 
 def check(tracker: str) -> None:
-    """Refuse, before any work is done, a tracker that is none, or that lacks what it needs."""
+    """Check a tracker before the run.
+
+    Args:
+        tracker: str. ``jsonl:FILE`` or ``mlflow:URI``.
+
+    Raises:
+        ConfigError: if ``tracker`` is invalid.
+        OutputError: if the file cannot be written, or a package is not installed.
+    """
     kind, place = _parsed(tracker)
     if kind == "jsonl":
         check_destination(place)
@@ -48,8 +54,16 @@ def check(tracker: str) -> None:
         _check_store(place)
 
 
-def log(result: EvalResult, tracker: str) -> str:
-    """Log ``result``, and return the path of the file, or the id of the MLflow run."""
+def log(result: EvalValues, tracker: str) -> str:
+    """Log a result.
+
+    Args:
+        result: EvalValues. The result.
+        tracker: str. ``jsonl:FILE`` or ``mlflow:URI``.
+
+    Returns:
+        str. The path of the file, or the id of the MLflow run.
+    """
     kind, place = _parsed(tracker)
     return _append(result, place) if kind == "jsonl" else _run(result, place)
 
@@ -57,28 +71,28 @@ def log(result: EvalResult, tracker: str) -> str:
 def _parsed(tracker: str) -> tuple[str, str]:
     kind, colon, place = tracker.partition(":")
     if kind not in ("jsonl", "mlflow") or not colon or (kind == "jsonl" and not place):
-        raise ConfigError(f"invalid tracker {tracker!r}; expected jsonl:FILE or mlflow:URI")
+        raise ConfigError(f"invalid tracker {tracker!r}; expected 'jsonl:FILE' or 'mlflow:URI'")
     return kind, place
 
 
 # ---- JSON lines ------------------------------------------------------------------------------------------------
 
 
-def _append(result: EvalResult, path: str) -> str:
-    """One line, whole or not at all: the JSON of the result, and when it was logged."""
+def _append(result: EvalValues, path: str) -> str:
+    """Append one line: the time, and the JSON of the result. If the write fails, the file is unchanged."""
     check_destination(path)
     values = {"logged": datetime.now(UTC).isoformat(timespec="seconds"), **result.to_dict()}
     line = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = line.encode(errors="backslashreplace") + b"\n"
     try:
-        # Unbuffered and in append mode, so that lines of several processes do not mix.
+        # Unbuffered, in append mode: lines of several processes do not mix.
         with open(path, "ab+", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             if before and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
-                data = b"\n" + data  # what a crash of another program has left is not made worse
+                data = b"\n" + data  # after an incomplete line of another program
             if file.write(data) != len(data):
                 file.truncate(before)
-                raise OutputError(f"cannot append to {path!r}: the disk is full; it is left as it was")
+                raise OutputError(f"cannot append to {path!r}: the disk is full; the file is unchanged")
     except OSError as error:
         raise OutputError(f"cannot append to {path!r}: {error.strerror or error}") from error
     return path
@@ -91,21 +105,25 @@ def _mlflow() -> Any:
     try:
         import mlflow
     except ImportError as error:
-        raise OutputError(f"logging to MLflow needs {error.name}; pip install 'fastxent[mlflow]'") from error
+        raise OutputError(
+            f"cannot log to MLflow: {error.name} is not installed; run pip install 'fastxent[mlflow]'"
+        ) from error
     return mlflow
 
 
 def _check_store(uri: str) -> None:
-    """Refuse a database without what MLflow needs to reach one, which it reports as an unknown scheme."""
+    """Refuse a database if its packages are not installed; MLflow would report an unknown scheme."""
     scheme = re.split(r"[+:]", uri, maxsplit=1)[0]
     lacking = [name for name in ("sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
     if scheme in _SQL and lacking:
-        raise OutputError(f"logging to MLflow at {scheme}: needs {' and '.join(lacking)}; pip install mlflow")
+        raise OutputError(
+            f"cannot log to MLflow at {scheme}: {' and '.join(lacking)} must be installed; run pip install mlflow"
+        )
 
 
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
-    """`_MLFLOW_SETTINGS` in the environment, from which MLflow takes them at each request."""
+    """Set `_MLFLOW_SETTINGS` in the environment, which MLflow reads at each request."""
     missing = {name: value for name, value in _MLFLOW_SETTINGS.items() if name not in os.environ}
     os.environ.update(missing)
     try:
@@ -115,15 +133,15 @@ def _settings() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _run(result: EvalResult, uri: str) -> str:
-    """A new run of the experiment; ``uri`` empty: MLflow's own choice, and the run that is active, if any is."""
+def _run(result: EvalValues, uri: str) -> str:
+    """Log to a new run. If ``uri`` is empty, use the server that MLflow is set to, and its active run if any."""
     mlflow = _mlflow()
     _check_store(uri)
     with _settings():
         return _logged(mlflow, result, uri)
 
 
-def _logged(mlflow: Any, result: EvalResult, uri: str) -> str:
+def _logged(mlflow: Any, result: EvalValues, uri: str) -> str:
     from mlflow.entities import Metric as Point, Param
 
     active = mlflow.active_run() if not uri else None
@@ -145,7 +163,7 @@ def _logged(mlflow: Any, result: EvalResult, uri: str) -> str:
         finally:
             if active is None:
                 client.set_terminated(run.info.run_id, done)
-    except (mlflow.MlflowException, OSError) as error:  # what requests raises is an OSError
+    except (mlflow.MlflowException, OSError) as error:  # errors of requests are OSErrors
         place, said = uri or "its default", " ".join(str(error).split())
         raise OutputError(f"cannot log to MLflow at {place!r}: {said}") from error
     return str(run.info.run_id)
@@ -157,12 +175,12 @@ def _experiment(client: Any) -> str:
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _name(result: EvalResult) -> str | None:
+def _name(result: EvalValues) -> str | None:
     return os.path.basename(result.files[0]) or None if len(result.files) == 1 else None
 
 
-def _params(result: EvalResult) -> Iterator[tuple[str, str]]:
-    """The configuration and what was read; a value too long for a parameter is cut, and whole in the artifact."""
+def _params(result: EvalValues) -> Iterator[tuple[str, str]]:
+    """Yield options, input files and versions. Long values are cut; the artifact ``result.json`` has them whole."""
     values = result.config.to_dict() | {"files": list(result.files)}
     values |= {f"version.{_safe(name)}": version for name, version in result.versions.items()}
     for name, value in values.items():
@@ -170,17 +188,17 @@ def _params(result: EvalResult) -> Iterator[tuple[str, str]]:
         yield name, text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
 
 
-def _metrics(result: EvalResult) -> Iterator[tuple[str, float]]:
-    """Every figure with its error and interval, rows, and those of slices under ``slice/column/value/``.
+def _metrics(result: EvalValues) -> Iterator[tuple[str, float]]:
+    """Yield counts of rows and all metrics with standard errors and intervals; slices as ``slice/column/value/…``.
 
-    What is undefined (NaN) has no entry.
+    NaN is skipped.
     """
     found: dict[str, float] = {f"rows/{name}": float(n) for name, n in vars(result.rows).items()}
     found |= _with_errors("", result.metrics)
     for column, parts in result.slices.items():
         for label, part in zip(labels(parts), parts.values(), strict=True):
             place = f"slice/{_safe(column)}/{_safe(label)}"
-            while f"{place}/rows" in found:  # two values whose names differ in what is not safe
+            while f"{place}/rows" in found:  # two values with the same safe name
                 place += "_"
             found[f"{place}/rows"] = float(part.rows.used)
             found |= _with_errors(f"{place}/", part.metrics)
@@ -199,13 +217,13 @@ def _with_errors(prefix: str, metrics: dict[str, Metric]) -> dict[str, float]:
 
 
 def _safe(text: str) -> str:
-    """A part of a metric's name that MLflow takes: no dots alone, nothing but letters, digits, ``_-. ``."""
+    """Return a part of a name that MLflow accepts: letters, digits and ``_-. ``, not only dots."""
     safe = _UNSAFE.sub("_", text).strip(" .")[: (_LONGEST_NAME - 60) // 2]
     return safe or "_"
 
 
-def _artifacts(result: EvalResult) -> Iterator[tuple[str, str]]:
-    """The result as JSON, and the report where the packages that draw it are installed."""
+def _artifacts(result: EvalValues) -> Iterator[tuple[str, str]]:
+    """Yield the result as JSON, and the report if matplotlib and jinja2 are installed."""
     yield "result.json", result.to_json()
     if all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
         from fastxent.results.report import html

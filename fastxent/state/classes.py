@@ -7,7 +7,7 @@ import numpy as np
 from fastxent.kernels.exact import rounded_ratio, special_value
 from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.tally import tally_classes
-from fastxent.results.result import PerClass
+from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.part import Summands

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fastxent.kernels.tally import tally_patterns
-from fastxent.results.result import Histogram
+from fastxent.results.values import Histogram
 from fastxent.state.packed import stored, stored_counts
 from fastxent.state.part import Summands
 

@@ -16,7 +16,8 @@ from fastxent.errors import ConfigError, StateError
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.options.checks import shown
 from fastxent.options.config import MOST_BINS, EvalConfig
-from fastxent.results.result import Calibration, EvalResult, Metric, Rows, Slice
+from fastxent.results.result import EvalResult
+from fastxent.results.values import Calibration, Metric, Rows, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.classes import Classes
 from fastxent.state.coverage import Coverage

@@ -23,7 +23,7 @@ from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
 from fastxent.kernels.tally import tally_bins
 from fastxent.options.config import EvalConfig
-from fastxent.results.result import Metric
+from fastxent.results.values import Metric
 from fastxent.scoring.rows import ScoredRows
 
 LN2 = math.log(2.0)

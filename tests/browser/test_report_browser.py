@@ -87,11 +87,11 @@ def test_a_million_rows_open_in_two_seconds(browser: Browser, large_page: Path) 
 def test_the_figures_shown_are_those_of_the_json(browser: Browser, digits: EvalResult, digits_page: Path) -> None:
     values = json.loads(digits.to_json())
     browser.open(digits_page)
-    assert browser.run(KEYS, "#figures .table", 0) == list(values["metrics"])
-    shown = browser.run(KEYS, "#figures .table", 1)
+    assert browser.run(KEYS, "#metrics .table", 0) == list(values["metrics"])
+    shown = browser.run(KEYS, "#metrics .table", 1)
     assert [float(value) for value in shown] == [metric["value"] for metric in values["metrics"].values()]
     cards = browser.run("return [...document.querySelectorAll('.card')].map((card) => card.innerText.split('\\n'))")
-    assert cards[0][:2] == ["Cross-entropy", f"{values['metrics']['cross_entropy']['value']:.5g} nats"]
+    assert cards[0][:2] == ["Cross-entropy (nats)", f"{values['metrics']['cross_entropy']['value']:.5g}"]
     assert browser.run(KEYS, "#slices .table", 0) == list(values["slices"]["fold"])
     tips = browser.run("return [...document.querySelectorAll('#calibration svg title')].map((tip) => tip.textContent)")
     for n in filter(None, values["calibration"]["count"]):

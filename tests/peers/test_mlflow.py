@@ -13,7 +13,7 @@ import pytest
 import fastxent as fx
 import report_cases
 from fastxent.cli import run
-from fastxent.results.result import labels
+from fastxent.results.values import labels
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.parquet"
 

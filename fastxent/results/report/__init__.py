@@ -1,7 +1,7 @@
-"""The report: one HTML file that opens offline, made from nothing but what the JSON of a result holds.
+"""The report: one HTML file that opens offline, made only from values that the JSON of a result holds.
 
-`evaluation` turns a result into sections, `page` puts sections on a page, `figures` draws and `svg` inlines what was
-drawn. A report of another kind of result is another module beside `evaluation`; the page is the same.
+`evaluation` makes sections from a result, `page` puts sections on a page, `plots` draws with matplotlib, and `svg`
+inlines the plots. A report of another kind of result is another module beside `evaluation`, with the same page.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from fastxent.errors import OutputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fastxent.results.result import EvalResult
+    from fastxent.results.evaluation import EvalValues
 
 
-def write_html(result: EvalResult, path: str | PathLike[str]) -> None:
-    """Write the report of ``result``: complete under ``path``, or not there.
+def write_html(result: EvalValues, path: str | PathLike[str]) -> None:
+    """Write the report of a result. The write is atomic.
+
+    Args:
+        result: EvalValues. The result.
+        path: str or path. The file to write.
 
     Raises:
-        OutputError: the file cannot be written, or the packages that draw it are not installed.
+        OutputError: if the file cannot be written, or matplotlib or jinja2 is not installed.
     """
     from fastxent.io.storage.atomic import check_destination, write_atomic
 
@@ -29,8 +33,8 @@ def write_html(result: EvalResult, path: str | PathLike[str]) -> None:
     write_atomic(path, html(result))
 
 
-def html(result: EvalResult) -> str:
-    """The report as text."""
+def html(result: EvalValues) -> str:
+    """Return the report as HTML text."""
     require()
     from fastxent.results.report.evaluation import sections, title
     from fastxent.results.report.page import page
@@ -39,8 +43,8 @@ def html(result: EvalResult) -> str:
     return page(title(result), heading(result), sections(result))
 
 
-def notebook_html(result: EvalResult) -> str:
-    """The report for the output of a notebook cell: figures and headline, without scripts or long tables."""
+def notebook_html(result: EvalValues) -> str:
+    """Return the report for the output of a notebook cell: metrics and plots, without scripts or long tables."""
     require()
     from fastxent.results.report.evaluation import summary
     from fastxent.results.report.page import fragment
@@ -49,19 +53,27 @@ def notebook_html(result: EvalResult) -> str:
     return fragment(heading(result), summary(result))
 
 
-def plot(name: str, result: EvalResult, **options: Any) -> Figure:
-    """One of the figures of the report, by name."""
-    require()
-    from fastxent.results.report import figures
+def plot(name: str, result: EvalValues, **options: Any) -> Figure:
+    """Return one plot of the report.
 
-    drawn: Figure = getattr(figures, name)(result, **options)
+    Args:
+        name: str. A function of `plots`.
+        result: EvalValues. The result.
+        options: Keywords of that function.
+    """
+    require()
+    from fastxent.results.report import plots
+
+    drawn: Figure = getattr(plots, name)(result, **options)
     return drawn
 
 
 def require() -> None:
-    """Refuse, in one line, to draw without the packages that draw."""
+    """Raise `OutputError` if matplotlib or jinja2 is not installed."""
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise OutputError(f"reports need {error.name}; install it with: pip install 'fastxent[report]'") from error
+        raise OutputError(
+            f"cannot draw reports: {error.name} is not installed; run pip install 'fastxent[report]'"
+        ) from error

@@ -1,4 +1,4 @@
-"""The report of an evaluation: what its sections are, and which figures and tables they hold."""
+"""The report of an evaluation: its sections, and the plots and tables in each."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from typing import NamedTuple, TypeVar
 from markupsafe import Markup
 
 from fastxent.options.config import EvalConfig
-from fastxent.results.report import figures
+from fastxent.results.evaluation import EvalValues
+from fastxent.results.report import plots
 from fastxent.results.report.page import Cell, Column, Section, Table, render
 from fastxent.results.report.svg import Drawing, inline
-from fastxent.results.result import EvalResult, Metric, labels
 from fastxent.results.text import count, metric_cells, number
+from fastxent.results.values import Metric, labels
 
-MOST_ROWS = 2000  # of a table on the page; the JSON has all
+MOST_ROWS = 2000  # in a table; the JSON has all
 _TEMPLATE = "evaluation.html.j2"
 _MOST_FILES = 20
-_FEW = 40  # slices that a notebook shows without being asked
+_FEW = 40  # slices of a column that a notebook shows
 _NAMES = {
-    "cross_entropy": ("Cross-entropy", "nats"),
-    "perplexity": ("Perplexity", ""),
-    "bits_per_byte": ("Bits per byte", ""),
-    "accuracy": ("Accuracy", ""),
-    "brier_score": ("Brier score", ""),
-    "expected_calibration_error": ("Calibration error (ECE)", ""),
+    "cross_entropy": "Cross-entropy (nats)",
+    "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte",
+    "accuracy": "Accuracy",
+    "brier_score": "Brier score",
+    "expected_calibration_error": "Calibration error (ECE)",
+}
+_TIMING = {
+    "seconds": "elapsed (s)",
+    "rows_per_second": "rows/s",
+    "gb_per_second": "GB/s of logits",
+    "read_seconds": "reading (s)",
+    "decode_seconds": "decoding (s)",
+    "kernel_seconds": "computing (s)",
+    "state_seconds": "aggregation (s)",
+    "write_seconds": "writing (s)",
 }
 _WITH_INTERVAL = ("cross_entropy", "accuracy")
 
@@ -35,24 +46,23 @@ T = TypeVar("T")
 
 
 class Card(NamedTuple):
-    """A headline figure."""
+    """A metric in the headline."""
 
     title: str
     value: str
-    unit: str
     interval: str
 
 
-def title(result: EvalResult) -> str:
-    """What was evaluated."""
+def title(result: EvalValues) -> str:
+    """Return the title of the report: the name of the input file."""
     if len(result.files) == 1:
         return f"Evaluation of {basename(result.files[0]) or result.files[0]}"
     return f"Evaluation of {count(len(result.files))} files" if result.files else "Evaluation"
 
 
-def sections(result: EvalResult) -> list[Section]:
-    """The report; a section that would be empty is left out."""
-    found = [("figures", "Figures", _headline(result)), ("read", "What was read", _read(result))]
+def sections(result: EvalValues) -> list[Section]:
+    """Return the sections of the report that are not empty."""
+    found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", _input(result))]
     if result.has_losses:
         found.append(("calibration", "Calibration", _calibration(result)))
     if any(result.slices.values()):
@@ -62,28 +72,27 @@ def sections(result: EvalResult) -> list[Section]:
     return [Section(*section) for section in found]
 
 
-def summary(result: EvalResult) -> Markup:
-    """The figures of the report without its long tables."""
+def summary(result: EvalValues) -> Markup:
+    """Return the metrics and plots of the report, without its long tables."""
     drawn = [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
-    return _headline(result) + render(_TEMPLATE, part="calibration", figures=drawn, bins=None)
+    return _headline(result) + render(_TEMPLATE, part="calibration", plots=drawn, bins=None)
 
 
-def _headline(result: EvalResult) -> Markup:
+def _headline(result: EvalValues) -> Markup:
     names = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
     cards = []
     for name in names:
         metric = result.metrics[name]
         low, high = metric.ci95
-        interval = "" if math.isnan(low) else f"95 %: {number(low, 3)} … {number(high, 3)}"
-        shown, unit = _NAMES.get(name, (name.replace("_", " "), ""))
-        cards.append(Card(shown, number(metric.value), unit, interval))
+        interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
+        cards.append(Card(_NAMES.get(name, name.replace("_", " ")), number(metric.value), interval))
     table = Table(
-        "Every figure, with its standard error and 95 % interval",
+        "Metrics with standard errors and 95 % intervals",
         [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
         [
-            [Cell(name), _figure(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
+            [Cell(name), _number(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
             for name, m in result.metrics.items()
             for _, error, interval in [metric_cells(m)]
         ],
@@ -91,26 +100,29 @@ def _headline(result: EvalResult) -> Markup:
     )
     return render(
         _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
-        figures=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
+        plots=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
     )  # fmt: skip
 
 
-def _read(result: EvalResult) -> Markup:
+def _input(result: EvalValues) -> Markup:
     rows = result.rows
-    counts = [("read", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
+    counts = [("total", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
     if rows.bad:
         counts += [("bad logits", rows.bad_logits), ("bad targets", rows.bad_target)]
     if result.clusters is not None:
         counts.append(("clusters", result.clusters))
     options = [(option.name, getattr(result.config, option.name), option.default) for option in fields(EvalConfig)]
     return render(
-        _TEMPLATE, part="read", rows=[(name, count(n)) for name, n in counts],
+        _TEMPLATE, part="input", rows=[(name, count(n)) for name, n in counts],
         chosen=[(name, _option(value)) for name, value, default in options if value != default],
         defaults=", ".join(f"{name}={_option(value)}" for name, value, default in options if value == default),
         shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
         versions=result.versions.items(),
-        timing=[(name.replace("_", " "), f"{value:,.4g}") for name, value in (result.timing or {}).items()
-                if isinstance(value, int | float)],
+        timing=[
+            (_TIMING.get(name, name.replace("_", " ")), f"{value:,.4g}")
+            for name, value in (result.timing or {}).items()
+            if isinstance(value, int | float)
+        ],
     )  # fmt: skip
 
 
@@ -121,7 +133,7 @@ def _option(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def _calibration(result: EvalResult) -> Markup:
+def _calibration(result: EvalValues) -> Markup:
     bins = result.calibration
     table = Table(
         "Bins of the confidence",
@@ -130,7 +142,7 @@ def _calibration(result: EvalResult) -> Markup:
             [
                 Cell(f"({number(low, 3)}, {number(high, 3)}]"),
                 _bar(n, max(bins.count)),
-                *(_figure(value) for value in (confidence, accuracy, accuracy - confidence)),
+                *(_number(value) for value in (confidence, accuracy, accuracy - confidence)),
             ]
             for low, high, n, confidence, accuracy in zip(
                 bins.lower, bins.upper, bins.count, bins.confidence, bins.accuracy, strict=True
@@ -143,37 +155,40 @@ def _calibration(result: EvalResult) -> Markup:
     confidence, right = (result.metrics.get(name) for name in ("confidence", "accuracy"))
     if confidence is not None and right is not None:
         gap = 100 * (confidence.value - right.value)
-        verdict = f"{abs(gap):.2g} points too {'sure' if gap > 0 else 'unsure'}" if gap else "as sure as right"
+        verdict = f"{'over' if gap > 0 else 'under'}confident by {abs(gap):.2g} points" if gap else "well calibrated"
         said = f" On average {verdict}: " if math.isfinite(gap) else " "
         drawn.append(_drawn(
-            figures.confidence_accuracy(result),
-            f"Confidence against accuracy.{said}confidence {number(confidence.value, 4)}, "
-            f"accuracy {number(right.value, 4)}. Below the line is overconfident.",
+            plots.confidence_accuracy(result),
+            f"Accuracy against mean confidence.{said}mean confidence {number(confidence.value, 4)}, "
+            f"accuracy {number(right.value, 4)}. Points below the line are overconfident.",
         ))  # fmt: skip
-    return render(_TEMPLATE, part="calibration", figures=drawn, bins=table)
+    return render(_TEMPLATE, part="calibration", plots=drawn, bins=table)
 
 
-def _reliability(result: EvalResult) -> tuple[Markup, str]:
-    caption = "Reliability: how often rows of a confidence were right, and below it how many rows there were."
-    return _drawn(figures.reliability(result), caption)
+def _reliability(result: EvalValues) -> tuple[Markup, str]:
+    caption = "Reliability: accuracy of the rows in each bin of confidence. Below: number of rows in each bin."
+    return _drawn(plots.reliability(result), caption)
 
 
-def _nll(result: EvalResult) -> tuple[Markup, str]:
+def _nll(result: EvalValues) -> tuple[Markup, str]:
     more = result.nll_histogram.infinite
-    caption = "Distribution of the loss of a row; areas are shares of rows. Below it, the share of rows up to a loss."
-    return _drawn(figures.nll_histogram(result), caption + (f" {count(more)} more are infinite." if more else ""))
+    caption = "Distribution of the NLL of a row: the area of a bar is its share of the rows. Below: cumulative share."
+    return _drawn(
+        plots.nll_histogram(result),
+        caption + (f" {count(more)} rows with an infinite NLL are not shown." if more else ""),
+    )
 
 
-def _quantiles(result: EvalResult) -> Table:
+def _quantiles(result: EvalValues) -> Table:
     return Table(
         "Quantiles of the NLL",
-        [Column("rows up to"), Column("NLL (nats)")],
-        [[Cell(f"{100 * q:g} %", _key(q)), _figure(value)] for q, value in result.nll_quantiles.items()],
+        [Column("quantile"), Column("NLL (nats)")],
+        [[Cell(f"{100 * q:g} %", _key(q)), _number(value)] for q, value in result.nll_quantiles.items()],
         paged=False,
     )
 
 
-def _slices(result: EvalResult) -> Markup:
+def _slices(result: EvalValues) -> Markup:
     columns = [
         (column, _slice_table(result, column), [_forest(result, column, metric) for metric in _forests(result)])
         for column, parts in result.slices.items()
@@ -182,27 +197,29 @@ def _slices(result: EvalResult) -> Markup:
     return render(_TEMPLATE, part="slices", columns=columns)
 
 
-def _forests(result: EvalResult) -> list[str]:
+def _forests(result: EvalValues) -> list[str]:
     return [name for name in _WITH_INTERVAL if name in result.metrics] or list(result.metrics)[:1]
 
 
-def _forest(result: EvalResult, column: str, metric: str) -> tuple[Markup, str]:
+def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
     shown = metric.replace("_", " ")
-    caption = f"{shown[0].upper()}{shown[1:]} by slice with 95 % intervals; the dashed line is all rows."
+    caption = (
+        f"{shown[0].upper()}{shown[1:]} of each slice with its 95 % interval. The dashed line is the value of all rows."
+    )
     parts = result.slices[column]
-    if len(parts) > figures.MOST_SLICES:
-        caption += f" The {figures.MOST_SLICES} slices with the most rows of {count(len(parts))}."
+    if len(parts) > plots.MOST_SLICES:
+        caption += f" Only the {plots.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
     undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
     if undefined:
-        caption += f" {count(undefined)} without a finite value are in the table only."
-    return _drawn(figures.forest(result, column, metric), caption)
+        caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
+    return _drawn(plots.forest(result, column, metric), caption)
 
 
-def _slice_table(result: EvalResult, column: str) -> Table:
+def _slice_table(result: EvalValues, column: str) -> Table:
     parts = result.slices[column]
     chosen = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
     bounds = {
-        name: figures.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
+        name: plots.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
         for name in _forests(result)
     }
     columns = [Column(column, "text"), Column("rows", "bar")]
@@ -217,19 +234,19 @@ def _slice_table(result: EvalResult, column: str) -> Table:
     for label, part in shown:
         cells = [Cell(label), _bar(part.rows.used, most)]
         for name in chosen:
-            cells.append(_figure(part.metrics[name].value))
+            cells.append(_number(part.metrics[name].value))
             if name in bounds:
                 cells.append(_interval(part.metrics[name], *bounds[name]))
         rows.append(cells)
     return Table(f"Slices by {column}", columns, rows, note=_note(len(shown), len(named), "slices"))
 
 
-def _classes(result: EvalResult) -> Markup:
+def _classes(result: EvalValues) -> Markup:
     by = result.per_class
     columns = [
-        Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "whose target it is"),
+        Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "rows with this target"),
         Column("predicted"), Column("correct"), Column("precision"), Column("recall"), Column("F1"),
-        Column("NLL", hint="mean over its rows"),
+        Column("NLL", hint="mean of the rows with this target"),
     ]  # fmt: skip
     most = max(by.support, default=0)
     order = _most(range(len(by.class_id)), by.support)
@@ -238,7 +255,7 @@ def _classes(result: EvalResult) -> Markup:
             Cell(str(by.class_id[i]) if by.name is None else by.name[i], str(by.class_id[i])),
             _bar(by.support[i], most),
             *(Cell(count(column[i]), str(column[i])) for column in (by.predicted, by.correct)),
-            *(_figure(column[i]) for column in (by.precision, by.recall, by.f1, by.nll)),
+            *(_number(column[i]) for column in (by.precision, by.recall, by.f1, by.nll)),
         ]
         for i in order
     ]
@@ -247,16 +264,20 @@ def _classes(result: EvalResult) -> Markup:
 
 
 def _most(items: Sequence[T], rows: Sequence[int]) -> list[T]:
-    """What a page has room for: the items with the most rows, in the order they came in."""
+    """Return the items with the most rows, at most `MOST_ROWS`, in their order."""
     kept = sorted(sorted(range(len(items)), key=lambda i: -rows[i])[:MOST_ROWS])
     return [items[i] for i in kept]
 
 
 def _note(shown: int, there: int, what: str) -> str:
-    return "" if shown == there else f"The {count(shown)} {what} with the most rows; the JSON has all {count(there)}."
+    return (
+        ""
+        if shown == there
+        else f"Only the {count(shown)} {what} with the most rows are shown, of {count(there)}; the JSON has all."
+    )
 
 
-def _figure(value: float) -> Cell:
+def _number(value: float) -> Cell:
     return Cell(number(value), _key(value))
 
 
@@ -265,7 +286,7 @@ def _bar(rows: int, most: int) -> Cell:
 
 
 def _interval(metric: Metric, low: float, high: float) -> Cell:
-    """The interval as text and as a stretch of the range that its column shares."""
+    """Return the interval as text, and as a bar within the range of its column."""
     start, end = metric.ci95
     if math.isnan(start):
         return Cell("–")
@@ -274,9 +295,9 @@ def _interval(metric: Metric, low: float, high: float) -> Cell:
 
 
 def _key(value: float) -> str:
-    """What a column sorts by: the figure as it is in the JSON; nothing where there is none."""
+    """Return the text that a column is sorted by: the number as in the JSON, empty for NaN."""
     return "" if math.isnan(value) else repr(value)
 
 
-def _drawn(figure: Drawing, caption: str) -> tuple[Markup, str]:
-    return Markup(inline(figure, caption)), caption
+def _drawn(plot: Drawing, caption: str) -> tuple[Markup, str]:
+    return Markup(inline(plot, caption)), caption

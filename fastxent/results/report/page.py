@@ -1,6 +1,6 @@
-"""Sections on a page: one file with its style, its script and its figures in it, which asks for nothing else.
+"""Sections on a page: one HTML file that contains its style, scripts and plots.
 
-A policy in the page itself forbids every request, and every script but the one whose hash it names.
+A content security policy in the page forbids all requests, and all scripts but those whose hashes it lists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from fastxent.results.report.svg import printable
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: the anchor and the title that the contents list, and its body."""
+    """A section of a report.
+
+    Attributes:
+        anchor: str. The id of the section, for links.
+        title: str. Its heading, also shown in the table of contents.
+        body: Markup. Its HTML.
+    """
 
     anchor: str
     title: str
@@ -32,7 +38,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; ``kind`` is "text", "number", "bar" (a number with a bar) or "interval"."""
+    """A column of a table.
+
+    Attributes:
+        title: str. The header.
+        kind: str. "text", "number", "bar" (a number with a bar) or "interval".
+        hint: str. The tooltip of the header.
+    """
 
     title: str
     kind: str = "number"
@@ -41,9 +53,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, what it sorts by, and where its bar or its interval lies, in percent of the width.
+    """A cell of a table.
 
-    ``tone``: "good" or "bad", for a word that is read at a glance.
+    Attributes:
+        text: str. The text.
+        key: str. The number that the column is sorted by; empty for none.
+        start, end: float or None. The ends of the bar or interval, in percent of the width of the cell.
+        tone: str. "good" or "bad" colours the text.
     """
 
     text: str
@@ -55,7 +71,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be sorted and, if ``paged``, filtered and leafed through."""
+    """A table that readers can sort.
+
+    Attributes:
+        caption: str. Its name, for screen readers.
+        columns: sequence of Column.
+        rows: sequence of sequences of Cell.
+        paged: bool. True adds a filter and pages.
+        note: str. A sentence below the table.
+    """
 
     caption: str
     columns: Sequence[Column]
@@ -67,7 +91,15 @@ class Table:
 def page(
     title: str, subtitle: str, sections: Sequence[Section], *, style: str = "", scripts: Sequence[str] = ()
 ) -> str:
-    """A whole HTML document; ``style`` and ``scripts`` are what it has beyond those of every page."""
+    """Return an HTML document.
+
+    Args:
+        title: str. Its title and first heading.
+        subtitle: str. The line below the heading.
+        sections: sequence of Section.
+        style: str. CSS in addition to that of every page.
+        scripts: sequence of str. JavaScript in addition to that of every page.
+    """
     running = [_resource("tables.js"), *scripts]
     document = render(
         "page.html.j2", title=title, subtitle=subtitle, sections=sections, style=Markup(_style() + style),
@@ -78,7 +110,7 @@ def page(
 
 
 def table(rows: Table) -> Markup:
-    """A table, for a section that has no template of its own."""
+    """Return the HTML of a table, for sections without a template."""
     return Markup(_environment().get_template("parts.html.j2").module.table(rows))  # type: ignore[attr-defined]
 
 
@@ -87,12 +119,12 @@ def _digest(script: str) -> str:
 
 
 def fragment(title: str, body: Markup) -> str:
-    """An element with its own style, for a page that is not ours."""
+    """Return an HTML element that contains its style, for pages of other programs."""
     return str(render("fragment.html.j2", title=title, body=body, style=Markup(_style())))
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template of this package; every value is escaped unless it is markup of our own making."""
+    """Return the HTML of a template of this package. All values but `Markup` are escaped."""
     return Markup(_environment().get_template(template).render(**values))
 
 

@@ -1,7 +1,7 @@
-"""The colours of the page and of its figures, by what they are for: (light, dark).
+"""The colours of pages and plots, named by their use: (light theme, dark theme).
 
-Figures are drawn in the light ones; `svg` turns those into the variables of the page, so that both themes are drawn
-by one file. Each light colour is therefore used for one thing only. Text reaches a contrast of 4.5 : 1 on paper.
+Plots are drawn in the light colours; `svg` replaces these by the CSS variables of the page, so that one file has both
+themes. Each light colour therefore has one name only. The contrast of text on paper is at least 4.5 : 1.
 """
 
 from __future__ import annotations
@@ -24,5 +24,9 @@ PAPER, PANEL, INK, MUTED, GRID, ACCENT, SOFT, SECOND, *_ = (light for light, _ i
 
 
 def variables(theme: int) -> str:
-    """CSS declarations of the light (0) or the dark (1) colours."""
+    """Return CSS declarations of the colours.
+
+    Args:
+        theme: int. 0 for light, 1 for dark.
+    """
     return " ".join(f"--{name}: {colours[theme]};" for name, colours in PALETTE.items())

@@ -1,7 +1,7 @@
-"""A matplotlib figure as SVG that lives inside a page: its text is text, its colours are the page's, its marks speak.
+"""Plots of matplotlib as SVG elements of a page, with text as text, colours of the page, and tooltips for marks.
 
-matplotlib writes a stand-alone document: a prolog, namespaces, ids that repeat from figure to figure, fixed fonts and
-colours. What the page supplies is taken out, and what a mark stands for is put in as its ``<title>``.
+matplotlib writes a stand-alone document: a prolog, namespaces, ids that are not unique in a page, fixed fonts and
+colours. `inline` removes what the page supplies, and adds a ``<title>`` to each mark that has a tooltip.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fastxent import names
 from fastxent.results.report.palette import PALETTE
 
 _SVG: Any = {
-    "svg.fonttype": "none",  # text stays text: searchable, in the reader's font
-    "svg.hashsalt": "fastxent",  # the same figure is the same bytes
-    "text.parse_math": False,  # a slice named "$x$" is that, not a formula
+    "svg.fonttype": "none",  # keep text as text: searchable, in the font of the reader
+    "svg.hashsalt": "fastxent",  # equal plots are equal bytes
+    "text.parse_math": False,  # a slice named "$x$" is not a formula
 }
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -30,7 +30,7 @@ _MARKS = ("path", "use")
 
 
 class Drawing(Figure):
-    """A figure that knows what its marks stand for: ``tips[gid]`` has one text for each mark of an artist."""
+    """A matplotlib figure with tooltips: ``tips[gid]`` has one text per mark of the artist with that gid."""
 
     tips: dict[str, list[str]]
 
@@ -42,16 +42,21 @@ class Drawing(Figure):
         return _written(self)
 
 
-def inline(figure: Drawing, label: str) -> str:
-    """The ``<svg>`` element of a figure; ``label`` is what a screen reader says of it."""
-    text = _written(figure)
+def inline(plot: Drawing, label: str) -> str:
+    """Return the ``<svg>`` element of a plot.
+
+    Args:
+        plot: Drawing. The plot.
+        label: str. The text for screen readers.
+    """
+    text = _written(plot)
     prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}-"
     root = ET.fromstring(text)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     for metadata in root.findall("metadata"):
         root.remove(metadata)
-    _speak(root, figure.tips)
+    _add_tips(root, plot.tips)
     defined = {element.get("id") for defs in root.iter("defs") for element in defs.iter()} - {None}
     for element in root.iter():
         if _HREF in element.attrib:
@@ -71,7 +76,7 @@ def inline(figure: Drawing, label: str) -> str:
 
 
 def printable(text: str, most: int = 200) -> str:
-    """Text from the data as a page can hold it: no control characters or lone surrogates, and not without end."""
+    """Return text from a dump for a page: without control characters and lone surrogates, and of bounded length."""
     text = names.printable(text[: most + 1]) or '""'
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -79,14 +84,14 @@ def printable(text: str, most: int = 200) -> str:
 def _written(figure: Figure) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context(_SVG), warnings.catch_warnings():
-        # A glyph that matplotlib's own font lacks is drawn by the reader's.
+        # Browsers draw the glyphs that the font of matplotlib lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     return buffer.getvalue()
 
 
-def _speak(root: ET.Element, tips: dict[str, list[str]]) -> None:
-    """Give each mark of the artists named in ``tips`` its title."""
+def _add_tips(root: ET.Element, tips: dict[str, list[str]]) -> None:
+    """Add a ``<title>`` to each mark of the artists in ``tips``."""
     groups = {element.get("id"): element for element in root.iter("g")}
     for gid, texts in tips.items():
         defined = {id(mark) for defs in groups[gid].iter("defs") for mark in defs.iter()}

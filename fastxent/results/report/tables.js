@@ -1,5 +1,5 @@
 "use strict";
-// Tables that sort by a click on a header and, if long, are filtered and leafed through. Without this script they are whole.
+// Sorts a table by a click on a header; filters and pages long tables. Without this script tables are shown whole.
 (() => {
   const element = (tag, properties, ...children) => {
     const made = Object.assign(document.createElement(tag), properties);
@@ -8,15 +8,15 @@
   };
 
   const compareText = new Intl.Collator(undefined, { numeric: true }).compare;
-  const figure = (cell) => {
+  const number = (cell) => {
     const text = cell.dataset.v;
     if (text === undefined) return NaN;
     return text === "inf" ? Infinity : text === "-inf" ? -Infinity : Number(text);
   };
 
-  // Undefined figures come last either way; equal ones keep their order.
+  // Undefined numbers come last in both orders; equal ones keep their order.
   const order = (rows, column, isText, sign) => rows
-    .map((row) => ({ row, key: isText ? row.cells[column].textContent : figure(row.cells[column]) }))
+    .map((row) => ({ row, key: isText ? row.cells[column].textContent : number(row.cells[column]) }))
     .sort((a, b) => {
       if (isText) return sign * compareText(a.key, b.key);
       if (Number.isNaN(a.key) || Number.isNaN(b.key)) return Number.isNaN(a.key) - Number.isNaN(b.key);
@@ -32,7 +32,7 @@
 
     if ("paged" in box.dataset && rows.length > 10) {
       const filter = element("input", { type: "search", placeholder: "filter", ariaLabel: "filter rows by name" });
-      const size = element("select", { ariaLabel: "rows a page" });
+      const size = element("select", { ariaLabel: "rows per page" });
       for (const n of [25, 100, 0]) size.append(element("option", { value: n, textContent: n ? `${n} rows` : "all rows" }));
       const back = element("button", { type: "button", textContent: "‹", ariaLabel: "previous page" });
       const on = element("button", { type: "button", textContent: "›", ariaLabel: "next page" });

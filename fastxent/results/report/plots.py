@@ -1,6 +1,6 @@
-"""The figures of a report. Each takes a result and returns a matplotlib figure, for the page and for notebooks alike.
+"""The plots of a report. Each function takes a result and returns a matplotlib figure, for pages and for notebooks.
 
-They are narrow, so that a phone shows them at the size they were made for; no pyplot, so no global state is touched.
+Plots are as wide as a phone, which then shows them unscaled. pyplot is not imported, so no global state changes.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+from typing import Any, Concatenate, ParamSpec, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
+from fastxent.names import some
+from fastxent.results.evaluation import EvalValues
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
-from fastxent.results.result import Metric, Slice, labels
 from fastxent.results.text import count, number
-
-if TYPE_CHECKING:
-    from fastxent.results.result import EvalResult
+from fastxent.results.values import Metric, Slice, labels
 
 Options = ParamSpec("Options")
 
-MOST_SLICES = 200  # of a forest plot: the ones with the most rows
-_WIDTH = 4.8  # inches, of 72 points: about the width of a phone
+MOST_SLICES = 200  # in a plot; those with the most rows are shown
+_MARKED = {0.5: "median", 0.95: "95th percentile"}  # quantiles of the NLL drawn as lines
+_WIDTH = 4.8  # inches; about the width of a phone
 _STYLE: Any = {
     "font.size": 10.5, "text.color": INK, "text.parse_math": False,
     "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
@@ -39,23 +39,23 @@ _STYLE: Any = {
 
 
 def _styled(
-    draw: Callable[Concatenate[EvalResult, Options], Drawing],
-) -> Callable[Concatenate[EvalResult, Options], Drawing]:
-    """Draw in the style of the report, whatever the session's own is."""
+    draw: Callable[Concatenate[EvalValues, Options], Drawing],
+) -> Callable[Concatenate[EvalValues, Options], Drawing]:
+    """Draw in the style of the report, whatever the style of the session is."""
 
     @functools.wraps(draw)
-    def styled(result: EvalResult, *args: Options.args, **options: Options.kwargs) -> Drawing:
+    def styled(result: EvalValues, *args: Options.args, **options: Options.kwargs) -> Drawing:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             return draw(result, *args, **options)
 
-    return cast(Callable[Concatenate["EvalResult", Options], Drawing], styled)
+    return cast(Callable[Concatenate[EvalValues, Options], Drawing], styled)
 
 
 @_styled
-def reliability(result: EvalResult) -> Drawing:
-    """Accuracy and mean confidence of each bin; below, how many rows it has."""
+def reliability(result: EvalValues) -> Drawing:
+    """Plot the accuracy of each bin against its mean confidence, above the number of rows in each bin."""
     figure, (top, below) = _stacked(4.6)
     bins = result.calibration
     used = [i for i, n in enumerate(bins.count) if n and math.isfinite(bins.accuracy[i])]
@@ -63,7 +63,7 @@ def reliability(result: EvalResult) -> Drawing:
         [column[i] for i in used] for column in (bins.lower, bins.upper, bins.confidence, bins.accuracy)
     )
     rows = [bins.count[i] for i in used]
-    top.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="as confident as right")
+    top.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfect calibration")
     width = [b - a for a, b in zip(low, high, strict=True)]
     top.bar(low, accuracy, width, align="edge", color=SOFT, edgecolor=PAPER, linewidth=1)
     top.vlines(confidence, confidence, accuracy, color=SECOND, linewidth=1.6, label="gap")
@@ -88,8 +88,11 @@ def reliability(result: EvalResult) -> Drawing:
 
 
 @_styled
-def nll_histogram(result: EvalResult) -> Drawing:
-    """Share of rows per doubling of the NLL, so that areas are shares; below, the share of rows up to it."""
+def nll_histogram(result: EvalValues) -> Drawing:
+    """Plot the distribution of the NLL of a row, above its cumulative distribution.
+
+    The height of a bar is its share of rows per doubling of the NLL, so that the area of a bar is its share of rows.
+    """
     figure, (top, below) = _stacked(4.0)
     edges, counts = _coarser(_finite(result.nll_histogram.edges), result.nll_histogram.counts)
     total = sum(counts) + result.nll_histogram.infinite
@@ -108,24 +111,22 @@ def nll_histogram(result: EvalResult) -> Drawing:
         below.xaxis.set_major_locator(decades)
         below.xaxis.set_minor_formatter(NullFormatter())
         below.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        for q, name in ((0.5, "median"), (0.95, "95 %")):
-            at = result.nll_quantiles.get(q, math.nan)
-            if edges[0] <= at <= edges[-1]:
-                top.axvline(at, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
-                top.annotate(
-                    f"{name} {number(at, 3)}", (at, 1.0), (0, 3), color=SECOND, fontsize=9.5,
-                    ha="right" if q < 0.9 else "left", xycoords=("data", "axes fraction"), textcoords="offset points",
-                )  # fmt: skip
+        named = [(name, result.nll_quantiles.get(q, math.nan)) for q, name in _MARKED.items()]
+        named = [(name, at) for name, at in named if edges[0] <= at <= edges[-1]]
+        for _, at in named:
+            top.axvline(at, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+        lines = " · ".join(f"{name} {number(at, 3)}" for name, at in named)
+        top.set_title(lines, loc="left", color=SECOND, fontsize=9.5)
     for ax in (top, below):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.3g} %"))
-    top.set_ylabel("rows per doubling")
-    below.set(xlabel="NLL of a row (nats)", ylabel="rows up to", ylim=(0, 1.03))
+    top.set_ylabel("share of rows")
+    below.set(xlabel="NLL of a row (nats)", ylabel="cumulative", ylim=(0, 1.03))
     return figure
 
 
 @_styled
-def confidence_accuracy(result: EvalResult) -> Drawing:
-    """The whole and every slice: how sure against how often right, with their intervals."""
+def confidence_accuracy(result: EvalValues) -> Drawing:
+    """Plot accuracy against mean confidence: each slice as a point, and all rows with their 95 % intervals."""
     figure, ax = _single(4.0)
     ax.axline((0, 0), slope=1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     named = [
@@ -149,7 +150,7 @@ def confidence_accuracy(result: EvalResult) -> Drawing:
     if math.isfinite(c.value) and math.isfinite(a.value):
         ax.hlines([a.value], c.ci95[0], c.ci95[1], color=SECOND, linewidth=1.6)
         ax.vlines([c.value], a.ci95[0], a.ci95[1], color=SECOND, linewidth=1.6)
-        ax.scatter([c.value], [a.value], s=44, color=SECOND, zorder=3, gid="whole", label="all rows, 95 %")
+        ax.scatter([c.value], [a.value], s=44, color=SECOND, zorder=3, gid="whole", label="all rows, 95 % interval")
         figure.tips["whole"] = [f"all rows: confidence {number(c.value, 4)}, accuracy {number(a.value, 4)}"]
     ends += [metric.value for mark in marks for metric in mark[2:]]
     low, high = max(min(ends, default=0.0), 0.0), min(max(ends, default=1.0), 1.0)
@@ -162,10 +163,19 @@ def confidence_accuracy(result: EvalResult) -> Drawing:
 
 
 @_styled
-def forest(result: EvalResult, column: str | None = None, metric: str | None = None) -> Drawing:
-    """One line a slice: the figure and its 95 % interval, least first; the dashed line is that of all rows."""
+def forest(result: EvalValues, column: str | None = None, metric: str | None = None) -> Drawing:
+    """Plot a metric of each slice with its 95 % interval, smallest first. The dashed line is the metric of all rows.
+
+    Args:
+        result: EvalValues. The result.
+        column: str or None. The column of the slices; the first one by default.
+        metric: str or None. The name of the metric; the first one by default.
+
+    Raises:
+        ConfigError: if the result does not have the column or the metric.
+    """
     metric = _chosen(metric, result.metrics, "metric")
-    column = _chosen(column, result.slices, "column of slices")
+    column = _chosen(column, result.slices, "column")
     parts, whole = result.slices[column], result.metrics[metric]
     drawn = sorted(
         ((name, m) for name, part in _largest(zip(labels(parts), parts.values(), strict=True))
@@ -182,13 +192,13 @@ def forest(result: EvalResult, column: str | None = None, metric: str | None = N
     ax.set_yticks(at, [printable(name, 22) for name, _ in drawn])
     ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=metric.replace("_", " "))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
-    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long one is scrolled: its scale is at either end
+    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long plot is scrolled: show the scale at both ends
     ax.grid(visible=False, axis="y")
     return figure
 
 
 def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
-    """A range that shows every value, and intervals unless a wild one would squeeze all else into a point."""
+    """Return the range of an axis that shows every value. Intervals far wider than typical ones are cut."""
     found = [m for m in (*metrics, whole) if math.isfinite(m.value)]
     if not found:
         return 0.0, 1.0
@@ -202,7 +212,7 @@ def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
 
 
 def with_interval(metric: Metric) -> str:
-    """A figure and its interval in one line."""
+    """Return a metric and its interval as text."""
     low, high = metric.ci95
     interval = "" if math.isnan(low) else f" ({number(low, 4)} … {number(high, 4)})"
     return number(metric.value) + interval
@@ -211,8 +221,10 @@ def with_interval(metric: Metric) -> str:
 def _chosen(name: str | None, there: dict[str, Any], what: str) -> str:
     if name is None and there:
         return next(iter(there))
-    if name is None or name not in there:
-        raise ConfigError(f"no {what} {name!r} in this result; there are: {', '.join(there) or 'none'}")
+    if name is None:
+        raise ConfigError("cannot plot slices: the result has none; evaluate the dump with by=COLUMN")
+    if name not in there:
+        raise ConfigError(f"invalid {what} {name!r}; expected one of: {some(there) or 'none'}")
     return name
 
 
@@ -226,7 +238,7 @@ def _pair(metrics: dict[str, Metric]) -> tuple[Metric, Metric]:
 
 
 def _finite(edges: Sequence[float]) -> list[float]:
-    """Edges on a logarithmic axis: the bin from 0 and the one to infinity are drawn as one octave."""
+    """Return edges for a logarithmic axis: the bins from 0 and to infinity are drawn as wide as a doubling."""
     found = list(edges)
     if found and found[0] == 0:
         found[0] = found[1] / 2 if math.isfinite(found[1]) else 2.0**-31
@@ -236,12 +248,12 @@ def _finite(edges: Sequence[float]) -> list[float]:
 
 
 def _coarser(edges: list[float], counts: Sequence[int]) -> tuple[list[float], list[int]]:
-    """Join neighbouring bins (2, 4 or 8: an octave) until few rows no longer make many ragged bars."""
+    """Join 2, 4 or 8 neighbouring bins if there are few rows for the number of bins. 8 bins are a doubling."""
     target = min(64, max(12, math.isqrt(sum(counts))))
     group = next((g for g in (1, 2, 4) if len(counts) <= g * target), 8)
     if not counts:
         return [], []
-    # Groups end where octaves do: an edge is 2**e · (1 + k/8), and k names its place.
+    # An edge is 2**e · (1 + k/8). Groups start at multiples of the group size in k, so doublings are not split.
     place = [round((math.frexp(edge)[0] * 2 - 1) * 8) for edge in edges]
     cuts = [0, *(i for i in range(1, len(counts)) if place[i] % group == 0), len(counts)]
     return [edges[i] for i in cuts], [sum(counts[a:b]) for a, b in itertools.pairwise(cuts)]

@@ -1,0 +1,179 @@
+"""Plain values of an evaluation, read-only, and their JSON: metrics, counts of rows, slices and tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastxent.results.encoding import float_in, number_in, number_out
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with a standard error and an interval. What is not defined is NaN.
+
+    Attributes:
+        value: float. The number.
+        stderr: float. Its standard error.
+        ci95: (float, float). Lower and upper end of its 95 % confidence interval.
+    """
+
+    value: float
+    stderr: float = math.nan
+    ci95: tuple[float, float] = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Counts of rows. ``total = used + ignored + bad``, and ``bad`` is split by its cause.
+
+    Attributes:
+        total: int. All rows that were read.
+        used: int. Rows that the metrics are computed from.
+        ignored: int. Rows whose target is null or ``ignore_index``.
+        bad: int. Invalid rows that were skipped with ``on_bad_row="skip"``.
+        bad_logits: int. Bad rows whose logits are invalid.
+        bad_target: int. Bad rows whose target is invalid.
+    """
+
+    total: int
+    used: int
+    ignored: int
+    bad: int
+    bad_logits: int = 0
+    bad_target: int = 0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bins (lower, upper] of the confidence, one entry per bin. The means of an empty bin are NaN.
+
+    Attributes:
+        lower, upper: float (bins,). Ends of each bin.
+        count: int (bins,). Rows in each bin.
+        confidence: float (bins,). Mean confidence, weighted by sample weight.
+        accuracy: float (bins,). Accuracy, weighted by sample weight.
+        weight: float (bins,) or None. Sum of the sample weights; None for rows without weights.
+    """
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    count: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    weight: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """One entry per class that is the target or the prediction of a row. A ratio with denominator 0 is NaN.
+
+    Attributes:
+        class_id: int (classes,).
+        name: str (classes,) or None. Class names; None if the evaluation has none.
+        support: int (classes,). Rows with this target.
+        predicted: int (classes,). Rows with this prediction.
+        correct: int (classes,). Rows with this target and this prediction.
+        precision, recall, f1: float (classes,). Weighted by sample weight.
+        nll: float (classes,). Mean NLL in nats of the rows with this target, weighted by sample weight.
+    """
+
+    class_id: tuple[int, ...]
+    name: tuple[str, ...] | None
+    support: tuple[int, ...]
+    predicted: tuple[int, ...]
+    correct: tuple[int, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    nll: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The distribution of the NLL of a row, in bins of logarithmic width.
+
+    Attributes:
+        edges: float (bins + 1,). Bin k holds the rows with edges[k] <= NLL < edges[k + 1], in nats.
+        counts: int (bins,). Rows in each bin.
+        infinite: int. Rows whose NLL is infinite; no bin holds them.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    infinite: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows with one value of a ``by`` column.
+
+    Attributes:
+        rows: Rows. Counts of the slice.
+        metrics: dict of name to Metric. The metrics of the slice.
+    """
+
+    rows: Rows
+    metrics: dict[str, Metric]
+
+
+def labels(values: dict[Any, Slice]) -> list[str]:
+    """Return the values of a column as distinct texts, for display and as JSON keys."""
+    found: dict[str, None] = {}
+    for value in values:
+        text = value if isinstance(value, str) else json.dumps(value)
+        while text in found:  # the string "1" beside the number 1
+            text = json.dumps(text)
+        found[text] = None
+    return list(found)
+
+
+def metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
+    """Return metrics in JSON-ready values."""
+    return {
+        name: {
+            "value": number_out(m.value),
+            "stderr": number_out(m.stderr),
+            "ci95": [number_out(end) for end in m.ci95],
+        }
+        for name, m in metrics.items()
+    }
+
+
+def metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
+    """Invert `metrics_out`."""
+    return {
+        name: Metric(float_in(m["value"]), float_in(m["stderr"]), tuple(map(float_in, m["ci95"])))
+        for name, m in values.items()
+    }
+
+
+def slices_out(slices: dict[Any, Slice]) -> dict[str, Any]:
+    """Return the slices of one column in JSON-ready values, keyed by the value as text."""
+    return {
+        label: {"value": value, "rows": asdict(part.rows), "metrics": metrics_out(part.metrics)}
+        for label, (value, part) in zip(labels(slices), slices.items(), strict=True)
+    }
+
+
+def slices_in(values: dict[str, Any]) -> dict[Any, Slice]:
+    """Invert `slices_out`."""
+    return {entry["value"]: Slice(Rows(**entry["rows"]), metrics_in(entry["metrics"])) for entry in values.values()}
+
+
+def columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
+    """Return a table in JSON-ready values, one list per column."""
+    return {
+        name: [number_out(value) for value in column] if isinstance(column, tuple) else column
+        for name, column in asdict(columns).items()
+    }
+
+
+def columns_in(columns: dict[str, Any]) -> dict[str, Any]:
+    """Invert `columns_out`."""
+    return {
+        name: tuple(v if name == "name" else number_in(v) for v in column) if isinstance(column, list) else column
+        for name, column in columns.items()
+    }
