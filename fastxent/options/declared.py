@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Names = str | Sequence[str] | None
 
+SECTIONS = ("Columns", "Loss", "Metrics")  # headings in the help, in order
 MOST_BINS = 10_000  # every slice has as many: more would take gigabytes and leave too few rows in each bin
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _COLUMN = optional(text("a column name"))
