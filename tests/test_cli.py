@@ -851,7 +851,10 @@ def test_every_option_says_what_it_does() -> None:
     for command in program.commands.values():
         for option in command.params:
             if option.param_type_name == "option":
-                assert getattr(option, "help", None), f"{command.name} --{option.name}"
+                text = getattr(option, "help", None) or ""
+                assert 0 < len(text) <= 70, f"{command.name} --{option.name}"
+                assert text.endswith("."), text
+                assert "default" not in text, "defaults are generated"
 
 
 def test_warmup_leaves_nothing_to_compile() -> None:

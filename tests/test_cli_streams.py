@@ -182,7 +182,6 @@ def test_a_fault_of_the_program_is_70_and_one_line(cli: Cli, monkeypatch: pytest
     [
         ({"NUMBA_DISABLE_JIT": "1"}, "NUMBA_DISABLE_JIT must be 0"),
         ({"FASTXENT_NUM_THREADS": "abc"}, "FASTXENT_NUM_THREADS must be an integer of at least 1, got 'abc'"),
-        ({"PYTHONWARNINGS": "error", "FASTXENT_CACHE_DIR": "/proc/none"}, "PYTHONWARNINGS"),
     ],
 )
 def test_an_environment_that_cannot_be_is_one_line(environment: dict[str, str], told: str) -> None:
