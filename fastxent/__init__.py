@@ -1,4 +1,4 @@
-"""fastxent: cross-entropy and every figure that can be read off the same logits, in one pass.
+"""fastxent: cross-entropy and every other metric of logits, in one pass.
 
 Public names are resolved on first use: ``import fastxent`` loads neither numba nor pyarrow.
 """

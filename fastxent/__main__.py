@@ -1,4 +1,4 @@
-"""The ``fastxent`` program, also as ``python -m fastxent``: from its first import on, what goes wrong is one line."""
+"""The ``fastxent`` program, also run as ``python -m fastxent``. Any error, even while importing, is one line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ def main() -> NoReturn:
         from fastxent.cli.leave import arrive
 
         arrive()
-        from fastxent.cli import main
+        from fastxent.cli.program import main
 
         main()
-    except KeyboardInterrupt:  # while it is being imported; from then on the command line answers itself
+    except KeyboardInterrupt:  # during the import; later ones are handled in `fastxent.cli.program`
         from fastxent.cli.leave import INTERRUPTED, leave, say
 
         say("interrupted; nothing was left half-written")
         leave(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - likewise: of a package that is damaged, or warnings that are errors
+    except Exception as error:  # noqa: BLE001 - during the import: a damaged package, or warnings as errors
         from fastxent.cli.leave import failed, leave
 
         leave(failed(error))

@@ -1,4 +1,4 @@
-"""What can go wrong with a user's data, each with one line that says what, where, and what to do."""
+"""Every error that a user can cause; its message is one line with the cause, the place and the fix."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fastxent.names import public_name, some
 
 
 class FastxentError(Exception):
-    """Base of every error that fastxent raises about its input; the command line prints it and exits 2.
+    """Base of every error that fastxent raises about its input; the command line prints it and exits with 2.
 
-    No message holds the passwords of a URL.
+    Passwords of URLs are removed from the message.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -20,15 +20,15 @@ class FastxentError(Exception):
 
 
 class SourceError(FastxentError):
-    """A file or folder that is missing, unreadable, empty, of an unknown format or broken."""
+    """A file or folder that is missing, unreadable, empty, damaged or of an unknown format."""
 
 
 class ColumnError(FastxentError):
-    """A column that is missing or of a type that cannot serve its role."""
+    """A column that is missing, or whose type is invalid for its role."""
 
     @classmethod
     def missing(cls, name: str, available: Iterable[str], where: str = "") -> ColumnError:
-        """The error for an absent column: it names the nearest column there is."""
+        """Return the error for a missing column, with the most similar name or the available columns."""
         available = list(available)
         near = difflib.get_close_matches(name, available, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"columns: {some(available) or 'none'}"
@@ -36,24 +36,29 @@ class ColumnError(FastxentError):
 
 
 class ConfigError(FastxentError, ValueError):
-    """An option that makes no sense, alone or with the others."""
+    """An option that is invalid, alone or together with others."""
 
 
 class StateError(FastxentError):
-    """A saved state that is damaged, of an unknown version, or of another configuration."""
+    """A saved state or result that is damaged, of an unknown version, or of another configuration."""
 
 
 class EngineError(FastxentError):
-    """A cluster that cannot be reached or used, or that lost a worker once too often."""
+    """A cluster that cannot be reached or used, or that lost a worker too often."""
 
 
 class OutputError(FastxentError):
-    """A result that could not be written; nothing is left under its final name."""
+    """A result that could not be written; no file has its final name."""
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where a batch begins: file, row group (None where the format has none), row within the file."""
+    """The place where a batch begins.
+
+    file: str. The name of the input file.
+    row_group: int or None. None if the format has no row groups.
+    first_row: int. The row within the file.
+    """
 
     file: str
     row_group: int | None
@@ -61,9 +66,12 @@ class Where:
 
 
 class BadRowError(FastxentError, ValueError):
-    """A row that cannot be scored: NaN or +inf logits, target out of range, ragged or null logits.
+    """A row that cannot be scored: NaN or +inf logits, an invalid target, ragged or null logits.
 
-    Attributes: ``file``, ``row_group`` (None where the format has none), ``row`` (within the file), ``reason``.
+    file: str. The name of the input file.
+    row_group: int or None. None if the format has no row groups.
+    row: int. The row within the file.
+    reason: str. The cause.
     """
 
     ADVICE = 'fix the dump, or count such rows instead with on_bad_row="skip" (--on-bad-row skip)'

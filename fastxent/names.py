@@ -1,4 +1,4 @@
-"""Names from users and files, as they may be shown: without control characters, and without passwords."""
+"""Names from users and files in a form that is safe to print: without control characters and passwords."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARAMETER = re.compile(
 
 
 def public_name(url: str) -> str:
-    """A URL, or a text that holds some, with every password, signature and token replaced by ``***``.
+    """Return a URL or a text with URLs; every password, signature and token is replaced by ``***``.
 
     >>> public_name("https://me:pass@host/a.parquet?part=3&X-Amz-Signature=f00")
     'https://***@host/a.parquet?part=3&X-Amz-Signature=***'
@@ -31,7 +31,7 @@ def public_name(url: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with every control character, escape sequence, line break, bidi mark and lone surrogate replaced.
+    """Return a text; every control character, escape, line break, bidi mark and lone surrogate is replaced.
 
     >>> printable("a\\x1b[2Jb\\u202e")
     'a\ufffd[2Jb\ufffd'
@@ -42,7 +42,7 @@ def printable(text: str) -> str:
 
 
 def some(names: Iterable[str], most: int = 20) -> str:
-    """The first names of a list, and how many more there are.
+    """Return the first ``most`` names of a list, and the number of the others.
 
     >>> some("abcde", 3)
     'a, b, c, … and 2 more'

@@ -27,8 +27,8 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 
 import fastxent as fx
-from fastxent.cli import cli as program, commands, run
 from fastxent.cli.conditions import Condition
+from fastxent.cli.program import cli as program, run
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
 Cli = Callable[..., tuple[int, str, str]]
@@ -165,13 +165,13 @@ def test_merge_names_what_it_refuses(cli: Cli, tmp_path: Path) -> None:
     whole = json.loads(cli("eval", *dumps, "--by", "fold", "--format", "json")[1])
     for key in ("rows", "metrics", "calibration", "slices", "per_class", "nll_histogram", "nll_quantiles"):
         assert json.loads(out)[key] == whole[key]
-    check_failure(*cli("merge", three, one), "missing: part 2 of 3; name all states")
+    check_failure(*cli("merge", three, one), "missing: part 2 of 3; give the states of all shards")
     check_failure(*cli("merge", one, two, one), "1.state is given twice; merge each state once")
     (tmp_path / "copy.state").write_bytes(two.read_bytes())
     twice = r"part 2 of 3 is there twice, in .*/2\.state and in .*/copy\.state; merge each shard once"
     check_failure(*cli("merge", one, two, three, tmp_path / "copy.state"), twice)
     assert cli("eval", *dumps, "--shard", "1/3", "--state", tmp_path / "other.state")[0] == 0
-    other = r"other\.state does not fit .*/1\.state: states of different configurations do not merge: by=\('fold',\)"
+    other = r"cannot merge .*/other\.state with .*/1\.state: states of different configurations do not merge: by="
     check_failure(*cli("merge", one, tmp_path / "other.state"), other)
     code, out, err = cli("merge", one, three, "--partial", "--format", "json", "--state", tmp_path / "two.state")
     assert (code, err) == (0, "fastxent: warning: these are the figures of parts 1, 3 of 3 alone\n")
@@ -230,7 +230,7 @@ def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
 def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(fx, function)).parameters
     here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
-    here |= {"output", "report", "state", "log"} if command == "eval" else {"figures"}
+    here |= {"output", "report", "state", "log"} if command == "eval" else {"result"}
     context = program.commands[command].make_context(command, ["in", "out"], resilient_parsing=True)
     for option in program.commands[command].params:
         if option.name in here:
@@ -379,14 +379,18 @@ def test_a_figure_that_will_not_exist_is_found_before_the_run(
 
     monkeypatch.setattr("fastxent.verbs.evaluation.Evaluation.open", run)
     for condition, flags, told in [
-        ("acuracy<0.9", [], "no figure 'acuracy'; did you mean 'accuracy'"),
-        ("accuracy.stder>1", [], "no figure 'accuracy.stder'"),
-        ("cross_entropy>1", ["--metrics", "accuracy"], "no figure 'cross_entropy'; there is: accuracy, rows.total"),
+        ("acuracy<0.9", [], "no metric 'acuracy'; did you mean 'accuracy'"),
+        ("accuracy.stder>1", [], "no metric 'accuracy.stder'"),
+        (
+            "cross_entropy>1",
+            ["--metrics", "accuracy"],
+            "no metric 'cross_entropy'; expected one of accuracy, rows",
+        ),
         ("top_3_accuracy<1", [], "did you mean 'top_5_accuracy'"),
-        ("bits_per_byte>1", [], "no figure 'bits_per_byte'"),
+        ("bits_per_byte>1", [], "no metric 'bits_per_byte'"),
         ("rows.odd>1", [], "did you mean 'rows.bad'"),
-        ("fold=fold 1:acuracy<1", ["--by", "fold"], "no figure 'acuracy'"),
-        ("accuracy.ci95<1", [], "no figure 'accuracy.ci95'; there is: .* accuracy.ci95.low, accuracy.ci95.high"),
+        ("fold=fold 1:acuracy<1", ["--by", "fold"], "no metric 'acuracy'"),
+        ("accuracy.ci95<1", [], "no metric 'accuracy.ci95'; expected .* accuracy.ci95.low, accuracy.ci95.high"),
         ("fold=*:accuracy<1", [], "add --by fold"),
     ]:
         check_failure(*cli("eval", DIGITS, *flags, "--fail-if", condition), told)
@@ -399,7 +403,7 @@ def test_a_figure_that_will_not_exist_is_found_before_the_run(
 @pytest.mark.parametrize("command", ["convert", "transform"])
 @pytest.mark.parametrize("paths", [[], [DIGITS], ["s3://bucket/dump"]])
 def test_two_paths_are_needed(cli: Cli, command: str, paths: list[str]) -> None:
-    told = f"two paths are needed: SOURCE, what to read, and DEST, the file to write; see fastxent {command} --help"
+    told = f"two paths are needed: SOURCE, the dump to read, and DEST, the file to write; see fastxent {command} --help"
     check_failure(*cli(command, *paths), told)
 
 
@@ -690,7 +694,8 @@ def test_a_signal_half_way_leaves_nothing(number: signal.Signals, code: int, tmp
     pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 50, 20_000)}), source, row_group_size=500)
     script = f"""
 import contextlib, os, sys
-from fastxent.cli import commands, main
+from fastxent.cli import finish
+from fastxent.cli.program import main
 sent = []
 @contextlib.contextmanager
 def reporting(*_):
@@ -699,7 +704,7 @@ def reporting(*_):
             sent.append(rows)
             os.kill(os.getpid(), {int(number)})
     yield report
-commands.progress_bar = reporting
+finish.progress_bar = reporting
 sys.argv[1:] = ["transform", {str(source)!r}, {str(final)!r}, "--memory", "1MB"]
 main()
 """
@@ -712,9 +717,9 @@ main()
 @pytest.mark.parametrize(
     "module",
     [
-        "fastxent.cli", "click", "fastxent.results.result", "fastxent.cli.convert", "fastxent.verbs.evaluate", "numpy",
-        "numba",
-        "llvmlite.binding", "pyarrow", "pyarrow.parquet", "fastxent.kernels.rows.wide", "fastxent.state.metrics",
+        "fastxent.cli.program", "click", "fastxent.results.result", "fastxent.cli.commands.convert",
+        "fastxent.verbs.evaluate", "numpy", "numba", "llvmlite.binding", "pyarrow", "pyarrow.parquet",
+        "fastxent.kernels.rows.wide", "fastxent.state.metrics",
     ],
 )  # fmt: skip
 def test_an_interrupt_during_an_import_is_one_line(module: str) -> None:
@@ -783,13 +788,14 @@ def test_an_interrupt_in_a_callback_from_c_is_not_lost() -> None:
     """ctypes prints such an exception, and goes on; LLVM calls back this way for every kernel that it compiles."""
     script = f"""
 import contextlib, ctypes, os, signal, sys, time
-from fastxent.cli import commands, main
+from fastxent.cli import finish
+from fastxent.cli.program import main
 @contextlib.contextmanager
 def reporting(*_):
     ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))()
     time.sleep(20)
     yield None
-commands.progress_bar = reporting
+finish.progress_bar = reporting
 sys.argv[1:] = ["eval", {DIGITS!r}]
 main()
 """
@@ -847,13 +853,16 @@ def test_every_option_says_what_it_does() -> None:
     for command in program.commands.values():
         for option in command.params:
             if option.param_type_name == "option":
-                assert getattr(option, "help", None), f"{command.name} --{option.name}"
+                text = getattr(option, "help", None) or ""
+                assert 0 < len(text) <= 70, f"{command.name} --{option.name}"
+                assert text.endswith("."), text
+                assert "default" not in text, "defaults are generated"
 
 
 def test_warmup_leaves_nothing_to_compile() -> None:
     """After it, in the same process, no evaluation of the bundled dump needs code that is not in memory."""
     script = f"""
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.kernels import jit
 assert run(["warmup"]) == 0
 def load(self, *_):
@@ -886,5 +895,5 @@ def test_interrupts_in_any_command_are_one_line(cli: Cli, monkeypatch: pytest.Mo
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "_finish", interrupt)
+    monkeypatch.setattr("fastxent.cli.commands.eval.finish", interrupt)
     assert cli("eval", DIGITS) == (130, "", "fastxent: interrupted; nothing was left half-written\n")

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import fastxent as fx
-from fastxent.cli import leave, output, run
+from fastxent.cli import leave, output, progress
+from fastxent.cli.program import run
 
 DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
 PROGRAM = f"'{sys.executable}' -m fastxent"
@@ -222,16 +223,16 @@ def test_long_silence_is_broken_once_a_minute(
         print(message, file=sys.stderr)
         said.set()
 
-    monkeypatch.setattr(output, "_MINUTE", 0.01)
-    monkeypatch.setattr(output, "say", say)
-    with output.progress_bar(None, "evaluating") as report:
+    monkeypatch.setattr(progress, "_MINUTE", 0.01)
+    monkeypatch.setattr(progress, "say", say)
+    with progress.progress_bar(None, "evaluating") as report:
         assert report is not None
         report(500, 1000, 4000, 8000)
         said.clear()
         assert said.wait(60)
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("evaluating 50 %: 500 rows, ")
-    with output.progress_bar(False, "evaluating") as report:
+    with progress.progress_bar(False, "evaluating") as report:
         assert report is None
 
 
@@ -244,7 +245,7 @@ def test_compilation_is_told_and_is_no_part_of_the_rate(monkeypatch: pytest.Monk
     with compilations() as found:
         found.changed = lambda: seen.append((found.count, found.running))
         assert numba.njit(lambda x: x + 1)(1) == 2
-        state = output._State("evaluating", found)
+        state = progress._State("evaluating", found)
         monkeypatch.setattr(state.compiled, "_depth", 1)
         assert state.doing == f"compiling kernel {found.count}"
         monkeypatch.setattr(state.compiled, "_depth", 0)
@@ -252,8 +253,8 @@ def test_compilation_is_told_and_is_no_part_of_the_rate(monkeypatch: pytest.Monk
     assert seen[-1] == (found.count, False)
     assert found.seconds > 0
     clock = [100.0]
-    monkeypatch.setattr(output.time, "perf_counter", lambda: clock[0])
-    state = output._State("evaluating", found)
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    state = progress._State("evaluating", found)
     clock[0] += found.seconds + 2.0
     state.report(10, None, 2_000_000_000, None)
     assert state.rate == "5 rows/s  1.00 GB/s"

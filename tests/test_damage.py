@@ -17,7 +17,7 @@ import pytest
 
 import fastxent as fx
 import mutants
-from fastxent.cli.merge import merged
+from fastxent.cli.merging import merged
 from fastxent.state import packed
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config

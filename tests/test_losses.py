@@ -56,7 +56,7 @@ def test_log_loss_takes_what_scikit_learn_takes(target, probs, options):
     ("options", "probs", "message"),
     [
         ({"labels": ["dog", "cat"]}, P, r"sorted labels \['cat', 'dog'\]"),
-        ({}, P * 0.9, r"probs of 3 rows do not sum to 1, such as 0\.9 in row 0"),
+        ({}, P * 0.9, r"probs of 3 rows do not sum to 1: the sum of row 0 is 0\.9"),
     ],
 )
 def test_log_loss_warns_where_scikit_learn_does(options, probs, message):
@@ -101,16 +101,16 @@ def test_a_binary_target_is_from_0_to_1(n, bad):
 @pytest.mark.parametrize(
     ("probs", "target", "options", "message"),
     [
-        (P, P, {}, "target must hold labels, or one 1 and else 0 in each row"),
-        (P, [[1, 1], [0, 1], [1, 0]], {}, "target must hold labels, or one 1 and else 0 in each row"),
-        (P, [0, 0, 0], {}, "2 columns of probs and 1 labels"),
-        (P, [0, 1, 5], {"labels": [0, 1]}, "target 5 of row 2 is not among the labels"),
-        (P, ["0", "1", "1"], {"labels": [0, 1]}, "target '0' of row 0 is not among the labels"),
-        (P, Y, {"labels": ["0", "1"]}, "target 0 of row 0 is not among the labels"),
-        (P, [None, "a", "b"], {}, "target must hold labels of one type that has an order"),
-        (P[None], Y, {}, "probs of shape"),
-        (P, Y[:2], {}, "probs of shape"),
-        (P, Y, {"sample_weight": [1.0]}, "sample_weight of shape"),
+        (P, P, {}, "target must hold labels, or rows of one 1 and otherwise 0"),
+        (P, [[1, 1], [0, 1], [1, 0]], {}, "target must hold labels, or rows of one 1 and otherwise 0"),
+        (P, [0, 0, 0], {}, "labels must have one entry for each of the 2 columns of probs, got 1"),
+        (P, [0, 1, 5], {"labels": [0, 1]}, "target of row 2 must be one of the labels, got 5"),
+        (P, ["0", "1", "1"], {"labels": [0, 1]}, "target of row 0 must be one of the labels, got '0'"),
+        (P, Y, {"labels": ["0", "1"]}, "target of row 0 must be one of the labels, got 0"),
+        (P, [None, "a", "b"], {}, "target must hold labels of one sortable type"),
+        (P[None], Y, {}, "probs must have the shape"),
+        (P, Y[:2], {}, "target must have the shape"),
+        (P, Y, {"sample_weight": [1.0]}, "sample_weight must have one entry per row"),
         (pd.DataFrame(P, columns=["b", "a"]), ["a", "b", "b"], {}, "columns of probs must be in the order"),
         (pl.DataFrame(P, schema=["1", "0"]), Y, {}, "columns of probs must be in the order"),
     ],

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.io.storage.files import File, find_files
 from fastxent.names import public_name
 
@@ -157,7 +157,7 @@ def test_inspect_of_names_that_stand_twice_texts_and_many(cli: Cli, tmp_path: Pa
                                  names=["probs", "lang", "lang", "label"])  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
     last = cli("inspect", tmp_path / "a.parquet")[1].splitlines()[-1]
-    assert last.startswith("The targets are texts; run: fastxent eval … --logits probs --target label --classes @FILE")
+    assert last.startswith("The targets are strings; run: fastxent eval … --logits probs --target label --classes @")
     path = dump(tmp_path / "b.parquet", **{f"flag{i}": [True] * 60 for i in range(100)})
     code, out, _ = cli("inspect", path)
     assert (code, max(map(len, out.splitlines()[:-1])) < 200) == (0, True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastxent as fx
+from fastxent.options.declared import OPTIONS, default
 
 DUMP = {"logits": np.eye(3), "target": [1, 2, 1], "w": [1.0, 2.0, 3.0]}
 WRONG: list[tuple[str, Any]] = [
@@ -36,6 +38,15 @@ RUNNING: list[tuple[str, Any]] = [
     ("progress", 3),
 ]
 FILES: list[tuple[str, Any]] = [("per_row", 3), ("per_row", True), ("resume", 3), ("id", 3), ("id", ["w", 3])]
+
+
+def test_a_configuration_has_every_declared_option():
+    declared = [name for name in OPTIONS if name != "logits_dtype"]  # how a file is read is not a part of it
+    assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(["n_classes", *declared])
+    config = fx.EvalConfig(n_classes=3)
+    for name in declared:
+        assert getattr(config, name) == default(name)
+        assert OPTIONS[name].check(name, getattr(config, name)) == getattr(config, name), "a checked value is valid"
 
 
 def one_line(error: pytest.ExceptionInfo[fx.FastxentError], name: str) -> None:

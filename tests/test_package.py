@@ -29,7 +29,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["fastxent", "fastxent.cli", "fastxent.errors", "fastxent.options.config"])
+@pytest.mark.parametrize("module", ["fastxent", "fastxent.cli.program", "fastxent.errors", "fastxent.options.config"])
 def test_import_is_light(module: str) -> None:
     done = python(f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))")
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
@@ -37,7 +37,7 @@ def test_import_is_light(module: str) -> None:
 
 def test_help_is_light() -> None:
     for arguments in (["--help"], ["eval", "--help"], ["--version"]):
-        code = f"import sys; from fastxent.cli import run; code = run({arguments!r}); "
+        code = f"import sys; from fastxent.cli.program import run; code = run({arguments!r}); "
         code += f"sys.exit(code or bool({set(HEAVY)!r} & set(sys.modules)))"
         done = python(code)
         assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import report_cases
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.errors import ConfigError, OutputError
 from fastxent.results.report import html, plots, svg
 from fastxent.results.result import EvalResult

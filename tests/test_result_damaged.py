@@ -13,7 +13,7 @@ import pytest
 
 import fastxent as fx
 import report_cases
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.results.report import html
 
 WRONG: list[Any] = [

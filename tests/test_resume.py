@@ -356,7 +356,8 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(paths, tmp_path):
 def test_control_c_says_how_to_go_on(paths, tmp_path):
     script = f"""
 import contextlib, os, signal, sys
-from fastxent.cli import commands, main
+from fastxent.cli import finish
+from fastxent.cli.program import main
 from fastxent.engine import checkpoints as resume
 resume._EVERY = resume._SHARE = 0.0
 sent = []
@@ -368,7 +369,7 @@ def reporting(*_):
             os.kill(os.getpid(), signal.SIGINT)
     yield report
 if "--progress" in sys.argv:
-    commands.progress_bar = reporting
+    finish.progress_bar = reporting
 sys.argv[1:] = ["eval", *{paths!r}, "--resume", {str(tmp_path / "c")!r}, *sys.argv[1:]]
 main()
 """
@@ -376,7 +377,7 @@ main()
     assert (done.returncode, done.stdout) == (130, "")
     folder = tmp_path / "c"
     assert done.stderr == (
-        f"fastxent: interrupted; what is finished is in {folder}: the same command goes on from there\n"
+        f"fastxent: interrupted; progress is saved in {folder}; run the same command again to continue\n"
     )
     assert states(folder)
     done = subprocess.run([sys.executable, "-c", script, "--format", "json"], capture_output=True, text=True)

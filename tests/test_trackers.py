@@ -15,7 +15,7 @@ import pytest
 
 import fastxent as fx
 import report_cases
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.results import trackers
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits.parquet"
@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(
 
 def test_without_mlflow_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('no', name='mlflow')")
-    code = "import sys; from fastxent.cli import run; sys.exit(run(sys.argv[1:]))"
+    code = "import sys; from fastxent.cli.program import run; sys.exit(run(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "eval", "no-such-file.parquet", "--log", "mlflow:"], text=True, check=False,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}, stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What Numba compiles while something runs: how many functions, for how long, and whether it does so now."""
+"""The compilations of Numba during a run: how many functions, for how long, and whether one runs now."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_KIND = "numba:compile"  # of Numba's own events: not sent for code that the cache has
+_KIND = "numba:compile"  # Numba's event; not sent for code from the cache
 
 
 class Compilations:
-    """Counts of one run. Numba compiles under one lock, so that no two threads change them at a time."""
+    """Counts of one run. Numba compiles under one lock, so only one thread changes them at a time."""
 
     def __init__(self) -> None:
         self.count = 0
         self.changed: Callable[[], None] = lambda: None
-        self._depth = 0  # a function that calls others waits for theirs
+        self._depth = 0  # compiling a function includes compiling those it calls
         self._since = self._seconds = 0.0
 
     @property
@@ -25,7 +25,7 @@ class Compilations:
 
     @property
     def seconds(self) -> float:
-        """Time spent so far."""
+        """The time spent so far."""
         return self._seconds + (time.perf_counter() - self._since if self.running else 0.0)
 
     def begin(self) -> None:
@@ -44,7 +44,7 @@ class Compilations:
 
 @contextmanager
 def compilations() -> Iterator[Compilations]:
-    """Watch the compilations of this process while the block runs."""
+    """Count the compilations of this process while the block runs."""
     from numba.core import event
 
     found = Compilations()

@@ -1,4 +1,4 @@
-"""What ``fastxent inspect`` says about a dump: a table or JSON, ending in the eval line to run."""
+"""The description that ``fastxent inspect`` prints: a table or JSON, with the eval command to run."""
 
 from __future__ import annotations
 
@@ -8,29 +8,35 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastxent.cli.options import joined
+from fastxent.cli.items import joined
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.names import printable, public_name, some
 
 if TYPE_CHECKING:
     from fastxent.io.inspect import Candidate, Description
 
-_SHOWN = 30  # columns; a dump with one column a class has thousands
-_MOST = 10  # names in one line
-_WIDEST = 40  # of a column of names
+_SHOWN = 30  # columns; a dump with one column per class has thousands
+_MOST = 10  # names per line
+_WIDEST = 40  # characters of the column of names
 
 
 class Shown:
-    """A description as text and as JSON; ``scores`` is what `score_kind` found, ``sources`` are as they were given."""
+    """A description as text and as JSON.
+
+    found: Description. The contents of the dump.
+    chosen: Candidate or None. The column of scores.
+    sources: strings. The sources as they were given.
+    scores: str. The kind of the scores, from `score_kind`.
+    """
 
     def __init__(self, found: Description, chosen: Candidate | None, sources: Sequence[str], scores: str) -> None:
         self.found, self.chosen, self.sources, self.scores = found, chosen, sources, scores
         self._often = Counter(found.schema.names)
 
     def eval_line(self) -> str | None:
-        """The command that evaluates the dump, or None where no column can be its logits or its target.
+        """Return the command that evaluates the dump, or None if no column can be its logits or its target.
 
-        A column that looks like weights is left out: it would change what every figure means.
+        A column that looks like weights is not used, because it would change every metric.
         """
         target = next((name for name in self._usable("target") if not self._is_text(name)), None)
         if self.chosen is None or target is None:
@@ -46,7 +52,7 @@ class Shown:
         return public_name(shlex.join(words))
 
     def _usable(self, role: str) -> list[str]:
-        """Columns that an option can name: a name that stands twice names none."""
+        """Return the columns that an option can name: printable names that occur once."""
         return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] == 1 and name]
 
     def _is_text(self, name: str) -> bool:
@@ -54,7 +60,7 @@ class Shown:
         return str(getattr(kind, "value_type", kind)) in ("string", "large_string", "string_view")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         found = self.found
         return {
             "schema": "fastxent/inspect/1",
@@ -79,28 +85,28 @@ class Shown:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
+        """Return `to_dict` as text."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
 
     def to_markdown(self) -> str:
-        """The text, as it stands."""
+        """Return the text as a code block."""
         return f"```\n{self}\n```\n"
 
     def __repr__(self) -> str:
-        """Text for the terminal; no name in it can break a line or look like another."""
+        """Return text for the terminal; names are printable and cannot break a line."""
         found, chosen, line = self.found, self.chosen, self.eval_line()
         files = found.files[0] if len(found.files) == 1 else f"{len(found.files)} files, from {found.files[0]}"
         facts = [("source", f"{files} ({', '.join(found.formats)})")]
         facts += [("warning", warning) for warning in found.warnings]
         facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
         if chosen is not None:
-            kind = f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unsaid type'}"
+            kind = f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unknown type'}"
             facts += [("logits", kind)]
             facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
             facts += [("read by", _reader(found))] if found.readers else []
             memory = _memory(found, chosen)
             size = "unknown before reading" if memory is None else size_of(memory)
-            facts += [("in memory", f"{size}; eval keeps no more of it at a time than --memory")]
+            facts += [("in memory", f"{size}; eval holds at most --memory of it at a time")]
         others = [candidate.name for candidate in found.logits if candidate is not chosen]
         facts += [("or logits", some(others, _MOST))] if others else []
         facts += [(role, some(names, _MOST)) for role, names in found.roles.items() if names]
@@ -120,7 +126,7 @@ class Shown:
         given = f"fastxent eval … --logits {shlex.quote(joined(self.chosen.name))} --target"
         if texts := self._usable("target"):
             rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
-            return f"The targets are texts; run: {given} {rest}"
+            return f"The targets are strings; run: {given} {rest}"
         return f"No column looks like targets; run: {given} COLUMN"
 
 
@@ -129,7 +135,7 @@ def _path(source: str) -> str:
 
 
 def size_of(nbytes: int) -> str:
-    """Bytes for reading.
+    """Return bytes with a unit.
 
     >>> size_of(71880), size_of(3_000_000_000)
     ('71.9 kB', '3 GB')
@@ -158,7 +164,7 @@ def _stored(found: Description, chosen: Candidate) -> str:
 
 
 def _fallbacks(found: Description) -> list[tuple[str, str]]:
-    """Files whose logits pyarrow has to read, and why."""
+    """Return the files whose logits are read by pyarrow, and why."""
     return [(file, why) for file, why in found.readers.items() if why is not None]
 
 
@@ -174,5 +180,5 @@ def _reader(found: Description) -> str:
 def _memory(found: Description, chosen: Candidate | None) -> int | None:
     if chosen is None or chosen.n_classes is None or found.rows is None:
         return None
-    kind = FLOAT_TYPES[chosen.dtype or "bfloat16"]  # an untagged type is 16 bits wide
+    kind = FLOAT_TYPES[chosen.dtype or "bfloat16"]  # a column of unknown float type is 16 bits wide
     return found.rows * chosen.n_classes * kind.width

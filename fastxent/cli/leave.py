@@ -1,4 +1,4 @@
-"""How the program begins and ends: its standard streams, the signals that end it, what it says, its exit code."""
+"""Start and end of the program: standard streams, signals, messages on stderr, exit codes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import NoReturn, TextIO
 
 from fastxent.names import printable, public_name
 
-BAD = 2  # usage or input
-INTERNAL = 70  # a fault of the program itself: EX_SOFTWARE of sysexits.h
+FAILED = 1  # a condition of --fail-if holds
+BAD = 2  # invalid usage or input
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 HUNG_UP = 128 + getattr(signal, "SIGHUP", 1)
 INTERRUPTED = 130
 TERMINATED = 128 + signal.SIGTERM
 
 
 def arrive() -> None:
-    """Prepare the process: streams that were closed (``>&-``) discard, and signals that end it remove temporary files.
+    """Prepare the process: closed streams (``>&-``) discard their output, and signals remove temporary files.
 
-    Without this the next file to be opened would take the number of a closed stream, and so receive its output.
+    Otherwise the next opened file would take the number of a closed stream and receive its output.
     """
     for standard in range(3):
         try:
             os.fstat(standard)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the life of the process
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without × is no reason to crash
-    for end in ("SIGTERM", "SIGHUP"):  # from batch schedulers, and from a terminal that goes
+            stream.reconfigure(errors="backslashreplace")  # for terminals that cannot show ×
+    for end in ("SIGTERM", "SIGHUP"):  # from batch schedulers, and from a closed terminal
         number: int | None = getattr(signal, end, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup sets this
             signal.signal(number, _exit)
 
 
@@ -46,7 +47,7 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """One line on stderr, under the program's name. Where nobody reads it any more, it is lost."""
+    """Print one line with the program's name to stderr. The line is lost if stderr is closed."""
     try:
         print(f"fastxent: {printable(public_name(' '.join(message.split())))}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -54,39 +55,38 @@ def say(message: str) -> None:
 
 
 def failed(error: Exception) -> int:
-    """Say what an exception means that is not an error of the user's data, and return the exit code."""
+    """Report an exception that is not a FastxentError, and return the exit code."""
     if os.environ.get("FASTXENT_TRACEBACK"):
         say_traceback(error)
     if isinstance(error, Warning):
-        say(f"error: {error}; Python was told to treat warnings as errors (PYTHONWARNINGS)")
+        say(f"error: {error}; Python treats warnings as errors (PYTHONWARNINGS)")
         return BAD
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    say(f"error: this is a fault of fastxent: {what}; set FASTXENT_TRACEBACK=1 to see where, and report it")
+    say(f"error: internal error of fastxent: {what}; set FASTXENT_TRACEBACK=1 to see where, and report it")
     return INTERNAL
 
 
 def say_traceback(error: BaseException) -> None:
-    """Print where an exception came from."""
+    """Print the traceback of an exception to stderr."""
     text = public_name("".join(traceback.format_exception(error)))
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write("\n".join(map(printable, text.splitlines())) + "\n")
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with ``code``; from here on, impatience does not break it off.
+    """End the process with ``code``. Further interrupts are ignored.
 
-    One that was interrupted is not torn down by the interpreter: modules may be there in half, and C++ libraries abort
-    where they find threads or statics as they did not expect them. Files and locks have been seen to on the way here.
-    CPython, too, kills itself by SIGINT if the interrupt met code made from a string (any dataclass), though it was
-    caught.
+    An interrupted process skips the interpreter's shutdown, because modules may be half imported and C++ libraries
+    abort on unexpected threads or statics. Files and locks are already closed here. CPython also kills itself by SIGINT
+    if an interrupt, even a caught one, came in code made from a string (any dataclass).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code not in (INTERRUPTED, TERMINATED, HUNG_UP):
         for stream in (sys.stdout, sys.stderr):
             if not flushed(stream) and code == 0:
-                code = BAD  # what was printed is not there
+                code = BAD  # the printed result was lost
         sys.exit(code)
-    atexit._run_exitfuncs()  # what others started, such as a cluster, ends with us
+    atexit._run_exitfuncs()  # ends what libraries started, such as a cluster
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -94,9 +94,10 @@ def leave(code: int) -> NoReturn:
 
 
 def flushed(stream: TextIO) -> bool:
-    """Flush a standard stream; False if what was written did not arrive, though its reader is still there.
+    """Flush a standard stream; return False if the output was lost although its reader still runs.
 
-    A stream that fails is pointed to nowhere: the interpreter would fail again when it closes it, with exit code 120.
+    A failing stream is redirected to the null device: otherwise the interpreter would fail when it closes the stream,
+    with exit code 120.
     """
     try:
         stream.flush()
@@ -107,6 +108,6 @@ def flushed(stream: TextIO) -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Point a standard stream to nowhere."""
-    with contextlib.suppress(OSError, ValueError):  # a stream of a test has no number
+    """Redirect a standard stream to the null device."""
+    with contextlib.suppress(OSError, ValueError):  # the stream of a test has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

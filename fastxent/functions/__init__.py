@@ -1,1 +1,1 @@
-"""What can be done with an array: losses, gradients, softmaxes, divergences. NumPy in, NumPy out."""
+"""Functions of arrays: losses, gradients, softmaxes, divergences. Results are NumPy arrays."""

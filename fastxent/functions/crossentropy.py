@@ -1,22 +1,17 @@
-"""Cross-entropy and its gradient: check, launch, reduce. Semantics of torch unless said otherwise."""
+"""Cross-entropy and its gradient: check the arguments, run the kernels, reduce. The semantics are those of torch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, Unpack, overload
 
 import numpy as np
 
 from fastxent.engine.pool import parallel_rows
 from fastxent.errors import ConfigError
 from fastxent.functions.inputs import (
-    Out,
-    OutRows,
     check_reduction,
-    clip_of,
     describe_row,
-    ignored_id,
     input_of,
     mask_of,
     mode_of,
@@ -25,86 +20,77 @@ from fastxent.functions.inputs import (
     targets_of,
     unit_of,
 )  # fmt: skip
+from fastxent.functions.keywords import CrossEntropyOptions, NllOptions, checked
+from fastxent.functions.outputs import Out, OutRows
 from fastxent.io.interchange import as_floats, as_numpy
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
 from fastxent.kernels.rows import emit, record as rows
-from fastxent.options.checks import real_number
-from fastxent.options.config import check_loss_options
+from fastxent.options.choices import Reduction
+from fastxent.options.option import taking
+
+Loss = TypeVar("Loss")
 
 
-class LossAndGrad(NamedTuple):
-    """A loss, and its derivative with respect to the input, of the input's shape and dtype."""
+class LossAndGrad(NamedTuple, Generic[Loss]):
+    """A loss and its gradient.
 
-    loss: Any
+    loss: float, or an array for ``reduction="none"``.
+    grad: array of the input's shape and dtype. The derivative of the loss with respect to the input.
+    """
+
+    loss: Loss
     grad: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Loss:
-    """The options of cross_entropy and its gradient, past the two arrays."""
-
-    weight: Any = None
-    ignore_index: int = -100
-    label_smoothing: float = 0.0
-    reduction: str = "mean"
-    sample_weight: Any = None
-    temperature: float = 1.0
-    softcap: float | None = None
-    z_loss: float = 0.0
-    class_mask: Any = None
-    base: float | None = None
-    input: str = "logits"
-    axis: int = -1
-    clip_eps: float | None = None
-    dtype: str | None = None
-
-
-def _clipped(logits: Any, o: _Loss) -> tuple[Any, np.ndarray | None]:
-    """Probabilities held within [eps, 1 - eps], and where a change of the input changes them."""
-    if o.clip_eps is None:
-        return logits, None
-    if o.input == "logits":
-        raise ConfigError("clip_eps applies to probabilities; pass input='probs' or 'log_probs'")
-    eps = clip_of(o.clip_eps)
-    array, kind = as_floats(logits, o.dtype)
+def _clipped(values: Any, input: str, eps: float | None, dtype: str | None) -> tuple[Any, np.ndarray | None]:
+    """Return probabilities clipped to [eps, 1 - eps], and True where a change of the input changes the loss."""
+    if eps is None:
+        return values, None
+    if input == "logits":
+        raise ConfigError("clip_eps must be None for logits; pass input='probs' or 'log_probs'")
+    array, kind = as_floats(values, dtype)
     array = widened(array, kind)
     low, high = eps, 1.0 - eps
-    if o.input == "log_probs":
+    if input == "log_probs":
         low, high = math.log(low) if low else -math.inf, math.log1p(-eps)
     return np.clip(array, low, high), (array >= low) & (array <= high)
 
 
-def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool) -> tuple[Any, np.ndarray | None]:
-    """The one implementation behind cross_entropy, nll_loss, and their gradient."""
-    smoothing, temperature, softcap = check_loss_options(o.label_smoothing, o.temperature, o.softcap)
-    z_loss, ignore_index = real_number("z_loss", o.z_loss), ignored_id(o.ignore_index)
-    check_reduction(o.reduction)
-    mode, unit = mode_of(o.input), unit_of(o.base)
-    if mode != rows.LOGITS and (temperature != 1.0 or softcap is not None or o.class_mask is not None or z_loss):
-        raise ConfigError(f"temperature, softcap, class_mask and z_loss shape logits; input is {o.input!r}")
-    values, moves = _clipped(logits, o)
+def _cross_entropy(
+    logits: Any, target: Any, given: CrossEntropyOptions, reduction: str, out: Any, with_grad: bool
+) -> tuple[Any, np.ndarray | None]:
+    """Return the loss and, if asked for, its gradient: `cross_entropy`, `nll_loss` and `cross_entropy_with_grad`."""
+    o = checked(CrossEntropyOptions, given)
+    check_reduction(reduction)
+    mode, unit, ignore_index = mode_of(o.input), unit_of(o.base), o.ignore_index
+    if mode != rows.LOGITS and (o.temperature != 1.0 or o.softcap is not None or o.class_mask is not None or o.z_loss):
+        raise ConfigError(
+            "temperature, softcap, class_mask and z_loss cannot be combined with "
+            f"input={o.input!r}, because they apply to logits"
+        )
+    values, moves = _clipped(logits, o.input, o.clip_eps, o.dtype)
     x = input_of(values, o.axis, o.dtype if moves is None else None)
-    ids, soft, given = targets_of(target, x)
+    ids, soft, array = targets_of(target, x)
     c, n = x.matrix.n_classes, x.matrix.n
     weight = per_class(o.weight, c, "weight")
     mask = mask_of(o.class_mask, c)
     sample = per_row(o.sample_weight, x, "sample_weight")
-    options = Options(mode, softcap, temperature, mask, weight, smoothing > 0.0)
-    terms = LossTerms(c, smoothing, z_loss, weight, soft is not None, sample)
+    options = Options(mode, o.softcap, o.temperature, mask, weight, o.label_smoothing > 0.0)
+    terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None, sample)
     scale = 1.0 / unit
-    if with_grad and o.reduction == "mean":
+    if with_grad and reduction == "mean":
         denominator = _denominator(ids, sample, weight, ignore_index, n, c)
         scale = scale / denominator if denominator else math.nan
     result = Out(x, out) if with_grad else None
     per_row_loss = None
-    if o.reduction == "none":
+    if reduction == "none":
         place = None if with_grad else out
         beside = x.array, ids, sample, weight, mask, None if soft is None else soft.values
         per_row_loss = OutRows(x.lead, x.loss_dtype, place, *beside)
     elif out is not None and not with_grad:
-        raise ConfigError(f"out holds the losses of rows; reduction={o.reduction!r} makes one number of them")
+        raise ConfigError(f"out must be None for reduction={reduction!r}, which returns one number")
     losses = None if per_row_loss is None else per_row_loss.rows
     sums: list[Losses] = []
 
@@ -123,8 +109,8 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
     if wrong:
         row = min(wrong)
         raise ConfigError(
-            f"target {given.reshape(-1)[row]} of {describe_row(x.lead, row)} is outside the {c} classes 0..{c - 1} "
-            f"and is not ignore_index={ignore_index}"
+            f"target of {describe_row(x.lead, row)} must be a class id from 0 to {c - 1} or "
+            f"ignore_index={ignore_index}, got {array.reshape(-1)[row]}"
         )
     if per_row_loss is not None:
         value: Any = per_row_loss.finish()
@@ -132,7 +118,7 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
         total, weights = (
             sum(parts, exact_zeros()) for parts in zip(*((s.total, s.weights) for s in sums), strict=True)
         )
-        value = (exact_ratio(total, weights) if o.reduction == "mean" else exact_round(total)) / unit
+        value = (exact_ratio(total, weights) if reduction == "mean" else exact_round(total)) / unit
     if result is None:
         return value, None
     if math.isnan(scale):  # the mean is undefined, and so is the slope of every number that takes part, masked or not
@@ -146,7 +132,7 @@ def _cross_entropy(logits: Any, target: Any, o: _Loss, out: Any, with_grad: bool
 def _denominator(
     ids: np.ndarray | None, sample: np.ndarray, weight: np.ndarray | None, ignore: int, n: int, c: int
 ) -> float:
-    """Σ of the rows' shares, from the targets and weights alone; ids out of range are found later and are an error."""
+    """Return the sum of the rows' weights, from targets and weights alone. The kernels find ids out of range later."""
     if ids is None:
         share = sample if sample.size else np.ones(n)
     else:
@@ -159,55 +145,62 @@ def _denominator(
     return exact_round(total)
 
 
+@overload
 def cross_entropy(
     logits: Any,
     target: Any,
     *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    sample_weight: Any = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    class_mask: Any = None,
-    base: float | None = None,
-    input: str = "logits",
-    axis: int = -1,
-    clip_eps: float | None = None,
-    dtype: str | None = None,
-    out: Any = None,
+    reduction: Literal["mean", "sum"] = ...,
+    out: None = None,
+    **options: Unpack[CrossEntropyOptions],
+) -> float: ...
+@overload
+def cross_entropy(
+    logits: Any, target: Any, *, reduction: Literal["none"], out: Any = None, **options: Unpack[CrossEntropyOptions]
+) -> np.ndarray: ...
+@taking(CrossEntropyOptions)
+def cross_entropy(
+    logits: Any, target: Any, *, reduction: Reduction = "mean", out: Any = None, **options: Unpack[CrossEntropyOptions]
 ) -> Any:
-    """Cross-entropy of the softmax of ``logits`` with ``target``, in nats (or to ``base``).
+    """Return the cross-entropy of the softmax of ``logits`` with ``target``, in nats or to ``base``.
 
-    Class ids y: (1-ε)·w_y·(-log p_y) + (ε/C)·Σ_c w_c·(-log p_c) + λ·lse². Probabilities q: Σ_c w_c·((1-ε)·q_c + ε/C)·
-    (-log p_c) + λ·lse². p is the softmax of softcap·tanh(x/softcap), then /temperature, then without masked classes.
+    Class ids y: (1-ε)·w_y·(-log p_y) + (ε/C)·Σ_c w_c·(-log p_c) + λ·lse².
+    Probabilities q: Σ_c w_c·((1-ε)·q_c + ε/C)·(-log p_c) + λ·lse².
+    p is the softmax of the logits after softcap, temperature and class mask, in this order.
 
     Args:
-        logits: classes along ``axis``, any other dimensions; -inf is a masked class.
-        target: class ids, one for each row, of any integer type; or probabilities of the logits' shape.
-        weight: (C,) class weights w. ignore_index: the class id of rows that cost nothing.
-        label_smoothing: ε in 0..1. z_loss: λ. class_mask: (C,), False removes a class.
-        sample_weight: of each row, possibly negative.
-        reduction: "mean" (Σ s·loss / Σ s·w_y over rows not ignored; Σ / Σ s for probabilities), "sum", or "none".
-        input: "logits", or "log_probs" or "probs", which are used as given; ``clip_eps`` holds those within
-            [eps, 1 - eps].
-        dtype: "bfloat16" if 16-bit integers hold it.
-        out: an array for the losses of "none", which a loop can use again: the first touch of fresh memory takes as
-            long as some classes do. After an error it may hold some of them.
+        logits: floating-point (..., C, ...), classes along ``axis``. -inf excludes a class from its row.
+        target: integers of the leading shape, class ids; or numbers of the logits' shape, probabilities.
+        weight: (C,) or None. Class weights w.
+        sample_weight: leading shape or None. Row weights s; they may be negative.
+        ignore_index: int. The class id of rows without a loss.
+        label_smoothing: float from 0 to 1. ε.
+        z_loss: float. λ, the weight of the squared log-sum-exp.
+        temperature: float above 0. Divisor of the logits.
+        softcap: float above 0 or None. Logits become softcap·tanh(logits/softcap), before the temperature.
+        class_mask: (C,) of True and False, or None. Classes with False are excluded.
+        clip_eps: float from 0 to below 0.5, or None. Probabilities and log-probabilities are clipped to
+            [clip_eps, 1 - clip_eps].
+        input: "logits", "log_probs" or "probs". The last two are used as given, without a softmax.
+        reduction: "mean", Σ s·loss / Σ s·w_y over rows that are not ignored (Σ s·loss / Σ s for probabilities);
+            "sum", Σ s·loss; or "none", the loss of each row.
+        base: float above 0 other than 1, or None. Base of the logarithm; None means nats.
+        axis: int. The class axis.
+        dtype: float type or None. "bfloat16" reads 16-bit integers as bfloat16.
+        out: array or None. The place of the losses for ``reduction="none"``. A loop that reuses it saves the first
+            touch of fresh memory. After an error it may hold some losses.
 
     Returns:
-        A float; for "none" ``out``, or an array of the leading shape, float64 for float64 logits, else float32. NaN for
-        a row with NaN or +inf or nothing but -inf, +inf for a target of probability 0. What has the weight 0 adds 0,
-        even where its loss is infinite; a row that is NaN stays NaN unless it is ignored. The mean of no rows, or of
-        rows whose weights add up to 0, is NaN.
+        float for "mean" and "sum"; for "none" ``out``, or an array of the leading shape, float64 for float64 logits,
+        else float32. A row with NaN, +inf or only -inf gives NaN. A target with probability 0 gives +inf. A weight of 0
+        makes an infinite loss 0; a NaN row stays NaN unless it is ignored. The mean of no rows, or of weights that add
+        up to 0, is NaN.
 
     Raises:
-        ConfigError: (a ValueError) a class id outside 0..C-1, naming its row; shapes or options that do not fit.
-        TypeError: numbers that are not floating-point, class ids that are not integers.
+        ConfigError: (a ValueError) a class id is invalid (the error names its row), or shapes or options do not match.
+        TypeError: logits are not floating-point, or class ids are not integers.
 
-    Follows `torch.nn.functional.cross_entropy`.
+    Source: `torch.nn.functional.cross_entropy`.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.cross_entropy(np.zeros((2, 8), np.float32), [3, -100], base=2)
@@ -215,77 +208,89 @@ def cross_entropy(
     >>> fx.cross_entropy(np.zeros((2, 4)), np.array([0, 1]), reduction="none", class_mask=[True, True, False, False])
     array([0.69314718, 0.69314718])
     """
-    o = _Loss(weight, ignore_index, label_smoothing, reduction, sample_weight, temperature, softcap, z_loss, class_mask,
-              base, input, axis, clip_eps, dtype)  # fmt: skip
-    return _cross_entropy(logits, target, o, out, False)[0]
+    return _cross_entropy(logits, target, options, reduction, out, False)[0]
 
 
+@overload
 def cross_entropy_with_grad(
     logits: Any,
     target: Any,
     *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    sample_weight: Any = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    class_mask: Any = None,
-    base: float | None = None,
-    input: str = "logits",
-    axis: int = -1,
-    clip_eps: float | None = None,
-    dtype: str | None = None,
+    reduction: Literal["mean", "sum"] = ...,
     out: Any = None,
-) -> LossAndGrad:
-    """`cross_entropy` and its derivative with respect to ``logits``, from one read of them.
+    **options: Unpack[CrossEntropyOptions],
+) -> LossAndGrad[float]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: Any, target: Any, *, reduction: Literal["none"], out: Any = None, **options: Unpack[CrossEntropyOptions]
+) -> LossAndGrad[np.ndarray]: ...
+@taking(CrossEntropyOptions)
+def cross_entropy_with_grad(
+    logits: Any, target: Any, *, reduction: Reduction = "mean", out: Any = None, **options: Unpack[CrossEntropyOptions]
+) -> LossAndGrad[Any]:
+    """Return `cross_entropy` and its gradient with respect to ``logits``, from one read of the logits.
 
-    ``grad`` has the logits' shape and dtype; it is written to ``out`` if given, which may be ``logits`` itself. With
-    ``reduction="none"`` row i of it is the derivative of loss i. Ignored rows are 0, broken ones NaN; where the mean is
-    NaN because the weights add up to 0, all rows are NaN but the ignored. Arguments, errors and source as in
-    `cross_entropy`. A class id out of range is found on the way: ``out`` may then hold some rows.
+    Args:
+        logits, target, options: as in `cross_entropy`.
+        reduction: as in `cross_entropy`. For "none", row i of the gradient is the derivative of loss i.
+        out: array of the logits' shape and dtype, or None. The place of the gradient; ``logits`` itself is allowed.
+            After an error it may hold some rows.
+
+    Returns:
+        `LossAndGrad`. The gradient has the logits' shape and dtype. It is 0 in ignored rows and NaN in rows with NaN,
+        +inf or only -inf. If the mean is NaN because the weights add up to 0, it is NaN in all rows that are not
+        ignored.
+
+    Raises:
+        ConfigError, TypeError: as in `cross_entropy`.
+
+    Source: as in `cross_entropy`.
 
     >>> import numpy as np, fastxent as fx
     >>> loss, grad = fx.cross_entropy_with_grad(np.zeros((1, 4)), [2])
     >>> grad
     array([[ 0.25,  0.25, -0.75,  0.25]])
     """
-    o = _Loss(weight, ignore_index, label_smoothing, reduction, sample_weight, temperature, softcap, z_loss, class_mask,
-              base, input, axis, clip_eps, dtype)  # fmt: skip
-    loss, grad = _cross_entropy(logits, target, o, out, True)
+    loss, grad = _cross_entropy(logits, target, options, reduction, out, True)
     assert grad is not None
-    if out is not None and grad is not out and o.clip_eps is not None:
+    if out is not None and grad is not out and options["clip_eps"] is not None:
         as_numpy(out)[...] = grad
     return LossAndGrad(loss, grad)
 
 
+@overload
 def nll_loss(
     log_probs: Any,
     target: Any,
     *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    sample_weight: Any = None,
-    base: float | None = None,
-    axis: int = -1,
-    clip_eps: float | None = None,
-    dtype: str | None = None,
-    out: Any = None,
+    reduction: Literal["mean", "sum"] = ...,
+    out: None = None,
+    **options: Unpack[NllOptions],
+) -> float: ...
+@overload
+def nll_loss(
+    log_probs: Any, target: Any, *, reduction: Literal["none"], out: Any = None, **options: Unpack[NllOptions]
+) -> np.ndarray: ...
+@taking(NllOptions)
+def nll_loss(
+    log_probs: Any, target: Any, *, reduction: Reduction = "mean", out: Any = None, **options: Unpack[NllOptions]
 ) -> Any:
-    """`cross_entropy` of log-probabilities, which are used as given; arguments, ``out`` included, and errors are its.
+    """Return `cross_entropy` of log-probabilities, which are used as given, without a softmax.
 
-    Follows `torch.nn.functional.nll_loss`.
+    Args:
+        log_probs: floating-point (..., C, ...), classes along ``axis``.
+        target, reduction, out, options: as in `cross_entropy`.
+
+    Returns:
+        As `cross_entropy`.
+
+    Raises:
+        ConfigError, TypeError: as in `cross_entropy`.
+
+    Source: `torch.nn.functional.nll_loss`.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.nll_loss(np.log([[0.5, 0.5]]), [1], base=2)
     1.0
     """
-    return cross_entropy(
-        log_probs, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        reduction=reduction, sample_weight=sample_weight, base=base, axis=axis, clip_eps=clip_eps, dtype=dtype,
-        out=out, input="log_probs",
-    )  # fmt: skip
+    return cross_entropy(log_probs, target, reduction=reduction, out=out, input="log_probs", **options)

@@ -1,9 +1,9 @@
-"""Losses beside cross-entropy: scikit-learn's log loss, and focal loss."""
+"""Further losses: scikit-learn's log loss, and focal loss."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -14,19 +14,19 @@ from fastxent.functions.inputs import (
     clip_of,
     input_of,
     per_class,
-    reduce_rows,
-    weighted,
 )  # fmt: skip
+from fastxent.functions.outputs import reduce_rows, weighted
 from fastxent.functions.row_statistics import row_statistics
 from fastxent.io.interchange import as_floats, as_numpy, numbers
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_zeros
 from fastxent.kernels.floats import widened
 from fastxent.kernels.rows import record as rows
 from fastxent.options.checks import real_number, shown
+from fastxent.options.choices import Reduction
 
 
 def _columns_of(probs: Any) -> tuple[np.ndarray, float]:
-    """((N, C) probabilities, the spacing of their type at 1); one column is the probability of the second label."""
+    """Return the probabilities as (N, C) and the spacing of their type at 1; (N,) are those of the second label."""
     p = numbers(probs, "probs")
     if p.dtype.kind in "iub":
         p = p.astype(np.float64)
@@ -40,25 +40,27 @@ def _columns_of(probs: Any) -> tuple[np.ndarray, float]:
         p = p.astype(np.float64)
         return np.stack([1.0 - p, p], axis=-1), eps
     if p.ndim != 2:
-        raise ConfigError(f"probs of shape {p.shape}; they are (N, C) or (N,)")
+        raise ConfigError(f"probs must have the shape (N, C) or (N,), got {p.shape}")
     sums = p.sum(axis=-1, dtype=np.float64)
     if (off := np.flatnonzero(np.abs(sums - 1.0) > eps**0.5)).size:
         warnings.warn(
-            f"probs of {off.size} rows do not sum to 1, such as {sums[off[0]]:.6g} in row {off[0]}", stacklevel=3
+            f"probs of {off.size} rows do not sum to 1: the sum of row {off[0]} is {sums[off[0]]:.6g}", stacklevel=3
         )
     return p, eps
 
 
 def _labels_of(labels: Any, target: np.ndarray, c: int) -> np.ndarray:
-    """The labels in the order of the columns, each once."""
+    """Return the labels in the order of the columns, each once."""
     given = target if labels is None else as_numpy(labels, "labels")
     try:
         names = np.unique(given)
     except TypeError:
         name = "target" if labels is None else "labels"
-        raise ConfigError(f"{name} must hold labels of one type that has an order") from None
+        raise ConfigError(f"{name} must hold labels of one sortable type") from None
     if len(names) != c:
-        raise ConfigError(f"{c} columns of probs and {len(names)} labels; name them all in labels=")
+        raise ConfigError(
+            f"labels must have one entry for each of the {c} columns of probs, got {len(names)}; pass labels="
+        )
     if labels is not None and not np.array_equal(names, given):
         warnings.warn(
             f"columns of probs belong to the sorted labels {shown(names.tolist())}, not to labels={shown(labels)}",
@@ -68,7 +70,7 @@ def _labels_of(labels: Any, target: np.ndarray, c: int) -> np.ndarray:
 
 
 def _columns_named(probs: Any, names: np.ndarray) -> None:
-    """ConfigError where the columns of a frame are named as the labels, but in another order."""
+    """Raise ConfigError if the columns of a frame have the names of the labels in another order."""
     columns = [str(c) for c in getattr(probs, "columns", ())]
     expected = [str(name) for name in names.tolist()]
     if columns != expected and sorted(columns) == sorted(expected):
@@ -78,7 +80,7 @@ def _columns_named(probs: Any, names: np.ndarray) -> None:
 
 
 def _index_of(target: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """The place of each label among the sorted names."""
+    """Return the place of each label among the sorted names."""
     if "O" in (names.dtype.kind, target.dtype.kind):
         names, target = names.astype(object), target.astype(object)
     try:
@@ -89,19 +91,33 @@ def _index_of(target: np.ndarray, names: np.ndarray) -> np.ndarray:
     if names.dtype.kind in "US" and target.dtype.kind not in "US" and target.size:
         unknown = np.zeros(1, np.intp)
     if unknown.size:
-        raise ConfigError(f"target {shown(target[unknown[0]])} of row {unknown[0]} is not among the labels")
+        raise ConfigError(f"target of row {unknown[0]} must be one of the labels, got {shown(target[unknown[0]])}")
     return index
 
 
 def log_loss(
     probs: Any, target: Any, *, labels: Any = None, sample_weight: Any = None, clip_eps: float | None = None
 ) -> float:
-    """Mean of -log p_y with p held within [eps, 1 - eps], in nats; eps is the dtype's own unless given.
+    """Return the mean of -log p_y with p clipped to [eps, 1 - eps], in nats.
 
-    ``probs``: (N, C) numbers from 0 to 1, columns in the order of the sorted ``labels``; or (N,) or (N, 1), the
-    probability of the second of two labels. ``target``: (N,) labels, of any sortable kind, or (N, C) one-hot rows.
-    ConfigError (a ValueError) for numbers outside 0..1, unknown labels, shapes that do not fit; a warning for rows that
-    do not sum to 1 and for labels that are not sorted. A row of weight 0 adds 0. Follows `sklearn.metrics.log_loss`.
+    Args:
+        probs: (N, C) numbers from 0 to 1, columns in the order of the sorted labels; or (N,) or (N, 1), the
+            probability of the second of two labels.
+        target: (N,) labels of any sortable type, or (N, C) one-hot rows.
+        labels: (C,) or None. All labels, if ``target`` does not contain each of them.
+        sample_weight: (N,) or None. Row weights; a row of weight 0 adds 0.
+        clip_eps: float from 0 to below 0.5, or None. eps; None means the spacing of the dtype at 1.
+
+    Returns:
+        float.
+
+    Raises:
+        ConfigError: (a ValueError) numbers are not from 0 to 1, labels are unknown, or shapes do not match.
+
+    Warns:
+        UserWarning: rows do not sum to 1, or ``labels`` are not sorted.
+
+    Source: `sklearn.metrics.log_loss`.
 
     >>> import fastxent as fx
     >>> round(fx.log_loss([[0.9, 0.1], [0.2, 0.8]], ["ham", "spam"]), 6)
@@ -116,19 +132,19 @@ def log_loss(
         y = y[:, 0]
     one_hot = y.ndim == 2
     if y.shape != ((n, c) if one_hot else (n,)):
-        raise ConfigError(f"probs of shape {np.shape(p)} and target of shape {y.shape} do not fit")
+        raise ConfigError(f"target must have the shape {(n,)} of labels or {(n, c)} of one-hot rows, got {y.shape}")
     names = _labels_of(labels, np.arange(c) if one_hot else y, c)
     _columns_named(probs, names)
     if one_hot:
         y = numbers(y, "target")
         if (wrong := np.flatnonzero(((y != 0) & (y != 1)).any(axis=-1) | (y.sum(axis=-1) != 1))).size:
-            raise ConfigError(f"target must hold labels, or one 1 and else 0 in each row, got {shown(y[wrong[0]])}")
+            raise ConfigError(f"target must hold labels, or rows of one 1 and otherwise 0, got {shown(y[wrong[0]])}")
         index = y.argmax(axis=-1)
     else:
         index = _index_of(y, names)
     s = np.ones(n) if sample_weight is None else np.ascontiguousarray(numbers(sample_weight, "sample_weight"), float)
     if s.shape != (n,):
-        raise ConfigError(f"sample_weight of shape {s.shape}; there is one for each row: {(n,)}")
+        raise ConfigError(f"sample_weight must have one entry per row, so the shape {(n,)}, got {s.shape}")
     with np.errstate(divide="ignore"):
         losses = -np.log(np.clip(p[np.arange(n), index].astype(np.float64), eps, 1.0 - eps))
     total, weights = exact_zeros(), exact_zeros()
@@ -137,12 +153,40 @@ def log_loss(
     return exact_ratio(total, weights)
 
 
+@overload
 def focal_loss(
-    logits: Any, target: Any, *, gamma: float = 2.0, alpha: Any = None, reduction: str = "mean", axis: int = -1
+    logits: Any,
+    target: Any,
+    *,
+    gamma: float = ...,
+    alpha: Any = None,
+    reduction: Literal["mean", "sum"] = ...,
+    axis: int = ...,
+) -> float: ...
+@overload
+def focal_loss(
+    logits: Any, target: Any, *, gamma: float = ..., alpha: Any = None, reduction: Literal["none"], axis: int = ...
+) -> np.ndarray: ...
+def focal_loss(
+    logits: Any, target: Any, *, gamma: float = 2.0, alpha: Any = None, reduction: Reduction = "mean", axis: int = -1
 ) -> Any:
-    """α_y·(1 - p_y)^γ·(-log p_y), the mean over rows; ``alpha`` a number or one for each class. γ = 0 is cross-entropy.
+    """Return the focal loss α_y·(1 - p_y)^γ·(-log p_y), in nats. γ = 0 is cross-entropy.
 
-    γ is at least 0. Shapes, dtypes, errors and weights of 0 as in `cross_entropy`; no class id is ignored.
+    Args:
+        logits: floating-point (..., C, ...), classes along ``axis``.
+        target: integers of the leading shape. Class ids; none is ignored.
+        gamma: float of at least 0. γ.
+        alpha: float, (C,) or None. α, for all classes or for each class.
+        reduction: "mean" over rows, "sum", or "none", the loss of each row.
+        axis: int. The class axis.
+
+    Returns:
+        float; for "none" an array of the leading shape, float64 for float64 logits, else float32. An α of 0 makes an
+        infinite loss 0.
+
+    Raises:
+        ConfigError, TypeError: as in `cross_entropy`.
+
     Source: Lin et al. 2017, arXiv 1708.02002.
 
     >>> import math, numpy as np, fastxent as fx

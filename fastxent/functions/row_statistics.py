@@ -1,8 +1,8 @@
-"""What is known of each row after one read of its logits: the record that every metric is computed from."""
+"""The statistics of each row that every metric is computed from, from one read of its logits."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -12,21 +12,33 @@ from fastxent.functions.inputs import (
     Input,
     class_ids,
     describe_row,
-    ignored_id,
     input_of,
     largest,
     mask_of,
     mode_of,
     unit_of,
 )  # fmt: skip
+from fastxent.functions.keywords import StatisticsOptions, checked
 from fastxent.io.interchange import as_numpy
 from fastxent.kernels.launch import Options, RowPass, row_buffers
 from fastxent.kernels.rows import record as rows
-from fastxent.options.config import check_loss_options
+from fastxent.options.choices import FloatName, Input as InputName
+from fastxent.options.option import taking
 
 
 class RowStatistics(NamedTuple):
-    """The record of each row that every metric is computed from; arrays of the leading shape, float64 in nats."""
+    """The statistics of each row: float64 arrays of the leading shape (predicted and rank: int64), in nats.
+
+    nll: negative log-likelihood of the target. lse - x_y.
+    lse: log-sum-exp of the logits.
+    max_logit: largest logit.
+    confidence: largest probability.
+    predicted: class id of the largest logit, the first of equal ones.
+    rank: number of classes before the target. #(x_j > x_y) + #(j < y and x_j = x_y).
+    entropy: -Σ_c p_c log p_c.
+    brier: Σ_c (p_c - [c = y])².
+    sum_p2: Σ_c p_c².
+    """
 
     nll: np.ndarray
     lse: np.ndarray
@@ -50,51 +62,53 @@ def _full_record(x: Input, ids: np.ndarray | None, ignore_index: int, options: O
     return dict(zip(("record", "ids", "status"), into, strict=True))
 
 
-def row_statistics(
-    logits: Any,
-    target: Any = None,
-    *,
-    ignore_index: int = -100,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    class_mask: Any = None,
-    input: str = "logits",
-    axis: int = -1,
-    dtype: str | None = None,
-) -> RowStatistics:
-    """What every metric is computed from, for each row, in one read: see `RowStatistics`.
+@taking(StatisticsOptions)
+def row_statistics(logits: Any, target: Any = None, **options: Unpack[StatisticsOptions]) -> RowStatistics:
+    """Return what every metric is computed from, for each row, from one read of the logits.
 
-    nll = lse - x_y; rank = #(x_j > x_y) + #(j < y and x_j = x_y); entropy = -Σ p log p; brier = Σ (p_c - [c = y])²;
-    predicted is the first index of the maximum. nll and brier are NaN and rank is -1 without a target and where it is
-    ignored; broken rows are NaN. Arguments and errors as in `cross_entropy`.
+    Args:
+        logits: floating-point (..., C, ...), classes along ``axis``.
+        target: integers of the leading shape, or None. Class ids.
+        options: as in `cross_entropy`.
+
+    Returns:
+        `RowStatistics`. nll and brier are NaN and rank is -1 for rows without a target and for ignored rows. A row with
+        NaN, +inf or only -inf has NaN in all fields but ``max_logit``.
+
+    Raises:
+        ConfigError, TypeError: as in `cross_entropy`.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.row_statistics(np.array([[1.0, 3.0, 2.0]]), [2]).rank
     array([1])
     """
-    _, temperature, softcap = check_loss_options(0.0, temperature, softcap)
-    ignore_index = ignored_id(ignore_index)
-    x = input_of(logits, axis, dtype)
+    o = checked(StatisticsOptions, options)
+    ignore_index = o.ignore_index
+    x = input_of(logits, o.axis, o.dtype)
     c = x.matrix.n_classes
     ids = given = None
     if target is not None:
         given = as_numpy(target, "target")
         if given.shape != x.lead:
-            raise ConfigError(f"target of shape {given.shape}; class ids have the shape {x.lead}")
+            raise ConfigError(f"target must have the shape {x.lead} of class ids, got {given.shape}")
         ids = class_ids(given)
         wrong = np.flatnonzero((ids != ignore_index) & ((ids < 0) | (ids >= c)))
         if wrong.size:
             row = int(wrong[0])
             raise ConfigError(
-                f"target {given.reshape(-1)[row]} of {describe_row(x.lead, row)} is outside the {c} classes 0..{c - 1}"
+                f"target of {describe_row(x.lead, row)} must be a class id from 0 to {c - 1} or "
+                f"ignore_index={ignore_index}, got {given.reshape(-1)[row]}"
             )
-        # an ignored row has a record all the same, but for what concerns its target
+        # an ignored row has all statistics that need no target
         ids = np.where(ids == ignore_index, rows.NO_TARGET, ids)
-    mask = mask_of(class_mask, c)
-    options = Options(mode_of(input), softcap, temperature, mask)
-    if options.mode != rows.LOGITS and options.shaped:
-        raise ConfigError(f"temperature, softcap and class_mask shape logits; input is {input!r}")
-    full = _full_record(x, ids, rows.NO_TARGET + 1, options)
+    mask = mask_of(o.class_mask, c)
+    shape = Options(mode_of(o.input), o.softcap, o.temperature, mask)
+    if shape.mode != rows.LOGITS and shape.shaped:
+        raise ConfigError(
+            "temperature, softcap and class_mask cannot be combined with "
+            f"input={o.input!r}, because they apply to logits"
+        )
+    full = _full_record(x, ids, rows.NO_TARGET + 1, shape)
     record, numbers = full["record"], full["ids"]
     broken = np.flatnonzero(full["status"] != rows.USED)
     record[:, broken] = np.nan
@@ -113,12 +127,24 @@ def row_statistics(
 
 
 def entropy(
-    p: Any, *, input: str = "probs", base: float | None = None, axis: int = -1, dtype: str | None = None
+    p: Any, *, input: InputName = "probs", base: float | None = None, axis: int = -1, dtype: FloatName | None = None
 ) -> Any:
-    """-Σ_c p_c log p_c of each row, in nats or to ``base``; 0·log 0 = 0.
+    """Return the entropy -Σ_c p_c log p_c of each row, in nats or to ``base``; 0·log 0 = 0.
 
-    ``p``: probabilities, log-probabilities or logits, as ``input`` says; ``dtype="bfloat16"`` if 16-bit integers hold
-    it. Returns float64 for float64 input, else float32. Follows `scipy.stats.entropy`, without its renormalisation.
+    Args:
+        p: floating-point (..., C, ...), classes along ``axis``.
+        input: "logits", "log_probs" or "probs". The kind of ``p``; probabilities are not normalised.
+        base: float above 0 other than 1, or None. Base of the logarithm; None means nats.
+        axis: int. The class axis.
+        dtype: float type or None. "bfloat16" reads 16-bit integers as bfloat16.
+
+    Returns:
+        array of the leading shape, float64 for float64 input, else float32; a scalar for a single row.
+
+    Raises:
+        ConfigError, TypeError: as in `cross_entropy`.
+
+    Source: `scipy.stats.entropy`, without its normalisation.
 
     >>> import numpy as np, fastxent as fx
     >>> fx.entropy(np.array([0.5, 0.25, 0.25]), base=2)

@@ -1,1 +1,1 @@
-"""Every option: its name, default and check, declared once."""
+"""Options: name, type, default, check, help and form of the flag, each declared once (in `declared`)."""

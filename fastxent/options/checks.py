@@ -1,24 +1,37 @@
-"""Options that are numbers: checked for their type and their range, with one line that names the option."""
+"""Checks of options: each takes a name and a value and returns the value in its plain form, or raises `ConfigError`.
+
+An error is one line that names the option, the rule and the value.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
 
 from fastxent.errors import ConfigError
 
+Check = Callable[[str, Any], Any]  # (name, value) -> checked value
+
 
 def shown(value: Any) -> str:
-    """The value as an error shows it: one line, not too long."""
+    """Return the value as an error shows it: one line of at most 60 characters."""
     text = " ".join(repr(_plain(value)).split())  # 2.0, not np.float64(2.0)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _plain(value: Any) -> Any:
-    """The number in an array without dimensions; anything else as it is."""
+    """Return the number in an array without dimensions; any other value as it is."""
     is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
     return value.item() if is_scalar else value
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """Return the entries of a sequence or array; a single value is one entry."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
 
 
 def real_number(
@@ -31,8 +44,11 @@ def real_number(
     high: float = math.inf,
     below: float = math.inf,
 ) -> float:
-    """The option as a float. ConfigError "<name> must <rule>, got <value>" unless it is a finite number with
-    ``above`` < number < ``below`` and ``low`` <= number <= ``high``. True and False are not numbers."""
+    """Return the option as a float.
+
+    The number is finite, ``above`` < number < ``below`` and ``low`` <= number <= ``high``; any other value is a
+    ConfigError "<name> must <rule>, got <value>". True and False are not numbers.
+    """
     number = _plain(value)
     if isinstance(number, numbers.Real) and not isinstance(number, bool):
         try:
@@ -47,9 +63,111 @@ def real_number(
 def whole_number(
     name: str, value: Any, rule: str = "be an integer", *, low: float = -math.inf, high: float = math.inf
 ) -> int:
-    """The option as an int. ConfigError "<name> must <rule>, got <value>" unless it is an integer within ``low`` ..
-    ``high``. Neither 2.0 nor True is an integer."""
+    """Return the option as an int from ``low`` to ``high``.
+
+    Any other value is a ConfigError "<name> must <rule>, got <value>". Neither 2.0 nor True is an integer.
+    """
     number = _plain(value)
     if isinstance(number, numbers.Integral) and not isinstance(number, bool) and low <= int(number) <= high:
         return int(number)
     raise ConfigError(f"{name} must {rule}, got {shown(value)}")
+
+
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
+    """Return the option if it is one of the ``allowed`` words."""
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
+
+
+def word(kind: Any) -> Check:
+    """Return the check of a `Literal` type."""
+    return lambda name, value: one_of(name, value, get_args(kind))
+
+
+def real(rule: str = "be a finite number", **bounds: float) -> Check:
+    """Return the check of a float with a rule and bounds as in `real_number`."""
+    return lambda name, value: real_number(name, value, rule, **bounds)
+
+
+def whole(rule: str = "be an integer", **bounds: float) -> Check:
+    """Return the check of an int with a rule and bounds as in `whole_number`."""
+    return lambda name, value: whole_number(name, value, rule, **bounds)
+
+
+def optional(check: Check) -> Check:
+    """Return the check that also takes None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def several(check: Check) -> Check:
+    """Return the check of one or more values, each of which passes ``check``: a tuple."""
+
+    def checked(name: str, value: Any) -> tuple[Any, ...]:
+        found = tuple(check(name, item) for item in listed(value))
+        if not found:
+            raise ConfigError(f"{name} must have at least one entry, got none")
+        return found
+
+    return checked
+
+
+def text(what: str) -> Check:
+    """Return the check of a string; ``what`` says what it is, as in "a column name"."""
+
+    def checked(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} must be {what}, got {shown(value)}")
+        return value
+
+    return checked
+
+
+def column_names(name: str, value: Any) -> tuple[str, ...]:
+    """Check a column name or a list of them; None is an empty list."""
+    check = text("a column name or a list of them")
+    return () if value is None else tuple(check(name, item) for item in listed(value))
+
+
+def logits_columns(name: str, value: Any) -> str | tuple[str, ...]:
+    """Check the column of logits, or one column per class."""
+    found = column_names(name, (None,) if value is None else value)
+    return value if isinstance(value, str) else found
+
+
+def class_weights(name: str, value: Any) -> tuple[float, ...]:
+    """Check one weight per class: finite numbers of at least 0."""
+    import numpy as np
+
+    values = listed(value)
+    with contextlib.suppress(ValueError):  # lists of differing lengths
+        array = np.asarray(values)
+        if array.ndim == 1 and array.dtype.kind in "iuf" and (np.isfinite(array) & (array >= 0)).all():
+            return tuple(array.astype(np.float64).tolist())
+    rule = "hold finite numbers of at least 0, one per class"
+    for item in values:
+        real_number(name, item, rule, low=0.0)
+    raise ConfigError(f"{name} must {rule}, got {shown(values)}")
+
+
+def class_flags(name: str, value: Any) -> tuple[bool, ...]:
+    """Check one flag per class: True and False, or 1 and 0."""
+    values = listed(value)
+    for item in values:
+        if not (isinstance(item, int | float) and item in (0, 1)):
+            raise ConfigError(f"{name} must hold True or False, one per class, got {shown(item)}")
+    return tuple(map(bool, values))
+
+
+def class_names(name: str, value: Any) -> tuple[str, ...]:
+    """Check one name per class, all different."""
+    values, places = listed(value), dict[str, int]()
+    for place, item in enumerate(values):
+        if not isinstance(item, str):
+            raise ConfigError(f"{name} must be a list of strings, got {shown(item)}")
+        if places.setdefault(item, place) != place:
+            raise ConfigError(
+                f"{name} must differ, got {shown(item)} for classes {places[item]} and {place}; rename one of them"
+            )
+    return values

@@ -1,69 +1,258 @@
-"""The options of an evaluation, declared once: `evaluate`, `transform` and `plan` take them all."""
+"""The options of an evaluation, each declared once: name, type, default, check, help and form of the flag.
 
-from __future__ import annotations
+Everything else is derived from the declarations: the keywords and defaults of `evaluate`, `transform` and `plan`, the
+shared keywords of the array functions, the defaults and checks of `EvalConfig`, and the flags of the command line.
+"""
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypedDict, TypeVar
+# Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar, cast
+
+from fastxent.options.checks import (
+    class_flags,
+    class_names,
+    class_weights,
+    column_names,
+    logits_columns,
+    optional,
+    real,
+    several,
+    text,
+    whole,
+    word,
+)  # fmt: skip
+from fastxent.options.choices import FloatName, Input, OnBadRow
+from fastxent.options.option import Option, declarations, taking
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Names = str | Sequence[str] | None
 
-
-class Options(TypedDict, total=False):
-    """What is read and how it is scored; `evaluate` says what each one means."""
-
-    logits: str | Sequence[str]
-    target: str | None
-    input: str
-    metrics: str | Sequence[str]
-    by: Names
-    cluster: str | None
-    weight: str | None
-    where: str | None
-    n_bytes: str | None
-    ignore_index: int
-    label_smoothing: float
-    class_weight: Any
-    temperature: float
-    softcap: float | None
-    class_mask: Any
-    clip_eps: float | None
-    classes: Sequence[str] | None
-    logits_dtype: str | None
-    top_k: int | Sequence[int]
-    bins: int
-    on_bad_row: str
+SECTIONS = ("Columns", "Loss", "Metrics")  # headings in the help, in order
+MOST_BINS = 10_000  # every slice has as many: more would take gigabytes and leave too few rows in each bin
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_COLUMN = optional(text("a column name"))
 
 
-DEFAULTS = Options(
-    logits="logits", target="target", input="logits", metrics="all", by=None, cluster=None, weight=None, where=None,
-    n_bytes=None, ignore_index=-100, label_smoothing=0.0, class_weight=None, temperature=1.0, softcap=None,
-    class_mask=None, clip_eps=None, classes=None, logits_dtype=None, top_k=(1, 5), bins=15, on_bad_row="error",
-)  # fmt: skip
+InputKind = Annotated[Input, Option("logits", word(Input), help="Kind of the scores.", section="Columns")]
+IgnoreIndex = Annotated[
+    int,
+    Option(
+        -100,
+        whole("be an integer of 64 bits", low=_LEAST, high=_MOST),
+        help="Target of rows to ignore.",
+        section="Loss",
+    ),
+]
+LabelSmoothing = Annotated[
+    float,
+    Option(
+        0.0,
+        real("be a number from 0 to 1", low=0.0, high=1.0),
+        help="Share of the target that is spread over all classes, 0 to 1.",
+        section="Loss",
+        metavar="EPS",
+    ),
+]
+
+
+class TargetOptions(TypedDict, total=False):
+    """The cost of a row's target."""
+
+    ignore_index: IgnoreIndex
+    label_smoothing: LabelSmoothing
+    clip_eps: Annotated[
+        float | None,
+        Option(
+            None,
+            optional(real("be a number of at least 0 and below 0.5", low=0.0, below=0.5)),
+            help="Smallest probability of a target; needs --input probs or log_probs.",
+            section="Loss",
+            metavar="EPS",
+        ),
+    ]
+
+
+class ShapeOptions(TypedDict, total=False):
+    """The step from logits to probabilities."""
+
+    temperature: Annotated[
+        float,
+        Option(
+            1.0,
+            real("be a finite number above 0", above=0.0),
+            help="Divisor of the logits.",
+            section="Loss",
+            metavar="T",
+        ),
+    ]
+    softcap: Annotated[
+        float | None,
+        Option(
+            None,
+            optional(real("be a finite number above 0 or None", above=0.0)),
+            help="Replace logits by S·tanh(logit/S), before the temperature.",
+            section="Loss",
+            metavar="S",
+        ),
+    ]
+    class_mask: Annotated[
+        Any,
+        Option(
+            None,
+            optional(class_flags),
+            help="Flags 0/1, one per class; classes with 0 are excluded.",
+            section="Loss",
+            metavar="LIST|@FILE",
+            form="list",
+            entries=bool,
+            per_class=True,
+        ),
+    ]
+
+
+class Options(TargetOptions, ShapeOptions, total=False):
+    """The options of an evaluation; `evaluate` describes each of them."""
+
+    logits: Annotated[
+        str | Sequence[str],
+        Option(
+            "logits",
+            logits_columns,
+            help="Scores: a list column, or 'logit_*' or 'a,b,c' (one per class).",
+            section="Columns",
+            metavar="COLUMN",
+            form="names",
+        ),
+    ]
+    target: Annotated[
+        str | None,
+        Option(
+            "target",
+            _COLUMN,
+            help="Class ids, strings (--classes), or lists of probabilities.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    input: InputKind
+    logits_dtype: Annotated[
+        FloatName | None,
+        Option(
+            None, optional(word(FloatName)), help="Float type stored in a binary or uint16 column.", section="Columns"
+        ),
+    ]
+    classes: Annotated[
+        Sequence[str] | None,
+        Option(
+            None,
+            optional(class_names),
+            help="Class names in order, for string targets and for display.",
+            section="Columns",
+            metavar="LIST|@FILE",
+            form="list",
+            per_class=True,
+        ),
+    ]
+    by: Annotated[
+        Names,
+        Option(
+            None,
+            column_names,
+            help="Columns whose values define slices with their own metrics.",
+            section="Columns",
+            metavar="COLUMN,...",
+            form="repeated",
+        ),
+    ]
+    cluster: Annotated[
+        str | None,
+        Option(
+            None,
+            _COLUMN,
+            help="Dependent rows (document, user), for clustered standard errors.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    weight: Annotated[str | None, Option(None, _COLUMN, help="Sample weights.", section="Columns", metavar="COLUMN")]
+    n_bytes: Annotated[
+        str | None,
+        Option(None, _COLUMN, help="Bytes of text per row; adds bits_per_byte.", section="Columns", metavar="COLUMN"),
+    ]
+    where: Annotated[
+        str | None,
+        Option(
+            None,
+            optional(text("an expression")),
+            help="Filter of rows, as in \"kind == 'code'\".",
+            section="Columns",
+            metavar="EXPR",
+        ),
+    ]
+    class_weight: Annotated[
+        Any,
+        Option(
+            None,
+            optional(class_weights),
+            help="Weights, one per class.",
+            section="Loss",
+            metavar="LIST|@FILE",
+            form="list",
+            entries=float,
+            per_class=True,
+        ),
+    ]
+    metrics: Annotated[
+        str | Sequence[str],
+        Option(
+            "all",
+            several(text("names of metrics")),
+            help="Metrics to compute, as in cross_entropy,accuracy.",
+            section="Metrics",
+            metavar="LIST",
+            form="list",
+        ),
+    ]
+    top_k: Annotated[
+        int | Sequence[int],
+        Option(
+            (1, 5),
+            several(whole("hold integers of at least 1", low=1)),
+            help="Values of k for top_k_accuracy.",
+            section="Metrics",
+            metavar="LIST",
+            form="list",
+            entries=int,
+        ),
+    ]
+    bins: Annotated[
+        int,
+        Option(
+            15,
+            whole(f"be an integer from 1 to {MOST_BINS}", low=1, high=MOST_BINS),
+            help="Number of calibration bins, of equal width.",
+            section="Metrics",
+            metavar="N",
+        ),
+    ]
+    on_bad_row: Annotated[
+        OnBadRow,
+        Option(
+            "error", word(OnBadRow), help="Stop at a bad row (NaN, invalid target), or count it.", section="Metrics"
+        ),
+    ]
+
+
+OPTIONS: Mapping[str, Option] = declarations(Options)
+DEFAULTS = cast(Options, {name: option.default for name, option in OPTIONS.items()})
+
+
+def default(name: str) -> Any:
+    """Return the default of an option in its plain form."""
+    return OPTIONS[name].check(name, OPTIONS[name].default)
 
 
 def with_options(function: Callable[P, R]) -> Callable[P, R]:
-    """For a function whose last parameter is ``**options: Unpack[Options]``: it gets every option, given or default,
-    and shows them all, with their defaults, in its signature."""
-    signature = inspect.signature(function)
-    *own, _ = signature.parameters.values()
-    kinds = {name: getattr(kind, "__forward_arg__", kind) for name, kind in Options.__annotations__.items()}
-    shown = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[name])
-        for name, default in DEFAULTS.items()
-    ]
-    at = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in own)
-    known = {*signature.parameters, *DEFAULTS}
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        unknown = next((name for name in kwargs if name not in known), None)
-        if unknown is not None:
-            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown!r}")
-        return function(*args, **{**DEFAULTS, **kwargs})  # type: ignore[arg-type]
-
-    call.__signature__ = signature.replace(parameters=[*own[:at], *shown, *own[at:]])  # type: ignore[attr-defined]
-    return call
+    """Decorate a function whose last parameter is ``**options: Unpack[Options]``: see `taking`."""
+    return taking(Options)(function)

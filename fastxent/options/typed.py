@@ -1,4 +1,4 @@
-"""Values from a file held against the annotations of the dataclass that they fill."""
+"""Values from a file, checked against the annotations of a dataclass."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _PLAIN: dict[Any, tuple[Any, str]] = {
 
 
 def check(value: Any, kind: Any, where: str, **unknown: Any) -> None:
-    """Raise `ValueError`, which names the place, if ``value`` is not of the annotated type ``kind``.
+    """Raise ValueError if a value is not of an annotated type.
 
-    ``unknown``: the names in annotations that the dataclass's module imports for type checkers only.
+    where: str. The place that the error names.
+    unknown: name=type. Names in annotations that the dataclass's module imports for type checkers only.
 
     >>> check({"a": (1, 2.5)}, dict[str, tuple[float, ...]], "metrics")
     >>> check({"a": (1, None)}, dict[str, tuple[float, ...]], "metrics")

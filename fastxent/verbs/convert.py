@@ -19,6 +19,7 @@ from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.io.writers import carried, carried_field, check_not_source, is_arrow, open_writer
 from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.options.choices import FloatName, Layout, OnOverflow
 from fastxent.options.config import EvalConfig, check_path
 from fastxent.options.declared import Names
 from fastxent.options.sizes import parse_size
@@ -37,12 +38,12 @@ def convert(
     *,
     logits: str | Sequence[str] = "logits",
     target: str | None = _TARGET,
-    layout: str | None = None,
-    dtype: str | None = None,
+    layout: Layout | None = None,
+    dtype: FloatName | None = None,
     keep: Names = None,
-    on_overflow: str = "error",
+    on_overflow: OnOverflow = "error",
     ignore_index: int = -100,
-    logits_dtype: str | None = None,
+    logits_dtype: FloatName | None = None,
     threads: int | None = None,
     memory: int | str = "512MB",
     progress: Progress | None = None,

@@ -14,6 +14,7 @@ from fastxent.engine.loop import Loop, Progress
 from fastxent.engine.shards import Shard
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
+from fastxent.options.choices import Engine
 from fastxent.options.config import check_path
 from fastxent.options.declared import Options, with_options
 from fastxent.options.sizes import parse_size
@@ -36,7 +37,7 @@ def evaluate(
     per_row: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     shard: str | None = None,
-    engine: str = "local",
+    engine: Engine = "local",
     progress: Progress | None = None,
     **options: Unpack[Options],
 ) -> EvalResult:

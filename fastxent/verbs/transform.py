@@ -21,6 +21,7 @@ from fastxent.kernels.launch import Emit, Losses, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit
 from fastxent.kernels.rows.record import PROBS
+from fastxent.options.choices import FloatName, Output, Reduction
 from fastxent.options.config import check_path
 from fastxent.options.declared import Names, Options, with_options
 from fastxent.options.sizes import parse_size
@@ -43,9 +44,9 @@ def transform(
     source: Any,
     dest: str | os.PathLike[str],
     *,
-    output: str = "log_softmax",
-    reduction: str = "mean",
-    dtype: str | None = None,
+    output: Output = "log_softmax",
+    reduction: Reduction = "mean",
+    dtype: FloatName | None = None,
     keep: Names = None,
     threads: int | None = None,
     memory: int | str = "512MB",

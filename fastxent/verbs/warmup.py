@@ -34,7 +34,7 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
                 progress(name, done, len(kinds))
             path = os.path.join(folder, "dump.parquet")
             _write(path, dtype, n_classes)
-            evaluate(path, logits_dtype=dtype, threads=1, **options)
+            evaluate(path, threads=1, **{"logits_dtype": dtype, **options})
 
 
 def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.io.inspect import describe
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastxent as fx
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.io.inspect import describe
 from fastxent.io.storage.files import File, doubts, find_files
 

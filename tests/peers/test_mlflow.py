@@ -12,7 +12,7 @@ import pytest
 
 import fastxent as fx
 import report_cases
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.results.values import labels
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.parquet"

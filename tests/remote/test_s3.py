@@ -27,7 +27,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from pyarrow import fs as pafs
 
 import fastxent as fx
-from fastxent.cli import run
+from fastxent.cli.program import run
 from fastxent.io.storage import remote
 
 MB = 1 << 20

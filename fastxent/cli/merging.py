@@ -1,4 +1,4 @@
-"""States from files, merged one at a time; what must not be merged is refused by the names of the files."""
+"""States from files, merged one at a time. Errors name the files that cannot be merged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 
 def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
-    """The state of all files; ``partial``: though shards are missing."""
+    """Return the merged state of all files.
+
+    names: paths. Files written by ``eval --state``.
+    partial: bool. Whether shards may be missing.
+    """
     from fastxent.state.evaluation import EvalState
 
     total: EvalState | None = None
     places: dict[str, str] = {}
     holders: list[tuple[str, Coverage]] = []
-    kinds: dict[bool, str] = {}  # whole, or parts: the first such file
+    kinds: dict[bool, str] = {}  # whether whole -> the first such file
     contents: dict[bytes, str] = {}
     for name in names:
         place = os.path.realpath(name)
@@ -44,15 +48,15 @@ def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
         try:
             total.absorb(state)
         except StateError as error:
-            raise StateError(f"{name} does not fit {names[0]}: {error}") from error
-    assert total is not None  # click asks for one name at the least
+            raise StateError(f"cannot merge {name} with {names[0]}: {error}") from error
+    assert total is not None  # click requires at least one name
     if not partial and (missing := total.coverage.missing()) is not None:
-        raise StateError(f"{missing}; name all states of the shards, or merge those there are with --partial")
+        raise StateError(f"{missing}; give the states of all shards, or merge without the missing ones by --partial")
     return total
 
 
 def _as(first: str, second: str) -> str:
-    return "" if first == second else f", as {first} too"
+    return "" if first == second else f", also as {first}"
 
 
 def _read(name: str) -> bytes:

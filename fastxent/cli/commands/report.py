@@ -13,23 +13,22 @@ from fastxent.errors import StateError
 from fastxent.io.writers import check_not_source
 
 
-@click.command(cls=Command, short_help="The HTML report of a saved result.", epilog="""\b
+@click.command(cls=Command, short_help="Write the HTML report of a saved result.", epilog="""\b
 Examples:
-  fastxent eval dump.parquet --output figures.json
-  fastxent report figures.json
-  fastxent report figures.json -o report.html""")  # fmt: skip
+  fastxent eval dump.parquet --output result.json
+  fastxent report result.json
+  fastxent report result.json -o report.html""")  # fmt: skip
 @click.argument("result", metavar="RESULT")
 @section(
     "Output",
-    option(
-        "--output", "-o", metavar="FILE", help="Where to write it, beside RESULT if not given; - is standard output."
-    ),
+    option("--output", "-o", metavar="FILE", show_default="RESULT with the suffix .html",
+           help="File of the report; - is standard output."),
     QUIET,
-)
+)  # fmt: skip
 def report(result: str, output: str | None, quiet: bool) -> int:
-    """Write the HTML report of RESULT, the JSON that fastxent eval wrote.
+    """Write the HTML report of RESULT, the JSON from fastxent eval --output.
 
-    One file that opens offline: figures, tables, and what was read.
+    The report is one file that opens offline, with metrics, plots, tables and the list of input files.
     """
     from fastxent.results.result import EvalResult
 
@@ -38,7 +37,7 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     except OSError as error:
         raise StateError(f"cannot read the result {result!r}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise StateError(f"{result}: not a result of fastxent: not UTF-8 text") from None
+        raise StateError(f"cannot read the result {result!r}: it is not UTF-8 text") from None
     try:
         found = EvalResult.from_json(text)
     except StateError as error:

@@ -1,0 +1,69 @@
+"""``fastxent eval``: the metrics of a dump."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastxent.cli import arguments, options
+from fastxent.cli.arguments import file_option, local_files, source_of
+from fastxent.cli.finish import Sinks, check_conditions, finish, progress
+from fastxent.cli.options import Command, choice, option, section
+from fastxent.options.choices import Engine
+
+
+@click.command("eval", cls=Command, short_help="Compute every metric of a dump, with error bars.", epilog="""\b
+Examples:
+  fastxent eval dump.parquet
+  fastxent eval 'shards/*.parquet' --by language --cluster document --n-bytes bytes
+  fastxent eval dump.parquet --logits 'logit_*' --target label
+  fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
+  fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
+  fastxent eval huge/ --resume progress            to continue after a crash: the same line
+  fastxent eval huge/ --shard 3/16 --state 3.state
+
+\b
+Every metric has a standard error. Metrics are bit-identical for any --threads, any
+--memory and any order of files.
+
+Exit codes: 0 success, 1 a --fail-if condition holds, 2 invalid usage or input, 70 internal
+error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
+@arguments.SOURCES
+@options.scoring
+@options.printing
+@section(
+    "Output",
+    arguments.output(),
+    arguments.REPORT,
+    file_option("--per-row", help="Write the loss, rank, … of each row as Parquet."),
+    option("--id", metavar="COLUMN", help="Row names, for --per-row."),
+    arguments.STATE,
+    arguments.LOG,
+)
+@options.running(
+    option("--resume", metavar="FOLDER", help="Checkpoint folder. To continue after a crash, run the command again."),
+    option("--shard", metavar="K/N", help="Evaluate only part K of N, as in 3/16; use with --state."),
+    option("--engine", type=choice(Engine), default="local", help="Threads, or a Ray cluster (RAY_ADDRESS)."),
+)  # fmt: skip
+def eval_(**given: Any) -> int:
+    """Evaluate a dump: compute every metric, with error bars, from one read of the logits.
+
+    SOURCE is a file, a glob, a folder (hive partitions become columns) or a URL. Several sources are one dump.
+    """
+    import fastxent as fx
+
+    conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
+    check_conditions(conditions, given)
+    sinks.check([given["per_row"]], lambda: local_files(given["source"]))
+    quiet, resume = given["quiet"], given["resume"]
+    try:
+        with progress(given, "evaluating") as report:
+            result = fx.evaluate(source_of(given.pop("source")), progress=report, **given)
+    except KeyboardInterrupt:
+        if resume is None:
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; progress is saved in {resume}; run the same command again to continue"
+        ) from None
+    return finish(result, conditions, sinks, quiet, verbose)

@@ -1,0 +1,57 @@
+"""``fastxent transform``: log-softmax, softmax or gradients of every row, written to a file."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from fastxent.cli import arguments, options
+from fastxent.cli.arguments import local_files, source_of
+from fastxent.cli.finish import Sinks, check_conditions, finish, progress
+from fastxent.cli.items import Items, flatten
+from fastxent.cli.options import Command, choice, option, section
+from fastxent.cli.output import chosen_format
+from fastxent.errors import ConfigError
+from fastxent.options.choices import FloatName, Output, Reduction
+
+
+@click.command(cls=Command, short_help="Write log-softmax, softmax or gradients of every row.", epilog="""\b
+Examples:
+  fastxent transform dump.parquet log_probs.parquet --keep id
+  fastxent transform dump.parquet gradient.arrow --kind grad --reduction sum
+  fastxent transform dump.parquet half.parquet --kind softmax --dtype float16""")  # fmt: skip
+@arguments.SOURCES_BEFORE_DEST
+@arguments.DEST
+@section(
+    "Transform",
+    option("--kind", "output", type=choice(Output), default="log_softmax", help="Values to write for every row."),
+    option("--reduction", type=choice(Reduction), default="mean",
+           help="Reduction of the loss whose gradient is written."),
+    option("--dtype", type=choice(FloatName), default=None, show_default="that of the scores",
+           help="Float type of the written values."),
+    option("--keep", multiple=True, type=Items(), metavar="COLUMN,...", callback=flatten, show_default=False,
+           help="Columns to copy to the new file."),
+)  # fmt: skip
+@options.scoring
+@options.printing
+@section("Output", arguments.output("result"))
+@options.running()
+def transform(**given: Any) -> int:
+    """Write log-softmax, softmax or the gradient of every row to a new file, and print the metrics.
+
+    DEST ends in .parquet or .arrow. It is written to a temporary name and renamed.
+    """
+    import fastxent as fx
+
+    result_file = given.pop("result")
+    if result_file in get_args(Output):
+        raise ConfigError(f"--output must name a file, got {result_file!r}; give --kind {result_file}")
+    conditions, verbose = given.pop("fail_if"), given.pop("verbose")
+    sinks = Sinks(chosen_format(given.pop("format_"), result_file), result_file)
+    check_conditions(conditions, given)
+    sinks.check([given["dest"]], lambda: local_files(given["source"]))
+    quiet = given["quiet"]
+    with progress(given, "transforming") as report:
+        result = fx.transform(source_of(given.pop("source")), given.pop("dest"), progress=report, **given)
+    return finish(result, conditions, sinks, quiet, verbose)

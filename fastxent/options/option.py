@@ -1,0 +1,75 @@
+"""What an option declares beside its name and type, and how functions take declared options as keywords."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from fastxent.options.checks import Check
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Option:
+    """The declaration of an option, beside its name and type.
+
+    default: value. Used if the option is not given.
+    check: (name, value) -> value. Returns the plain form of a valid value and raises ConfigError otherwise.
+    help: str. The line of the command line's help, at most 70 characters; "" for an option without a flag.
+    section: str. The heading in the help.
+    metavar: str or None. The placeholder of the value in the help.
+    form: str. The value of the flag: "value"; "names", one name or a comma list; "list", a comma list or @FILE;
+        "repeated", a comma list that may be given several times.
+    entries: type. The type of the entries of a list.
+    per_class: bool. Whether the list has one entry per class.
+    """
+
+    default: Any
+    check: Check
+    help: str = ""
+    section: str = ""
+    metavar: str | None = None
+    form: Literal["value", "names", "list", "repeated"] = "value"
+    entries: type = str
+    per_class: bool = False
+
+
+def declarations(kind: Any) -> dict[str, Option]:
+    """Return the declaration of each option of a TypedDict."""
+    return {name: hint.__metadata__[0] for name, hint in kind.__annotations__.items()}
+
+
+def taking(kind: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the decorator of functions whose last parameter is ``**options: Unpack[kind]``.
+
+    The function receives every option, given or default, and shows all of them in its signature.
+    """
+    defaults = {name: option.default for name, option in declarations(kind).items()}
+    types = {name: hint.__origin__ for name, hint in kind.__annotations__.items()}
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        *own, _ = signature.parameters.values()
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+            for name, default in defaults.items()
+        ]
+        at = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in own)
+        known = {*signature.parameters, *defaults}
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            unknown = next((name for name in kwargs if name not in known), None)
+            if unknown is not None:
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown!r}")
+            return function(*args, **{**defaults, **kwargs})
+
+        call.__signature__ = signature.replace(parameters=[*own[:at], *options, *own[at:]])  # type: ignore[attr-defined]
+        return call
+
+    return decorate
