@@ -312,7 +312,7 @@ def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
 
 def _file_part(file: File, named: Sequence[str]) -> Part | None:
     """What a file is, by its first bytes; None for ``.npy``."""
-    with file.open(mapped=False) as handle, reading(file.name):
+    with file.open() as handle, reading(file.name):
         head, size = handle.read(16), handle.size()
     if head.startswith(tensors.NPY_MAGIC):
         return None

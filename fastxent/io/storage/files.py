@@ -38,18 +38,14 @@ class File:
         if not self.local:
             object.__setattr__(self, "name", public_name(self.name))
 
-    def open(self, mapped: bool = True) -> pa.NativeFile:
-        """The file; ``mapped`` into memory where it is on this machine.
-
-        What has been looked at in a mapping counts as memory of the process until the mapping goes. So only what is
-        opened anew for every unit is mapped.
-        """
+    def open(self) -> pa.NativeFile:
+        """Open the file for reading. Where a path is not UTF-8, pyarrow could not open it, but Python can."""
         with reading(self.name):
             if not self.local:
                 return pa.PythonFile(RemoteFile(self.remote, self.name), mode="r")
             if os.path.getsize(self.path) == 0:
-                raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
-            return pa.memory_map(self.path) if mapped else pa.OSFile(self.path)
+                raise SourceError(f"{self.name} is empty (0 bytes); write the file again or omit it")
+            return pa.PythonFile(open(self.path, "rb"), mode="r")
 
     @property
     def local(self) -> bool:
