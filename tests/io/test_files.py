@@ -16,7 +16,8 @@ import pytest
 import fastxent as fx
 from fastxent.cli import run
 from fastxent.io.inspect import describe
-from fastxent.io.storage.files import File, doubts, find_files
+from fastxent.io.storage.doubts import doubts
+from fastxent.io.storage.files import File, find_files
 
 DUMP = Path(__file__).resolve().parents[2] / "examples" / "digits.parquet"
 
