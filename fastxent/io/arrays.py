@@ -12,7 +12,6 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,11 +23,10 @@ import pyarrow as pa
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, Part, even
-from fastxent.io.interchange import as_numpy
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.storage.files import File
 from fastxent.io.storage.stored import StoredBytes
-from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow, unnamed_tag
+from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
 
 
 class Array(Protocol):
@@ -238,77 +236,15 @@ class ArraysPart:
             yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
 
 
-# ---- a dict ----------------------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def dict_part(source: Mapping[str, Any], named: Sequence[str]) -> ArraysPart:
-    """A dict of arrays, or of paths of ``.npy`` files."""
-    if not source:
-        raise SourceError("the dict of arrays is empty")
-    names = [str(name) for name in source]
-    if len(set(names)) < len(names):
-        twice = next(name for k, name in enumerate(names) if name in names[:k])
-        raise ColumnError(f"two arrays are called {twice!r}; rename one")
-    columns = {name: _or_error(_held, value, name) for name, value in zip(names, source.values(), strict=True)}
-    return ArraysPart("<arrays>", "arrays", columns, named)
-
-
-def _or_error(read: Callable[..., Array], *arguments: Any) -> Array | FastxentError:
+def or_error(read: Callable[..., Array], *arguments: Any) -> Array | FastxentError:
     """The array, or the error to raise if it is asked for."""
     try:
         return read(*arguments)
     except FastxentError as error:
         return error.with_traceback(None)
-
-
-def _held(value: Any, name: str) -> Array:
-    try:
-        return _array(value, name)
-    except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
-        detail = " ".join(str(error).split())
-        raise ColumnError(f"{name!r} is a {type(value).__name__} that cannot be a column: {detail}") from None
-
-
-def _array(value: Any, name: str) -> Array:
-    if isinstance(value, str | os.PathLike):
-        file = File(os.fspath(value), os.path.expanduser(os.fspath(value)))
-        return read_npy(file)
-    if isinstance(value, pa.ChunkedArray):
-        return HeldArrow(value)
-    if isinstance(value, pa.Array):
-        return HeldArrow(pa.chunked_array([value]))
-    if isinstance(value, list | tuple):
-        value = pa.array(value)
-        return HeldArrow(pa.chunked_array([value]))
-    if hasattr(value, "columns") and hasattr(value, "__arrow_c_stream__"):  # a frame or a table: one column per class
-        value = as_numpy(value, name)
-    if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_stream__"):
-        return HeldArrow(pa.chunked_array(value))
-    if not isinstance(value, np.ndarray) and hasattr(value, "__arrow_c_array__"):
-        return HeldArrow(pa.chunked_array([pa.array(value)]))
-    torch = sys.modules.get("torch")
-    tag = None
-    if torch is not None and isinstance(value, torch.Tensor):
-        value = value.detach()
-        if value.dtype == torch.bfloat16:  # types NumPy does not have
-            tag, value = "bfloat16", value.view(torch.int16)
-        elif value.dtype.is_floating_point and value.dtype.itemsize == 1:
-            value = value.float()
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype.name == "bfloat16":  # of ml_dtypes
-        tag, array = "bfloat16", array.view(np.uint16)
-    elif tag is not None:
-        array = array.view(np.uint16)
-    elif array.dtype.type.__module__ == "ml_dtypes":  # its narrower types, each a part of one of NumPy's
-        array = array.astype(np.float32 if "float" in array.dtype.name else np.int8)
-    if array.ndim == 0:
-        raise ColumnError(f"{name!r} is a {type(value).__name__}, not an array")
-    if array.dtype.hasobject:
-        return HeldArrow(pa.chunked_array([pa.array(array)]))
-    return Held(array, tag or unnamed_tag(array.dtype))
-
-
-# ---- .npy ------------------------------------------------------------------------------------------------------------
 
 
 def npy_part(files: Sequence[File], named: Sequence[str]) -> ArraysPart:
@@ -321,7 +257,7 @@ def npy_part(files: Sequence[File], named: Sequence[str]) -> ArraysPart:
             columns[name] = File(beside, beside, None, files[0].hive)
     main = next((columns[name] for name in named if name in columns), files[0])
     return ArraysPart(
-        main.name, "npy", {name: _or_error(read_npy, file) for name, file in columns.items()}, named, files[0]
+        main.name, "npy", {name: or_error(read_npy, file) for name, file in columns.items()}, named, files[0]
     )
 
 

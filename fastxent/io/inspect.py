@@ -12,10 +12,12 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
-from fastxent.io.layout import VOID, Layout, expand
+from fastxent.io.families import expand
+from fastxent.io.layout import VOID, Layout
 from fastxent.io.parquet.part import ParquetPart
-from fastxent.io.source import Part, find_parts, full_schema
-from fastxent.io.storage.files import doubts
+from fastxent.io.parts import Part, find_parts
+from fastxent.io.source import full_schema
+from fastxent.io.storage.doubts import doubts
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
 _ROLES = {

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +13,7 @@ import pyarrow.types as pt
 from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Logits, Part
 from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, is_void, item_of
+from fastxent.io.families import check_order, expand, families
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
 
@@ -64,65 +62,6 @@ def all_names(schema: pa.Schema) -> list[str]:
     return list(walk("", list(schema)))
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _families(schema: pa.Schema) -> list[str]:
-    """The columns, ``logit_*`` for all of logit_0, logit_1, ..."""
-    stems = {name: name.rstrip("0123456789") for name in all_names(schema)}
-    shared = Counter(stem for name, stem in stems.items() if stem != name)
-    return list(dict.fromkeys(f"{stem}*" if stem and shared[stem] > 1 else name for name, stem in stems.items()))
-
-
-def expand(schema: pa.Schema, pattern: str, file: str, classes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Columns that match a glob: in the order of ``classes`` where they are named after those, ``logit_2`` before
-    ``logit_10``, any others in the order of the file. A gap in the numbers is an error, not a shift."""
-    names = fnmatch.filter(schema.names, pattern)
-    if not names:
-        raise ColumnError.missing(pattern, schema.names, file)
-    ordered = _by_class(names, classes or ())
-    if _numbered(names):
-        names.sort(key=_natural)
-        if ordered not in (None, tuple(names)):
-            raise ColumnError(
-                f"the order of the columns {pattern!r} in {file} is unclear: their numbers and the names in classes "
-                "are in different orders; list the columns in class order instead"
-            )
-    elif ordered is not None:
-        return ordered
-    edges = re.fullmatch(r"([^*?\[]*)\*([^*?\[]*)", pattern)
-    if edges:
-        inner = [name[len(edges[1]) : len(name) - len(edges[2])] for name in names]
-        numbers = [int(part) for part in inner if part.isdigit()]
-        if numbers and len(numbers) < len(names):
-            odd = next(name for name, part in zip(names, inner, strict=True) if not part.isdigit())
-            raise ColumnError(f"{pattern!r} matches numbered columns and {odd!r} in {file}; list the names instead")
-        if numbers and (numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers)))):
-            raise ColumnError(
-                f"the numbers of the columns {pattern!r} in {file} are not 0, 1, 2, ... (found {numbers[:3]}...); "
-                "list the names in class order instead"
-            )
-    return tuple(names)
-
-
-def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...] | None:
-    """The columns in the order of the classes, if they are named after them: prob_low, prob_medium, prob_high."""
-    given = set(names)
-    if len(given) != len(classes) or len(given) != len(names):
-        return None
-    for first in classes:
-        before, found, after = names[0].partition(first)
-        if found and given == {f"{before}{name}{after}" for name in classes}:
-            return tuple(f"{before}{name}{after}" for name in classes)
-    return None
-
-
-def _numbered(names: Sequence[str]) -> bool:
-    """Whether nothing but numbers tells the names apart."""
-    return len(names) > 1 and len({re.sub(r"\d+", "0", name) for name in names}) == 1
-
-
 # ---- how logits lie in them ------------------------------------------------------------------------------------------
 
 
@@ -154,14 +93,14 @@ class Layout:
             names = expand(schema, logits, file, classes) if several else (logits,)
         else:
             names, several = tuple(logits), True
-            _check_order(names, classes or ())
+            check_order(names, classes or ())
         if not names:
             raise ColumnError("no logits column is named")
         fields = []
         for name in names:
             field = find_field(schema, name)
             if field is None:
-                raise ColumnError.missing(name, all_names(schema) if several else _families(schema), file)
+                raise ColumnError.missing(name, all_names(schema) if several else families(all_names(schema)), file)
             fields.append(field)
         item, size = item_of(fields[0].type)
         if is_void(fields[0].type) and not several:
@@ -261,20 +200,6 @@ class RowReader:
         """A record batch in memory as batches of ``step`` rows, without a copy."""
         for begin in range(0, len(batch), step):
             yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
-
-
-def _check_order(names: tuple[str, ...], classes: Sequence[str]) -> None:
-    """Refuse a list of columns that names one twice, or names the classes in another order than ``classes``."""
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ColumnError(f"logits must name each column once, got {twice[0]!r} twice")
-    ordered = _by_class(names, classes)
-    if ordered is not None and ordered != names and not _numbered(names):
-        place = next(i for i, name in enumerate(names) if name != ordered[i])
-        raise ColumnError(
-            f"logits must follow the order of classes, got column {names[place]!r} for class {place}, "
-            f"{classes[place]!r}; name the columns in the order of the classes"
-        )
 
 
 def _is_blob(field: pa.Field) -> bool:

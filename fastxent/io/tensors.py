@@ -120,7 +120,7 @@ def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
 def read_npy(file: File) -> Stored:
     """The header of a ``.npy`` file, checked against the file's size."""
     found = Version.of(file)
-    with file.open(mapped=False) as handle, reading(file.name, "its header"):
+    with file.open() as handle, reading(file.name, "its header"):
         if handle.read(len(NPY_MAGIC)) != NPY_MAGIC:
             raise SourceError(f"{file.name} is no .npy file; write it with numpy.save")
         handle.seek(0)
@@ -163,7 +163,7 @@ def read_safetensors(file: File) -> dict[str, Stored | ColumnError]:
     A tensor of a type that no column has is the error to raise if it is asked for.
     """
     version = Version.of(file)
-    with file.open(mapped=False) as handle, reading(file.name, "its header"):
+    with file.open() as handle, reading(file.name, "its header"):
         size = handle.size()
         length = int.from_bytes(handle.read(8), "little")
         if length > min(size - 8, _LONGEST_HEADER):

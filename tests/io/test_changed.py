@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastxent.errors import SourceError
+from fastxent import evaluate
+from fastxent.errors import BadRowError, SourceError, Where
 from fastxent.io.source import open_source
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
@@ -87,3 +89,55 @@ def test_only_what_has_changed_is_told(tmp_path: Path) -> None:
     with pytest.raises(KeyError), unchanged(file, version):
         path.write_bytes(b"other")
         raise KeyError
+
+
+def test_a_bad_row_of_a_file_that_has_changed(tmp_path: Path) -> None:
+    """The scorer's errors are raised outside of the block, which their generator is closed in."""
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    file = File(str(path), str(path))
+    version = Version.of(file)
+
+    def batches() -> Iterator[int]:
+        with unchanged(file, version):
+            yield 1
+            yield 2
+
+    def score(change: bool) -> None:
+        with closing(batches()) as found:
+            for _ in found:
+                if change:
+                    path.write_bytes(b"other")
+                raise BadRowError(Where("a", None, 0), 0, "NaN logits")
+
+    with closing(batches()) as found:
+        next(found)  # closed without an error
+    with pytest.raises(BadRowError, match="NaN logits"):
+        score(change=False)
+    with pytest.raises(SourceError, match=r"a changed while it was read") as got:
+        score(change=True)
+    assert isinstance(got.value.__cause__, BadRowError)
+
+
+@pytest.mark.parametrize("layout", ["list", "columns"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_bad_row_is_the_fault_of_a_rewritten_file(
+    layout: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, layout)
+    table = pq.read_table(path)
+    target = table.schema.get_field_index("target")
+    pq.write_table(table.set_column(target, "target", pa.array(np.full(4000, 99))), path, row_group_size=1000)
+    logits = "logits" if layout == "list" else "l*"
+    with pytest.raises(BadRowError):
+        evaluate(path, logits=logits, threads=threads)
+    seen = BadRowError.__init__
+
+    def rewritten(self: BadRowError, *arguments: object) -> None:
+        os.utime(path, ns=(1, 1))
+        seen(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BadRowError, "__init__", rewritten)
+    with pytest.raises(SourceError, match=r"a\.parquet changed while it was read; run again on a finished file"):
+        evaluate(path, logits=logits, threads=threads)

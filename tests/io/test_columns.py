@@ -20,7 +20,8 @@ from fastxent.io.columns import (
     soft_rows,
     target_ids,
 )
-from fastxent.io.layout import Layout, all_names, expand, find_field, pick
+from fastxent.io.families import expand
+from fastxent.io.layout import Layout, all_names, find_field, pick
 from fastxent.io.values import plain
 from fastxent.kernels import floats
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
 from fastxent.cli.program import run
 from fastxent.io.inspect import describe
-from fastxent.io.storage.files import File, doubts, find_files
+from fastxent.io.storage.doubts import doubts
+from fastxent.io.storage.files import File, find_files
 
 DUMP = Path(__file__).resolve().parents[2] / "examples" / "digits.parquet"
 
@@ -116,3 +121,24 @@ def test_several_splits_are_told(paths: list[str], told: str) -> None:
     assert len(found) == bool(told)
     assert told in "".join(found)
     assert not found or found[0].startswith("the files are of several splits, ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_file_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    table = pq.read_table(DUMP, columns=["logits", "target"])
+    pq.write_table(table, tmp_path / "plain.parquet")
+    with pa.ipc.new_file(str(tmp_path / "plain.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    np.save(tmp_path / "logits.npy", np.array(table["logits"].to_pylist(), np.float32))
+    np.save(tmp_path / "target.npy", table["target"].to_numpy())
+    expected = fx.evaluate(DUMP).metrics["cross_entropy"]
+    moved = {"plain.parquet": b"a\xff.parquet", "plain.arrow": b"a\xff.arrow", "logits.npy": b"logits.npy"}
+    for name, other in {**moved, "target.npy": b"target.npy"}.items():
+        os.rename(os.fsencode(tmp_path / name), folder + b"/" + other)
+    for name in moved.values():
+        assert fx.evaluate(os.fsdecode(folder + b"/" + name)).metrics["cross_entropy"] == expected, name
+    path = os.fsdecode(folder + b"/a\xff.parquet")
+    assert run(["eval", path, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [path]

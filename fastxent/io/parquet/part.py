@@ -199,8 +199,9 @@ class ParquetPart:
 
     def chunks(self, names: Sequence[str]) -> list[list[ChunkInfo]]:
         """What the footer says of the leaves of top-level columns, in each row group."""
+        wanted = set(names)
         with self._footer() as footer:
-            found = (column for column in footer.columns if column.name in set(names))
+            found = (column for column in footer.columns if column.name in wanted)
             return footer.infos([leaf for column in found for leaf in column.leaves])
 
     def units(self, reader: RowReader) -> Iterator[ParquetUnit | NativeUnit]:

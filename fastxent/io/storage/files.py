@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,18 +38,14 @@ class File:
         if not self.local:
             object.__setattr__(self, "name", public_name(self.name))
 
-    def open(self, mapped: bool = True) -> pa.NativeFile:
-        """The file; ``mapped`` into memory where it is on this machine.
-
-        What has been looked at in a mapping counts as memory of the process until the mapping goes. So only what is
-        opened anew for every unit is mapped.
-        """
+    def open(self) -> pa.NativeFile:
+        """Open the file for reading. Where a path is not UTF-8, pyarrow could not open it, but Python can."""
         with reading(self.name):
             if not self.local:
                 return pa.PythonFile(RemoteFile(self.remote, self.name), mode="r")
             if os.path.getsize(self.path) == 0:
-                raise SourceError(f"{self.name} is empty (0 bytes); write it again or leave it out")
-            return pa.memory_map(self.path) if mapped else pa.OSFile(self.path)
+                raise SourceError(f"{self.name} is empty (0 bytes); write the file again or omit it")
+            return pa.PythonFile(open(self.path, "rb"), mode="r")
 
     @property
     def local(self) -> bool:
@@ -262,56 +258,3 @@ def _glob_arrow(filesystem: pafs.FileSystem, pattern: str) -> list[str]:
     selector = pafs.FileSelector(_fixed_part(pattern), allow_not_found=True, recursive=True)
     match = _matcher(pattern)
     return [f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File and match(f.path)]
-
-
-# ---- what may not be meant -------------------------------------------------------------------------------------------
-
-_SPLITS = {
-    "train": "train", "training": "train", "valid": "validation", "validation": "validation", "val": "validation",
-    "dev": "validation", "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-def doubts(files: Sequence[File]) -> list[str]:
-    """What a user should know of the files of a source: the same one twice, or several splits of a data set."""
-    first: dict[object, str] = {}
-    twice: list[tuple[str, str]] = []
-    for file in files:
-        key = _key(file)
-        if key in first:
-            twice.append((first[key], file.name))
-        first.setdefault(key, file.name)
-    found = []
-    if twice:
-        before, name = twice[0]
-        also = f" as {name}" if name != before else ""
-        more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
-        found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
-    splits: dict[str, str] = {}
-    folders = [os.path.dirname(file.path).split("/") for file in files]
-    shared = next((k for k, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 1 << 20)
-    for file, folder in zip(files, folders, strict=True):
-        split = _split([*folder[shared:], os.path.basename(file.path)])
-        if split is not None:
-            splits.setdefault(split, file.name)
-    if len(splits) > 1:
-        named = ", ".join(f"{split} ({name})" for split, name in sorted(splits.items()))
-        found.append(f"the files are of several splits, {named}: the figures are those of all; name one split")
-    return found
-
-
-def _key(file: File) -> object:
-    """The same for all names of a file."""
-    if file.filesystem is not None:
-        return file.filesystem.type_name, file.path
-    try:
-        status = os.stat(file.path)
-    except OSError:  # removed since
-        return file.path
-    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
-
-
-def _split(parts: list[str]) -> str | None:
-    """The split that a file's name or folder tells. One in a ``key=value`` folder is a column."""
-    words = (word.lower() for part in parts if "=" not in part for word in re.split(r"[-_. ]", part))
-    return next((_SPLITS[word] for word in words if word in _SPLITS), None)

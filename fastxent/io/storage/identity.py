@@ -33,7 +33,7 @@ class Identity:
     def of(cls, file: File) -> Identity:
         """Look at the file as it is now; `SourceError` if it is not there."""
         file = replace(file, size=None)  # what a listing once said of it may no longer hold
-        with file.open(mapped=False) as handle, reading(file.name):
+        with file.open() as handle, reading(file.name):
             size = handle.size()
             digest = hashlib.sha256(_described(handle, size)).hexdigest()
         return cls(file.name, size, _modified(file), digest)
@@ -74,12 +74,23 @@ class Version(NamedTuple):
 
 @contextmanager
 def unchanged(file: File, version: Version | None) -> Iterator[None]:
-    """Refuse a file that is no longer of ``version`` when the block ends, in whatever way: what was read may be a
-    mixture of two versions, and an error in it that of a file half written."""
+    """Raise `SourceError` if the file is no longer at ``version`` when the block ends, with or without an error.
+
+    A changed file explains the error: the rows may mix two versions, or the file may be half written. A generator
+    that yields inside the block is closed when its consumer fails, for example on a bad row; the error of the consumer
+    is then the context of the `GeneratorExit`, and is treated like an error of the block.
+    """
     try:
         yield
     except FastxentError as error:
         _compare(file, version, error)
+        raise
+    except GeneratorExit as closed:
+        cause = closed.__context__
+        while isinstance(cause, GeneratorExit):  # of a generator around this one
+            cause = cause.__context__
+        if isinstance(cause, FastxentError):
+            _compare(file, version, cause)
         raise
     _compare(file, version, None)
 

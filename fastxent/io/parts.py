@@ -1,0 +1,177 @@
+"""The parts of a source: each file or in-memory table, recognised by its first bytes or its type."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from fastxent.errors import SourceError
+from fastxent.io import arrays, dicts, frames, tensors
+from fastxent.io.arrow import ipc, part as arrow
+from fastxent.io.batch import Unit
+from fastxent.io.layout import Layout, RowReader
+from fastxent.io.parquet import part as parquet
+from fastxent.io.storage.files import File, find_files, reading
+
+_LOOKERS = 16
+
+
+class Part(Protocol):
+    """One file, or one thing in memory: what each format module offers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def hive(self) -> tuple[tuple[str, str | None], ...]: ...
+    @property
+    def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        """Classes in the first row that has any, where the schema does not tell."""
+        ...
+
+    def units(self, reader: RowReader) -> Iterator[Unit]: ...
+
+
+def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
+    """The parts of a source, in order. ``named``: the columns that will be read, as far as they are known."""
+    if isinstance(source, str | os.PathLike):
+        return _file_parts(find_files(source), named)
+    if isinstance(source, list | tuple):
+        if not source:
+            raise SourceError("the list of sources is empty; name at least one file")
+        if all(isinstance(item, str | os.PathLike) for item in source):
+            return _file_parts([file for item in source for file in find_files(item)], named)
+        if (advice := frames.advice(source)) is not None:
+            raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
+        return [part for item in source for part in find_parts(item, named)]
+    if isinstance(source, np.ndarray) and source.dtype.names is not None:
+        source = {name: source[name] for name in source.dtype.names}
+    if (advice := frames.advice(source)) is not None:
+        raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
+    if isinstance(source, Mapping):
+        return [dicts.dict_part(source, named)]
+    if isinstance(source, pa.Table):
+        return [arrow.TablePart(source)]
+    if isinstance(source, pa.RecordBatch):
+        return [arrow.TablePart(pa.Table.from_batches([source]), "<record batch>")]
+    if isinstance(source, pa.RecordBatchReader):
+        return [arrow.StreamPart(lambda: source, "<reader>", once=True)]
+    if type(source).__module__.startswith("pyarrow._dataset"):
+        return _dataset_parts(source)
+    if hasattr(source, "__arrow_c_stream__"):
+        return [frames.stream_part(source, named)]
+    raise SourceError(
+        f"a {type(source).__name__} is no source; pass a path, a glob, a folder, a list of them, an Arrow table "
+        "or stream, or a dict of arrays"
+    )
+
+
+def _dataset_parts(dataset: Any) -> list[Part]:
+    """Parquet files of a dataset are read as files, since its own scanner decodes whole row groups; what else a
+    dataset may be (other formats, a filter, parts of files) comes through the scanner with little read-ahead."""
+    import pyarrow.dataset as ds
+
+    if not isinstance(dataset, ds.Dataset):
+        raise SourceError(f"a {type(dataset).__name__} is no source; pass the dataset itself or a Table")
+    if isinstance(dataset, ds.FileSystemDataset) and isinstance(dataset.format, ds.ParquetFileFormat):
+        try:
+            fragments = list(dataset.get_fragments())
+        except ValueError:  # filtered: its files hold more rows than it has
+            fragments = []
+        parts = [parquet.ParquetPart(_dataset_file(ds, fragment)) for fragment in fragments]
+        # a fragment may be some row groups of its file (which `count_rows` does not heed)
+        if parts and all(len(f.row_groups) == part.groups for f, part in zip(fragments, parts, strict=True)):
+            return list(parts)
+    scanner = functools.partial(dataset.scanner, batch_readahead=1, fragment_readahead=1)
+    return [arrow.StreamPart(lambda: scanner().to_reader(), "<dataset>")]
+
+
+def _dataset_file(ds: Any, fragment: Any) -> File:
+    keys = ds.get_partition_keys(fragment.partition_expression)
+    hive = tuple((key, None if value is None else str(value)) for key, value in keys.items())
+    local = fragment.filesystem.type_name == "local"
+    return File(fragment.path, fragment.path, None if local else fragment.filesystem, hive)
+
+
+def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
+    """A part a file; ``.npy`` files of the same folder are the columns of one part."""
+    if len(files) > 1 and not files[0].local:  # to look at one takes some answers of a server: at many together
+        with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="fastxent-look") as pool:
+            looks = [pool.submit(_file_part, file, named) for file in files]
+            try:
+                found = [look.result() for look in looks]
+            finally:
+                pool.shutdown(cancel_futures=True)
+    else:
+        found = [_file_part(file, named) for file in files]
+    folders: dict[str, list[File]] = {}
+    for file, part in zip(files, found, strict=True):
+        if part is None:
+            folders.setdefault(os.path.dirname(file.path), []).append(file)
+    return [part for part in found if part] + [arrays.npy_part(inside, named) for inside in folders.values()]
+
+
+def _file_part(file: File, named: Sequence[str]) -> Part | None:
+    """What a file is, by its first bytes; None for ``.npy``."""
+    with file.open() as handle, reading(file.name):
+        head, size = handle.read(16), handle.size()
+    if head.startswith(tensors.NPY_MAGIC):
+        return None
+    if size == 0:
+        raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
+    if head.startswith(parquet.MAGIC):
+        return parquet.ParquetPart(file)
+    if head.startswith(ipc.FILE_MAGIC):
+        return arrow.IpcPart(file, "arrow file")
+    if head.startswith(ipc.STREAM_MAGIC):
+        return arrow.IpcPart(file, "arrow stream")
+    if tensors.looks_like_safetensors(head, size):
+        return arrays.safetensors_part(file, named)
+    what, cure = _unknown(head)
+    raise SourceError(f"{file.name}: {what}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors; {cure}")
+
+
+_PASS = "and pass the arrays to fastxent.evaluate"
+_DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
+_OTHERS = {
+    b"PK\x03\x04": ("this is a zip archive (.npz, .pt)",
+                    f"load it with np.load(FILE), or torch.load(FILE, weights_only=True), {_PASS}"),
+    b"\x80\x02": ("this is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
+    b"\x1f\x8b": ("this is gzip-compressed", "decompress it with: gunzip FILE"),
+    b"\x28\xb5\x2f\xfd": ("this is zstd-compressed", "decompress it with: zstd -d FILE"),
+    b"BZh": ("this is bzip2-compressed", "decompress it with: bunzip2 FILE"),
+    b"\xfd7zXZ": ("this is xz-compressed", "decompress it with: unxz FILE"),
+    b"SQLite format 3": ("this is a SQLite database", _DUCKDB.format("sqlite_scan('FILE', 'TABLE')")),
+    b"FEA1": ("this is Feather version 1",
+              "convert it with pyarrow: feather.write_feather(feather.read_table(FILE), 'x.arrow')"),
+    b"Obj\x01": ("this is Avro", _DUCKDB.format("read_avro('FILE')")),
+    b"ORC": ("this is ORC", "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
+    b"\x89HDF": ("this is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
+    b"{": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
+    b"[": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
+}  # fmt: skip
+
+
+def _unknown(head: bytes) -> tuple[str, str]:
+    """What a file is that is not read, by its first 16 bytes, and the line that makes of it one that is."""
+    for magic, found in _OTHERS.items():
+        if head.startswith(magic):
+            return found
+    if head[8:12] == b"DUCK":
+        return "this is a DuckDB database", "run in it: copy TABLE to 'x.parquet'"
+    if b"," in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "this looks like CSV", _DUCKDB.format("read_csv('FILE')")
+    return "not a format known here", _DUCKDB.format("read_csv('FILE')") + ", if DuckDB reads it"
