@@ -235,10 +235,10 @@ def expected(rows: Sequence[Row | bytes], layout: Layout) -> tuple[np.ndarray, d
                 out[k] = np.frombuffer(row, layout.number)
             else:
                 bad[k] = (
-                    f"{size // width if size % width == 0 else f'{size} bytes of'} logits where {n_classes} are due"
+                    f"{size // width if size % width == 0 else f'{size} bytes of'} logits where {n_classes} are expected"
                 )
         elif len(row) != n_classes:
-            bad[k] = f"{len(row)} logits where {n_classes} are due"
+            bad[k] = f"{len(row)} logits where {n_classes} are expected"
         elif None in row:
             bad[k] = f"logits hold a null, at class {row.index(None)}"
         else:
