@@ -30,7 +30,7 @@ import fastxent as fx
 from fastxent.cli import cli as program, commands, run
 from fastxent.cli.conditions import Condition
 
-DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
+DIGITS = str(Path(__file__).parents[2] / "examples" / "digits.parquet")
 Cli = Callable[..., tuple[int, str, str]]
 
 

@@ -19,7 +19,7 @@ import pytest
 import fastxent as fx
 from fastxent.cli import leave, output, run
 
-DIGITS = str(Path(__file__).parent.parent / "examples" / "digits.parquet")
+DIGITS = str(Path(__file__).parents[2] / "examples" / "digits.parquet")
 PROGRAM = f"'{sys.executable}' -m fastxent"
 Cli = Callable[..., tuple[int, str, str]]
 

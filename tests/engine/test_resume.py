@@ -327,7 +327,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(paths, tmp_path):
     """A dozen kills, of which most come while units are read and files written; what was written is never lost."""
     whole = fx.evaluate(paths, **OPTIONS).state.to_bytes()
     rng = random.Random(11)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     command = [sys.executable, "-c", textwrap.dedent(CHILD)]
     kills, kept, folder = 0, 0, tmp_path / "c"
     while kills < 12:

@@ -387,7 +387,7 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path):
 def test_without_its_packages_the_report_names_the_command_that_installs_them(package):
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 sys.modules[{package!r}] = None  # as if it were not installed
 import report_cases
 from fastxent.errors import OutputError

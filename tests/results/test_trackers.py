@@ -18,7 +18,7 @@ import report_cases
 from fastxent.cli import run
 from fastxent.results import trackers
 
-DIGITS = Path(__file__).parents[1] / "examples" / "digits.parquet"
+DIGITS = Path(__file__).parents[2] / "examples" / "digits.parquet"
 
 
 def test_each_result_is_a_line_that_reads_back(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_without_mlflow_it_says_what_to_install(tmp_path: Path) -> None:
     code = "import sys; from fastxent.cli import run; sys.exit(run(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "eval", "no-such-file.parquet", "--log", "mlflow:"], text=True, check=False,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "fastxent: error: logging to MLflow needs mlflow; pip install 'fastxent[mlflow]'\n"

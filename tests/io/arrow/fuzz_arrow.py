@@ -1,6 +1,6 @@
 """Mutated Arrow files and streams through the reader: a seeded run of any length.
 
-    python -m tests.io.fuzz_arrow --count 100000 --seed 1
+    python -m tests.io.arrow.fuzz_arrow --count 100000 --seed 1
 
 Each case takes a small file, breaks it (bits, bytes, numbers, lengths, truncation, messages left out or repeated) and
 reads every column. The reader may refuse it with an error of fastxent, or read rows; a file that lost or repeats a

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_mutated_arrow_files_never_crash_hang_or_lose_rows() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.io.fuzz_arrow", "--count", "1000", "--seed", "0"],
+        [sys.executable, "-m", "tests.io.arrow.fuzz_arrow", "--count", "1000", "--seed", "0"],
         cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.io.handmade import varint, zigzag
+from tests.io.parquet.handmade import varint, zigzag
 
 TRUE, FALSE, I32, I64, BINARY, LIST, STRUCT = 1, 2, 5, 6, 8, 9, 12
 ROWS, GROUPS, CREATED = 3, 4, 6  # of FileMetaData

@@ -1,6 +1,6 @@
 """Whole Parquet files that lie, in every column and in the footer, through the readers of `fastxent.io`.
 
-    python -m tests.io.fuzz_files --count 100000 --seed 1
+    python -m tests.io.parquet.fuzz_files --count 100000 --seed 1
 
 Each case takes a small file with columns beside the logits and makes it contradict itself: numbers in the footer and
 in page headers, row groups and chunks listed twice, left out or exchanged, bytes anywhere. It may be refused with an
@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 
 from fastxent.errors import FastxentError
 from fastxent.io.source import open_source
-from tests.io import compact as c
-from tests.io.fuzz_pages import ALLOWANCE
+from tests.io.parquet import compact as c
+from tests.io.parquet.fuzz_pages import ALLOWANCE
 
 ROWS, CLASSES = 30, 3
 NAMES = ("target", "weight", "name", "kind", "ids", "pair")

@@ -1,6 +1,6 @@
 """Mutated Parquet files through the native reader: a seeded run of any length.
 
-    python -m tests.io.fuzz_pages --count 100000 --seed 1
+    python -m tests.io.parquet.fuzz_pages --count 100000 --seed 1
 
 Each case takes a small file, breaks it (bits, bytes, ranges, lengths, truncation; in headers, levels, values,
 footer or anywhere) and reads it. The reader may refuse it with a `SourceError` or read rows; whatever it reads

@@ -14,7 +14,7 @@ import pytest
 import fastxent as fx
 from fastxent.io.batch import Unit
 from fastxent.io.source import open_source
-from tests.io import compact as c
+from tests.io.parquet import compact as c
 
 ROWS = 2000
 X = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32)

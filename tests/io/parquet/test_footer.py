@@ -16,8 +16,8 @@ from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import Footer, column_chunks
 from fastxent.io.storage.local import LocalRanges
 from fastxent.io.storage.remote import ReadRanges
-from tests.io.handmade import varint
 from tests.io.held import held
+from tests.io.parquet.handmade import varint
 
 
 def whole(data: bytes) -> ReadRanges:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_mutated_files_never_crash_hang_or_pass(
 ) -> None:
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "FASTXENT_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.io.{fuzzer}", "--count", str(count), "--seed", "0"],
+        [sys.executable, "-m", f"tests.io.parquet.{fuzzer}", "--count", str(count), "--seed", "0"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -14,8 +14,8 @@ import pytest
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from tests.io import compact as c
-from tests.io.handmade import varint
+from tests.io.parquet import compact as c
+from tests.io.parquet.handmade import varint
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
 TARGET = np.arange(32) % 4

@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from fastxent.errors import SourceError
 from fastxent.io.parquet.reader import read_rows, split
-from tests.io.handmade import (
+from tests.io.held import held
+from tests.io.parquet.handmade import (
     DICTIONARY,
     PLAIN,
     SPLIT,
@@ -29,7 +30,6 @@ from tests.io.handmade import (
     struct,
     wrap,
 )
-from tests.io.held import held
 
 CODECS = [None, "SNAPPY", "ZSTD", "LZ4_RAW", "GZIP", "BROTLI"]
 finite = st.sampled_from([0.0, -1.5, 2.0, 3.25, -4.0, 65504.0])

@@ -17,7 +17,7 @@ from fastxent.io.parquet.pages import PageReader
 from fastxent.io.parquet.reader import read_rows
 from fastxent.io.parquet.runs import RunReader
 from fastxent.io.storage.local import LocalRanges
-from tests.io.handmade import Layout, Row, chunk_of, column, expected, levels_of, page
+from tests.io.parquet.handmade import Layout, Row, chunk_of, column, expected, levels_of, page
 
 LAYOUTS = [
     replace(layout, version=version, checksum=checksum, alike=True)

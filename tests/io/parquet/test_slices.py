@@ -22,8 +22,18 @@ from fastxent.io.parquet import pages, slices
 from fastxent.io.parquet.reader import read_rows
 from fastxent.io.parquet.slices import SliceReader
 from fastxent.io.storage.local import LocalRanges
-from tests.io.handmade import DICTIONARY, Layout, chunk_of, column, dictionary_page, expected, levels_of, number, page
-from tests.io.test_runs import outcome, rows_of
+from tests.io.parquet.handmade import (
+    DICTIONARY,
+    Layout,
+    chunk_of,
+    column,
+    dictionary_page,
+    expected,
+    levels_of,
+    number,
+    page,
+)
+from tests.io.parquet.test_runs import outcome, rows_of
 
 PLAIN = [
     replace(layout, version=version, checksum=checksum)

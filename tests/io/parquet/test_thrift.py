@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastxent.io.parquet import thrift
-from tests.io.handmade import struct, varint, zigzag
+from tests.io.parquet.handmade import struct, varint, zigzag
 
 V1 = {1: 0, 2: 1000, 3: 900, 4: -5, 5: {1: 24, 2: 0, 3: 3, 4: 3}}
 V2 = {1: 3, 2: 1000, 3: 900, 8: {1: 24, 2: 1, 3: 8, 4: 9, 5: 10, 6: 20, 7: False}}

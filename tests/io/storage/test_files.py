@@ -14,7 +14,7 @@ from fastxent.cli import run
 from fastxent.io.inspect import describe
 from fastxent.io.storage.files import File, doubts, find_files
 
-DUMP = Path(__file__).resolve().parents[2] / "examples" / "digits.parquet"
+DUMP = Path(__file__).resolve().parents[3] / "examples" / "digits.parquet"
 
 
 def tree(root: Path, *names: str) -> None:
