@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,10 @@ from typing import Any
 import pytest
 
 import fastxent as fx
-from fastxent.cli import leave, output, run
+from fastxent.cli import leave, output
+from tests.cli.running import DIGITS, Cli
 
-DIGITS = str(Path(__file__).parents[2] / "examples" / "digits.parquet")
 PROGRAM = f"'{sys.executable}' -m fastxent"
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:

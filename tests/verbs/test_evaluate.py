@@ -1,13 +1,9 @@
-"""The streaming evaluation against NumPy over the same dump: sources, options, failures, and always the same bits."""
+"""The streaming evaluation against NumPy over the same dump: sources, options, rows that are bad."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,56 +12,24 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.engine.job import Job
 from fastxent.engine.loop import Loop
-from fastxent.options.declared import DEFAULTS
+from tests.verbs.evaluated import (
+    BYTES,
+    DOC,
+    KIND,
+    LOGITS,
+    RNG,
+    TARGET,
+    WEIGHT,
+    C,
+    N,
+    dump,
+    figures,
+    rounded,
+    with_bad,
+)
 
 LOOP = sys.modules[Loop.__module__]
-N, C = 331, 23
-RNG = np.random.default_rng(7)
-LOGITS = RNG.normal(size=(N, C)) * 3
-TARGET = np.where(RNG.random(N) < 0.6, LOGITS.argmax(axis=1), RNG.integers(0, C, N))
-KIND = np.array([None if k == 2 else "ab"[k] for k in RNG.integers(0, 3, N)], object)
-DOC = RNG.integers(0, 40, N)
-WEIGHT = RNG.choice([0.5, 1.0, 2.25, -0.25], N)
-BYTES = RNG.integers(1, 9, N)
-SOFT = RNG.dirichlet(np.ones(C), N)
-
-
-def dump(dtype: str = "float32", **columns) -> pa.Table:
-    """The rows above as a table, their logits rounded to the dtype; ``columns`` replace or join."""
-    values = LOGITS.astype(ref.DTYPES[dtype])
-    tagged = dtype == "bfloat16"
-    flat = pa.array((values.view(np.uint16) if tagged else values).reshape(-1))
-    table = {
-        "id": pa.array([f"row {i}" for i in range(N)]),
-        "logits": pa.FixedSizeListArray.from_arrays(flat, C).cast(pa.list_(flat.type)),
-        "target": pa.array(TARGET),
-        "kind": pa.array(KIND),
-        "doc": pa.array(DOC),
-        "weight": pa.array(WEIGHT),
-        "n_bytes": pa.array(BYTES),
-    } | columns
-    schema = pa.schema(
-        [pa.field(k, v.type, metadata={"dtype": "bfloat16"} if k == "logits" and tagged else None)
-         for k, v in table.items()]
-    )  # fmt: skip
-    return pa.table(list(table.values()), schema=schema)
-
-
-def rounded(dtype: str) -> np.ndarray:
-    return ref.wide(LOGITS.astype(ref.DTYPES[dtype]))
-
-
-def figures(result: fx.EvalResult) -> bytes:
-    """What no split of the work may change."""
-    found = result.to_dict()
-    names = ("rows", "metrics", "calibration", "slices", "per_class", "nll_quantiles")
-    return json.dumps([found[name] for name in names]).encode()
-
-
-def bits_of(state: fx.EvalState) -> bytes:
-    return state.to_bytes()
 
 
 # ---- the figures -----------------------------------------------------------------------------------------------------
@@ -346,66 +310,6 @@ def test_top_k_and_bins():
     assert "top_7_accuracy" in fx.evaluate(dump(), top_k=7).metrics
 
 
-# ---- the same bits always --------------------------------------------------------------------------------------------
-
-EVERYTHING = dict(by=("kind", "doc"), cluster="doc", weight="weight", n_bytes="n_bytes", label_smoothing=0.1)
-
-
-@pytest.fixture
-def files(tmp_path) -> list[Path]:
-    """The dump in seven files of odd sizes, with an empty one among them."""
-    edges = [0, 1, 60, 61, 150, 200, 330, N]
-    paths = []
-    for k, (a, b) in enumerate(itertools.pairwise(edges)):
-        paths.append(tmp_path / f"part-{k}.parquet")
-        pq.write_table(dump("float16").slice(a, b - a), paths[-1], row_group_size=1 + 13 * k)
-    paths.append(tmp_path / "nothing.parquet")
-    pq.write_table(dump("float16").slice(0, 0), paths[-1])
-    return paths
-
-
-def test_nothing_about_the_run_changes_a_bit(files, monkeypatch):
-    whole = fx.evaluate(dump("float16"), **EVERYTHING, threads=1)
-    shuffled = [files[k] for k in (3, 0, 7, 6, 1, 5, 2, 4)]
-    for size in (8 << 20, 100, 1):
-        monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
-        for threads in (1, 2, 5):
-            for memory in ("1MiB", "512MB"):
-                result = fx.evaluate(shuffled, **EVERYTHING, threads=threads, memory=memory)
-                assert figures(result) == figures(whole)
-                assert bits_of(result.state) == bits_of(whole.state)
-
-
-def test_states_by_hand_equal_evaluate(files):
-    whole = fx.evaluate(files, **EVERYTHING)
-    config = whole.config
-    table = dump("float16")
-    parts = [table.slice(a, 83) for a in (249, 0, 166, 83)]
-    states = [fx.EvalState.empty(config).update(part.combine_chunks().to_batches()[0]) for part in parts]
-    states[1] = fx.EvalState.from_bytes(states[1].to_bytes())
-    merged = fx.EvalState.empty(config)
-    for state in states:
-        merged = state.merge(merged)
-    assert merged.to_bytes() == whole.state.to_bytes()
-    assert figures(merged.result()) == figures(whole)
-    once = fx.EvalState.empty(config)
-    for part in parts:
-        once.update({name: part[name].combine_chunks() for name in part.column_names})
-    assert once.to_bytes() == whole.state.to_bytes()
-    with pytest.raises(fx.ConfigError, match="the batch has 3 classes, the state 23"):
-        once.update({**{k: [1] for k in ("kind", "doc", "weight", "n_bytes", "target")}, "logits": np.zeros((1, 3))})
-
-
-def test_an_update_with_a_bad_row_adds_nothing(monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
-    config = fx.EvalConfig(n_classes=2)
-    state = fx.EvalState.empty(config).update({"logits": np.zeros((3, 2)), "target": [0, 1, 0]})
-    before = state.to_bytes()
-    with pytest.raises(fx.BadRowError):
-        state.update({"logits": np.array([[0.0, 1.0], [0.0, math.nan]]), "target": [0, 1]})
-    assert state.to_bytes() == before
-
-
 # ---- no rows, odd sizes ----------------------------------------------------------------------------------------------
 
 
@@ -468,15 +372,6 @@ def test_readers_are_read_once():
 # ---- bad rows --------------------------------------------------------------------------------------------------------
 
 
-def with_bad(values: dict[int, float], **columns) -> pa.Table:
-    x = LOGITS.astype(np.float32)
-    for row, value in values.items():
-        x[row, 7] = value
-    return dump(
-        logits=pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), C).cast(pa.list_(pa.float32())), **columns
-    )
-
-
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("size", [8 << 20, 1])
 def test_the_first_bad_row_is_named_whatever_the_threads(tmp_path, threads, size, monkeypatch):
@@ -511,96 +406,3 @@ def test_rows_of_every_kind_of_badness():
     assert (rows.used, rows.bad_logits, rows.bad_target) == (3, 4, 1)
     ignored = fx.evaluate(source.set_column(1, "target", pa.nulls(8, pa.int64())))
     assert ignored.rows.ignored == 8
-
-
-# ---- per-row files ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_per_row_file(tmp_path, name, threads, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 500)
-    gaps = np.arange(N) % 10 == 3
-    target = pa.array(TARGET, mask=gaps)
-    ids = pa.array([None if i % 50 == 7 else f"row {i}" for i in range(N)]).dictionary_encode()
-    table = with_bad({20: math.nan}, target=target, id=ids)
-    parts = []
-    for k, a in enumerate(range(0, N, 70)):  # dictionaries of their own in each
-        parts.append(tmp_path / f"{k}.parquet")
-        part = table.slice(a, 70)
-        part = part.set_column(0, "id", part["id"].cast(pa.string()).dictionary_encode())
-        pq.write_table(part, parts[-1], row_group_size=9)
-    path = tmp_path / name
-    fx.evaluate(parts, per_row=path, id="id", on_bad_row="skip", threads=threads)
-    rows = pq.read_table(path) if name.endswith("parquet") else pa.ipc.open_file(path).read_all()
-    assert rows.column_names == ["id", "nll", "rank", "predicted", "confidence", "entropy", "status"]
-    assert rows["id"].to_pylist() == ids.to_pylist()
-    status = ["bad" if i == 20 else "ignored" if gaps[i] else "used" for i in range(N)]
-    assert rows["status"].to_pylist() == status
-    truth = fx.row_statistics(LOGITS.astype(np.float32), TARGET)
-    used = np.array([s == "used" for s in status])
-    for figure in ("nll", "rank", "predicted", "confidence", "entropy"):
-        assert (np.asarray(rows[figure].is_valid()) == used).all()
-        np.testing.assert_array_equal(np.asarray(rows[figure].drop_null()), getattr(truth, figure)[used])
-
-
-def test_per_row_ids_that_cannot_be(tmp_path):
-    with pytest.raises(fx.ConfigError, match="id='nll' is also the name of a figure"):
-        fx.evaluate(dump(nll=pa.array(np.arange(N))), id="nll", per_row=tmp_path / "rows.parquet")
-    numbers, words = dump(id=pa.array(np.arange(N))), dump(id=pa.array(["x"] * N))
-    with pytest.raises(fx.ColumnError, match="column 'id' is int64 in the first file and string in another"):
-        fx.evaluate([numbers, words], id="id", per_row=tmp_path / "rows.parquet")
-    narrow = dump(id=pa.array(np.arange(N, dtype=np.int32)))
-    fx.evaluate([numbers, narrow], id="id", per_row=tmp_path / "rows.parquet")
-    assert pq.read_table(tmp_path / "rows.parquet")["id"].to_pylist() == [*range(N), *range(N)]
-    assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
-
-
-def test_a_source_is_never_written_over(tmp_path):
-    path = tmp_path / "dump.parquet"
-    pq.write_table(dump(), path)
-    before = path.read_bytes()
-    (tmp_path / "link.parquet").symlink_to(path)
-    for name in ("dump.parquet", "link.parquet"):
-        with pytest.raises(fx.OutputError, match="it is a source of this very run"):
-            fx.evaluate(path, per_row=tmp_path / name)
-    assert path.read_bytes() == before
-
-
-# ---- failures inside the loop ----------------------------------------------------------------------------------------
-
-
-def ending_in(units: Iterator, error: BaseException) -> Iterator:
-    yield from units
-    raise error
-
-
-def run(job: Job, units: Iterator, threads: int) -> None:
-    Loop(job.task, units, threads=threads, memory=1 << 29).run()
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_an_error_of_the_source_waits_for_the_units_before_it(threads):
-    bad, good = (Job.open(table, DEFAULTS) for table in (with_bad({10: math.nan}), dump()))
-    with pytest.raises(fx.BadRowError):
-        run(bad, ending_in(bad.source.units(), OSError("gone")), threads)
-    with pytest.raises(OSError, match="gone"):
-        run(good, ending_in(good.source.units(), OSError("gone")), threads)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_errors_of_the_caller_end_the_run_and_leave_nothing(tmp_path, threads, error):
-    def progress(rows, *_):
-        if rows > 100:
-            raise error
-
-    with pytest.raises(error):
-        fx.evaluate(dump().to_reader(5), threads=threads, progress=progress, per_row=tmp_path / "rows.parquet")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_threads_and_memory_that_cannot_be():
-    for options in ({"threads": 0}, {"threads": -1}, {"memory": "12 parsecs"}, {"memory": 5}, {"memory": True}):
-        with pytest.raises(fx.ConfigError):
-            fx.evaluate(dump(), **options)
