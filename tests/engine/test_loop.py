@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import fastxent as fx
 from fastxent.engine.job import Job
 from fastxent.engine.loop import Loop
+from fastxent.io import batch
 from fastxent.options.declared import DEFAULTS
 from tests.verbs.evaluated import (
     N,
@@ -23,9 +23,6 @@ from tests.verbs.evaluated import (
     figures,
     with_bad,
 )
-
-LOOP = sys.modules[Loop.__module__]
-
 
 EVERYTHING = dict(by=("kind", "doc"), cluster="doc", weight="weight", n_bytes="n_bytes", label_smoothing=0.1)
 
@@ -47,7 +44,7 @@ def test_nothing_about_the_run_changes_a_bit(files, monkeypatch):
     whole = fx.evaluate(dump("float16"), **EVERYTHING, threads=1)
     shuffled = [files[k] for k in (3, 0, 7, 6, 1, 5, 2, 4)]
     for size in (8 << 20, 100, 1):
-        monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+        monkeypatch.setattr(batch, "_BATCH_BYTES", size)
         for threads in (1, 2, 5):
             for memory in ("1MiB", "512MB"):
                 result = fx.evaluate(shuffled, **EVERYTHING, threads=threads, memory=memory)
@@ -76,7 +73,7 @@ def test_states_by_hand_equal_evaluate(files):
 
 
 def test_an_update_with_a_bad_row_adds_nothing(monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 1)
     config = fx.EvalConfig(n_classes=2)
     state = fx.EvalState.empty(config).update({"logits": np.zeros((3, 2)), "target": [0, 1, 0]})
     before = state.to_bytes()

@@ -16,13 +16,12 @@ import pytest
 
 import fastxent as fx
 import reference as ref
+from fastxent.io import batch
 from fastxent.io.parquet.pages import PageReader
 from fastxent.io.source import open_source
 from fastxent.io.storage.local import LocalRanges
 from fastxent.scoring.rounding import round_to
-from fastxent.verbs.evaluate import Loop
 
-LOOP = sys.modules[Loop.__module__]
 N, C = 400, 12
 X = (np.random.default_rng(3).normal(size=(N, C)) * 5).astype(np.float32)
 Y = np.random.default_rng(4).integers(0, C, N)
@@ -219,7 +218,7 @@ def test_a_reader_that_can_be_read_once(tmp_path):
 @pytest.mark.parametrize("given", ref.DTYPES)
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 def test_dtypes_and_what_they_cost(tmp_path, given, dtype, layout, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 900)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 900)
     x = (X / 3).astype(ref.DTYPES[given])
     target = np.where(np.arange(N) % 7 == 0, -100, Y)
     dump = {"logits": x, "target": target, "id": np.arange(N)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.engine.loop import Loop
+from fastxent.io import batch
 from tests.verbs.evaluated import (
     BYTES,
     DOC,
@@ -28,9 +27,6 @@ from tests.verbs.evaluated import (
     rounded,
     with_bad,
 )
-
-LOOP = sys.modules[Loop.__module__]
-
 
 # ---- the figures -----------------------------------------------------------------------------------------------------
 
@@ -332,7 +328,7 @@ def test_no_rows_and_all_ignored(tmp_path):
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 @pytest.mark.parametrize("classes", [1, 23, 300])
 def test_filters_that_leave_batches_without_rows(dtype, classes, monkeypatch, tmp_path):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 1)
     x = np.arange(7 * classes).reshape(7, classes).astype(ref.DTYPES[dtype])
     soft = np.full((7, classes), 1 / classes)
     for target in (np.zeros(7, int), soft):
@@ -375,7 +371,7 @@ def test_readers_are_read_once():
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("size", [8 << 20, 1])
 def test_the_first_bad_row_is_named_whatever_the_threads(tmp_path, threads, size, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", size)
     table = with_bad({222: math.nan, 97: math.inf, 300: math.nan}, n=pa.array(np.arange(N)))
     pq.write_table(table.slice(0, 150), tmp_path / "a.parquet", row_group_size=40)
     pq.write_table(table.slice(150), tmp_path / "b.parquet", row_group_size=40)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
-from fastxent.engine.loop import Loop
+from fastxent.io import batch
 from tests.verbs.evaluated import (
     LOGITS,
     TARGET,
@@ -20,13 +19,11 @@ from tests.verbs.evaluated import (
     with_bad,
 )
 
-LOOP = sys.modules[Loop.__module__]
-
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_per_row_file(tmp_path, name, threads, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 500)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", 500)
     gaps = np.arange(N) % 10 == 3
     target = pa.array(TARGET, mask=gaps)
     ids = pa.array([None if i % 50 == 7 else f"row {i}" for i in range(N)]).dictionary_encode()

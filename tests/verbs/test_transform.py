@@ -17,10 +17,9 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.engine.loop import Loop
+from fastxent.io import batch
 from fastxent.scoring.scorer import Scorer
 
-LOOP = sys.modules[Loop.__module__]
 N = 157
 OUTPUTS = ("log_softmax", "softmax", "grad")
 
@@ -194,7 +193,7 @@ def test_all_rows_ignored_or_none_at_all(tmp_path):
 @pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
 @pytest.mark.parametrize("size", [8 << 20, 200])
 def test_order_and_columns_over_many_units(tmp_path, name, size, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+    monkeypatch.setattr(batch, "_BATCH_BYTES", size)
     dump = source(11)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(dump["logits"].reshape(-1)), 11)
     for k, a in enumerate(range(0, N, 30)):  # each with dictionaries, and an id type, of its own
