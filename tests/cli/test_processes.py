@@ -1,0 +1,214 @@
+"""The program as a process: pipes, signals, interrupts, and kernels that are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.running import DIGITS, check_failure, process
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = process("eval", DIGITS, "--format", "json", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = process("eval", DIGITS, stdout=full)
+    check_failure(done.returncode, "", done.stderr, r"cannot write to standard output: No space left on device")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_half_way_leaves_nothing(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """The process signals itself when it reports its first progress: some rows are done, and not all."""
+    final = tmp_path / "out.parquet"
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(20_000, 50)).astype(np.float32)))
+    pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 50, 20_000)}), source, row_group_size=500)
+    script = f"""
+import contextlib, os, sys
+from fastxent.cli import finish
+from fastxent.cli.program import main
+sent = []
+@contextlib.contextmanager
+def reporting(*_):
+    def report(rows, *rest):
+        if 0 < rows < 20_000 and not sent:
+            sent.append(rows)
+            os.kill(os.getpid(), {int(number)})
+    yield report
+finish.progress_bar = reporting
+sys.argv[1:] = ["transform", {str(source)!r}, {str(final)!r}, "--memory", "1MB"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr == ("fastxent: interrupted; nothing was left half-written\n" if code == 130 else "")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "fastxent.cli.program", "click", "fastxent.results.result", "fastxent.cli.commands.convert",
+        "fastxent.verbs.evaluate", "numpy", "numba", "llvmlite.binding", "pyarrow", "pyarrow.parquet",
+        "fastxent.kernels.rows.wide", "fastxent.state.metrics",
+    ],
+)  # fmt: skip
+def test_an_interrupt_during_an_import_is_one_line(module: str) -> None:
+    """It comes while code made from a string runs, as it does when modules define dataclasses: CPython then remembers
+    an interrupt, though it is caught, and ends the process by a signal."""
+    script = f"""
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["eval", {DIGITS!r}]
+from fastxent.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    told = "fastxent: interrupted; nothing was left half-written\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_interrupts_at_any_moment_end_cleanly(tmp_path: Path, resumable: bool) -> None:
+    """A dozen, spread over a run from its first lines to its end: 130 and one line, or a result."""
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(20_000, 50)).astype(np.float32)))
+    pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 50, 20_000)}), source, row_group_size=50)
+    folder = ["--resume", str(tmp_path / "progress")] if resumable else []
+    arguments = ["eval", str(source), "--threads", "2", "--format", "json", *folder]
+    program = f"""
+import sys
+print(end=".", flush=True)
+from fastxent.__main__ import main
+sys.argv[1:] = {arguments}
+main()
+"""
+    seconds, codes = 0.0, []
+    for moment in [None, None, *range(1, 13)]:
+        shutil.rmtree(tmp_path / "progress", ignore_errors=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.read(1) == "."
+        start = time.monotonic()
+        if moment is not None:
+            time.sleep(moment / 13 * seconds)
+            child.send_signal(signal.SIGINT)
+        out, told = child.communicate(timeout=300)
+        if moment is None:  # to its end, for how long that takes: the second time, with all kernels there
+            seconds = time.monotonic() - start
+        codes.append(child.returncode)
+        if child.returncode == 130:
+            assert out == ""
+            assert re.fullmatch(r"fastxent: interrupted; .*\n", told)
+        else:
+            assert (child.returncode, told) == (0, "")
+            assert json.loads(out)["rows"]["used"] == 20_000
+    assert codes[:2] == [0, 0]
+    assert 130 in codes
+
+
+def test_an_interrupt_in_a_callback_from_c_is_not_lost() -> None:
+    """ctypes prints such an exception, and goes on; LLVM calls back this way for every kernel that it compiles."""
+    script = f"""
+import contextlib, ctypes, os, signal, sys, time
+from fastxent.cli import finish
+from fastxent.cli.program import main
+@contextlib.contextmanager
+def reporting(*_):
+    ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))()
+    time.sleep(20)
+    yield None
+finish.progress_bar = reporting
+sys.argv[1:] = ["eval", {DIGITS!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    told = "fastxent: interrupted; nothing was left half-written\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
+def test_an_interrupt_ends_workers_that_wait_for_their_turn(tmp_path: Path) -> None:
+    """One long unit in front holds the others' results back: all of them must see the interrupt, and soon."""
+    source = tmp_path / "in.parquet"
+    rng = np.random.default_rng(0)
+    logits = pa.array(list(rng.normal(size=(40_000, 200)).astype(np.float32)))
+    table = pa.table({"logits": logits, "target": rng.integers(0, 200, 40_000)})
+    with pq.ParquetWriter(source, table.schema) as writer:
+        writer.write_table(table.slice(0, 20_000), row_group_size=20_000)
+        writer.write_table(table.slice(20_000), row_group_size=500)
+    script = f"""
+import os, signal, time
+import fastxent as fx
+stop, after = [], []
+def report(rows, *rest):
+    if not stop and rows > 2_000:
+        stop.append(rows)
+        os.kill(os.getpid(), signal.SIGINT)
+    if stop:
+        after.append(rows)
+        time.sleep(0.01)  # time for the interrupt to be seen
+options = dict(threads=4, memory="1MB", progress=report)
+try:
+    fx.transform({str(source)!r}, {str(tmp_path / "out.parquet")!r}, **options)
+except KeyboardInterrupt:
+    print(len(after))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100  # of some 1,000 units without a stop
+    assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_warmup_leaves_nothing_to_compile() -> None:
+    """After it, in the same process, no evaluation of the bundled dump needs code that is not in memory."""
+    script = f"""
+from fastxent.cli.program import run
+from fastxent.kernels import jit
+assert run(["warmup"]) == 0
+def load(self, *_):
+    raise AssertionError(self._function.__name__)
+jit._Cache.load_overload = load
+assert run(["eval", {DIGITS!r}, "--format", "json"]) == 0
+assert run(["eval", {DIGITS!r}, "--format", "json", "--by", "fold", "--cluster", "block", "--weight", "block"]) == 0
+assert run(["eval", {DIGITS!r}, "--format", "json", "--temperature", "1.5"]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("fastxent: [")
+    folder = Path(done.stdout.splitlines()[0])
+    assert list(folder.glob("*.nbc"))
+
+
+def test_warmup_with_nowhere_to_keep_kernels(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "FASTXENT_CACHE_DIR": str(tmp_path / "file")}
+    done = process("warmup", stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("fastxent: error: cannot keep compiled kernels in ")
