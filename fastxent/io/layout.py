@@ -86,7 +86,7 @@ class Layout:
         """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them. ``classes``:
         the names of the classes, if they have names."""
         if dtype is not None and dtype not in FLOAT_TYPES:
-            raise ColumnError(f"logits_dtype must be one of {', '.join(FLOAT_TYPES)}, got {dtype!r}")
+            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(FLOAT_TYPES)}")
         if isinstance(logits, str):
             exists = find_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
@@ -95,7 +95,7 @@ class Layout:
             names, several = tuple(logits), True
             check_order(names, classes or ())
         if not names:
-            raise ColumnError("logits must name at least one column")
+            raise ColumnError("no logits column is named")
         fields = []
         for name in names:
             field = find_field(schema, name)
@@ -118,10 +118,7 @@ class Layout:
         first = next(iter(kinds), None)
         for name, kind in kinds.items():
             if first is not None and kind != kinds[first]:
-                raise ColumnError(
-                    f"the logits columns of {file} must have one float type, got {kinds[first]} for {first!r} and "
-                    f"{kind} for {name!r}"
-                )
+                raise ColumnError(f"logits columns of {file} differ: {first!r} is {kinds[first]}, {name!r} is {kind}")
         return cls(names, True, VOID if first is None else kinds[first], len(names))
 
     @property
@@ -221,10 +218,7 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     found = FLOATS.get(item)
     if found is not None:
         if dtype not in (None, found):
-            raise ColumnError(
-                f"logits_dtype must match column {name!r} of {file}, which holds {found}, got {dtype}; "
-                "omit logits_dtype (--logits-dtype)"
-            )
+            raise ColumnError(f"column {name!r} of {file} holds {found}, not {dtype}; leave dtype out")
         return found
     blob = _is_blob(field)
     if not blob and item not in SIXTEEN_BITS:
@@ -234,10 +228,10 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     tag = dtype or next(iter(tags), None)
     fitting = list(FLOAT_TYPES) if blob else ["bfloat16", "float16"]
     if tag not in fitting:
-        cause = f"{field.type} tagged {tag!r} is not supported" if tag else f"{field.type} does not tell the float type"
+        said = f"tagged {tag!r}" if tag else "and nothing says of what float type"
         raise ColumnError(
-            f'cannot read column {name!r} of {file}: {cause}; set logits_dtype="bfloat16" (--logits-dtype; one of '
-            f'{", ".join(fitting)}), or write the field with the metadata {{"dtype": "bfloat16"}}'
+            f'column {name!r} of {file} is {field.type} {said}; give dtype="bfloat16" (one of {", ".join(fitting)}) '
+            'or write the field with the metadata {"dtype": "bfloat16"}'
         )
     return tag
 
@@ -248,11 +242,9 @@ def _classes(size: int | None, item: pa.DataType | None, dtype: str, name: str, 
         return None
     itemsize = FLOAT_TYPES[dtype].width if item in (None, pa.uint8()) else 1
     if size % itemsize or not size:
-        raise ColumnError(
-            f"cannot read column {name!r} of {file}: a row of {size} bytes is not a whole number of {dtype} logits"
-        )
+        raise ColumnError(f"column {name!r} of {file} has rows of {size} bytes: no whole number of {dtype} logits")
     return size // itemsize
 
 
 def _wrong_type(field: pa.Field, name: str, file: str) -> ColumnError:
-    return ColumnError(f"logits column {name!r} of {file} must be {ACCEPTED}, got {field.type}")
+    return ColumnError(f"column {name!r} of {file} is {field.type}; logits are {ACCEPTED}")

@@ -135,7 +135,7 @@ def test_rows_of_another_length_are_named_and_do_not_shift_the_others(layout: st
             for i, row in enumerate(truth)]  # fmt: skip
     logits, bad = as_rows(column(rows, layout, "float32", 5), "float32", 5, "logits")
     assert bad == {
-        1: "3 logits where 5 are expected", 4: "0 logits where 5 are expected", 6: "10 logits where 5 are expected",
+        1: "3 logits where 5 are due", 4: "0 logits where 5 are due", 6: "10 logits where 5 are due",
     }  # fmt: skip
     for i in (0, 2, 3, 5, 7):
         assert same_bits(logits.values[i], truth[i])
@@ -150,7 +150,7 @@ def test_lengths_that_cancel_out_are_still_found() -> None:
 def test_blobs_of_no_whole_number_of_logits() -> None:
     rows = [np.float32([1, 2]).tobytes(), b"1234567", np.float32([3, 4]).tobytes()]
     logits, bad = as_rows(pa.array(rows, pa.binary()), "float32", 2, "logits")
-    assert bad == {1: "7 bytes of logits where 2 are expected"}
+    assert bad == {1: "7 bytes of logits where 2 are due"}
     assert logits.values[[0, 2]].tolist() == [[1, 2], [3, 4]]  # the last lies at an odd address
 
 
@@ -418,7 +418,7 @@ def test_soft_targets() -> None:
     array = pa.array([[0.25, 0.75], None, [1.0]], pa.list_(pa.float64()))
     rows, bad = soft_rows(array, 2)
     assert rows.values[0].tolist() == [0.25, 0.75]
-    assert bad == {1: "target probabilities are null", 2: "1 target probabilities where 2 are expected"}
+    assert bad == {1: "target probabilities are null", 2: "1 target probabilities where 2 are due"}
     assert is_soft(array.type)
     assert is_soft(pa.list_(pa.float32(), 3))
     assert not is_soft(pa.int64())

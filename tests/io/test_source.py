@@ -157,9 +157,7 @@ def test_a_reader_is_read_once_and_no_row_of_the_first_look_is_lost() -> None:
     assert source.rows is None
     batches = [batch for unit in source.units() for batch in unit.read(1 << 30, 1 << 20, whole=True)]
     assert sum(batch.rows for batch in batches) == N + 3
-    assert [reason for batch in batches for reason in batch.whole().bad.values()] == [
-        f"0 logits where {C} are expected"
-    ] * 3
+    assert [reason for batch in batches for reason in batch.whole().bad.values()] == [f"0 logits where {C} are due"] * 3
     with pytest.raises(SourceError, match="<reader> can be read only once"):
         next(source.units())
 

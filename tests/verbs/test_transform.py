@@ -242,7 +242,7 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path):
         ({"keep": "log_softmax"}, "o.parquet", "the name of the result"),
         ({"keep": "targt"}, "o.parquet", "did you mean 'target'"),
         ({}, "o.txt", "end its name in .parquet or .arrow"),
-        ({}, "in.parquet", "it is an input file"),
+        ({}, "in.parquet", "it is a source of this very run"),
         ({}, "no/o.parquet", "there is no folder"),
         ({"metrics": "perplexty"}, "o.parquet", "did you mean 'perplexity'"),
     ):

@@ -165,7 +165,7 @@ class ParquetPart:
         self._source = ParquetFile(file)
         with self._footer() as footer:
             if not footer.columns:
-                raise SourceError(f"cannot read {file.name}: it has no columns; write the file again")
+                raise SourceError(f"{file.name} has no columns; write it again")
             footer.check_groups()
             self.schema: pa.Schema = footer.arrow_schema
             self.rows: int = footer.rows

@@ -41,11 +41,11 @@ class Identity:
     def difference(self, now: Identity) -> str | None:
         """In what the file has changed; None if it has not."""
         if self.size != now.size:
-            return f"its size changed from {self.size} to {now.size} bytes"
+            return f"it has {now.size} bytes where it had {self.size}"
         if self.digest != now.digest:
-            return "its footer is different"
+            return "its footer is another"
         if self.modified != now.modified:
-            return f"it was written again ({_when(now.modified)}, before {_when(self.modified)})"
+            return f"it was written again ({_when(now.modified)} instead of {_when(self.modified)})"
         return None
 
     def to_dict(self) -> dict[str, Any]:
