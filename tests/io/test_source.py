@@ -441,7 +441,7 @@ def test_permission_denied(locked: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def refuse(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("pyarrow.OSFile", refuse)
+        monkeypatch.setattr("fastxent.io.storage.files.open", refuse, raising=False)
     with pytest.raises(SourceError, match=r"locked\.parquet: permission denied"):
         open_source(locked, logits="logits")
 

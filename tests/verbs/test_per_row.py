@@ -66,6 +66,6 @@ def test_a_source_is_never_written_over(tmp_path):
     before = path.read_bytes()
     (tmp_path / "link.parquet").symlink_to(path)
     for name in ("dump.parquet", "link.parquet"):
-        with pytest.raises(fx.OutputError, match="it is an input file"):
+        with pytest.raises(fx.OutputError, match="it is a source of this very run"):
             fx.evaluate(path, per_row=tmp_path / name)
     assert path.read_bytes() == before
