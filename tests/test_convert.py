@@ -219,7 +219,7 @@ def test_a_reader_that_can_be_read_once(tmp_path):
 @pytest.mark.parametrize("given", ref.DTYPES)
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 def test_dtypes_and_what_they_cost(tmp_path, given, dtype, layout, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 900)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", 900)
     x = (X / 3).astype(ref.DTYPES[given])
     target = np.where(np.arange(N) % 7 == 0, -100, Y)
     dump = {"logits": x, "target": target, "id": np.arange(N)}

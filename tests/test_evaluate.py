@@ -368,7 +368,7 @@ def test_nothing_about_the_run_changes_a_bit(files, monkeypatch):
     whole = fx.evaluate(dump("float16"), **EVERYTHING, threads=1)
     shuffled = [files[k] for k in (3, 0, 7, 6, 1, 5, 2, 4)]
     for size in (8 << 20, 100, 1):
-        monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+        monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", size)
         for threads in (1, 2, 5):
             for memory in ("1MiB", "512MB"):
                 result = fx.evaluate(shuffled, **EVERYTHING, threads=threads, memory=memory)
@@ -397,7 +397,7 @@ def test_states_by_hand_equal_evaluate(files):
 
 
 def test_an_update_with_a_bad_row_adds_nothing(monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", 1)
     config = fx.EvalConfig(n_classes=2)
     state = fx.EvalState.empty(config).update({"logits": np.zeros((3, 2)), "target": [0, 1, 0]})
     before = state.to_bytes()
@@ -428,7 +428,7 @@ def test_no_rows_and_all_ignored(tmp_path):
 @pytest.mark.parametrize("dtype", ref.DTYPES)
 @pytest.mark.parametrize("classes", [1, 23, 300])
 def test_filters_that_leave_batches_without_rows(dtype, classes, monkeypatch, tmp_path):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 1)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", 1)
     x = np.arange(7 * classes).reshape(7, classes).astype(ref.DTYPES[dtype])
     soft = np.full((7, classes), 1 / classes)
     for target in (np.zeros(7, int), soft):
@@ -480,7 +480,7 @@ def with_bad(values: dict[int, float], **columns) -> pa.Table:
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("size", [8 << 20, 1])
 def test_the_first_bad_row_is_named_whatever_the_threads(tmp_path, threads, size, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", size)
     table = with_bad({222: math.nan, 97: math.inf, 300: math.nan}, n=pa.array(np.arange(N)))
     pq.write_table(table.slice(0, 150), tmp_path / "a.parquet", row_group_size=40)
     pq.write_table(table.slice(150), tmp_path / "b.parquet", row_group_size=40)
@@ -519,7 +519,7 @@ def test_rows_of_every_kind_of_badness():
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_per_row_file(tmp_path, name, threads, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", 500)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", 500)
     gaps = np.arange(N) % 10 == 3
     target = pa.array(TARGET, mask=gaps)
     ids = pa.array([None if i % 50 == 7 else f"row {i}" for i in range(N)]).dictionary_encode()

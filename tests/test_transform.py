@@ -194,7 +194,7 @@ def test_all_rows_ignored_or_none_at_all(tmp_path):
 @pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
 @pytest.mark.parametrize("size", [8 << 20, 200])
 def test_order_and_columns_over_many_units(tmp_path, name, size, monkeypatch):
-    monkeypatch.setattr(LOOP, "_BATCH_BYTES", size)
+    monkeypatch.setattr("fastxent.io.batch._BATCH_BYTES", size)
     dump = source(11)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(dump["logits"].reshape(-1)), 11)
     for k, a in enumerate(range(0, N, 30)):  # each with dictionaries, and an id type, of its own
