@@ -311,7 +311,7 @@ def test_files_elsewhere_have_an_identity_too(paths):
 CHILD = """
 import sys, time
 import fastxent as fx
-from fastxent import resume
+from fastxent.engine import checkpoints as resume
 import dumps
 resume._EVERY = resume._SHARE = 0.0
 def progress(rows, *_):
@@ -357,7 +357,7 @@ def test_control_c_says_how_to_go_on(paths, tmp_path):
     script = f"""
 import contextlib, os, signal, sys
 from fastxent.cli import commands, main
-from fastxent import resume
+from fastxent.engine import checkpoints as resume
 resume._EVERY = resume._SHARE = 0.0
 sent = []
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ def test_a_forked_child_has_a_pool_of_its_own() -> None:
     code = """
 import os, sys, warnings
 import fastxent as fx
-from fastxent.threads import _Pool, parallel_rows
+from fastxent.engine.pool import _Pool, parallel_rows
 warnings.simplefilter("ignore")  # of a fork beside threads
 fx.set_num_threads(3)
 total = lambda: sum(parallel_rows(lambda b, e: e - b, 300, 1 << 20))
