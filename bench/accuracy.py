@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
 import fastxent as fx
 from bench.peers import installed, tensor
@@ -130,7 +133,17 @@ def by_kernel(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(worst.values())
 
 
-if __name__ == "__main__":
-    from bench.table import print_accuracy
+def show(console: Console, found: list[dict[str, Any]]) -> None:
+    """Print the largest error of each kernel and dtype."""
+    table = Table(title="Largest error in ulp against the truth in long double", title_justify="left", box=SIMPLE)
+    for name in ("kernel", "dtype", "ours", "torch", "beyond torch", "worst rows"):
+        table.add_column(name, justify="left" if name in ("kernel", "dtype", "worst rows") else "right")
+    for entry in by_kernel(found):
+        numbers = [f"{entry[k]:.3g}" if k in entry else "-" for k in ("ours", "torch", "beyond_torch")]
+        style = "red" if entry.get("beyond_torch", 0) > 1 else None
+        table.add_row(entry["kernel"], entry["dtype"], *numbers, entry["family"], style=style)
+    console.print(table)
 
-    print_accuracy(accuracy())
+
+if __name__ == "__main__":
+    show(Console(width=170, highlight=False), accuracy())

@@ -110,17 +110,6 @@ def print_marks(rows: list[marks.Row]) -> None:
     CONSOLE.print(table)
 
 
-def print_accuracy(found: list[dict[str, Any]]) -> None:
-    table = Table(title="Largest error in ulp against the truth in long double", title_justify="left", box=SIMPLE)
-    for name in ("kernel", "dtype", "ours", "torch", "beyond torch", "worst rows"):
-        table.add_column(name, justify="left" if name in ("kernel", "dtype", "worst rows") else "right")
-    for entry in accuracy.by_kernel(found):
-        numbers = [f"{entry[k]:.3g}" if k in entry else "-" for k in ("ours", "torch", "beyond_torch")]
-        style = "red" if entry.get("beyond_torch", 0) > 1 else None
-        table.add_row(entry["kernel"], entry["dtype"], *numbers, entry["family"], style=style)
-    CONSOLE.print(table)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run every benchmark; print the table of marks.")
     parser.add_argument("--quick", action="store_true", help="the table's cases alone, on little data")
@@ -147,7 +136,7 @@ def main() -> int:
     code, found = benchmarks(options.quick, options.size, path.with_suffix(".benchmark.json"))
     errors = accuracy.accuracy(options.quick)
     rows = marks.rows(found, fresh, peak)
-    print_accuracy(errors)
+    accuracy.show(CONSOLE, errors)
     print_marks(rows)
     report = {
         "machine": about, "quick": options.quick, "seconds": time.perf_counter() - began, "ceilings": ceilings,
