@@ -16,3 +16,10 @@ def block(start: str) -> str:
     """The block whose introduction holds ``start``."""
     (code,) = [code for sentence, code in blocks().items() if start in sentence]
     return code
+
+
+def sessions() -> dict[str, list[str]]:
+    """Each command with its output, as the README shows them; a line that is "…" stands for any number of lines."""
+    text = README.read_text(encoding="utf-8")
+    found = re.findall(r"    \$ ([^\n]+)\n((?:    [^\n]*\n|\n(?=    ))+)", text)
+    return {command: [line[4:] for line in output.splitlines()] for command, output in found}

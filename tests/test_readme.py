@@ -1,6 +1,10 @@
 """The Python of the README runs as it stands. The torch loop runs in tests/peers."""
 
 import json
+import re
+import shlex
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +16,9 @@ from sklearn.linear_model import LogisticRegression
 
 import fastxent as fx
 import readme
+from fastxent.cli.program import run as command_line
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.fixture
@@ -97,3 +104,13 @@ def test_lm_evaluation_harness(run):
         file.writelines(json.dumps(sample) + "\n" for sample in samples)
     (result,) = run(readme.block("the harness's `acc`"))
     assert result.metrics["accuracy"].value == 0.5
+
+
+@pytest.mark.parametrize("command", readme.sessions())
+def test_commands_print_what_the_readme_shows(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(EXAMPLES, "examples")
+    program, *arguments = shlex.split(command)
+    assert (program, command_line(arguments)) == ("fastxent", 0)
+    pattern = "\n".join(".*" if line == "…" else re.escape(line) for line in readme.sessions()[command])
+    assert re.fullmatch(pattern + "\n?", capsys.readouterr().out, re.DOTALL)
