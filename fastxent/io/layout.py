@@ -86,7 +86,7 @@ class Layout:
         """The layout of the column(s) a user named, or a `ColumnError` that says what is wrong with them. ``classes``:
         the names of the classes, if they have names."""
         if dtype is not None and dtype not in FLOAT_TYPES:
-            raise ColumnError(f"dtype {dtype!r} of the logits; it is one of {', '.join(FLOAT_TYPES)}")
+            raise ColumnError(f"logits_dtype must be one of {', '.join(FLOAT_TYPES)}, got {dtype!r}")
         if isinstance(logits, str):
             exists = find_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
@@ -218,7 +218,10 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     found = FLOATS.get(item)
     if found is not None:
         if dtype not in (None, found):
-            raise ColumnError(f"column {name!r} of {file} holds {found}, not {dtype}; leave dtype out")
+            raise ColumnError(
+                f"logits_dtype must be {found} for column {name!r} of {file}, got {dtype}; "
+                "omit logits_dtype (--logits-dtype)"
+            )
         return found
     blob = _is_blob(field)
     if not blob and item not in SIXTEEN_BITS:
@@ -228,10 +231,10 @@ def _element_dtype(field: pa.Field, item: pa.DataType, dtype: str | None, name: 
     tag = dtype or next(iter(tags), None)
     fitting = list(FLOAT_TYPES) if blob else ["bfloat16", "float16"]
     if tag not in fitting:
-        said = f"tagged {tag!r}" if tag else "and nothing says of what float type"
+        cause = f"{field.type} cannot hold {tag!r}" if tag else f"{field.type} does not tell the float type"
         raise ColumnError(
-            f'column {name!r} of {file} is {field.type} {said}; give dtype="bfloat16" (one of {", ".join(fitting)}) '
-            'or write the field with the metadata {"dtype": "bfloat16"}'
+            f'cannot read column {name!r} of {file}: {cause}; set logits_dtype="bfloat16" (--logits-dtype bfloat16, '
+            f'one of {", ".join(fitting)}), or write the field with the metadata {{"dtype": "bfloat16"}}'
         )
     return tag
 

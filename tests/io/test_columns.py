@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, strategies as st
 
+from fastxent import evaluate
 from fastxent.errors import BadRowError, ColumnError, Where
 from fastxent.io.columns import (
     OUT_OF_RANGE,
@@ -288,9 +292,9 @@ def test_globs_that_would_misnumber_classes(given_names: tuple[str, ...], patter
         (pa.list_(pa.string()), "logits are"),
         (pa.list_(pa.list_(pa.float32())), "logits are"),
         (pa.fixed_shape_tensor(pa.float32(), (2, 3)), "logits are"),
-        (pa.list_(pa.uint16()), 'dtype="bfloat16"'),
+        (pa.list_(pa.uint16()), 'set logits_dtype="bfloat16" .--logits-dtype bfloat16, one of bfloat16, float16'),
         (pa.binary(8), 'metadata {"dtype": "bfloat16"}'),
-        (pa.binary(), "nothing says"),
+        (pa.binary(), "'x' of f: binary does not tell the float type"),
         (pa.struct([("a", pa.float32())]), "logits are"),
     ],
 )
@@ -315,9 +319,9 @@ def test_the_tag_may_stand_at_the_list_item() -> None:
 @pytest.mark.parametrize(
     ("kind", "dtype", "message"),
     [
-        (pa.list_(pa.float32()), "bfloat16", "holds float32, not bfloat16"),
-        (pa.list_(pa.uint16()), "float64", "tagged 'float64'"),
-        (pa.binary(8), "int8", "dtype 'int8'"),
+        (pa.list_(pa.float32()), "bfloat16", "must be float32 for column 'x' of f, got bfloat16; omit logits_dtype"),
+        (pa.list_(pa.uint16()), "float64", "> cannot hold 'float64'"),
+        (pa.binary(8), "int8", "logits_dtype must be one of .*, got 'int8'"),
         (pa.binary(7), "float32", "7 bytes"),
         (pa.list_(pa.float32(), 0), None, "0 bytes"),
     ],
@@ -325,6 +329,20 @@ def test_the_tag_may_stand_at_the_list_item() -> None:
 def test_dtypes_that_do_not_fit(kind: pa.DataType, dtype: str | None, message: str) -> None:
     with pytest.raises(ColumnError, match=message):
         Layout.find(pa.schema([("x", kind)]), "x", dtype, "f")
+
+
+def test_the_option_that_the_error_of_an_untagged_dump_names_reads_it(tmp_path: Path) -> None:
+    path, bits = tmp_path / "a.parquet", [[0x3F80, 0], [0, 0x4000]]  # of 1.0, 0.0 and 0.0, 2.0
+    pq.write_table(pa.table({"logits": pa.array(bits, pa.list_(pa.uint16())), "target": [0, 1]}), path)
+    with pytest.raises(ColumnError, match="does not tell the float type") as got:
+        evaluate(path)
+    option = re.search(r"set (\w+)=\"(\w+)\" \((--[\w-]+) (\w+)", str(got.value))
+    assert option is not None
+    name, value, *flag = option.groups()
+    assert evaluate(path, **{name: value}).rows.used == 2  # type: ignore[arg-type]
+    assert flag == ["--" + name.replace("_", "-"), value]
+    with pytest.raises(ColumnError, match=rf"set {name}="):
+        evaluate(path, **{name: "float32"})  # type: ignore[arg-type]
 
 
 def test_columns_per_class_of_two_types() -> None:
