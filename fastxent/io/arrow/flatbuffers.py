@@ -1,6 +1,6 @@
 """Flatbuffers with every read inside their bytes: the metadata of Arrow IPC messages and footers.
 
-Only what `fastxent.io.ipc` needs is read. A number that points outside the metadata is a `ValueError`.
+Only what `fastxent.io.arrow.ipc` needs is read. A number that points outside the metadata is a `ValueError`.
 """
 
 from __future__ import annotations
