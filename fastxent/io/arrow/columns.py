@@ -30,6 +30,7 @@ from fastxent.io.arrow.ipc import (
 from fastxent.io.storage.stored import StoredBytes
 
 _CODECS = ("lz4", "zstd")
+_MOST_OFFSETS = 8 << 20  # bytes of offsets that are compared at once
 _LZ4_RATIO = 256  # the most that one byte can become
 
 
@@ -55,6 +56,47 @@ class Columns:
         array = self._read(node, begin, rows)
         array.validate(full=True)
         return array
+
+    def evenly(self, node: Node, width: int) -> int | None:
+        """The place in the file of the first row of a column whose rows are all there, ``width`` bytes each, one behind
+        the other. None for any other column."""
+        if isinstance(node.type, pa.BaseExtensionType):
+            return self.evenly(node.children[0], width)
+        rows, nulls = self._length(node)
+        if nulls or self._size(self._place(node, 0)):
+            return None
+        kind = node.type
+        if pt.is_fixed_size_binary(kind):
+            return self._values_at(node, 0, rows * width) if kind.byte_width == width else None
+        if not (pt.is_fixed_size_list(kind) or pt.is_list(kind) or pt.is_large_list(kind)):
+            return None
+        child = node.children[0]
+        if not (pt.is_floating(child.type) or pt.is_integer(child.type)):
+            return None
+        size = child.type.bit_width // 8
+        length, child_nulls = self._length(child)
+        if child_nulls or self._size(self._place(child, 0)) or width % size:
+            return None
+        each, first = width // size, 0
+        if pt.is_fixed_size_list(kind):
+            if kind.list_size != each:
+                return None
+        elif rows:
+            offsets_bytes = (rows + 1) * (8 if pt.is_large_list(kind) else 4)
+            if offsets_bytes > _MOST_OFFSETS:
+                return None
+            offsets = self._bytes(self._place(node, 1), 0, offsets_bytes).view(f"i{offsets_bytes // (rows + 1)}")
+            first = int(offsets[0])
+            if first < 0 or (np.diff(offsets) != each).any():
+                return None
+        if first + rows * each > length:
+            return None
+        return self._values_at(child, first * size, (first + rows * each) * size)
+
+    def _values_at(self, node: Node, begin: int, end: int) -> int | None:
+        """The place in the file of a byte of a node's values; None if they do not reach to byte ``end``."""
+        at, size = self._extent(self._place(node, 1))
+        return at + begin if end <= size else None
 
     def same_length(self, node: Node, rows: int) -> None:
         if self._length(node)[0] != rows:
@@ -308,6 +350,11 @@ class Batches:
             except (ValueError, pa.ArrowException) as error:
                 raise ValueError(f"column {name!r} of record batch {number} is damaged ({error})") from None
         return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+    def evenly(self, number: int, name: str, width: int) -> int | None:
+        """`Columns.evenly` of a column of record batch ``number``, which is not compressed."""
+        columns = self._columns(number)
+        return columns.evenly(self._nodes[name], width)
 
     def rows_in(self, number: int, nbytes: int, names: Sequence[str]) -> int:
         """Rows of a record batch whose columns take about ``nbytes``; one at the least."""

@@ -18,6 +18,7 @@ from fastxent.io.layout import Layout, RowReader
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
+from fastxent.kernels.floats import FLOAT_TYPES
 
 UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
 PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
@@ -93,13 +94,19 @@ class IpcUnit:
         divided = self.ipc.divisible and not whole
         rows = even(self.rows, rows) if divided else min(rows, reader.rows_in(part_bytes))
         logits = self._roots([name for name in reader.stored if name in reader.layout.names or not divided])
-        step = reader.rows_in(min(part_bytes, PART_BYTES))
+        step, stored = reader.rows_in(min(part_bytes, PART_BYTES)), FLOAT_TYPES[reader.layout.dtype].stored
         with self.ipc.opened(forward=True) as source:
             opened = Batches(source, self.ipc.index, list(dict.fromkeys([*logits, *beside])))
 
             def parts(number: int, begin: int, end: int) -> Iterator[Part]:
+                place = self._place(opened, number, logits)
                 for at in range(begin, end, step):
-                    yield reader.part(self._read(opened, number, at, min(step, end - at), logits))
+                    n = min(step, end - at)
+                    if place is None:
+                        yield reader.part(self._read(opened, number, at, n, logits))
+                    else:  # as they lie in the file
+                        data = source.read(place + at * reader.row_bytes, n * reader.row_bytes)
+                        yield Part(data.view(stored).reshape(n, -1), reader.layout.dtype, {})
 
             for number, begin, n, first in self._steps(rows, opened, beside):
                 where = Where(self.ipc.name, None, first)
@@ -108,6 +115,13 @@ class IpcUnit:
                     yield Batch(parts(number, begin, begin + n), columns, where, n)
                 else:
                     yield reader.batch(self._read(opened, number, begin, n, logits), where)
+
+    def _place(self, opened: Batches, number: int, logits: list[str]) -> int | None:
+        """Where the logits of a record batch begin in the file, if they are rows of C numbers one behind the other."""
+        if logits != [*self.reader.layout.names]:
+            return None  # one column per class, or a column within another
+        with reading(self.ipc.name):
+            return opened.evenly(number, logits[0], self.reader.row_bytes)
 
     def _roots(self, names: Sequence[str]) -> list[str]:
         return roots(self.ipc.index.schema, names)
@@ -126,6 +140,8 @@ class IpcUnit:
             for begin in range(skip, end, step):
                 yield number, begin, min(step, end - begin), first + begin - skip
             first, left, skip = first + end - skip, left - (end - skip), 0
+            if not left:
+                return
         if left:
             raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
 

@@ -341,3 +341,42 @@ def test_files_are_closed_until_their_turn(form: str, tmp_path: Path) -> None:
         write(tmp_path / f"{k:03}.{form}", [good(2)], form)
     with few_open_files(30):
         assert fx.evaluate(tmp_path, threads=2).rows.total == 160
+
+
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed_size_list", "binary", "tensor"])
+@pytest.mark.parametrize("first", [0, 3])
+def test_rows_one_behind_the_other_are_read_as_they_lie(tmp_path: Path, kind: str, first: int, monkeypatch) -> None:
+    """No Arrow array is made of them, whatever the layout and wherever in its buffers a column begins."""
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    rows = {
+        "list": pa.array(list(x), pa.list_(pa.float32())),
+        "large_list": pa.array(list(x), pa.large_list(pa.float32())),
+        "fixed_size_list": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), 4),
+        "binary": pa.array([row.tobytes() for row in x], pa.binary(16)),
+        "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(x),
+    }[kind]
+    field = pa.field("logits", rows.type, metadata={"dtype": "float32"} if kind == "binary" else None)
+    table = pa.table([rows, pa.array(np.arange(50) % 4)], schema=pa.schema([field, pa.field("target", pa.int64())]))
+    path = tmp_path / "x.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.slice(first), max_chunksize=20)
+    monkeypatch.setattr("fastxent.io.layout.RowReader.part", None)
+    assert fx.evaluate(path).metrics["cross_entropy"].value == fx.cross_entropy(x[first:], np.arange(first, 50) % 4)
+
+
+def test_each_record_batch_is_looked_at_once_for_a_unit(tmp_path: Path, monkeypatch) -> None:
+    """The time of a run does not grow with the square of the number of record batches."""
+    from fastxent.io.arrow import columns
+
+    table = pa.table({"logits": list(np.eye(4, dtype=np.float32)) * 30, "target": [0, 1, 2, 3] * 30})
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    source = open_source(tmp_path / "x.arrow", logits="logits", columns=["target"])
+    looks = []
+    message = columns.Batches._message
+    monkeypatch.setattr(columns.Batches, "_message", lambda self, at: looks.append(at) or message(self, at))
+    monkeypatch.setattr("fastxent.io.arrow.part.UNIT_BYTES", 128)
+    units = list(source.units())
+    assert len(units) > 10
+    assert sum(batch.rows for unit in units for batch in unit.read(1000, 1 << 20, False)) == 120
+    assert len(looks) <= 60 + len(units)
