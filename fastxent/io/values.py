@@ -86,11 +86,19 @@ def resolved(array: pa.Array, name: str) -> pa.Array:
     if pt.is_dictionary(array.type):
         _prove_indices(array, name)
     kind = plain_type(array.type)
+    _refuse_decimals(kind, name)
     try:
         array = array if kind == array.type else storage(array).cast(kind)
         return array.dictionary_decode() if pt.is_dictionary(kind) and array.dictionary.null_count else array
     except pa.ArrowException as error:
         raise ColumnError(f"cannot read column {name!r} of {array.type}: {str(error).splitlines()[0]}") from None
+
+
+def _refuse_decimals(kind: pa.DataType, name: str) -> None:
+    """`ColumnError` for decimals of a scale that Python's numbers do not follow."""
+    number = kind.value_type if pt.is_dictionary(kind) else kind
+    if pt.is_decimal(number) and not -number.precision <= number.scale <= number.precision:
+        raise ColumnError(f"cannot read column {name!r} of {kind}: its scale is outside its digits; cast it to float64")
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastxent.kernels.floats import widened
 from fastxent.kernels.rows import record as r
+from fastxent.scoring.rows import USED
 
 TOLERANCE = 1e-3  # of a sum of probabilities
 _COARSE = 1e-2  # the same for numbers of 16 bits
@@ -16,9 +17,9 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 def count_distributions(
-    values: np.ndarray, dtype: str, record: np.ndarray, used: np.ndarray, temperature: float
+    values: np.ndarray, dtype: str, record: np.ndarray, status: np.ndarray, temperature: float
 ) -> int:
-    """How many of the ``used`` rows of logits (n, C) lie within 0..1 and sum to 1.
+    """How many of the used rows of logits (n, C) lie within 0..1 and sum to 1.
 
     The record (fields, n) rules out nearly all rows of real logits: the maximum must lie in 1/C..1 and, by convexity,
     the log-sum-exp in log(C) + 1/C .. log(C + e - 1). Only rows that pass are read again.
@@ -27,8 +28,11 @@ def count_distributions(
     if c < 2:
         return 0
     slack = TOLERANCE if dtype in ("float32", "float64") else _COARSE
-    largest = record[r.MAX] * temperature
-    maybe = used & (largest >= 1 / c - slack) & (largest <= 1 + slack)
+    largest = record[r.MAX] if temperature == 1.0 else record[r.MAX] * temperature
+    maybe = largest <= 1 + slack
+    if not maybe.any():  # as a rule: the cost of a look must be next to nothing
+        return 0
+    maybe &= (status == USED) & (largest >= 1 / c - slack)
     if temperature == 1.0:
         lse = record[r.LSE]
         maybe &= (lse >= math.log(c) + 1 / c - slack) & (lse <= math.log(c + math.e - 1) + slack)

@@ -116,7 +116,7 @@ class Sweep:
         if scorer.probes:
             temperature = scorer.config.temperature
             self._probabilities += count_distributions(
-                values, part.dtype, self._record[:, begin:end], status == USED, temperature
+                values, part.dtype, self._record[:, begin:end], status, temperature
             )
         if scorer.keeps:
             self._kept, self._last = given, matrix

@@ -308,3 +308,14 @@ def test_doubles_with_nan_are_class_ids_and_ignored_rows() -> None:
 def test_names_of_columns_are_text(options: dict[str, Any]) -> None:
     with pytest.raises(FastxentError, match="column"):
         fx.evaluate({"logits": X, "target": Y}, **options)
+
+
+@pytest.mark.parametrize("scale", [39, 200, -39, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("coded", [False, True])
+def test_decimals_of_a_scale_outside_their_digits_are_refused(scale: int, coded: bool) -> None:
+    kind = pa.decimal128(38, scale)
+    array = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer((123456).to_bytes(16, "little"))])
+    if coded:
+        array = pa.DictionaryArray.from_arrays(pa.array([0]), array)
+    with pytest.raises(ColumnError, match=r"cannot read column 'd' of .*: its scale is outside its digits"):
+        plain(array, "d")
