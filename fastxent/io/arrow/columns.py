@@ -87,7 +87,7 @@ class Columns:
                 return None
             offsets = self._bytes(self._place(node, 1), 0, offsets_bytes).view(f"i{offsets_bytes // (rows + 1)}")
             first = int(offsets[0])
-            if first < 0 or (np.diff(offsets) != each).any():
+            if first < 0 or int(offsets[-1]) != first + rows * each or (np.diff(offsets) != each).any():
                 return None
         if first + rows * each > length:
             return None
@@ -268,7 +268,9 @@ class Columns:
     def _list_view(self, node: Node, begin: int, n: int, valid: np.ndarray | None) -> pa.Array:
         dtype = np.dtype(np.int64 if pt.is_large_list_view(node.type) else np.int32)
         starts, sizes = (
-            self._bytes(self._place(node, k), begin * dtype.itemsize, (begin + n) * dtype.itemsize).view(dtype).copy()
+            self._bytes(self._place(node, k), begin * dtype.itemsize, (begin + n) * dtype.itemsize)
+            .view(dtype)
+            .astype(np.int64)
             for k in (1, 2)
         )
         if valid is not None:
@@ -283,7 +285,7 @@ class Columns:
         starts[held] -= first
         child = self._read(node.children[0], first, last - first)
         bitmap = None if valid is None else _bits(valid)
-        buffers = [bitmap, pa.py_buffer(starts), pa.py_buffer(sizes)]
+        buffers = [bitmap, *(pa.py_buffer(numbers.astype(dtype)) for numbers in (starts, sizes))]
         return pa.Array.from_buffers(node.type, n, buffers, children=[child])
 
     def _dictionary(self, node: Node) -> pa.Array:
@@ -347,7 +349,7 @@ class Batches:
         for name in names:
             try:
                 arrays.append(columns.read(self._nodes[name], begin, rows))
-            except (ValueError, pa.ArrowException) as error:
+            except (ValueError, OverflowError, pa.ArrowException) as error:  # a number may be too large for NumPy
                 raise ValueError(f"column {name!r} of record batch {number} is damaged ({error})") from None
         return pa.RecordBatch.from_arrays(arrays, names=list(names))
 

@@ -63,7 +63,7 @@ def reading(name: str, part: str = "") -> Iterator[None]:
     """Turns what goes wrong below into a `SourceError` that names the file."""
     try:
         yield
-    except (*transport_errors(), ValueError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
+    except (*transport_errors(), ValueError, OverflowError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple
         if (told := refusal(name, error)) is not None:
             raise told from error
         detail = public_name(" ".join(str(error).split()))

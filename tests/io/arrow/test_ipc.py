@@ -380,3 +380,15 @@ def test_each_record_batch_is_looked_at_once_for_a_unit(tmp_path: Path, monkeypa
     assert len(units) > 10
     assert sum(batch.rows for unit in units for batch in unit.read(1000, 1 << 20, False)) == 120
     assert len(looks) <= 60 + len(units)
+
+
+def test_lengths_beyond_the_offsets_of_a_list_view(tmp_path: Path) -> None:
+    """A length that its metadata claims may be too large for the type of the offsets."""
+    views = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_view(pa.float32()))
+    batch = pa.RecordBatch.from_arrays([views, pa.array([0, 1])], names=["logits", "target"])
+    path = write(tmp_path / "x", [batch])
+    data = path.read_bytes()
+    claimed = struct.pack("<qq", 4, 0)  # rows and nulls of the values
+    assert data.count(claimed) >= 1
+    path.write_bytes(data.replace(claimed, struct.pack("<qq", 30_064_771_157, 0)))
+    assert len(rows_of(path)) == 2
