@@ -31,6 +31,7 @@ class Slow(MemoryFileSystem):
     pseudo_dirs = [""]  # noqa: RUF012
     log: list[tuple[str, int, int]] = []  # noqa: RUF012
     cut: set[int] = set()  # noqa: RUF012 - numbers of requests that fail
+    dead: tuple[str, int] | None = None  # a byte of a file: every request for it fails
     latency = 0.001
     lock = threading.Lock()
 
@@ -45,7 +46,7 @@ class Slow(MemoryFileSystem):
             number = len(self.log)
             self.log.append((path, start, end))
         time.sleep(self.latency)
-        if number in self.cut:
+        if number in self.cut or (self.dead and path == self.dead[0] and start <= self.dead[1] < end):
             raise ConnectionResetError("the line is dead")
         if path not in self.store:
             raise FileNotFoundError(path)
@@ -104,6 +105,7 @@ def slow() -> Iterator[type[Slow]]:
     fsspec.register_implementation("slow", Slow, clobber=True)
     Slow.store.clear()
     Slow.cut = set()
+    Slow.dead = None
     Slow.log.clear()
     yield Slow
     Slow.store.clear()
@@ -143,18 +145,17 @@ def test_every_format_gives_the_figures_of_local_files(dump: str, slow: type[Slo
 
 
 @pytest.mark.parametrize("dump", DUMPS)
-@pytest.mark.parametrize("number", [0, 3, -2])
-def test_a_line_that_stays_dead_is_one_error_and_no_thread_is_left(dump: str, number: int, slow: type[Slow]) -> None:
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.9])
+def test_a_byte_that_stays_unreadable_is_one_error_and_no_thread_is_left(
+    dump: str, place: float, slow: type[Slow]
+) -> None:
     put(dump)
-    logits = LOGITS.get(dump, "logits")
-    fx.evaluate("slow://dump", logits=logits, threads=2)
-    number %= len(slow.log)
-    slow.log.clear()
-    slow.cut = set(range(number, 10_000))
+    largest = max(slow.store, key=lambda path: slow.store[path].getbuffer().nbytes)
+    slow.dead = largest, int(place * slow.store[largest].getbuffer().nbytes)
     with pytest.raises(
         SourceError, match=r"^slow://dump/.*cannot read bytes .* tried 4 times: the line is dead"
     ) as got:
-        fx.evaluate("slow://dump", logits=logits, threads=2)
+        fx.evaluate("slow://dump", logits=LOGITS.get(dump, "logits"), threads=2)
     assert "\n" not in str(got.value)
 
 
