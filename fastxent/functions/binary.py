@@ -139,7 +139,7 @@ def binary_cross_entropy(
 
     Args:
         probs: floating-point, any shape. Numbers p from 0 to 1.
-        target: numbers t from 0 to 1, of the shape of ``probs``.
+        target: numbers t from 0 to 1, of the shape of ``probs``; computed with in float32 unless ``probs`` are float64.
         weight: number or array that broadcasts to that shape, or None. w; a weight of 0 makes any loss 0.
         reduction: "mean" over elements, "sum", or "none", the loss of each element.
         dtype: float type or None. "bfloat16" reads 16-bit integers as bfloat16.
@@ -220,7 +220,8 @@ def binary_cross_entropy_with_logits(
 
     Args:
         logits: floating-point, any shape. Numbers x; NaN gives NaN.
-        target: numbers t of the shape of ``logits``. Any number is valid, as in torch.
+        target: numbers t of the shape of ``logits``; computed with in float32 unless ``logits`` are float64. Any number
+            is valid, as in torch.
         weight: number or array that broadcasts to that shape, or None. w; a weight of 0 makes an infinite loss 0.
         pos_weight: number or array that broadcasts to that shape, or None. b.
         label_smoothing: float from 0 to 1. ε.
