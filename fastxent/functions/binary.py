@@ -30,10 +30,11 @@ def _elements(values: Any, shape: tuple[int, ...], dtype: Any, name: str) -> np.
     if values is None:
         return None
     array = numbers(values, name)
-    try:
-        array = np.broadcast_to(array, shape)
-    except ValueError:
-        raise ConfigError(f"{name} must broadcast to the shape {shape}, got {array.shape}") from None
+    if array.shape != shape:
+        try:
+            array = np.broadcast_to(array, shape)
+        except ValueError:
+            raise ConfigError(f"{name} must broadcast to the shape {shape}, got {array.shape}") from None
     return np.ascontiguousarray(array, dtype).reshape(-1)
 
 
