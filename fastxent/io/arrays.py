@@ -199,9 +199,14 @@ class ArraysPart:
             rows, width = math.prod(array.shape[:depth]), array.shape[-1] if len(array.shape) > depth else None
             try:
                 if rows != self.rows:
-                    raise SourceError(f"{name}: {main!r} has {self.rows} rows and {key!r} has {rows}")
+                    raise SourceError(
+                        f"arrays of {name} must have one length, got {self.rows} rows for {main!r} and "
+                        f"{rows} for {key!r}"
+                    )
                 if len(array.shape) > depth + 1:
-                    raise SourceError(f"{name}: {key!r} has the shape {array.shape}; one row of it is not a column")
+                    raise SourceError(
+                        f"cannot use {key!r} of {name} as a column: its shape {array.shape} has too many dimensions"
+                    )
                 kind = array.type if width is None else pa.list_(array.type, width)
             except FastxentError as error:
                 told = error if isinstance(error, SourceError) else ColumnError(f"column {key!r}: {error}")

@@ -77,7 +77,7 @@ def as_rows(array: pa.Array, dtype: str, n_classes: int, what: str) -> tuple[Log
         if int(sizes.min()) < 0:
             first = -1
     if first < 0 or last > len(data):
-        raise ColumnError(f"the {what} column is damaged: its rows point outside its values")
+        raise ColumnError(f"cannot read the {what} column: its rows point outside its values; write the file again")
     holes = 0 if elements is None else _nulls_within(elements, first // stored.itemsize, last // stored.itemsize)
     if uniform and not array.null_count and not holes:
         return Logits(data[first:last].view(stored).reshape(n, n_classes), dtype), {}
@@ -108,7 +108,7 @@ def _extents(array: pa.Array, itemsize: int) -> _Extents:
         return _bytes(value_buffer), 0, offsets[:-1], np.diff(offsets), None
     child = storage(array.values)
     if child.type not in FLOATS and child.type not in SIXTEEN_BITS:
-        raise ColumnError(f"a list of {child.type} where float16, float32 or float64 is needed")
+        raise ColumnError(f"lists of logits must hold float16, float32 or float64, got {child.type}")
     data = _bytes(child.buffers()[1])[child.offset * itemsize :][: len(child) * itemsize]
     if pt.is_fixed_size_list(kind):
         return data, array.offset * kind.list_size * itemsize, None, None, child
@@ -142,7 +142,7 @@ def _bad_rows(
     for i in np.flatnonzero(odd):
         size = int(sizes[i])
         length = f"{size // itemsize}" if size % itemsize == 0 else f"{size} bytes of"
-        bad[int(i)] = f"{length} {what} where {n_classes} are due"
+        bad[int(i)] = f"{length} {what} where {n_classes} are expected"
     if elements is not None:
         lowest = int(starts.min()) // itemsize
         within = elements.slice(lowest, int((starts + sizes).max()) // itemsize - lowest)
@@ -185,7 +185,7 @@ def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Lo
             array = pa.nulls(n, pa.from_numpy_dtype(stored))
         view = _bytes(array.buffers()[1])[array.offset * stored.itemsize :][: n * stored.itemsize].view(stored)
         if len(view) != n:
-            raise ColumnError(f"the logits column {name!r} is damaged: it ends early")
+            raise ColumnError(f"cannot read the logits column {name!r}: it ends early; write the file again")
         views.append(view)
         if array.null_count:
             for i in np.flatnonzero(np.asarray(array.is_null())):
@@ -231,8 +231,8 @@ def soft_rows(array: pa.Array, n_classes: int) -> tuple[Logits, dict[int, str]]:
     dtype = FLOATS.get(item) if tag is None else tag
     if dtype not in FLOAT_TYPES:
         raise ColumnError(
-            f"the target column is {array.type if tag is None else f'lists of {tag}'}; targets must be class ids, "
-            "strings, or lists of floats (float16, bfloat16, float32, float64), integers or bools"
+            "target must hold class ids, strings, or lists of floats (float16, bfloat16, float32, float64), integers "
+            f"or bools, got {array.type if tag is None else f'lists of {tag}'}"
         )
     return as_rows(array, dtype, n_classes, "target probabilities")
 
@@ -242,7 +242,7 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
     place; a value that can be no class id (a string that is not in ``classes``, a number that is not whole, or past
     int64) is `OUT_OF_RANGE`, and ``array[i].as_py()`` names it."""
     if isinstance(array.type, FloatBits):
-        raise ColumnError(f"the target column is {array.type.tag}, which cannot hold class ids; write integers")
+        raise ColumnError(f"target must hold class ids, got {array.type.tag}; write integers")
     array = numbers(array, "target")
     if pt.is_dictionary(array.type):
         codes = target_ids(array.dictionary, ignore_index, classes)
@@ -257,7 +257,7 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
     if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
         if classes is None:
             raise ColumnError(
-                "the target column holds strings; name the classes in the order of the logits (classes=, --classes)"
+                "classes must be given, because target holds strings; name them in the order of the logits (--classes)"
             )
         found = pc.index_in(array.cast(pa.large_string()), value_set=pa.array(classes, pa.large_string()))
         ids = np.asarray(found.fill_null(-1)).astype(np.int64)
@@ -274,8 +274,8 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         ids = np.array([*distinct, 0], np.int64)[np.asarray(encoded.indices.fill_null(len(distinct)))]
     else:
         raise ColumnError(
-            f"the target column is {kind}; targets must be integers, whole numbers of float32, float64 or decimal, "
-            "strings, or lists of probabilities"
+            "target must hold integers, whole numbers of float32, float64 or decimal, strings, or lists of "
+            f"probabilities, got {kind}"
         )
     return np.where(np.asarray(array.is_null()), ignore_index, ids) if array.null_count else ids
 
@@ -301,10 +301,10 @@ def float_column(array: pa.Array, name: str, where: Where | None = None) -> np.n
         array = array.dictionary_decode()
     kind = array.type
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_decimal(kind)):
-        raise ColumnError(f"column {name!r} is {kind}; numbers are needed")
+        raise ColumnError(f"column {name!r} must hold numbers, got {kind}")
     if array.null_count:
         index = int(np.flatnonzero(np.asarray(array.is_null()))[0])
         if where is not None:
             raise BadRowError(where, index, f"column {name!r} is null")
-        raise ColumnError(f"column {name!r} is null in row {index} of the batch")
+        raise ColumnError(f"column {name!r} must not be null, got null in row {index} of the batch")
     return np.asarray(decimal_floats(array) if pt.is_decimal(kind) else array.cast(pa.float64(), safe=False))

@@ -20,11 +20,11 @@ from fastxent.io.tensors import read_npy, unnamed_tag
 def dict_part(source: Mapping[str, Any], named: Sequence[str]) -> ArraysPart:
     """A dict of arrays, or of paths of ``.npy`` files."""
     if not source:
-        raise SourceError("the dict of arrays is empty")
+        raise SourceError("source must not be an empty dict; pass arrays such as {'logits': logits, 'target': target}")
     names = [str(name) for name in source]
     if len(set(names)) < len(names):
         twice = next(name for k, name in enumerate(names) if name in names[:k])
-        raise ColumnError(f"two arrays are called {twice!r}; rename one")
+        raise ColumnError(f"arrays must have different names, got {twice!r} twice; rename one")
     columns = {name: or_error(_held, value, name) for name, value in zip(names, source.values(), strict=True)}
     return ArraysPart("<arrays>", "arrays", columns, named)
 
@@ -34,7 +34,7 @@ def _held(value: Any, name: str) -> Array:
         return _array(value, name)
     except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
         detail = " ".join(str(error).split())
-        raise ColumnError(f"{name!r} is a {type(value).__name__} that cannot be a column: {detail}") from None
+        raise ColumnError(f"cannot convert {name!r}, a {type(value).__name__}, to a column: {detail}") from None
 
 
 def _array(value: Any, name: str) -> Array:
@@ -70,7 +70,7 @@ def _array(value: Any, name: str) -> Array:
     elif array.dtype.type.__module__ == "ml_dtypes":  # its narrower types, each a part of one of NumPy's
         array = array.astype(np.float32 if "float" in array.dtype.name else np.int8)
     if array.ndim == 0:
-        raise ColumnError(f"{name!r} is a {type(value).__name__}, not an array")
+        raise ColumnError(f"{name!r} must be an array, got a {type(value).__name__}")
     if array.dtype.hasobject:
         return HeldArrow(pa.chunked_array([pa.array(array)]))
     return Held(array, tag or unnamed_tag(array.dtype))

@@ -34,8 +34,8 @@ def expand(schema: pa.Schema, pattern: str, file: str, classes: Sequence[str] | 
         names.sort(key=_natural)
         if ordered not in (None, tuple(names)):
             raise ColumnError(
-                f"the order of the columns {pattern!r} in {file} is unclear: their numbers and the names in classes "
-                "are in different orders; list the columns in class order instead"
+                f"cannot order the columns {pattern!r} in {file}: their numbers and the names in classes give "
+                "different orders; list the columns in class order instead"
             )
     elif ordered is not None:
         return ordered
@@ -45,10 +45,12 @@ def expand(schema: pa.Schema, pattern: str, file: str, classes: Sequence[str] | 
         numbers = [int(part) for part in inner if part.isdigit()]
         if numbers and len(numbers) < len(names):
             odd = next(name for name, part in zip(names, inner, strict=True) if not part.isdigit())
-            raise ColumnError(f"{pattern!r} matches numbered columns and {odd!r} in {file}; list the names instead")
+            raise ColumnError(
+                f"{pattern!r} must match only numbered columns in {file}, got {odd!r} as well; list the names instead"
+            )
         if numbers and (numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers)))):
             raise ColumnError(
-                f"the numbers of the columns {pattern!r} in {file} are not 0, 1, 2, ... (found {numbers[:3]}...); "
+                f"the columns {pattern!r} in {file} must be numbered 0, 1, 2, ..., got {numbers[:3]}...; "
                 "list the names in class order instead"
             )
     return tuple(names)

@@ -30,7 +30,7 @@ def advice(source: Any) -> str | None:
             isinstance(value, int | float | str) for value in source[0].values()
         )
         if rows:
-            return "its items are rows; pass pyarrow.Table.from_pylist(rows)"
+            return "pass pyarrow.Table.from_pylist(rows) for a list of rows"
         return _COLUMNS if any(isinstance(item, int | float | list | tuple) for item in source) else None
     if isinstance(source, np.ndarray | pa.Array | pa.ChunkedArray) or kind in ("Tensor", "Series", "Array"):
         return _COLUMNS
@@ -49,13 +49,15 @@ def stream_part(source: Any, named: Sequence[str]) -> StreamPart | TablePart:
     for column, one in _single_columns(source):
         if column in columns or column in refused:
             columns.pop(column, None)
-            refused[column] = ColumnError(f"two columns of {name} are called {column!r}; rename one")
+            refused[column] = ColumnError(
+                f"columns of {name} must have different names, got {column!r} twice; rename one"
+            )
             continue
         try:
             columns[column] = pa.table(one()).column(column)
         except (pa.ArrowException, TypeError, ValueError, NotImplementedError, KeyError) as error:
             detail = " ".join(str(error).split())
-            refused[column] = ColumnError(f"column {column!r} of {name} cannot become an Arrow column: {detail}")
+            refused[column] = ColumnError(f"cannot convert column {column!r} of {name} to Arrow: {detail}")
     for column, why in refused.items():
         if any(fnmatch.fnmatchcase(column, pattern) or column == pattern for pattern in named):
             raise ColumnError(str(why))

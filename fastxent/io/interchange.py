@@ -33,7 +33,7 @@ def as_numpy(values: Any, name: str = "array") -> np.ndarray:
         except (BufferError, RuntimeError, TypeError, ValueError):  # another device or dtype: let it convert itself
             pass
     if hasattr(values, "collect") and not hasattr(values, "__array__"):
-        raise ConfigError(f"{name} is a lazy {type(values).__name__}; pass its .collect()")
+        raise ConfigError(f"cannot read {name}: a {type(values).__name__} is lazy; pass its .collect()")
     if isinstance(values, list | tuple):
         for value in values:
             if isinstance(value, np.ma.MaskedArray):
@@ -124,7 +124,7 @@ def _from_arrow(values: Any, name: str) -> np.ndarray:
 def _same_length(one: Any, other: Any, name: str) -> None:
     if one != other:
         one, other = (str(v[0] if isinstance(v, tuple) and len(v) == 1 else v) for v in (one, other))
-        raise ConfigError(f"{name} has rows of {one} and of {other} values; all rows have one length")
+        raise ConfigError(f"rows of {name} must have one length, got {one} and {other} values")
 
 
 def _of_chunk(array: Any, name: str) -> np.ndarray:

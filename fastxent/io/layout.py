@@ -31,7 +31,7 @@ def find_field(schema: pa.Schema, name: str) -> pa.Field | None:
     """The field of that name; ``a.b`` reaches into struct columns where no column is itself called so."""
     found = schema.get_all_field_indices(name)
     if len(found) > 1:
-        raise ColumnError(f"{len(found)} columns are called {name!r}; rename all but one")
+        raise ColumnError(f"columns must have different names, got {name!r} {len(found)} times; rename all but one")
     if found:
         return schema.field(found[0])
     head, dot, tail = name.rpartition(".")
@@ -95,7 +95,7 @@ class Layout:
             names, several = tuple(logits), True
             check_order(names, classes or ())
         if not names:
-            raise ColumnError("no logits column is named")
+            raise ColumnError("logits must name at least one column")
         fields = []
         for name in names:
             field = find_field(schema, name)
@@ -118,7 +118,10 @@ class Layout:
         first = next(iter(kinds), None)
         for name, kind in kinds.items():
             if first is not None and kind != kinds[first]:
-                raise ColumnError(f"logits columns of {file} differ: {first!r} is {kinds[first]}, {name!r} is {kind}")
+                raise ColumnError(
+                    f"the logits columns of {file} must have one float type, got {kinds[first]} for {first!r} and "
+                    f"{kind} for {name!r}"
+                )
         return cls(names, True, VOID if first is None else kinds[first], len(names))
 
     @property
@@ -245,9 +248,11 @@ def _classes(size: int | None, item: pa.DataType | None, dtype: str, name: str, 
         return None
     itemsize = FLOAT_TYPES[dtype].width if item in (None, pa.uint8()) else 1
     if size % itemsize or not size:
-        raise ColumnError(f"column {name!r} of {file} has rows of {size} bytes: no whole number of {dtype} logits")
+        raise ColumnError(
+            f"cannot read column {name!r} of {file}: a row of {size} bytes is not a whole number of {dtype} logits"
+        )
     return size // itemsize
 
 
 def _wrong_type(field: pa.Field, name: str, file: str) -> ColumnError:
-    return ColumnError(f"column {name!r} of {file} is {field.type}; logits are {ACCEPTED}")
+    return ColumnError(f"logits column {name!r} of {file} must be {ACCEPTED}, got {field.type}")

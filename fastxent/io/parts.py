@@ -51,16 +51,16 @@ def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
         return _file_parts(find_files(source), named)
     if isinstance(source, list | tuple):
         if not source:
-            raise SourceError("the list of sources is empty; name at least one file")
+            raise SourceError("source must not be an empty list; name at least one file")
         if all(isinstance(item, str | os.PathLike) for item in source):
             return _file_parts([file for item in source for file in find_files(item)], named)
         if (advice := frames.advice(source)) is not None:
-            raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
+            raise SourceError(f"cannot read a {type(source).__name__}; {advice}")
         return [part for item in source for part in find_parts(item, named)]
     if isinstance(source, np.ndarray) and source.dtype.names is not None:
         source = {name: source[name] for name in source.dtype.names}
     if (advice := frames.advice(source)) is not None:
-        raise SourceError(f"cannot read a {type(source).__name__}: {advice}")
+        raise SourceError(f"cannot read a {type(source).__name__}; {advice}")
     if isinstance(source, Mapping):
         return [dicts.dict_part(source, named)]
     if isinstance(source, pa.Table):
@@ -74,8 +74,8 @@ def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
     if hasattr(source, "__arrow_c_stream__"):
         return [frames.stream_part(source, named)]
     raise SourceError(
-        f"a {type(source).__name__} is no source; pass a path, a glob, a folder, a list of them, an Arrow table "
-        "or stream, or a dict of arrays"
+        f"invalid source of type {type(source).__name__}; expected a path, a glob, a folder, a list of them, "
+        "an Arrow table or stream, or a dict of arrays"
     )
 
 
@@ -85,7 +85,7 @@ def _dataset_parts(dataset: Any) -> list[Part]:
     import pyarrow.dataset as ds
 
     if not isinstance(dataset, ds.Dataset):
-        raise SourceError(f"a {type(dataset).__name__} is no source; pass the dataset itself or a Table")
+        raise SourceError(f"invalid source of type {type(dataset).__name__}; expected a Dataset or a Table")
     if isinstance(dataset, ds.FileSystemDataset) and isinstance(dataset.format, ds.ParquetFileFormat):
         try:
             fragments = list(dataset.get_fragments())
@@ -131,7 +131,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if head.startswith(tensors.NPY_MAGIC):
         return None
     if size == 0:
-        raise SourceError(f"{file.name} is empty (0 bytes); write it again or leave it out")
+        raise SourceError(f"cannot read {file.name}: the file is empty (0 bytes); write the file again or omit it")
     if head.startswith(parquet.MAGIC):
         return parquet.ParquetPart(file)
     if head.startswith(ipc.FILE_MAGIC):
@@ -141,27 +141,30 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     what, cure = _unknown(head)
-    raise SourceError(f"{file.name}: {what}; fastxent reads Parquet, Arrow IPC, .npy and .safetensors; {cure}")
+    raise SourceError(
+        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy and .safetensors; {cure}"
+    )
 
 
 _PASS = "and pass the arrays to fastxent.evaluate"
 _DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
 _OTHERS = {
-    b"PK\x03\x04": ("this is a zip archive (.npz, .pt)",
+    b"PK\x03\x04": ("the file is a zip archive (.npz, .pt)",
                     f"load it with np.load(FILE), or torch.load(FILE, weights_only=True), {_PASS}"),
-    b"\x80\x02": ("this is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
-    b"\x1f\x8b": ("this is gzip-compressed", "decompress it with: gunzip FILE"),
-    b"\x28\xb5\x2f\xfd": ("this is zstd-compressed", "decompress it with: zstd -d FILE"),
-    b"BZh": ("this is bzip2-compressed", "decompress it with: bunzip2 FILE"),
-    b"\xfd7zXZ": ("this is xz-compressed", "decompress it with: unxz FILE"),
-    b"SQLite format 3": ("this is a SQLite database", _DUCKDB.format("sqlite_scan('FILE', 'TABLE')")),
-    b"FEA1": ("this is Feather version 1",
+    b"\x80\x02": ("the file is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
+    b"\x1f\x8b": ("the file is gzip-compressed", "decompress it with: gunzip FILE"),
+    b"\x28\xb5\x2f\xfd": ("the file is zstd-compressed", "decompress it with: zstd -d FILE"),
+    b"BZh": ("the file is bzip2-compressed", "decompress it with: bunzip2 FILE"),
+    b"\xfd7zXZ": ("the file is xz-compressed", "decompress it with: unxz FILE"),
+    b"SQLite format 3": ("the file is a SQLite database", _DUCKDB.format("sqlite_scan('FILE', 'TABLE')")),
+    b"FEA1": ("the file is Feather version 1",
               "convert it with pyarrow: feather.write_feather(feather.read_table(FILE), 'x.arrow')"),
-    b"Obj\x01": ("this is Avro", _DUCKDB.format("read_avro('FILE')")),
-    b"ORC": ("this is ORC", "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
-    b"\x89HDF": ("this is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
-    b"{": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
-    b"[": ("this is JSON", _DUCKDB.format("read_json('FILE')")),
+    b"Obj\x01": ("the file is Avro", _DUCKDB.format("read_avro('FILE')")),
+    b"ORC": ("the file is ORC",
+             "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
+    b"\x89HDF": ("the file is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
+    b"{": ("the file is JSON", _DUCKDB.format("read_json('FILE')")),
+    b"[": ("the file is JSON", _DUCKDB.format("read_json('FILE')")),
 }  # fmt: skip
 
 
@@ -171,7 +174,7 @@ def _unknown(head: bytes) -> tuple[str, str]:
         if head.startswith(magic):
             return found
     if head[8:12] == b"DUCK":
-        return "this is a DuckDB database", "run in it: copy TABLE to 'x.parquet'"
+        return "the file is a DuckDB database", "run in it: copy TABLE to 'x.parquet'"
     if b"," in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "this looks like CSV", _DUCKDB.format("read_csv('FILE')")
-    return "not a format known here", _DUCKDB.format("read_csv('FILE')") + ", if DuckDB reads it"
+        return "the file looks like CSV", _DUCKDB.format("read_csv('FILE')")
+    return "unknown format", _DUCKDB.format("read_csv('FILE')") + ", if DuckDB can read the file"

@@ -103,13 +103,13 @@ def open_source(
         first, where = known_dtypes[0]
         if layout.dtype != first.dtype:
             raise SourceError(
-                f"logits are {first.dtype} in {where.name} and {layout.dtype} in {part.name}; "
-                "evaluate them apart or convert one"
+                f"logits must have one float type in all files, got {first.dtype} in {where.name} and {layout.dtype} "
+                f"in {part.name}; evaluate the files separately, or convert one"
             )
         if layout.per_class and layout.names != first.names:
             raise SourceError(
-                f"{where.name} and {part.name} have different logits columns, or another order of them; "
-                "name the columns in class order, or evaluate the files apart"
+                f"cannot evaluate {where.name} and {part.name} together: their logits columns or the order of these "
+                "differ; name the columns in class order, or evaluate the files separately"
             )
     n_classes = _n_classes(filled, layouts)
     found_dtype = known_dtypes[0][0].dtype if known_dtypes else "float32"
@@ -164,19 +164,24 @@ def _n_classes(parts: list[Part], layouts: list[Layout]) -> int:
         if first is None:
             first = (width, part.name)
         elif width != first[0]:
-            raise SourceError(f"{first[1]} has {first[0]} classes and {part.name} has {width}; evaluate them apart")
+            raise SourceError(
+                f"all files must have the same number of classes, got {first[0]} in {first[1]} and {width} in "
+                f"{part.name}; evaluate the files separately"
+            )
     if first is not None:
         return first[0]
     if all(part.rows == 0 for part in parts):
         others = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
-        raise SourceError(f"no rows in {parts[0].name}{others}, so nothing says how many classes there are")
+        raise SourceError(
+            f"cannot evaluate {parts[0].name}{others}: there are no rows, so the number of classes is unknown"
+        )
     raise _no_logits(parts[0], layouts[0])
 
 
 def _no_logits(part: Part, layout: Layout) -> ColumnError:
     return ColumnError(
-        f"column {layout.names[0]!r} of {part.name} holds no logits, only null or empty rows: "
-        "the number of classes is unknown"
+        f"cannot read logits from column {layout.names[0]!r} of {part.name}: every row is null or empty, "
+        "so the number of classes is unknown"
     )
 
 

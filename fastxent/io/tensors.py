@@ -60,7 +60,8 @@ class Stored:
                 return self.read(begin, end, width, source)
         if self.fortran and not self.file.local:
             raise SourceError(
-                f"{self.file.name} is in Fortran order; save np.ascontiguousarray(x) to read it from afar"
+                f"cannot read {self.file.name}: remote arrays in Fortran order are not supported; "
+                "save np.ascontiguousarray(x) instead"
             )
         shape = (end - begin,) if width is None else (end - begin, width)
         if self.fortran:
@@ -71,7 +72,7 @@ class Stored:
 
     def _values(self, source: StoredBytes, offset: int, length: int) -> np.ndarray:
         if self.offset + offset + length > source.size:
-            raise SourceError(f"{self.file.name} is cut short; it changed after it was opened")
+            raise SourceError(f"cannot read {self.file.name}: the file became shorter after it was opened")
         return source.read(self.offset + offset, length).view(self.dtype)
 
     def _by_columns(self, source: StoredBytes, begin: int, end: int, width: int | None) -> np.ndarray:
@@ -98,7 +99,9 @@ def element_type(dtype: np.dtype) -> pa.DataType:
     try:
         return pa.from_numpy_dtype(dtype) if not dtype.hasobject else pa.null()
     except pa.ArrowNotImplementedError as error:
-        raise ColumnError(f"an array of {dtype} cannot be a column; convert it to float, integer or string") from error
+        raise ColumnError(
+            f"cannot use an array of {dtype} as a column; convert it to float, integer or string"
+        ) from error
 
 
 def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
@@ -122,29 +125,32 @@ def read_npy(file: File) -> Stored:
     found = Version.of(file)
     with file.open() as handle, reading(file.name, "its header"):
         if handle.read(len(NPY_MAGIC)) != NPY_MAGIC:
-            raise SourceError(f"{file.name} is no .npy file; write it with numpy.save")
+            raise SourceError(f"cannot read {file.name}: it is not a .npy file; write it with numpy.save")
         handle.seek(0)
         version = np.lib.format.read_magic(handle)
         if version not in ((1, 0), (2, 0)):
             raise SourceError(
-                f"{file.name} is .npy version {version[0]}.{version[1]}; save it again without field names"
+                f"cannot read {file.name}: .npy version {version[0]}.{version[1]} is not supported; "
+                "save it again without field names"
             )
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(handle)
         offset, size = handle.tell(), handle.size()
     if dtype.hasobject:
-        raise SourceError(f"{file.name} holds Python objects; save numbers or strings")
+        raise SourceError(f"cannot read {file.name}: it holds Python objects; save numbers or strings")
     if not shape:
-        raise SourceError(f"{file.name} holds a single number, not an array")
+        raise SourceError(f"cannot read {file.name}: it holds a single number; save an array")
     if min(shape) < 0:
-        raise SourceError(f"{file.name} cannot be read: its shape is {shape}; write it again with numpy.save")
+        raise SourceError(f"cannot read {file.name}: invalid shape {shape}; write it again with numpy.save")
     needed = math.prod(shape) * dtype.itemsize
     if offset + needed > size:
-        raise SourceError(f"{file.name} is cut short: {needed} bytes of values are due, {size - offset} are there")
+        raise SourceError(
+            f"cannot read {file.name}: it should hold {needed} bytes of values, but holds {size - offset}; "
+            "write the file again"
+        )
     if offset + needed < size:
         raise SourceError(
-            f"{file.name} cannot be read: {size - offset - needed} bytes follow its array; save each array to a file "
-            "of its own"
+            f"cannot read {file.name}: {size - offset - needed} bytes follow its array; save each array to its own file"
         )
     return Stored(file, offset, shape, dtype, unnamed_tag(dtype), fortran=fortran and len(shape) > 1, version=found)
 
@@ -167,21 +173,26 @@ def read_safetensors(file: File) -> dict[str, Stored | ColumnError]:
         size = handle.size()
         length = int.from_bytes(handle.read(8), "little")
         if length > min(size - 8, _LONGEST_HEADER):
-            raise SourceError(f"{file.name}: its safetensors header is said to be {length} bytes; is it complete?")
+            raise SourceError(
+                f"cannot read {file.name}: its safetensors header of {length} bytes does not fit in the file; "
+                "check that the file is complete"
+            )
         try:
             header = json.loads(handle.read(length).decode("utf-8"), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            detail = str(error) if isinstance(error, _TwiceError) else "is no valid JSON"
-            raise SourceError(f"{file.name}: the safetensors header {detail}; write the file again") from error
+            detail = str(error) if isinstance(error, _TwiceError) else "is not valid JSON"
+            raise SourceError(
+                f"cannot read {file.name}: the safetensors header {detail}; write the file again"
+            ) from error
     if not isinstance(header, dict):
-        raise SourceError(f"{file.name}: the safetensors header is no object; write the file again")
+        raise SourceError(f"cannot read {file.name}: the safetensors header is not an object; write the file again")
     header.pop("__metadata__", None)
     start = 8 + length
     extents = {name: _extent(file, name, entry, size - start) for name, entry in header.items()}
     filled = sorted((extent, name) for name, extent in extents.items() if extent[0] < extent[1])
     for (one, before), (two, name) in itertools.pairwise(filled):
         if two[0] < one[1]:
-            raise SourceError(f"{file.name}: tensors {before!r} and {name!r} overlap; write the file again")
+            raise SourceError(f"cannot read {file.name}: tensors {before!r} and {name!r} overlap; write the file again")
     tensors = {name: _tensor(file, name, entry, start, version) for name, entry in header.items()}
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, ColumnError) or tensor.shape}
 
@@ -203,18 +214,25 @@ def _extent(file: File, name: str, entry: Any, size: int) -> tuple[int, int]:
     extent = _naturals(entry.get("data_offsets")) if isinstance(entry, dict) else None
     shape = _naturals(entry.get("shape")) if isinstance(entry, dict) else None
     if extent is None or len(extent) != 2 or shape is None or not isinstance(entry.get("dtype"), str):
-        raise SourceError(f"{file.name}: tensor {name!r} is described wrongly ({entry}); write the file again")
+        raise SourceError(
+            f"cannot read {file.name}: invalid description of tensor {name!r} ({entry}); write the file again"
+        )
     kind = _TENSORS.get(entry["dtype"])
     due = extent[1] - extent[0] if kind is None else math.prod(shape) * np.dtype(kind).itemsize
     if not extent[0] <= extent[1] <= size or extent[1] - extent[0] != due:
-        raise SourceError(f"{file.name}: tensor {name!r} reaches past the end or has the wrong size; is it complete?")
+        raise SourceError(
+            f"cannot read {file.name}: tensor {name!r} ends outside the file or has the wrong size; "
+            "check that the file is complete"
+        )
     return extent[0], extent[1]
 
 
 def _tensor(file: File, name: str, entry: Any, start: int, version: Version | None) -> Stored | ColumnError:
     kind = entry["dtype"]
     if kind not in _TENSORS:
-        return ColumnError(f"tensor {name!r} of {file.name} is {kind}, which cannot be read; convert it to float32")
+        return ColumnError(
+            f"cannot read tensor {name!r} of {file.name}: type {kind} is not supported; convert it to float32"
+        )
     offset, shape = start + entry["data_offsets"][0], tuple(entry["shape"])
     return Stored(file, offset, shape, np.dtype(_TENSORS[kind]), _TAGS.get(kind), version=version)
 

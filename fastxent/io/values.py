@@ -147,7 +147,7 @@ def numbers(array: pa.Array, name: str) -> pa.Array:
     if known == "arrow.bool8":
         return pc.not_equal(array.storage, 0)
     if known == "pandas.period":
-        raise ColumnError(f"column {name!r} holds pandas periods; write them as text: .astype(str)")
+        raise ColumnError(f"cannot read column {name!r}: it holds pandas periods; write them as text with .astype(str)")
     return storage(array)
 
 
@@ -157,7 +157,8 @@ def _decoded(array: pa.Array, tag: str, name: str) -> pa.Array:
     width, decode = _DECODE.get(tag, (0, None))
     if decode is None or array.type.bit_width != 8 * width:
         raise ColumnError(
-            f"column {name!r} is {array.type} tagged {tag!r}; supported tags are {', '.join(_DECODE)}, of their width"
+            f"cannot read column {name!r}: {array.type} tagged {tag!r} is not supported; supported tags are "
+            f"{', '.join(_DECODE)}, each for integers of its width"
         )
     bits = np.asarray(array.fill_null(0)).view(f"u{width}")
     return pa.array(decode(bits), mask=np.asarray(array.is_null()) if array.null_count else None)
@@ -185,7 +186,7 @@ def _prove_indices(array: pa.Array, name: str) -> None:
     low, high = bounds["min"], bounds["max"]
     if low is not None and (low < 0 or high >= len(array.dictionary)):
         raise ColumnError(
-            f"column {name!r} is damaged: index {low if low < 0 else high} into a dictionary of "
+            f"cannot read column {name!r}: index {low if low < 0 else high} is outside its dictionary of "
             f"{len(array.dictionary)} values; write the file again"
         )
 
@@ -206,7 +207,9 @@ def _prove_text(column: pa.Array, name: str, where: Where | None) -> None:
     except pa.ArrowInvalid as error:
         found = re.search(r"UTF-?8 sequence at string index (\d+)", str(error))
         if found is None:
-            raise ColumnError(f"column {name!r} is damaged: {str(error).splitlines()[0]}") from None
+            raise ColumnError(
+                f"cannot read column {name!r}: {str(error).splitlines()[0]}; write the file again"
+            ) from None
         index, place = int(found[1]), ""
         raw = text.slice(index, 1).cast(pa.large_binary())[0].as_py()
         if pt.is_dictionary(column.type):
@@ -215,5 +218,5 @@ def _prove_text(column: pa.Array, name: str, where: Where | None) -> None:
             group = "" if where.row_group is None else f", row group {where.row_group}"
             place = f" in {where.file}{group}, row {where.first_row + index}"
         raise ColumnError(
-            f"column {name!r} is not UTF-8{place}: {raw[:40]!r}; write it as UTF-8 text or as binary"
+            f"cannot read column {name!r}: text{place} is not UTF-8: {raw[:40]!r}; write UTF-8 text or binary"
         ) from None

@@ -48,8 +48,8 @@ def carried(column: pa.Array, field: pa.Field) -> pa.Array:
         column = numbers(column, field.name)
     elif given != tag:
         raise ColumnError(
-            f"column {field.name!r} holds {tag or field.type} in the first file and {given or column.type} in another; "
-            "make them one type, or leave it out"
+            f"column {field.name!r} must have one type in all files, got {tag or field.type} in the first and "
+            f"{given or column.type} in another; convert one, or omit the column"
         )
     if column.type == field.type:
         return column
@@ -57,8 +57,8 @@ def carried(column: pa.Array, field: pa.Field) -> pa.Array:
         return column.cast(field.type)
     except pa.ArrowException as error:
         raise ColumnError(
-            f"column {field.name!r} is {field.type} in the first file and {column.type} in another, and what it holds "
-            f"there does not fit ({str(error).splitlines()[0]}); make them one type, or leave it out"
+            f"column {field.name!r} must have one type in all files, got {field.type} in the first and {column.type} "
+            f"in another ({str(error).splitlines()[0]}); convert one, or omit the column"
         ) from None
 
 
@@ -66,7 +66,7 @@ def check_not_source(path: str | os.PathLike[str], files: Iterable[str]) -> None
     """Refuse to write over what is being read."""
     for file in files:
         if os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
-            raise OutputError(f"cannot write {os.fspath(path)!r}: it is a source of this very run; choose another name")
+            raise OutputError(f"cannot write {os.fspath(path)!r}: it is an input file; choose another name")
 
 
 def is_arrow(path: str | os.PathLike[str]) -> bool:
@@ -75,10 +75,10 @@ def is_arrow(path: str | os.PathLike[str]) -> bool:
     try:
         os.path.realpath(name).encode()
     except UnicodeEncodeError:
-        raise OutputError(f"cannot write {name!r}: Arrow needs names in UTF-8; choose another name") from None
+        raise OutputError(f"cannot write {name!r}: Arrow requires file names in UTF-8; choose another name") from None
     arrow = name.endswith(_ARROW)
     if not arrow and not name.endswith((".parquet", ".pq")):
-        raise ConfigError(f"cannot tell the format of {name!r}; end its name in .parquet or .arrow")
+        raise ConfigError(f"invalid output name {name!r}; expected a name that ends in .parquet or .arrow")
     return arrow
 
 

@@ -94,7 +94,7 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "threads": (dump, ["--threads", "1000000"], "threads must be an integer from 1 to 1024, got 1000000"),
     "a column of a class": (_one_a_class, [], r"no column 'logits' in .*; did you mean 'logit_\*'\?"),
     "logits make slices": (dump, ["--by", "logits"], r"'logits' of type list.*cannot group rows"),
-    "logits are weights": (dump, ["--weight", "logits"], r"'logits' is list.*numbers are needed"),
+    "logits are weights": (dump, ["--weight", "logits"], r"'logits' must hold numbers, got list"),
 }
 
 
@@ -121,7 +121,7 @@ def test_no_output_replaces_the_source(option: str, cli: Cli, tmp_path: Path) ->
     source = dump(tmp_path / "a.parquet")
     before = source.read_bytes()
     for given in (source, tmp_path, tmp_path / "*.parquet", f"file://{source}"):
-        check_failure(*cli("eval", given, *option.format(f"{tmp_path}/./a.parquet").split()), "is a source of this")
+        check_failure(*cli("eval", given, *option.format(f"{tmp_path}/./a.parquet").split()), "it is an input file")
         assert source.read_bytes() == before
 
 
@@ -142,8 +142,8 @@ def test_a_state_or_result_is_not_replaced_by_what_is_made_of_it(cli: Cli, tmp_p
     state, figures = tmp_path / "a.state", tmp_path / "a.json"
     assert cli("eval", dump(tmp_path / "a.parquet"), "--state", state, "--output", figures)[0] == 0
     before = state.read_bytes(), figures.read_bytes()
-    check_failure(*cli("merge", state, "--output", state), "is a source of this")
-    check_failure(*cli("report", figures, "--output", figures), "is a source of this")
+    check_failure(*cli("merge", state, "--output", state), "it is an input file")
+    check_failure(*cli("report", figures, "--output", figures), "it is an input file")
     assert (state.read_bytes(), figures.read_bytes()) == before
     check_failure(*cli("merge", state, "--output", tmp_path / "b", "--state", tmp_path / "b"), "twice")
 
@@ -160,7 +160,7 @@ def test_missing_columns_to_carry_over(cli: Cli, tmp_path: Path) -> None:
 def test_files_of_other_widths(cli: Cli, tmp_path: Path) -> None:
     dump(tmp_path / "a.parquet")
     dump(tmp_path / "b.parquet", logits=[[0.0, 1.0]] * 4, target=[0] * 4)
-    check_failure(*cli("eval", tmp_path / "*.parquet"), r"a\.parquet has 3 classes and \S+b\.parquet has 2")
+    check_failure(*cli("eval", tmp_path / "*.parquet"), r"got 3 in \S+a\.parquet and 2 in \S+b\.parquet")
 
 
 @pytest.mark.parametrize("options", [("--logits", "logits"), ("--on-bad-row", "skip")])

@@ -191,7 +191,7 @@ def test_names_of_outputs_that_are_not_utf8(cli: Cli, tmp_path: Path) -> None:
     for arguments in (["eval", DIGITS, "--per-row", f"{name}.parquet"], ["transform", DIGITS, f"{name}.arrow"]):
         code, out, err = cli(*arguments)
         assert (code, out) == (2, "")
-        assert "Arrow needs names in UTF-8" in err
+        assert "Arrow requires file names in UTF-8" in err
 
 
 def test_warnings_are_said_once(cli: Cli, tmp_path: Path) -> None:

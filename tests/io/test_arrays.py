@@ -114,13 +114,17 @@ def test_columns_beside_them() -> None:
 @pytest.mark.parametrize(
     ("arrays", "error", "message"),
     [
-        ({"logits": X, "target": Y[:-1]}, SourceError, "'logits' has 120 rows and 'target' has 119"),
+        ({"logits": X, "target": Y[:-1]}, SourceError, "got 120 rows for 'logits' and 119 for 'target'"),
         ({"logits": X}, ColumnError, "no column 'target' in <arrays>"),
-        ({"logits": X.astype(np.complex128), "target": Y}, ColumnError, "complex128 cannot be a column"),
-        ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "logits are a list"),
+        (
+            {"logits": X.astype(np.complex128), "target": Y},
+            ColumnError,
+            "cannot use an array of complex128 as a column",
+        ),
+        ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "must be a list"),
         ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
         ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
-        ({"logits": 3.0, "target": Y}, ColumnError, "is a float, not an array"),
+        ({"logits": 3.0, "target": Y}, ColumnError, "must be an array, got a float"),
         ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),
     ],
 )
@@ -191,15 +195,15 @@ def test_safetensors_shards_are_rows_one_after_the_other(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (b"[1, 2]", "not a format"),
-        (b"{nonsense", "no valid JSON"),
-        (b"{" + b'"a":[' * 100_000, "no valid JSON"),
-        (b'{"logits": 3}', "described wrongly"),
-        (b'{"logits": {"dtype": "F32", "shape": [2, -2], "data_offsets": [0, 16]}}', "described wrongly"),
-        (b'{"logits": {"dtype": "F32", "shape": [2, 2.0], "data_offsets": [0, 16]}}', "described wrongly"),
-        (b'{"logits": {"dtype": "Q4", "shape": [2, 2], "data_offsets": [0, 16]}}', "is Q4, which cannot be read"),
+        (b"[1, 2]", "unknown format"),
+        (b"{nonsense", "not valid JSON"),
+        (b"{" + b'"a":[' * 100_000, "not valid JSON"),
+        (b'{"logits": 3}', "invalid description of tensor"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, -2], "data_offsets": [0, 16]}}', "invalid description of tensor"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, 2.0], "data_offsets": [0, 16]}}', "invalid description of tensor"),
+        (b'{"logits": {"dtype": "Q4", "shape": [2, 2], "data_offsets": [0, 16]}}', "type Q4 is not supported"),
         (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}}', "wrong size"),
-        (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]}}', "past the end"),
+        (b'{"logits": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]}}', "ends outside the file"),
         (b'{"logits": {"dtype": "F32", "shape": [9999999999, 9999999999], "data_offsets": [0, 16]}}', "wrong size"),
     ],
 )
@@ -250,9 +254,9 @@ def test_other_entries_of_a_dict_are_left_alone_until_they_are_named() -> None:
     for name in UNUSED:
         with pytest.raises(FastxentError, match=f"{name!r}|model-a|840 rows"):
             open_source({"logits": X, "target": Y, **UNUSED}, logits="logits", columns=["target", name])
-    with pytest.raises(ColumnError, match="'p1' is a NoneType"):  # of a family, none is left out
+    with pytest.raises(ColumnError, match="'p1' must be an array, got a NoneType"):  # of a family, none is left out
         open_source({"p0": X[:, 0], "p1": None, "p2": X[:, 2]}, logits="p*")
-    with pytest.raises(ColumnError, match="two arrays are called '1'"):
+    with pytest.raises(ColumnError, match="got '1' twice"):
         open_source({"logits": X, 1: Y, "1": Y}, logits="logits")
 
 
@@ -262,7 +266,7 @@ def test_other_files_of_a_folder_are_left_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "logits.npy", X)
     np.save(tmp_path / "target.npy", Y)
     expect(tmp_path, "float64")
-    with pytest.raises(FastxentError, match="complex128 cannot be a column"):
+    with pytest.raises(FastxentError, match="cannot use an array of complex128 as a column"):
         open_source(tmp_path, logits="logits", columns=["complex"])
 
 
@@ -271,7 +275,7 @@ def test_other_tensors_are_left_alone(tmp_path: Path) -> None:
     extra = np.zeros(N, np.uint64)
     write_safetensors(path, c=("C64", extra), logits=("F64", X), target=("I64", Y), f=("F4", extra))
     expect(path, "float64")
-    with pytest.raises(ColumnError, match=r"tensor 'c' of .* is C64, which cannot be read"):
+    with pytest.raises(ColumnError, match=r"cannot read tensor 'c' of .*: type C64 is not supported"):
         open_source(path, logits="logits", columns=["c"])
 
 
@@ -294,7 +298,7 @@ def test_npy_headers_of_negative_shapes(shape: tuple[int, int], tmp_path: Path) 
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         file.write(bytes(48))
-    with pytest.raises(SourceError, match=r"logits\.npy cannot be read: its shape is \(-?3, -?4\)"):
+    with pytest.raises(SourceError, match=r"logits\.npy: invalid shape \(-?3, -?4\)"):
         open_source(path, logits="logits")
 
 

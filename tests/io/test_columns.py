@@ -139,7 +139,7 @@ def test_rows_of_another_length_are_named_and_do_not_shift_the_others(layout: st
             for i, row in enumerate(truth)]  # fmt: skip
     logits, bad = as_rows(column(rows, layout, "float32", 5), "float32", 5, "logits")
     assert bad == {
-        1: "3 logits where 5 are due", 4: "0 logits where 5 are due", 6: "10 logits where 5 are due",
+        1: "3 logits where 5 are expected", 4: "0 logits where 5 are expected", 6: "10 logits where 5 are expected",
     }  # fmt: skip
     for i in (0, 2, 3, 5, 7):
         assert same_bits(logits.values[i], truth[i])
@@ -154,7 +154,7 @@ def test_lengths_that_cancel_out_are_still_found() -> None:
 def test_blobs_of_no_whole_number_of_logits() -> None:
     rows = [np.float32([1, 2]).tobytes(), b"1234567", np.float32([3, 4]).tobytes()]
     logits, bad = as_rows(pa.array(rows, pa.binary()), "float32", 2, "logits")
-    assert bad == {1: "7 bytes of logits where 2 are due"}
+    assert bad == {1: "7 bytes of logits where 2 are expected"}
     assert logits.values[[0, 2]].tolist() == [[1, 2], [3, 4]]  # the last lies at an odd address
 
 
@@ -177,7 +177,7 @@ def test_a_child_with_an_offset() -> None:
 def test_offsets_that_point_outside_are_never_followed(offsets: list[int]) -> None:
     child = pa.array([1.0, 2.0, 3.0, 4.0], pa.float32())
     array = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), child)
-    with pytest.raises(ColumnError, match="damaged"):
+    with pytest.raises(ColumnError, match="cannot read the logits column"):
         as_rows(array, "float32", 2, "logits")
 
 
@@ -185,7 +185,7 @@ def test_offsets_that_point_outside_are_never_followed(offsets: list[int]) -> No
 def test_views_that_point_outside_are_never_followed(offsets: list[int]) -> None:
     child = pa.array([1.0, 2.0, 3.0, 4.0], pa.float32())
     array = pa.ListViewArray.from_arrays(pa.array(offsets, pa.int32()), pa.array([2, 2], pa.int32()), child)
-    with pytest.raises(ColumnError, match="damaged"):
+    with pytest.raises(ColumnError, match="cannot read the logits column"):
         as_rows(array, "float32", 2, "logits")
 
 
@@ -268,9 +268,9 @@ def test_globs_follow_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("given_names", "pattern", "message"),
     [
-        (("p0", "p1", "p3"), "p*", "not 0, 1, 2"),
-        (("p2", "p3", "p4"), "p*", "not 0, 1, 2"),
-        (("p0", "p00"), "p*", "not 0, 1, 2"),
+        (("p0", "p1", "p3"), "p*", "must be numbered 0, 1, 2"),
+        (("p2", "p3", "p4"), "p*", "must be numbered 0, 1, 2"),
+        (("p0", "p00"), "p*", "must be numbered 0, 1, 2"),
         (("p_0", "p_1", "p_scale"), "p_*", "'p_scale'"),
         (("x", "y"), "p*", "no column 'p\\*'"),
     ],
@@ -286,16 +286,16 @@ def test_globs_that_would_misnumber_classes(given_names: tuple[str, ...], patter
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (pa.string(), "'x' of f is string; logits are a list"),
+        (pa.string(), "logits column 'x' of f must be a list.* got string"),
         (pa.float32(), "one column per class"),
-        (pa.list_(pa.int64()), "list<.*int64>; logits are"),
-        (pa.list_(pa.string()), "logits are"),
-        (pa.list_(pa.list_(pa.float32())), "logits are"),
-        (pa.fixed_shape_tensor(pa.float32(), (2, 3)), "logits are"),
+        (pa.list_(pa.int64()), "must be a list.* got list<.*int64>"),
+        (pa.list_(pa.string()), "column 'x' of f must be a list"),
+        (pa.list_(pa.list_(pa.float32())), "column 'x' of f must be a list"),
+        (pa.fixed_shape_tensor(pa.float32(), (2, 3)), "column 'x' of f must be a list"),
         (pa.list_(pa.uint16()), 'set logits_dtype="bfloat16" .--logits-dtype bfloat16, one of bfloat16, float16'),
         (pa.binary(8), 'metadata {"dtype": "bfloat16"}'),
         (pa.binary(), "'x' of f: binary does not tell the float type"),
-        (pa.struct([("a", pa.float32())]), "logits are"),
+        (pa.struct([("a", pa.float32())]), "column 'x' of f must be a list"),
     ],
 )
 def test_types_that_cannot_hold_logits(kind: pa.DataType, message: str) -> None:
@@ -346,7 +346,7 @@ def test_the_option_that_the_error_of_an_untagged_dump_names_reads_it(tmp_path: 
 
 
 def test_columns_per_class_of_two_types() -> None:
-    with pytest.raises(ColumnError, match="'a' is float32, 'b' is float64"):
+    with pytest.raises(ColumnError, match="got float32 for 'a' and float64 for 'b'"):
         Layout.find(pa.schema([("a", pa.float32()), ("b", pa.float64())]), ["a", "b"], None, "f")
 
 
@@ -354,9 +354,9 @@ def test_missing_and_double_columns() -> None:
     schema = pa.schema([("logit", pa.list_(pa.float32())), ("x", pa.int8()), ("x", pa.int8())])
     with pytest.raises(ColumnError, match="no column 'logits' in f; did you mean 'logit'"):
         Layout.find(schema, "logits", None, "f")
-    with pytest.raises(ColumnError, match="2 columns are called 'x'"):
+    with pytest.raises(ColumnError, match="got 'x' 2 times"):
         find_field(schema, "x")
-    with pytest.raises(ColumnError, match="no logits column"):
+    with pytest.raises(ColumnError, match="logits must name at least one column"):
         Layout.find(schema, [], None, "f")
 
 
@@ -399,7 +399,7 @@ def test_string_targets_take_their_place_in_the_class_list(kind: pa.DataType) ->
     array = pa.array(["cat", "dog", None, "zebra"], pa.string()).cast(kind)
     assert target_ids(array, -100, ["dog", "cat"]).tolist() == [1, 0, -100, OUT_OF_RANGE]
     assert array[3].as_py() == "zebra"
-    with pytest.raises(ColumnError, match="classes="):
+    with pytest.raises(ColumnError, match="classes must be given"):
         target_ids(array, -100, None)
 
 
@@ -409,7 +409,9 @@ def test_other_targets() -> None:
     assert target_ids(pa.array([], pa.int32()), -100, None).tolist() == []
     nothing = pa.DictionaryArray.from_arrays(pa.array([None, None], pa.int8()), pa.array([], pa.string()))
     assert target_ids(nothing, -100, ["a"]).tolist() == [-100, -100]
-    with pytest.raises(ColumnError, match="halffloat; targets must be integers"):  # its whole numbers end at 2048
+    with pytest.raises(
+        ColumnError, match=r"target must hold integers.* got halffloat"
+    ):  # its whole numbers end at 2048
         target_ids(pa.array(np.ones(1, np.float16)), -100, None)
 
 
@@ -428,7 +430,7 @@ def test_floats_that_are_no_class_ids() -> None:
     decimals = pa.array([Decimal("0.5"), Decimal("1" + "0" * 25), Decimal(2)], pa.decimal128(38, 2))
     assert target_ids(decimals, -7, None).tolist() == [OUT_OF_RANGE, OUT_OF_RANGE, 2]
     bits = plain(pa.array([0, 16256], pa.uint16()), "target", "bfloat16")
-    with pytest.raises(ColumnError, match="the target column is bfloat16, which cannot hold class ids"):
+    with pytest.raises(ColumnError, match="target must hold class ids, got bfloat16"):
         target_ids(bits, -7, None)
 
 
@@ -436,13 +438,13 @@ def test_soft_targets() -> None:
     array = pa.array([[0.25, 0.75], None, [1.0]], pa.list_(pa.float64()))
     rows, bad = soft_rows(array, 2)
     assert rows.values[0].tolist() == [0.25, 0.75]
-    assert bad == {1: "target probabilities are null", 2: "1 target probabilities where 2 are due"}
+    assert bad == {1: "target probabilities are null", 2: "1 target probabilities where 2 are expected"}
     assert is_soft(array.type)
     assert is_soft(pa.list_(pa.float32(), 3))
     assert not is_soft(pa.int64())
     assert not is_soft(pa.string())
     assert not is_soft(pa.binary(2))
-    with pytest.raises(ColumnError, match="targets must be class ids"):
+    with pytest.raises(ColumnError, match="target must hold class ids"):
         soft_rows(pa.array([["1", "0"]]), 2)
 
 
@@ -462,7 +464,7 @@ def test_soft_targets_of_tagged_bits() -> None:
     assert is_soft(array.type)
     found, bad = soft_rows(array, 2)
     assert (found.dtype, found.values.tolist(), bad) == ("bfloat16", bits.tolist(), {})
-    with pytest.raises(ColumnError, match="the target column is lists of float8_e5m2"):
+    with pytest.raises(ColumnError, match=r"target must hold class ids.* got lists of float8_e5m2"):
         soft_rows(plain(pa.array([[1, 2]], pa.list_(pa.uint8())), "target", "float8_e5m2"), 2)
 
 
@@ -478,9 +480,9 @@ def test_columns_of_numbers(kind: pa.DataType) -> None:
 def test_numbers_that_are_none() -> None:
     assert float_column(pa.array([True, False]), "w").tolist() == [1, 0]
     assert float_column(pa.array([1.5, 1.5]).dictionary_encode(), "w").tolist() == [1.5, 1.5]
-    with pytest.raises(ColumnError, match="'w' is string; numbers"):
+    with pytest.raises(ColumnError, match="column 'w' must hold numbers, got string"):
         float_column(pa.array(["a"]), "w")
-    with pytest.raises(ColumnError, match="'w' is null in row 1 of the batch"):
+    with pytest.raises(ColumnError, match="'w' must not be null, got null in row 1 of the batch"):
         float_column(pa.array([1.0, None]), "w")
     with pytest.raises(BadRowError, match="f, row group 2, row 31: column 'w' is null"):
         float_column(pa.array([1.0, None]), "w", Where("f", 2, 30))

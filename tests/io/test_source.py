@@ -157,8 +157,10 @@ def test_a_reader_is_read_once_and_no_row_of_the_first_look_is_lost() -> None:
     assert source.rows is None
     batches = [batch for unit in source.units() for batch in unit.read(1 << 30, 1 << 20, whole=True)]
     assert sum(batch.rows for batch in batches) == N + 3
-    assert [reason for batch in batches for reason in batch.whole().bad.values()] == [f"0 logits where {C} are due"] * 3
-    with pytest.raises(SourceError, match="<reader> can be read only once"):
+    assert [reason for batch in batches for reason in batch.whole().bad.values()] == [
+        f"0 logits where {C} are expected"
+    ] * 3
+    with pytest.raises(SourceError, match="cannot read <reader> twice"):
         next(source.units())
 
 
@@ -187,7 +189,7 @@ class Shrinking:
 def test_a_stream_that_changed_is_told() -> None:
     source = open_source(Shrinking(), logits="logits", columns=["target"])
     expect_all(source)
-    with pytest.raises(SourceError, match="gave 1000 rows at first and 10"):
+    with pytest.raises(SourceError, match="cannot read <Shrinking> twice: it had 1000 rows first and 10"):
         list(source.units())
 
 
@@ -295,7 +297,7 @@ def test_nothing_but_empty_files() -> None:
     empty = TABLES["fixed"].slice(0, 0)
     source = open_source(empty, logits="logits", columns=["target"])
     assert (source.n_classes, source.rows, list(source.units())) == (C, 0, [])
-    with pytest.raises(SourceError, match="no rows in <table>, so nothing says how many classes"):
+    with pytest.raises(SourceError, match="cannot evaluate <table>: there are no rows"):
         open_source(TABLES["list"].slice(0, 0), logits="logits")
 
 
@@ -320,7 +322,7 @@ def test_leading_null_rows_in_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[None, None], [[], []], [None, []]])
 def test_no_row_tells_the_classes(rows: list) -> None:
-    with pytest.raises(ColumnError, match="'logits' of <table> holds no logits"):
+    with pytest.raises(ColumnError, match="cannot read logits from column 'logits' of <table>"):
         open_source(pa.table({"logits": pa.array(rows, pa.list_(pa.float32()))}), logits="logits")
 
 
@@ -330,14 +332,14 @@ def test_no_row_tells_the_classes(rows: list) -> None:
 def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
     pq.write_table(pa.table({"logits": list(X)}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"logits": list(X[:, :9])}), tmp_path / "b.parquet")
-    with pytest.raises(SourceError, match=r"a\.parquet has 10 classes and .*b\.parquet has 9"):
+    with pytest.raises(SourceError, match=r"got 10 in .*a\.parquet and 9 in .*b\.parquet"):
         open_source(tmp_path, logits="logits")
     pq.write_table(pa.table({"logits": list(X.astype(np.float64))}), tmp_path / "b.parquet")
     with pytest.raises(SourceError, match=r"float32 in .*a\.parquet and float64 in .*b\.parquet"):
         open_source(tmp_path, logits="logits")
     pq.write_table(pa.table({"p0": X[:, 0], "p1": X[:, 1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"p0": X[:, 0], "p1": X[:, 1], "p2": X[:, 2]}), tmp_path / "b.parquet")
-    with pytest.raises(SourceError, match=r"a\.parquet and .*b\.parquet have different logits columns"):
+    with pytest.raises(SourceError, match=r"a\.parquet and .*b\.parquet together: their logits columns"):
         open_source(tmp_path, logits="p*")
 
 
@@ -363,7 +365,7 @@ def test_missing_columns(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"id\tlogits\n1\t2\n", "not a format known here; fastxent reads Parquet"),
+        (b"id\tlogits\n1\t2\n", "unknown format; supported formats are Parquet"),
         (b"id,logits\n1,2\n", r"looks like CSV; .*copy \(select \* from read_csv\('FILE'\)\) to 'x\.parquet'"),
         (b'{"id": 1}\n', r"is JSON; .*read_json\('FILE'\)"),
         (b"SQLite format 3\0", r"a SQLite database; .*sqlite_scan\('FILE', 'TABLE'\)"),
@@ -375,10 +377,10 @@ def test_missing_columns(tmp_path: Path) -> None:
         (b"\x80\x02}q" + bytes(100), r"a pickle .*torch\.load"),
         (b"PAR1" + bytes(100), "footer is damaged or cut off"),
         (b"PAR1", "footer is damaged or cut off"),
-        (b"ARROW1\0\0" + bytes(100), "cannot be read"),
-        (b"\xff\xff\xff\xff" + bytes(100), "cannot be read"),
-        (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "cannot be read"),
-        (b"\x93NUMPY\x01\x00\x10\x00garbage", "cannot be read"),
+        (b"ARROW1\0\0" + bytes(100), "check that the file is complete"),
+        (b"\xff\xff\xff\xff" + bytes(100), "check that the file is complete"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "check that the file is complete"),
+        (b"\x93NUMPY\x01\x00\x10\x00garbage", "check that the file is complete"),
     ],
 )
 def test_files_that_are_not_what_they_should_be(content: bytes, message: str, tmp_path: Path) -> None:
@@ -402,14 +404,14 @@ def test_a_file_cut_short_anywhere_is_an_error_and_never_fewer_rows(writer: str,
     ("source", "message"),
     [
         ("nowhere/dump.parquet", "nowhere/dump.parquet: no such file or folder"),
-        ("nowhere/*.parquet", "no file matches 'nowhere"),
+        ("nowhere/*.parquet", "cannot read 'nowhere/.*: no file matches"),
         ("memory://nowhere/x.parquet", "memory://nowhere/x.parquet: no such file"),
-        ("memory://nowhere/*.parquet", "no file matches 'memory:"),
+        ("memory://nowhere/*.parquet", "cannot read 'memory:.*: no file matches"),
         ("nosuch://x", "no file system is known for nosuch://"),
         ("", "empty path"),
-        ([], "list of sources is empty"),
-        ({}, "dict of arrays is empty"),
-        (3, "a int is no source"),
+        ([], "source must not be an empty list"),
+        ({}, "source must not be an empty dict"),
+        (3, "invalid source of type int"),
     ],
 )
 def test_sources_that_are_none(source: Any, message: str) -> None:
@@ -422,7 +424,7 @@ def test_a_folder_without_data(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no data files"):
         open_source(tmp_path, logits="logits")
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")  # rows that would be dropped are not passed over
-    with pytest.raises(SourceError, match=r"rows\.csv: this looks like CSV"):
+    with pytest.raises(SourceError, match=r"rows\.csv: the file looks like CSV"):
         open_source(tmp_path, logits="logits")
 
 
@@ -454,7 +456,7 @@ def test_fsspec_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_row_group_that_lies_about_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for layout, message in (
-        ("columns", "row group 0 holds 5 rows where its footer says 300"),
+        ("columns", "row group 0: it holds 5 rows, but its footer has 300"),
         ("fixed", "row group 0: the columns beside the logits end 295 rows early"),
     ):
         write_parquet(TABLES[layout], tmp_path / "x.parquet")

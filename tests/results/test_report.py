@@ -380,7 +380,7 @@ def test_the_command_refuses_what_is_no_result(tmp_path, capsys, content, compla
 
 
 def test_a_report_that_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(OutputError, match="there is no folder"):
+    with pytest.raises(OutputError, match="does not exist"):
         report_cases.ordinary().to_html(tmp_path / "nowhere" / "report.html")
 
 

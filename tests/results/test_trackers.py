@@ -82,7 +82,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["eval", "no-such-file.parquet", "--log", f"jsonl:{tmp_path}/missing/runs.jsonl"]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_without_mlflow_it_says_what_to_install(tmp_path: Path) -> None:

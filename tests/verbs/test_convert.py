@@ -340,7 +340,7 @@ def test_targets_that_are_no_class_ids_are_carried_and_not_compared(tmp_path, ta
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ([1.0] * 11, "11 logits where 12 are due"),
+        ([1.0] * 11, "11 logits where 12 are expected"),
         (None, "logits are null"),
         ([None, *[1.0] * 11], "hold a null, at class 0"),
     ],
@@ -369,9 +369,9 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path):
         ({"dtype": "int8"}, "o.parquet", "dtype='int8'"),
         ({"on_overflow": "skip"}, "o.parquet", "on_overflow='skip'"),
         ({"target": "label"}, "o.parquet", "no column 'label'"),
-        ({}, "o.txt", "end its name in .parquet or .arrow"),
-        ({}, "in.parquet", "it is a source of this very run"),
-        ({}, "no/o.parquet", "there is no folder"),
+        ({}, "o.txt", "expected a name that ends in .parquet or .arrow"),
+        ({}, "in.parquet", "it is an input file"),
+        ({}, "no/o.parquet", "does not exist"),
     ):
         with pytest.raises(fx.FastxentError, match=error):
             fx.convert(path, tmp_path / dest, **options)

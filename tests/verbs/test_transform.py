@@ -241,16 +241,16 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path):
         ({"input": "probs"}, "o.parquet", "takes logits"),
         ({"keep": "log_softmax"}, "o.parquet", "the name of the result"),
         ({"keep": "targt"}, "o.parquet", "did you mean 'target'"),
-        ({}, "o.txt", "end its name in .parquet or .arrow"),
-        ({}, "in.parquet", "it is a source of this very run"),
-        ({}, "no/o.parquet", "there is no folder"),
+        ({}, "o.txt", "expected a name that ends in .parquet or .arrow"),
+        ({}, "in.parquet", "it is an input file"),
+        ({}, "no/o.parquet", "does not exist"),
         ({"metrics": "perplexty"}, "o.parquet", "did you mean 'perplexity'"),
     ):
         with pytest.raises(fx.FastxentError, match=error):
             fx.transform(path, tmp_path / dest, **options)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
-    with pytest.raises(fx.SourceError, match="can be read only once"):
+    with pytest.raises(fx.SourceError, match="twice: it is a stream"):
         fx.transform(pq.read_table(path).to_reader(), tmp_path / "o.parquet", output="grad")
     fx.transform(pq.read_table(path).to_reader(), tmp_path / "o.parquet", output="grad", reduction="sum")
 

@@ -100,7 +100,7 @@ class Columns:
 
     def same_length(self, node: Node, rows: int) -> None:
         if self._length(node)[0] != rows:
-            raise ValueError(f"a column of {self._length(node)[0]} rows in a record batch of {rows}")
+            raise ValueError(f"it has {self._length(node)[0]} rows in a record batch of {rows}")
 
     def _length(self, node: Node) -> list[int]:
         """Rows and nulls of a node."""
@@ -133,7 +133,7 @@ class Columns:
     def _extent(self, number: int) -> tuple[int, int]:
         begin, size = self._buffers[number]
         if begin < 0 or size < 0 or begin + size > self._message.end - self._message.body:
-            raise ValueError("a buffer reaches past the end of its record batch")
+            raise ValueError("a buffer extends past the end of its record batch")
         return self._message.body + begin, size
 
     def _whole(self, number: int) -> np.ndarray:
@@ -169,9 +169,9 @@ class Columns:
         if pt.is_null(kind):
             return pa.nulls(n)
         if pt.is_union(kind) or pt.is_run_end_encoded(kind):
-            raise ColumnError(f"a column of {kind} cannot be read; cast it to a plain type")
+            raise ColumnError(f"cannot read a column of type {kind}; cast the column to a plain type")
         if not 0 <= nulls <= length:
-            raise ValueError(f"a column of {length} rows with {nulls} nulls")
+            raise ValueError(f"{nulls} nulls in {length} rows")
         valid = self._valid(node, begin, n)
         bitmap = None if valid is None else _bits(valid)
         if n == 0:
@@ -213,12 +213,12 @@ class Columns:
         number = self._place(node, 0)
         if self._size(number) == 0:
             if nulls:
-                raise ValueError(f"a column has {nulls} nulls and does not say where")
+                raise ValueError(f"{nulls} nulls without a validity bitmap")
             return None
         valid = self._unpacked(number, begin, n)
         here = n - int(np.count_nonzero(valid))
         if here > nulls or n - here > length - nulls:
-            raise ValueError(f"a column does not have the {nulls} nulls that it should")
+            raise ValueError(f"the validity bitmap does not have {nulls} nulls")
         return valid if here else None
 
     def _unpacked(self, number: int, begin: int, n: int) -> np.ndarray:
@@ -239,7 +239,7 @@ class Columns:
         data = self._bytes(self._place(node, 1), begin * dtype.itemsize, (begin + n + 1) * dtype.itemsize)
         offsets = data.view(dtype)
         if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any():
-            raise ValueError("the offsets of a column do not rise")
+            raise ValueError("the offsets of a column are not ascending")
         return pa.py_buffer(offsets - offsets[0]), int(offsets[0]), int(offsets[-1])
 
     def _view_buffers(self, node: Node, begin: int, n: int, valid: np.ndarray | None) -> list[pa.Buffer]:
@@ -290,7 +290,7 @@ class Columns:
 
     def _dictionary(self, node: Node) -> pa.Array:
         if node.dictionary not in self._dictionaries:
-            raise ValueError(f"its dictionary {node.dictionary} is missing")
+            raise ValueError(f"dictionary {node.dictionary} is missing")
         return self._dictionaries[node.dictionary]
 
 
@@ -320,7 +320,7 @@ def _decompressed(data: np.ndarray, codec: int) -> np.ndarray:
     except (OSError, MemoryError, pa.ArrowException) as error:
         raise ValueError(f"a compressed buffer is damaged ({error})") from None
     if found.size != size:
-        raise ValueError(f"a compressed buffer of {found.size} bytes where {size} are due")
+        raise ValueError(f"a compressed buffer has {found.size} bytes where {size} are expected")
     return np.frombuffer(found, np.uint8)
 
 
@@ -400,7 +400,7 @@ def _collect(node: Node, into: dict[int, Node]) -> None:
     """The dictionaries that a column needs, by number."""
     if node.values is not None:
         if node.dictionary in into and into[node.dictionary].type != node.values.type:
-            raise ValueError(f"dictionary {node.dictionary} is of two types")
+            raise ValueError(f"dictionary {node.dictionary} has two types")
         into[node.dictionary] = node.values
         _collect(node.values, into)
     for child in node.children:

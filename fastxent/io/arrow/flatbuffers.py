@@ -14,7 +14,7 @@ _I8, _U16, _I32, _U32, _I64 = (struct.Struct(f"<{code}") for code in "bHiIq")
 
 def _read(kind: struct.Struct, data: bytes, at: int) -> int:
     if not 0 <= at <= len(data) - kind.size:
-        raise ValueError("its metadata point outside themselves")
+        raise ValueError("its metadata points outside itself")
     return int(kind.unpack_from(data, at)[0])
 
 
@@ -53,7 +53,7 @@ class Table:
     def table(self, field: int) -> Table:
         place = self._place(field)
         if place is None:
-            raise ValueError("its metadata lack a part")
+            raise ValueError("its metadata is incomplete")
         return Table(self._data, self._follow(place))
 
     def _vector(self, field: int, itemsize: int) -> tuple[int, int]:
@@ -64,7 +64,7 @@ class Table:
         start = self._follow(place)
         count = _read(_U32, self._data, start)
         if start + 4 + count * itemsize > len(self._data):
-            raise ValueError("its metadata point outside themselves")
+            raise ValueError("its metadata points outside itself")
         return start + 4, count
 
     def tables(self, field: int) -> list[Table]:

@@ -48,18 +48,18 @@ def read_message(source: StoredBytes, at: int) -> Message | None:
     head = source.take(at, min(_HEAD, source.size - at))
     prefix = 8 if head[:4] == STREAM_MAGIC else 4
     if len(head) < prefix:
-        raise ValueError("it ends without the mark at the end of a stream")
+        raise ValueError("the end-of-stream mark is missing")
     length = int.from_bytes(head[prefix - 4 : prefix], "little", signed=True)
     if length == 0:
         return None
     body = at + prefix + length
     if length < 0 or body > source.size:
-        raise ValueError(f"a message at byte {at} reaches past the end of the file")
+        raise ValueError(f"the message at byte {at} extends past the end of the file")
     metadata = head[prefix:][:length] if prefix + length <= len(head) else source.take(at + prefix, length)
     message = Table.root(metadata)
     size = message.int64(3)
     if size < 0 or body + size > source.size:
-        raise ValueError(f"a message at byte {at} reaches past the end of the file")
+        raise ValueError(f"the message at byte {at} extends past the end of the file")
     return Message(message.int8(1), at, body, body + size, message.table(2), metadata)
 
 
@@ -100,7 +100,7 @@ def read_index(source: StoredBytes) -> Index:
         return _file_index(source)
     first = read_message(source, 0)
     if first is None or first.kind != _SCHEMA:
-        raise ValueError("it does not begin with a schema")
+        raise ValueError("it does not start with a schema")
     size = len(first.metadata).to_bytes(4, "little")
     schema = pa.ipc.read_schema(pa.py_buffer(STREAM_MAGIC + size + first.metadata))
     messages, at = [], first.end
@@ -109,7 +109,7 @@ def read_index(source: StoredBytes) -> Index:
         at = message.end
     at += 8 if source.take(at, 4) == STREAM_MAGIC else 4
     if at != source.size:
-        raise ValueError(f"{source.size - at} bytes follow the end of the stream; split streams that were joined")
+        raise ValueError(f"{source.size - at} bytes follow the end of the stream; store each stream in its own file")
     return _index(schema, first.header, messages, everywhere=False)
 
 
@@ -128,9 +128,9 @@ def _file_index(source: StoredBytes) -> Index:
     at = 8
     for begin, stop in [*sorted((message.begin, message.end) for message in messages), (end, end)]:
         if begin < at:
-            raise ValueError("its footer lists bytes twice")
+            raise ValueError("its footer lists some bytes twice")
         if (place := _unlisted(source, at, begin)) is not None:
-            raise ValueError(f"its footer leaves out the message at byte {place}")
+            raise ValueError(f"its footer does not list the message at byte {place}")
         at = stop
     return _index(schema, footer.table(1), messages, everywhere=True)
 
@@ -154,7 +154,7 @@ def _unlisted(source: StoredBytes, begin: int, end: int) -> int | None:
 def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, everywhere: bool) -> Index:
     """``everywhere``: all dictionaries hold for all batches, as in files; else for those that follow."""
     if flat.int8(0):
-        raise ValueError("it is big-endian; write it again on a little-endian machine")
+        raise ValueError("big-endian data is not supported; write the file on a little-endian machine")
     nodes, empty = _nodes(schema, flat), all(map(pt.is_null, schema.types))
     compressed = any(message.batch.has(3) for message in messages if message.kind in (_DICTIONARY, _BATCH))
     batches: list[Batch] = []
@@ -163,12 +163,12 @@ def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, every
         if message.kind == _DICTIONARY:
             number, delta = message.header.int64(0), bool(message.header.int8(2))
             if everywhere and not delta and any(number == values.number for values in dictionaries):
-                raise ValueError(f"its dictionary {number} is there twice")
+                raise ValueError(f"dictionary {number} occurs twice")
             dictionaries.append(Values(message.begin, number, delta))
         elif message.kind == _BATCH:
             rows, body = message.header.int64(0), message.end - message.body
             if rows < 0 or (rows > 8 * body and not compressed and not empty):
-                raise ValueError(f"a record batch of {rows} rows has {body} bytes")
+                raise ValueError(f"a record batch claims {rows} rows in {body} bytes")
             batches.append(Batch(message.begin, rows, len(dictionaries)))
         else:
             raise ValueError(f"the message at byte {message.begin} is neither a record batch nor a dictionary")
@@ -180,7 +180,7 @@ def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, every
 def _block_message(source: StoredBytes, begin: int, size: int, body: int) -> Message:
     message = read_message(source, begin) if 0 < begin < source.size else None
     if message is None or message.end - message.body != body or message.body - begin != size & 0xFFFFFFFF:
-        raise ValueError(f"its footer points to byte {begin}, where no such message is")
+        raise ValueError(f"its footer lists a message at byte {begin}, but there is none")
     return message
 
 

@@ -143,7 +143,7 @@ class IpcUnit:
             if not left:
                 return
         if left:
-            raise SourceError(f"{self.ipc.name} has fewer rows than when it was planned; plan again")
+            raise SourceError(f"cannot read {self.ipc.name}: it has fewer rows than when it was planned; plan again")
 
 
 class IpcPart:
@@ -300,7 +300,7 @@ class StreamPart:
     def _batches(self, reader: RowReader) -> Iterator[pa.RecordBatch]:
         if not self._fresh:
             if self._once:
-                raise SourceError(f"{self.name} can be read only once and has been; pass a Table or a file instead")
+                raise SourceError(f"cannot read {self.name} twice: it is a stream; pass a Table or a file instead")
             self._stream, self._peeked = self._start(), []
         self._fresh = False
         rows, columns = 0, roots(self.schema, reader.stored)
@@ -312,6 +312,6 @@ class StreamPart:
             self._stream.close()
         if self._seen not in (None, rows):
             raise SourceError(
-                f"{self.name} gave {self._seen} rows at first and {rows} when read again; pass a Table or a file"
+                f"cannot read {self.name} twice: it had {self._seen} rows first and {rows} then; pass a Table or a file"
             )
         self._seen = rows

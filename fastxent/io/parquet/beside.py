@@ -117,8 +117,8 @@ class Rows:
         for k in self._coded:
             if not _indices_are_sound(batch.column(k)):
                 raise SourceError(
-                    f"{self._name}, {self._where}, column {batch.schema.names[k]!r}: a dictionary index points behind "
-                    "the dictionary; the file is damaged"
+                    f"cannot read {self._name}, {self._where}, column {batch.schema.names[k]!r}: a dictionary index is "
+                    "outside the dictionary; the file is damaged"
                 )
         return batch
 
@@ -130,8 +130,8 @@ class Rows:
                 self._rest = self.next()
                 if self._rest is None:
                     raise SourceError(
-                        f"{self._name}, {self._where}: the columns beside the logits end {rows} rows early; "
-                        "the file is damaged"
+                        f"cannot read {self._name}, {self._where}: the columns beside the logits end {rows} rows "
+                        "early; the file is damaged"
                     )
             part = self._rest.slice(0, rows)
             parts.append(part)
@@ -241,7 +241,7 @@ class _Pages:
     def prove(self, at: int, data: bytes) -> None:
         """Prove what begins in the bytes ``data`` from ``at`` of the file on, which come one behind the other."""
         if at != self._at:
-            raise self._broken("its pages are not read in order")
+            raise self._broken("its pages were not read in order")
         self._at += len(data)
         if not self._left or self._next >= self._at:
             return
@@ -259,23 +259,25 @@ class _Pages:
                 raise self._broken("its header is malformed")
             self._page(size)
         if self._left and self._next >= self._place.end:
-            raise self._broken(f"it is not there, and {self._left} values are missing")
+            raise self._broken(f"the page is missing, and {self._left} values with it")
 
     def _page(self, header: int) -> None:
         kind, uncompressed, compressed, _, entries = self._slots[: thrift.NUM_VALUES + 1].tolist()
         self._next += header + compressed
         if self._next > self._place.end + self._place.slack:
-            raise self._broken(f"its {compressed} bytes reach over the end of the column chunk")
+            raise self._broken(f"its {compressed} bytes extend past the end of the column chunk")
         if uncompressed > _MOST_PAGE:
-            raise self._broken(f"a page of {uncompressed} bytes is too large; rewrite with pages of about 1 MB")
+            raise self._broken(
+                f"its {uncompressed} bytes exceed the limit of {_MOST_PAGE}; write the file with pages of about 1 MB"
+            )
         if kind == thrift.DICTIONARY_PAGE:
             if entries > uncompressed:
-                raise self._broken(f"{entries} values in a dictionary of {uncompressed} bytes")
+                raise self._broken(f"{entries} values do not fit in a dictionary of {uncompressed} bytes")
         elif kind != thrift.INDEX_PAGE:
             if entries > self._left:
-                raise self._broken(f"{entries} values where the footer leaves {self._left}")
+                raise self._broken(f"it has {entries} values where the footer leaves {self._left}")
             self._left -= entries
             self._number += 1
 
     def _broken(self, what: str) -> SourceError:
-        return SourceError(f"{self._where}, page {self._number}: {what}")
+        return SourceError(f"cannot read {self._where}, page {self._number}: {what}")

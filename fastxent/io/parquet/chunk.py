@@ -118,11 +118,13 @@ def plan(
         begin = end = 4  # writers of empty row groups leave any offset
     if not 4 <= begin <= end <= file_size - 8:
         raise SourceError(
-            f"{file}, row group {row_group}: its logits should lie in bytes {begin} to {end} "
-            f"of a file of {file_size}; the file is cut short or its footer is broken"
+            f"cannot read {file}, row group {row_group}: its logits should lie in bytes {begin} to {end} of a file of "
+            f"{file_size} bytes; the file is incomplete or its footer is damaged"
         )
     if rows < 0 or entries < rows or (not is_list and entries != rows):
-        raise SourceError(f"{file}, row group {row_group}: {entries} values in {rows} rows; the footer is broken")
+        raise SourceError(
+            f"cannot read {file}, row group {row_group}: {entries} values in {rows} rows; the footer is damaged"
+        )
     return LogitsChunk(
         file, row_group, begin, end, begin, entries, 0, rows, codec, n_classes, dtype, unit,
         leaf.max_repetition_level, leaf.max_definition_level, list_def, element_def, byte_array,
@@ -135,12 +137,12 @@ def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field
     try:
         arrow = schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{file}: its schema cannot be read: {error}") from error
+        raise SourceError(f"cannot read the schema of {file}: {error}") from error
     for field in arrow:
         leaf_index -= _leaves(field.type)
         if leaf_index < 0:
             return field
-    raise SourceError(f"{file}: its schema has fewer columns than its footer; the file is damaged")
+    raise SourceError(f"cannot read {file}: its schema has fewer columns than its footer; the file is damaged")
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -39,7 +39,7 @@ class Decompressor:
     def unfold(self, body: np.ndarray, size: int) -> np.ndarray:
         """The ``size`` bytes that ``body`` holds compressed, in memory of Arrow's pool."""
         if self._ratio is not None and size > self._ratio * (body.size + 8):
-            raise CodecError(f"{body.size} bytes of {self.name} cannot unfold to {size}")
+            raise CodecError(f"{body.size} bytes of {self.name} cannot decompress to {size}")
         if size == 0:
             return np.frombuffer(b"", np.uint8)
         try:
@@ -51,10 +51,10 @@ class Decompressor:
             elif self.name == "lz4_raw":
                 told = lz4_size(body)
             if told != size:
-                raise CodecError(f"{self.name} data of {told} bytes where the page header says {size}")
+                raise CodecError(f"{self.name} data decompresses to {told} bytes where the page header says {size}")
             return _read_only(self._codec.decompress(pa.py_buffer(body), size))
         except (OSError, MemoryError, pa.ArrowException) as error:
-            raise CodecError(f"{self.name} data that cannot be decompressed ({error})") from None
+            raise CodecError(f"{self.name} data cannot be decompressed ({error})") from None
 
     def _stream(self, body: np.ndarray, size: int) -> np.ndarray:
         out: Any = pa.allocate_buffer(size)
@@ -63,7 +63,7 @@ class Decompressor:
             while filled < size and (got := stream.readinto(room[filled:])):
                 filled += got
             if filled < size or stream.read(1):
-                raise CodecError(f"{self.name} data of another size than the {size} bytes the page header says")
+                raise CodecError(f"{self.name} data does not decompress to the {size} bytes that the page header says")
         return _read_only(out)
 
 

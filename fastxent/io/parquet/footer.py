@@ -96,9 +96,9 @@ class Footer:
         tail = source.view(size - 8, 8).tobytes() if size >= 12 else b""
         length = int.from_bytes(tail[:4], "little")
         if tail[4:] == b"PARE":
-            raise SourceError(f"{self.name}: cannot read its footer: it is encrypted; write it without encryption")
+            raise SourceError(f"cannot read {self.name}: its footer is encrypted; write it without encryption")
         if tail[4:] != b"PAR1" or length > size - 12:
-            raise SourceError(f"{self.name}: its footer is damaged or cut off; write the file again")
+            raise SourceError(f"cannot read {self.name}: its footer is damaged or cut off; write the file again")
         self._end = size - 8 - length  # of the pages
         self._buf, self._scratch = source.view(self._end, length), new_header()
         self._fields = np.full((md.FIELDS, 3), MISSING, np.int64)
@@ -110,7 +110,7 @@ class Footer:
         self.group_rows: list[int] = self._groups[:, 0].tolist()
 
     def _damaged(self) -> SourceError:
-        return SourceError(f"{self.name}: its footer is damaged; write the file again")
+        return SourceError(f"cannot read {self.name}: its footer is damaged; write the file again")
 
     def _members(self, field: int) -> int:
         begin, end, count = self._fields[field].tolist()
@@ -210,12 +210,13 @@ class Footer:
         """Prove that the row groups hold as many rows and columns as the footer says."""
         leaves = sum(len(column.leaves) for column in self.columns)
         for group, (rows, columns) in enumerate(self._groups.tolist()):
-            what = f"{columns} columns where the schema has {leaves}" if columns != leaves else f"{rows} rows"
+            what = f"{columns} columns, but the schema has {leaves}" if columns != leaves else f"{rows} rows"
             if columns != leaves or rows < 0:
-                raise SourceError(f"{self.name}, row group {group} has {what}; the footer is damaged")
+                raise SourceError(f"cannot read {self.name}, row group {group}: it has {what}; the footer is damaged")
         if (total := sum(self.group_rows)) != self.rows:
             raise SourceError(
-                f"{self.name} has {self.rows} rows by its footer and {total} in its row groups; the footer is damaged"
+                f"cannot read {self.name}: it has {self.rows} rows by its footer and {total} in its row groups; "
+                "the footer is damaged"
             )
 
     def proven(self, columns: list[Column]) -> Proven:
@@ -227,7 +228,7 @@ class Footer:
             if wrong.any():
                 group, k = (int(at) for at in np.argwhere(wrong)[0])
                 place = f"{self.name}, row group {group}, column {leaves[k].name!r}"
-                raise SourceError(f"{place}: {what(group, k)}; the footer is damaged")
+                raise SourceError(f"cannot read {place}: {what(group, k)}; the footer is damaged")
 
         rows, entries, size = table[..., md.ROWS], table[..., md.ENTRIES], table[..., md.SIZE]
         begin, empty = begins(table), (rows == 0) & (entries == 0)  # writers of empty row groups leave any offset

@@ -84,19 +84,19 @@ class PageReader:
         while self.left > 0:
             self.at = f"page {self._number}"
             if self.offset >= chunk.end:
-                raise self.broken(f"it is not there, and {self.left} values are missing")
+                raise self.broken(f"the page is missing, and {self.left} values with it")
             begin, head = self.offset, self.header(self.offset)
             self.offset = head.body + head.compressed
             if head.type == thrift.DICTIONARY_PAGE:
                 if begin != chunk.begin:
-                    raise self.broken("a dictionary that is not the first page")
+                    raise self.broken("the dictionary is not the first page")
                 self._unread = head
                 if not isinstance(self._source, LocalRanges):  # which goes back for it, if a page asks for it at all
                     self._read_dictionary()
                 self.offset = max(self.offset, chunk.pages_begin)
             elif head.type != thrift.INDEX_PAGE:
                 if head.entries > self.left:
-                    raise self.broken(f"{head.entries} values where the footer leaves {self.left}")
+                    raise self.broken(f"it has {head.entries} values where the footer leaves {self.left}")
                 self.left -= head.entries
                 self._number += 1
                 if head.entries:
@@ -121,7 +121,7 @@ class PageReader:
             raise self.broken("its header is malformed")
         head = Header._make([*self._slots[: thrift.SUBHEADER].tolist(), offset + got])
         if head.compressed > left - got:
-            raise self.broken(f"its {head.compressed} bytes reach over the end of the column chunk")
+            raise self.broken(f"its {head.compressed} bytes extend past the end of the column chunk")
         return head
 
     def _body(self, head: Header) -> np.ndarray:
@@ -137,7 +137,7 @@ class PageReader:
             for at in range(head.body, head.body + head.compressed, _PIECE):
                 crc = zlib.crc32(self._source.view(at, min(_PIECE, head.body + head.compressed - at)).data, crc)
             if crc != head.crc & 0xFFFFFFFF:
-                raise self.broken("its checksum does not match: the file is damaged")
+                raise self.broken("its checksum does not match; the file is damaged")
 
     def _in_slices(self, nbytes: int) -> bool:
         """Whether plain bytes are left in the file, to be read slice by slice."""
@@ -204,7 +204,7 @@ class PageReader:
         elif head.encoding == _SPLIT and not chunk.byte_array:
             encoding = asm.SPLIT
         else:
-            raise self.broken(f"encoding {head.encoding} is not one of its type")
+            raise self.broken(f"encoding {head.encoding} is not valid for its type")
         body, folded = self._body(head), -1
         if head.type == thrift.DATA_PAGE:
             if (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
@@ -214,15 +214,15 @@ class PageReader:
         else:
             split, folded = (head.rep_bytes, head.def_bytes), head.uncompressed - head.rep_bytes - head.def_bytes
             if sum(split) > head.compressed or folded < 0:
-                raise self.broken("its levels reach over its end")
+                raise self.broken("its levels extend past its end")
             levels, values = body[: sum(split)], body[sum(split) :]
             if self._decompressor is None or head.is_compressed == 0:
                 if head.uncompressed != head.compressed:
-                    raise self.broken(f"{head.compressed} bytes where its header says {head.uncompressed}")
+                    raise self.broken(f"it has {head.compressed} bytes where its header says {head.uncompressed}")
                 folded = -1
         parts, found = self._examine(levels, split, n)
         if found < 0:
-            raise self.broken("its levels reach over its end")
+            raise self.broken("its levels extend past its end")
         return Page(
             self.at, head, begin, n, encoding, levels, parts, values, folded, self.offset,
             bool(found & lv.REGULAR), bool(found & lv.STARTS_ROW),
@@ -232,7 +232,7 @@ class PageReader:
         """A page's bytes, decompressed where the chunk is. ``size`` must be in proportion before memory is taken."""
         if self._decompressor is None:
             if size != body.size:
-                raise self.broken(f"{body.size} bytes where its header says {size}")
+                raise self.broken(f"it has {body.size} bytes where its header says {size}")
             return body
         chunk = self._chunk
         # at most: two levels of 2 bytes, a value, and for dictionary indices the overhead of a run each
@@ -262,7 +262,7 @@ class PageReader:
         wide = width >= slices.WIDE and not chunk.byte_array and not chunk.max_rep
         if wide and self._in_slices(head.compressed):
             if head.compressed != head.uncompressed or head.compressed != head.entries * width:
-                raise self.broken(f"{head.compressed} bytes for {head.entries} entries")
+                raise self.broken(f"it has {head.compressed} bytes for {head.entries} entries")
             self._check(head)
             self.rows_at = head.body
             self.dictionary = read_only(np.arange(head.entries, dtype=np.uint32)).reshape(-1, 1)
@@ -270,13 +270,13 @@ class PageReader:
         body = self.unfold(self._body(head), head.uncompressed, head.entries)
         if not chunk.byte_array:
             if body.size != head.entries * width:
-                raise self.broken(f"{body.size} bytes for {head.entries} entries")
+                raise self.broken(f"it has {body.size} bytes for {head.entries} entries")
             if self._decompressor is None:  # the kernels want it aligned
                 body = np.frombuffer(body.tobytes(), np.uint8)
             self.dictionary = body.view(self.unit).reshape(head.entries, units)
         else:
             if head.entries > body.size // 4:
-                raise self.broken(f"{body.size} bytes for {head.entries} entries")
+                raise self.broken(f"it has {body.size} bytes for {head.entries} entries")
             self.places = np.empty((head.entries, 2), np.int64)
             if not asm.byte_array_lengths(body, self.places):
                 raise self.broken("its lengths do not add up to its size")
@@ -286,8 +286,10 @@ class PageReader:
             self.places[:, 1] = np.where(good, np.cumsum(good) - 1, -1)
 
     def _too_large(self, size: int) -> SourceError:
-        return self.broken(f"a page of {size} bytes does not fit in {self._max_page}; rewrite with pages of about 1 MB")
+        return self.broken(
+            f"its {size} bytes exceed the limit of {self._max_page}; write the file with pages of about 1 MB"
+        )
 
     def broken(self, what: str, whole: bool = False) -> SourceError:
         page = "" if whole else f", {self.at}"
-        return SourceError(f"{self._chunk.file}, row group {self._chunk.row_group}{page}: {what}")
+        return SourceError(f"cannot read {self._chunk.file}, row group {self._chunk.row_group}{page}: {what}")

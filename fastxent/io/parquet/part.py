@@ -86,8 +86,8 @@ class ParquetUnit:
                 first += len(batch)
             if first != self.where.first_row + self.rows:
                 raise SourceError(
-                    f"{file.name}, row group {group} holds {first - self.where.first_row} rows where its footer "
-                    f"says {self.rows}; the file is damaged"
+                    f"cannot read {file.name}, row group {group}: it holds {first - self.where.first_row} rows, "
+                    f"but its footer has {self.rows}; the file is damaged"
                 )
 
 
@@ -165,7 +165,7 @@ class ParquetPart:
         self._source = ParquetFile(file)
         with self._footer() as footer:
             if not footer.columns:
-                raise SourceError(f"{file.name} has no columns; write it again")
+                raise SourceError(f"cannot read {file.name}: it has no columns; write the file again")
             footer.check_groups()
             self.schema: pa.Schema = footer.arrow_schema
             self.rows: int = footer.rows

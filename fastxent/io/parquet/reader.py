@@ -39,9 +39,9 @@ _IDS = 4096  # rows looked up at a time
 
 _ERRORS = {
     asm.BAD_LEVELS: "its levels are malformed or end too early",
-    asm.BAD_VALUES: "it holds more or fewer bytes of values than its levels say",
-    asm.BAD_INDEX: "a dictionary index points behind the dictionary",
-    asm.ORPHAN: "its first row has no beginning",
+    asm.BAD_VALUES: "its bytes of values do not match its levels",
+    asm.BAD_INDEX: "a dictionary index is outside the dictionary",
+    asm.ORPHAN: "its first row has no start",
     asm.LEVEL_RANGE: "a definition level is out of range",
 }
 
@@ -289,4 +289,4 @@ class _RowReader:
         length = str(verdict)
         if chunk.byte_array:
             length = f"{verdict} bytes of" if verdict % chunk.unit_bytes else str(verdict // chunk.unit_bytes)
-        return f"{length} logits where {chunk.n_classes} are due"
+        return f"{length} logits where {chunk.n_classes} are expected"

@@ -21,14 +21,16 @@ _DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|stdout|stderr)|/proc/self/fd/(\d+)")
 def check_destination(path: str | os.PathLike[str]) -> None:
     """Refuse, before any work is done, a path that could not be written at the end of it."""
     if "://" in os.fsdecode(path):
-        raise OutputError(f"cannot write {os.fspath(path)!r}: output goes to local disk; write it there and copy it")
+        raise OutputError(
+            f"cannot write {os.fspath(path)!r}: the output must be on a local disk; write it there and copy it"
+        )
     final = Path(os.path.realpath(path))
     if final.is_dir():
         raise OutputError(f"cannot write {os.fspath(path)!r}: it is a folder; name a file")
     device = _is_device(path)
     if not device and not final.parent.is_dir():
         raise OutputError(
-            f"cannot write {os.fspath(path)!r}: there is no folder {str(final.parent)!r}; create it first"
+            f"cannot write {os.fspath(path)!r}: the folder {str(final.parent)!r} does not exist; create it first"
         )
     place = path if device else final.parent
     if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -129,5 +131,5 @@ def _explained(path: str | os.PathLike[str], *, every: bool = False) -> Iterator
             raise
         raise OutputError(
             f"cannot write {os.fspath(path)!r}: {os.strerror(error.errno) if error.errno else error}; "
-            "nothing was left there; make room or choose another place"
+            "no file was left; free some space or choose another place"
         ) from error

@@ -26,9 +26,9 @@ def doubts(files: Sequence[File]) -> list[str]:
     found = []
     if twice:
         before, name = twice[0]
-        also = f" as {name}" if name != before else ""
-        more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
-        found.append(f"{before} is read again{also}{more}: its rows count twice; name each file once")
+        also = f", also as {name}" if name != before else ""
+        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+        found.append(f"{before} is named twice{also}{more}: its rows count twice; name each file once")
     splits: dict[str, str] = {}
     folders = [os.path.dirname(file.path).split("/") for file in files]
     shared = next((k for k, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 1 << 20)
@@ -38,7 +38,7 @@ def doubts(files: Sequence[File]) -> list[str]:
             splits.setdefault(split, file.name)
     if len(splits) > 1:
         named = ", ".join(f"{split} ({name})" for split, name in sorted(splits.items()))
-        found.append(f"the files are of several splits, {named}: the figures are those of all; name one split")
+        found.append(f"the files belong to several splits, {named}: the metrics combine all of them; name one split")
     return found
 
 

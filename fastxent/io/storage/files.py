@@ -44,7 +44,9 @@ class File:
             if not self.local:
                 return pa.PythonFile(RemoteFile(self.remote, self.name), mode="r")
             if os.path.getsize(self.path) == 0:
-                raise SourceError(f"{self.name} is empty (0 bytes); write the file again or omit it")
+                raise SourceError(
+                    f"cannot read {self.name}: the file is empty (0 bytes); write the file again or omit it"
+                )
             return pa.PythonFile(open(self.path, "rb"), mode="r")
 
     @property
@@ -68,7 +70,8 @@ def reading(name: str, part: str = "") -> Iterator[None]:
             raise told from error
         detail = public_name(" ".join(str(error).split()))
         place = f"{name}{f', {part}' if part else ''}"
-        raise SourceError(f"{place} cannot be read: {detail or type(error).__name__}; is it complete?") from error
+        cause = detail or type(error).__name__
+        raise SourceError(f"cannot read {place}: {cause}; check that the file is complete") from error
 
 
 def find_files(source: str | os.PathLike[str]) -> list[File]:
@@ -77,7 +80,7 @@ def find_files(source: str | os.PathLike[str]) -> list[File]:
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if not text:
-        raise SourceError("the source is an empty path; name a file, a folder or a glob")
+        raise SourceError("source must not be an empty path; name a file, a folder or a glob")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
     if scheme and scheme[1] != "file":
         return _find_remote(text, scheme[1])
@@ -92,12 +95,14 @@ def _find_local(text: str) -> list[File]:
             return _listed(text, [File(p, p, None, _hive(p, text)) for p in _walk(text)])
         if not any(mark in text for mark in "*?["):
             os.stat(text)  # says why it cannot be had
-            raise SourceError(f"{text} is neither a file nor a folder")
+            raise SourceError(f"cannot read {text}: it is neither a file nor a folder")
         root, paths = _fixed_part(text), _matching(text) if "**" in text else sorted(glob.glob(text))
         inside = (p for path in paths for p in (_walk(path) if os.path.isdir(path) else [path]))
         found = [File(p, p, None, _hive(p, root)) for p in dict.fromkeys(inside)]
         if not found:
-            raise SourceError(f"no file matches {text!r}; check the folder, or quote the pattern for the shell")
+            raise SourceError(
+                f"cannot read {text!r}: no file matches; check the folder, or quote the pattern for the shell"
+            )
         return found
 
 
@@ -168,7 +173,7 @@ def _visible(path: str, root: str) -> bool:
 
 def _listed(text: str, files: list[File]) -> list[File]:
     if not files:
-        raise SourceError(f"{text} holds no data files; name the folder with the dump")
+        raise SourceError(f"cannot read {text}: the folder holds no data files; name the folder that holds the dump")
     return sorted(files, key=lambda file: file.name)
 
 
@@ -207,10 +212,10 @@ def _find_remote(url: str, scheme: str) -> list[File]:
             kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
             return _listed(name, [File(named(p), p, filesystem, _hive(p, path), inside[p]) for p in kept])
         if not any(mark in path for mark in "*?["):
-            raise SourceError(f"{name}: no such file or folder; check the path and your access to it")
+            raise SourceError(f"cannot read {name}: no such file or folder; check the path and your access to it")
         found = sorted(globbing.glob(path) if globbing else _glob_arrow(filesystem, path))
         if not found:
-            raise SourceError(f"no file matches {name!r}; check the folder and your access to it")
+            raise SourceError(f"cannot read {name!r}: no file matches; check the folder and your access to it")
         root = _fixed_part(path)
         return [File(named(p), p, filesystem, _hive(p, root)) for p in found]
 
@@ -230,16 +235,16 @@ def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:
         import fsspec
     except ImportError as error:
         raise SourceError(
-            f"{public_name(url)} needs fsspec; install it with: pip install 'fastxent[remote]'"
+            f"cannot read {name}: fsspec is not installed; install it with: pip install 'fastxent[remote]'"
         ) from error
     if scheme not in (*fsspec.available_protocols(), *fsspec.registry) and "::" not in url:
         raise SourceError(
-            f"{name}: no file system is known for {scheme}://; check the spelling, or install its package"
+            f"cannot read {name}: no file system is known for {scheme}://; check the spelling, or install its package"
         )
     try:
         remote, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise SourceError(f"{name} needs a package for {scheme}://: {error}") from error
+        raise SourceError(f"cannot read {name}: the package for {scheme}:// is not installed: {error}") from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(remote)), path, remote
 
 

@@ -41,11 +41,11 @@ class Identity:
     def difference(self, now: Identity) -> str | None:
         """In what the file has changed; None if it has not."""
         if self.size != now.size:
-            return f"it has {now.size} bytes where it had {self.size}"
+            return f"its size changed from {self.size} to {now.size} bytes"
         if self.digest != now.digest:
-            return "its footer is another"
+            return "its footer is different"
         if self.modified != now.modified:
-            return f"it was written again ({_when(now.modified)} instead of {_when(self.modified)})"
+            return f"it was written again ({_when(now.modified)}, before {_when(self.modified)})"
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,9 +99,13 @@ def _compare(file: File, version: Version | None, cause: FastxentError | None) -
     try:
         now = Version.of(file)
     except SourceError as gone:
-        raise SourceError(f"{file.name} was removed while it was read; run again on a finished file") from cause or gone
+        raise SourceError(
+            f"cannot read {file.name}: it was removed while it was read; run again on a finished file"
+        ) from cause or gone
     if version is not None and now is not None and now != version:
-        raise SourceError(f"{file.name} changed while it was read; run again on a finished file") from cause
+        raise SourceError(
+            f"cannot read {file.name}: it changed while it was read; run again on a finished file"
+        ) from cause
 
 
 def _described(handle: Any, size: int) -> bytes:

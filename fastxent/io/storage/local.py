@@ -62,17 +62,22 @@ class LocalRanges:
         try:
             self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
-            raise SourceError(f"{path}: {error.strerror}") from error
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
         size = os.fstat(self._fd).st_size
         self.begin, self.end = begin, size if end is None else end
         self._low = self._high = begin
         if not 0 <= self.begin <= self.end <= size:
             self.close()
-            raise SourceError(f"{path}: no bytes {begin} to {self.end} in a file of {size}; it is cut short or broken")
+            raise SourceError(
+                f"cannot read {path}: bytes {begin} to {self.end} lie outside the file of {size} bytes; "
+                "it is incomplete or damaged"
+            )
 
     def view(self, offset: int, length: int) -> np.ndarray:
         if not self.begin <= offset <= offset + length <= self.end:
-            raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
+            raise SourceError(
+                f"cannot read {self.name}: bytes {offset} to {offset + length} lie outside the column chunk"
+            )
         if not self._low <= offset <= offset + length <= self._high:
             if length == 0:
                 return _NOTHING
@@ -103,7 +108,7 @@ class LocalRanges:
     def scatter(self, offset: int, rooms: list[memoryview]) -> None:
         """Read the bytes from ``offset`` on into ``rooms``, one behind the other: at most 1024 of them."""
         if not self.begin <= offset <= offset + sum(map(len, rooms)) <= self.end:
-            raise SourceError(f"{self.name}: the bytes from {offset} on lie outside the column chunk")
+            raise SourceError(f"cannot read {self.name}: the bytes from {offset} on lie outside the column chunk")
         self._fill(offset, rooms)
 
     def _fill(self, offset: int, rooms: list[memoryview]) -> None:
@@ -129,14 +134,14 @@ class LocalRanges:
                 with SPENT.reading():
                     got = os.preadv(self._fd, rooms[at:], offset)
             except OSError as error:
-                raise SourceError(f"{self.name}: cannot read at byte {offset}: {error.strerror}") from error
+                raise SourceError(f"cannot read {self.name} at byte {offset}: {error.strerror}") from error
             offset += got
             while at < len(rooms) and got >= len(rooms[at]):
                 got -= len(rooms[at])
                 at += 1
             if at < len(rooms):
                 if got == 0 and os.fstat(self._fd).st_size <= offset:
-                    raise SourceError(f"{self.name}: the file became shorter while it was read")
+                    raise SourceError(f"cannot read {self.name}: the file became shorter while it was read")
                 rooms[at] = rooms[at][got:]
 
     def passed(self, offset: int) -> None:

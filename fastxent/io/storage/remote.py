@@ -54,7 +54,7 @@ class RemoteBytes:
         if info.type == pafs.FileType.NotFound:
             raise FileNotFoundError(self._path)
         if info.size is None:
-            raise OSError("the server does not say how long it is")
+            raise OSError("the server does not report the size of the file")
         return int(info.size)
 
     @cached_property
@@ -85,7 +85,7 @@ def _tail(source: RemoteBytes) -> bytes:
     size = min(source.size, _LEAST)
     got = source.request(source.size - size, size)
     if len(got) != size:  # an answer that was cut is not one to keep
-        raise EOFError(f"{len(got)} bytes came; is the file cut short?")
+        raise EOFError(f"the server sent {len(got)} bytes; check that the file is complete")
     return got
 
 
@@ -120,7 +120,7 @@ def look(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
                 return pafs.FileInfo(path, pafs.FileType.NotFound)
             delay = next(delays, None)
             if delay is None or not (status >= 500 or status == 429):
-                raise OSError(f"the server answers with HTTP {status}") from error
+                raise OSError(f"the server answered with HTTP {status}") from error
             time.sleep(delay)
         else:
             kind = pafs.FileType.Directory if found["type"] == "directory" else pafs.FileType.File
@@ -150,13 +150,15 @@ def refusal(name: str, error: BaseException) -> SourceError | None:
     if (isinstance(error, FileNotFoundError) and status_of(error) in (None, 404, 410)) or any(
         f"NO_SUCH_{what}" in text for what in ("KEY", "BUCKET")
     ):
-        return SourceError(f"{name}: no such file or folder; check the path")
+        return SourceError(f"cannot read {name}: no such file or folder; check the path")
     if isinstance(error, PermissionError) or any(mark in text for mark in _DENIED):
-        return SourceError(f"{name}: permission denied; you may not read it, or the credentials are not those it needs")
+        return SourceError(f"cannot read {name}: permission denied; check your access and the credentials")
     if isinstance(error, IsADirectoryError):
-        return SourceError(f"{name} is a folder where a file is expected")
+        return SourceError(f"cannot read {name}: it is a folder; name a file")
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return SourceError(f"{name}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")
+        return SourceError(
+            f"cannot read {name}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        )
     return None
 
 
@@ -217,7 +219,9 @@ class ReadRanges:
     def _go_to(self, offset: int, length: int) -> None:
         """Have the bytes underway that are to be read next."""
         if not self.begin <= offset <= offset + length <= self.end:
-            raise SourceError(f"{self.name}: bytes {offset} to {offset + length} lie outside the column chunk")
+            raise SourceError(
+                f"cannot read {self.name}: bytes {offset} to {offset + length} lie outside the column chunk"
+            )
         if not length:
             return
         first = self._blocks[0].offset if self._blocks else self._next
@@ -282,7 +286,7 @@ class ReadRanges:
         why = ""
         for delay in (0.0, *_DELAYS):
             if self._closed.wait(delay) if delay else self._closed.is_set():
-                raise SourceError(f"{self.name}: closed while it was read")
+                raise SourceError(f"cannot read {self.name}: the reader was closed")
             try:
                 got = self._fetch(offset, length)
             except transport_errors() as error:
@@ -290,16 +294,16 @@ class ReadRanges:
                     raise told from error
                 if isinstance(error, TimeoutError) and not str(error):
                     raise SourceError(
-                        f"{self.name}: cannot read bytes {offset} to {offset + length}: no answer in {_PATIENCE:g} s; "
-                        "check the network and the server"
+                        f"cannot read bytes {offset} to {offset + length} of {self.name}: no answer within "
+                        f"{_PATIENCE:g} s; check the network and the server"
                     ) from error
                 why = " ".join(str(error).split()) or type(error).__name__
             else:
                 if len(got) == length:
                     return np.frombuffer(got, np.uint8)
-                why = f"{len(got)} bytes came; is the file cut short?"
+                why = f"the server sent {len(got)} bytes; check that the file is complete"
         tried = f"tried {len(_DELAYS) + 1} times"
-        raise SourceError(f"{self.name}: cannot read bytes {offset} to {offset + length}, {tried}: {why}")
+        raise SourceError(f"cannot read bytes {offset} to {offset + length} of {self.name}, {tried}: {why}")
 
 
 class RemoteFile(io.RawIOBase):

@@ -69,7 +69,7 @@ VIEWS = {
     "length": [[40, 0, 0, 0], [-40, 0, 0, 0]],
 }
 LISTS = {  # the last offset of each is right: that much Arrow proves by itself
-    "past the end": (pa.list_, int32(0, 50, 60, 20)),
+    "ends outside the file": (pa.list_, int32(0, 50, 60, 20)),
     "falling": (pa.list_, int32(0, -10, 0, 20)),
     "far": (pa.large_list, int64(0, 2**62, 2**62 + 10, 20)),
     "very negative": (pa.large_list, int64(0, -(2**62), 10, 20)),
@@ -103,7 +103,7 @@ def test_logits_that_point_outside_their_buffers(name: str, form: str, tmp_path:
     schema = pa.schema([pa.field("logits", logits.type, metadata={"dtype": "float32"}), ("target", pa.int64())])
     batch = pa.RecordBatch.from_arrays([logits, pa.array(Y[: len(logits)])], schema=schema)
     path = write(tmp_path / "x", [batch], form)
-    with pytest.raises(SourceError, match=r"x cannot be read: column 'logits' of record batch 0 is damaged"):
+    with pytest.raises(SourceError, match=r"x: column 'logits' of record batch 0 is damaged"):
         rows_of(path)
 
 
@@ -210,7 +210,7 @@ def test_a_union_that_is_asked_for_is_refused(tmp_path: Path) -> None:
     batch = pa.RecordBatch.from_arrays([union, *good(2).columns], names=["u", "logits", "target"])
     path = write(tmp_path / "x", [batch])
     assert rows_of(path) == [(0,), (1,)]
-    with pytest.raises(ColumnError, match=r"union.* cannot be read; cast it"):
+    with pytest.raises(ColumnError, match=r"cannot read a column of type .*union.*; cast the column"):
         rows_of(path, ["u"])
 
 
@@ -235,7 +235,7 @@ def test_a_stream_must_end_with_its_mark(tmp_path: Path) -> None:
     data = path.read_bytes()
     for _, end in messages(path):
         path.write_bytes(data[:end])
-        with pytest.raises(SourceError, match=r"x\.arrows cannot be read: .*without the mark at the end.*complete\?"):
+        with pytest.raises(SourceError, match=r"cannot read .*x\.arrows: the end-of-stream mark is missing.*complete"):
             rows_of(path)
     path.write_bytes(data + data)
     with pytest.raises(SourceError, match="bytes follow the end of the stream"):
@@ -257,7 +257,7 @@ def test_a_file_must_list_each_of_its_batches_once(tmp_path: Path) -> None:
     changed = bytearray(data)
     changed[count : count + 4] = struct.pack("<I", 2)
     path.write_bytes(changed)
-    with pytest.raises(SourceError, match="footer leaves out the message at byte"):
+    with pytest.raises(SourceError, match="footer does not list the message at byte"):
         rows_of(path)
 
 
@@ -267,7 +267,7 @@ def test_a_batch_that_claims_more_rows_than_its_bytes_can_hold(tmp_path: Path) -
     begin, end = messages_of_one(data)
     part = data[begin:end].replace(struct.pack("<q", 7), struct.pack("<q", 1 << 50))
     path.write_bytes(data[:begin] + part + data[end:])
-    with pytest.raises(SourceError, match="a record batch of 1125899906842624 rows"):
+    with pytest.raises(SourceError, match="a record batch claims 1125899906842624 rows"):
         rows_of(path)
 
 
@@ -316,7 +316,7 @@ def test_a_file_that_changes_while_it_is_read(change: Callable[[Path], None], fo
     batches = (batch for unit in source.units() for batch in unit.read(1 << 30, 5 * C * 4, whole=True))
     next(batches)
     change(path)
-    with pytest.raises(SourceError, match=rf"{path.name} (changed|was removed) while it was read"):
+    with pytest.raises(SourceError, match=rf"{path.name}: it (changed|was removed) while it was read"):
         list(batches)
 
 

@@ -235,9 +235,9 @@ def expected(rows: Sequence[Row | bytes], layout: Layout) -> tuple[np.ndarray, d
                 out[k] = np.frombuffer(row, layout.number)
             else:
                 length = f"{size // width}" if size % width == 0 else f"{size} bytes of"
-                bad[k] = f"{length} logits where {n_classes} are due"
+                bad[k] = f"{length} logits where {n_classes} are expected"
         elif len(row) != n_classes:
-            bad[k] = f"{len(row)} logits where {n_classes} are due"
+            bad[k] = f"{len(row)} logits where {n_classes} are expected"
         elif None in row:
             bad[k] = f"logits hold a null, at class {row.index(None)}"
         else:

@@ -114,10 +114,10 @@ def test_numbers_that_contradict_the_file() -> None:
     schema, (info,) = pq.ParquetFile(sink).schema, column_chunks(source, 0)
     assert isinstance(plan(schema, 0, info, 0, 1, "float64", source), LogitsChunk)
     for changes, match in (
-        ({"size": 1 << 40}, "cut short or its footer is broken"),
-        ({"size": -1}, "cut short or its footer is broken"),
-        ({"data_offset": -5, "dictionary_offset": None}, "cut short or its footer is broken"),
-        ({"data_offset": 3, "dictionary_offset": None}, "cut short or its footer is broken"),
+        ({"size": 1 << 40}, "incomplete or its footer is damaged"),
+        ({"size": -1}, "incomplete or its footer is damaged"),
+        ({"data_offset": -5, "dictionary_offset": None}, "incomplete or its footer is damaged"),
+        ({"data_offset": 3, "dictionary_offset": None}, "incomplete or its footer is damaged"),
         ({"rows": 9}, "8 values in 9 rows"),
         ({"rows": -1, "entries": -1}, "-1 values in -1 rows"),
     ):

@@ -114,7 +114,7 @@ def _outside(f: c.Struct) -> None:
     [
         (_more_rows, "has 33 rows by its footer and 32 in its row groups"),
         (_no_rows, "row group 1, column '.*': .* values in 0 rows"),
-        (_negative_rows, "row group 1 has -16 rows"),
+        (_negative_rows, "row group 1: it has -16 rows"),
         (_twice, "row group 2, column 'logits.list.element': its bytes from .* are those of another chunk too"),
         (_left_out, "has 32 rows by its footer and 16 in its row groups"),
         (_of_another, "row group 1, column 'target': its bytes from .* are those of another chunk too"),
@@ -124,7 +124,7 @@ def _outside(f: c.Struct) -> None:
         (_mistyped, "row group 1, column 'target': its type is not that of the schema"),
         (_fewer_values, "row group 1, column 'target': 12 values in 16 rows"),
         (_fewer_logits, "row group 1, column 'logits.list.element': 12 values in 16 rows"),
-        (_no_column, "row group 1 has 1 columns where the schema has 2"),
+        (_no_column, "row group 1: it has 1 columns, but the schema has 2"),
         (_outside, "row group 1, column 'target': its 1099511627776 bytes from .* lie outside the pages"),
     ],
 )
@@ -165,7 +165,7 @@ def test_pages_of_more_or_fewer_values_than_the_footer_says(version: str, values
         return body
 
     data = c.with_page(native(use_dictionary=False, data_page_version=version), change)
-    message = f"{values} values where the footer leaves 16" if values > 16 else f"{16 - values} values are missing"
+    message = f"{values} values where the footer leaves 16" if values > 16 else f"{16 - values} values with it"
     refused(data, tmp_path / "a.parquet", f"row group 1, column 'target', page .*: .*{message}")
 
 
@@ -175,7 +175,7 @@ def test_a_page_that_reaches_over_its_chunk(tmp_path: Path) -> None:
         return body
 
     data = c.with_page(native(use_dictionary=False), change)
-    refused(data, tmp_path / "a.parquet", "row group 1, column 'target', page 0: .* reach over the end")
+    refused(data, tmp_path / "a.parquet", "row group 1, column 'target', page 0: .* extend past the end")
 
 
 @pytest.mark.parametrize("uncompressed", [HUGE, 300 << 20])
@@ -185,7 +185,7 @@ def test_pages_that_would_take_all_memory(uncompressed: int, tmp_path: Path) -> 
         return body
 
     data = c.with_page(native(use_dictionary=False, compression="snappy"), change)
-    refused(data, tmp_path / "a.parquet", f"column 'target', page 0: .* {uncompressed} bytes is too large")
+    refused(data, tmp_path / "a.parquet", f"column 'target', page 0: its {uncompressed} bytes exceed")
 
 
 def test_dictionaries_of_more_values_than_bytes(tmp_path: Path) -> None:
@@ -194,7 +194,9 @@ def test_dictionaries_of_more_values_than_bytes(tmp_path: Path) -> None:
         return body
 
     data = c.with_page(native(use_dictionary=["target"]), change, dictionary=True)
-    refused(data, tmp_path / "a.parquet", f"column 'target', page 0: {HUGE} values in a dictionary of 32 bytes")
+    refused(
+        data, tmp_path / "a.parquet", f"column 'target', page 0: {HUGE} values do not fit in a dictionary of 32 bytes"
+    )
 
 
 @pytest.mark.parametrize("index", [4, 1 << 31, (1 << 32) - 1])
@@ -252,7 +254,7 @@ def test_sizes_of_old_parquet_mr(version: str, name: str, tmp_path: Path) -> Non
     path = tmp_path / "a.parquet"
     changed = c.with_footer(data, change)
     if version == "1.2.9":
-        refused(changed, path, "row group 0.* page .*: (its header is malformed|.* reach over the end)")
+        refused(changed, path, "row group 0.* page .*: (its header is malformed|.* extend past the end)")
     else:
         path.write_bytes(changed)
         assert fx.evaluate(path).metrics["cross_entropy"].value == fx.cross_entropy(X, TARGET)

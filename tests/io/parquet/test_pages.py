@@ -196,7 +196,7 @@ ROWS: list[Row] = [[1.0, 2.0, 3.0]] * 8
 def breaks(chunk: Any, data: bytes, match: str) -> None:
     with pytest.raises(SourceError, match=match) as caught:
         read(chunk, data)
-    assert str(caught.value).startswith("by hand, row group 0")
+    assert str(caught.value).startswith("cannot read by hand, row group 0")
 
 
 def one_page(layout: Layout, rows: list[Row] = ROWS) -> tuple[list[int], list[int], list[bytes | None]]:
@@ -214,9 +214,9 @@ def test_counts_of_the_footer() -> None:
     chunk, data = column(ROWS, [9], Layout(3))
     breaks(replace(chunk, rows=7), data, "more rows than the footer says")
     breaks(replace(chunk, rows=9), data, "1 rows fewer than the footer says")
-    breaks(replace(chunk, entries=25), data, "page 2: it is not there, and 1 values are missing")
-    breaks(replace(chunk, entries=23), data, "page 1: 15 values where the footer leaves 14")
-    breaks(replace(chunk, end=chunk.end - 1), data, "page 1: its .* bytes reach over the end")
+    breaks(replace(chunk, entries=25), data, "page 2: the page is missing, and 1 values with it")
+    breaks(replace(chunk, entries=23), data, "page 1: it has 15 values where the footer leaves 14")
+    breaks(replace(chunk, end=chunk.end - 1), data, "page 1: its .* bytes extend past the end")
 
 
 def test_a_header_that_is_no_header() -> None:
@@ -246,28 +246,28 @@ def test_values_more_or_fewer_than_levels() -> None:
             rep, definition, values = one_page(layout)
             for odd in (values[:-1], [*values, *values[:3]]):
                 broken = page(rep, definition, odd, layout, random.Random(0))
-                breaks(*chunk_of([broken], 24, 8, layout), "page 0: it holds more or fewer bytes of values")
+                breaks(*chunk_of([broken], 24, 8, layout), "page 0: its bytes of values do not match its levels")
 
 
 def test_levels_that_end_too_early_or_lie_outside() -> None:
     layout = Layout(3)
     rep, definition, values = one_page(layout)
     short = wrap(0, 4, b"\xff\xff\xff\x7f", {5: {1: 24, 2: PLAIN, 3: 3, 4: 3}}, layout)
-    breaks(*chunk_of([short], 24, 8, layout), "page 0: its levels reach over its end")
+    breaks(*chunk_of([short], 24, 8, layout), "page 0: its levels extend past its end")
     short = wrap(0, 3, bytes(3), {5: {1: 24, 2: PLAIN, 3: 3, 4: 3}}, layout)
-    breaks(*chunk_of([short], 24, 8, layout), "page 0: its levels reach over its end")
+    breaks(*chunk_of([short], 24, 8, layout), "page 0: its levels extend past its end")
     early = page(rep[:16], definition[:16], values, replace(layout, packed=0.0), random.Random(0))
     early = early.replace(struct({1: 16, 2: 0, 3: 3, 4: 3}), struct({1: 24, 2: 0, 3: 3, 4: 3}))
     breaks(*chunk_of([early], 24, 8, layout), "page 0: its levels are malformed or end too early")
     v2 = wrap(3, 100, b"abc", {8: {1: 24, 2: 0, 3: 8, 4: 0, 5: 50, 6: 50}}, layout)
-    breaks(*chunk_of([v2], 24, 8, layout), "page 0: its levels reach over its end")
+    breaks(*chunk_of([v2], 24, 8, layout), "page 0: its levels extend past its end")
 
 
 def test_a_page_that_begins_inside_a_row_that_never_began() -> None:
     layout = Layout(3)
     rep, definition, values = one_page(layout)
     broken = page([1, *rep[1:]], definition, values, layout, random.Random(0))
-    breaks(*chunk_of([broken], 24, 8, layout), "page 0: its first row has no beginning")
+    breaks(*chunk_of([broken], 24, 8, layout), "page 0: its first row has no start")
 
 
 def test_dictionaries() -> None:
@@ -275,18 +275,18 @@ def test_dictionaries() -> None:
     _, data = column(ROWS, [9], layout)
     small = replace(layout, dictionary=layout.dictionary[:2])
     pages = [dictionary_page(small), data[4 + len(dictionary_page(layout)) :]]
-    breaks(*chunk_of(pages, 24, 8, layout), "page 0: a dictionary index points behind the dictionary")
-    breaks(*chunk_of(pages[1:], 24, 8, layout), "page 0: a dictionary index points behind the dictionary")
-    breaks(*chunk_of([pages[0], *pages], 24, 8, layout), "page 0: a dictionary that is not the first page")
+    breaks(*chunk_of(pages, 24, 8, layout), "page 0: a dictionary index is outside the dictionary")
+    breaks(*chunk_of(pages[1:], 24, 8, layout), "page 0: a dictionary index is outside the dictionary")
+    breaks(*chunk_of([pages[0], *pages], 24, 8, layout), "page 0: the dictionary is not the first page")
     lying = wrap(2, 12, b"".join(layout.dictionary), {7: {1: 4, 2: PLAIN}}, layout)
-    breaks(*chunk_of([lying, *pages[1:]], 24, 8, layout), "dictionary page: 12 bytes for 4 entries")
+    breaks(*chunk_of([lying, *pages[1:]], 24, 8, layout), "dictionary page: it has 12 bytes for 4 entries")
 
 
 def test_encodings_and_types_that_do_not_go_together() -> None:
     layout = Layout(3)
     for encoding in (3, 4, 5, 6, 7, 99):
         broken = page(*one_page(layout), replace(layout, encoding=encoding), random.Random(0))
-        breaks(*chunk_of([broken], 24, 8, layout), f"page 0: encoding {encoding} is not one of its type")
+        breaks(*chunk_of([broken], 24, 8, layout), f"page 0: encoding {encoding} is not valid for its type")
     old = wrap(0, 3, b"abc", {5: {1: 24, 2: PLAIN, 3: 3, 4: 4}}, layout)
     breaks(*chunk_of([old], 24, 8, layout), "page 0: its levels are not run-length encoded")
 
@@ -297,7 +297,7 @@ def test_a_page_larger_than_allowed_takes_no_memory() -> None:
     breaks(*chunk_of([bomb], 24, 8, layout), "page 0: .* bytes are too many for 24 values")
     bomb = wrap(0, (1 << 31) - 1, b"abc", {5: {1: 1 << 30, 2: PLAIN, 3: 3, 4: 3}}, layout)
     chunk, data = chunk_of([bomb], 1 << 30, 1 << 28, layout)
-    breaks(chunk, data, "page 0: a page of 2147483647 bytes does not fit")
+    breaks(chunk, data, "page 0: its 2147483647 bytes exceed the limit")
     chunk, data = column(ROWS, [], layout)
-    with pytest.raises(SourceError, match="does not fit in 20"):
+    with pytest.raises(SourceError, match="exceed the limit of 20"):
         list(read_rows(chunk, held(data, "by hand", chunk.begin, chunk.end), 1 << 20, max_page=20))

@@ -167,10 +167,10 @@ def test_pyarrow_bad_rows(tmp_path: Path, version: str, dictionary: bool) -> Non
         _, bad = native(path, 4, "float32")
         assert bad == {
             0: "logits are null",
-            7: "0 logits where 4 are due",
-            8: "1 logits where 4 are due",
+            7: "0 logits where 4 are expected",
+            8: "1 logits where 4 are expected",
             100: "logits hold a null, at class 1",
-            150: "9 logits where 4 are due",
+            150: "9 logits where 4 are expected",
             299: "logits hold a null, at class 0",
         }
 

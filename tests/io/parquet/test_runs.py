@@ -179,7 +179,10 @@ def test_what_follows_a_run(counted: Counted, tmp_path: Path) -> None:
     pages = [page(*levels_of(plain[k : k + 2], layout), layout, random.Random(0)) for k in range(0, 12, 2)]
     more = page([1, 1, 0, 1], [3] * 4, [bytes(4)] * 4, layout, random.Random(0))  # goes on with the row before
     empty = page([], [], [], layout, random.Random(0))
-    for behind, bad in (([more], {11: "4 logits where 2 are due"}), ([empty, more], {11: "4 logits where 2 are due"})):
+    for behind, bad in (
+        ([more], {11: "4 logits where 2 are expected"}),
+        ([empty, more], {11: "4 logits where 2 are expected"}),
+    ):
         chunk, data = chunk_of([*pages, *behind], 28, 13, layout)
         args = tmp_path / "a", chunk, data
         got = outcome(*args)

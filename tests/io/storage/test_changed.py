@@ -62,7 +62,7 @@ def test_a_mixture_of_two_versions_is_never_read(
     for _ in range(batches):
         next(reads)
     change(path)
-    with pytest.raises(SourceError, match=r"a\.parquet changed while it was read; run again") as got:
+    with pytest.raises(SourceError, match=r"a\.parquet: it changed while it was read; run again") as got:
         list(reads)
     assert "\n" not in str(got.value)
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
     units = open_source(path, logits="logits").units()
     first = next(units)
     path.unlink()
-    with pytest.raises(SourceError, match=r"a\.parquet was removed while it was read"):
+    with pytest.raises(SourceError, match=r"a\.parquet: it was removed while it was read"):
         list(first.read(1 << 30, 1 << 20, whole=True))
 
 
@@ -114,7 +114,7 @@ def test_a_bad_row_of_a_file_that_has_changed(tmp_path: Path) -> None:
         next(found)  # closed without an error
     with pytest.raises(BadRowError, match="NaN logits"):
         score(change=False)
-    with pytest.raises(SourceError, match=r"a changed while it was read") as got:
+    with pytest.raises(SourceError, match=r"a: it changed while it was read") as got:
         score(change=True)
     assert isinstance(got.value.__cause__, BadRowError)
 
@@ -139,5 +139,5 @@ def test_a_bad_row_is_the_fault_of_a_rewritten_file(
         seen(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(BadRowError, "__init__", rewritten)
-    with pytest.raises(SourceError, match=r"a\.parquet changed while it was read; run again on a finished file"):
+    with pytest.raises(SourceError, match=r"a\.parquet: it changed while it was read; run again on a finished file"):
         evaluate(path, logits=logits, threads=threads)

@@ -77,17 +77,19 @@ def test_the_same_file_twice_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     first = tmp_path / "a.parquet"
     first.write_bytes(data)
     assert fx.evaluate(first).warnings == ()
-    message = f"{first} is read again: its rows count twice; name each file once"
+    message = f"{first} is named twice: its rows count twice; name each file once"
     for source in ([first, first], [first, f"{tmp_path}/*.parquet"], [tmp_path, tmp_path]):
         assert fx.evaluate(source).warnings == (message,)
     os.link(first, tmp_path / "b.parquet")
     (tmp_path / "c.parquet").symlink_to(first)
-    message = f"{first} is read again as {tmp_path}/b.parquet, and 1 more: its rows count twice; name each file once"
+    message = (
+        f"{first} is named twice, also as {tmp_path}/b.parquet (and 1 more): its rows count twice; name each file once"
+    )
     assert fx.evaluate(tmp_path).warnings == (message,)
     assert fx.transform(tmp_path, tmp_path / "out.arrow").warnings == (message,)
     (tmp_path / "out.arrow").unlink()
     assert describe(tmp_path).warnings == [message]
-    with pytest.warns(UserWarning, match="is read again"):
+    with pytest.warns(UserWarning, match="is named twice"):
         fx.plan(tmp_path)
     assert run(["inspect", str(tmp_path)]) == 0
     assert message in capsys.readouterr().out
@@ -120,7 +122,7 @@ def test_several_splits_are_told(paths: list[str], told: str) -> None:
     found = doubts([File(path, path) for path in paths])
     assert len(found) == bool(told)
     assert told in "".join(found)
-    assert not found or found[0].startswith("the files are of several splits, ")
+    assert not found or found[0].startswith("the files belong to several splits, ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")

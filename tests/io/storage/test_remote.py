@@ -224,7 +224,7 @@ def test_tries_end_and_the_error_names_the_file_and_the_bytes() -> None:
     fetch = Failing(*[ConnectionResetError("reset\n by peer")] * 99)
     with closing(ReadRanges(fetch, "s3://b/k", 1000, MB)) as source, pytest.raises(SourceError) as got:
         source.view(2000, 100_000)
-    assert str(got.value) == "s3://b/k: cannot read bytes 2000 to 102000, tried 4 times: reset by peer"
+    assert str(got.value) == "cannot read bytes 2000 to 102000 of s3://b/k, tried 4 times: reset by peer"
     assert fetch.calls == 4
 
 
@@ -232,7 +232,7 @@ def test_tries_end_and_the_error_names_the_file_and_the_bytes() -> None:
     ("error", "message"),
     [
         (FileNotFoundError("k"), "s3://b/k: no such file or folder"),
-        (PermissionError("no"), "s3://b/k: permission denied; you may not read it, or the credentials"),
+        (PermissionError("no"), "s3://b/k: permission denied; check your access and the credentials"),
         (OSError("AWS Error ACCESS_DENIED during GetObject operation"), "s3://b/k: permission denied"),
         (OSError("AWS Error NO_SUCH_BUCKET during GetObject operation"), "s3://b/k: no such file or folder"),
     ],
@@ -249,7 +249,7 @@ def test_an_error_ahead_is_told_when_its_bytes_are_due() -> None:
     fetch = Failing(*[OSError("broken")] * 99, after=5 * MB)
     with closing(ReadRanges(fetch, "a", 0, 40 * MB, 16 * MB)) as source:
         assert source.view(0, 4 * MB).tobytes() == DATA[: 4 * MB]
-        with pytest.raises(SourceError, match="bytes 4194304 to 8388608, tried 4 times: broken"):
+        with pytest.raises(SourceError, match="bytes 4194304 to 8388608 of a, tried 4 times: broken"):
             source.view(4 * MB, 10)
 
 

@@ -153,7 +153,7 @@ def test_a_byte_that_stays_unreadable_is_one_error_and_no_thread_is_left(
     largest = max(slow.store, key=lambda path: slow.store[path].getbuffer().nbytes)
     slow.dead = largest, int(place * slow.store[largest].getbuffer().nbytes)
     with pytest.raises(
-        SourceError, match=r"^slow://dump/.*cannot read bytes .* tried 4 times: the line is dead"
+        SourceError, match=r"^cannot read bytes .* of slow://dump/.* tried 4 times: the line is dead"
     ) as got:
         fx.evaluate("slow://dump", logits=LOGITS.get(dump, "logits"), threads=2)
     assert "\n" not in str(got.value)
@@ -185,5 +185,8 @@ def test_a_file_that_is_gone_after_it_was_found(slow: type[Slow]) -> None:
     put("fixed")
     (file,) = find_files("slow://dump/a.parquet")
     slow.store.clear()
-    with pytest.raises(SourceError, match=r"^slow://dump/a.parquet: no such file or folder"), file.open() as handle:
+    with (
+        pytest.raises(SourceError, match=r"^cannot read slow://dump/a.parquet: no such file or folder"),
+        file.open() as handle,
+    ):
         handle.read(10)

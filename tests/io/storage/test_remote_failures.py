@@ -71,10 +71,10 @@ def test_a_server_that_fails_is_asked_again(web: type[Web]) -> None:
 @pytest.mark.parametrize(
     ("status", "looks", "message"),
     [
-        (500, 4, "web://host/a.parquet cannot be read: the server answers with HTTP 500"),
-        (404, 1, "web://host/a.parquet: no such file or folder"),
-        (403, 1, "web://host/a.parquet: permission denied"),
-        (418, 1, "web://host/a.parquet cannot be read: the server answers with HTTP 418"),
+        (500, 4, "cannot read web://host/a.parquet: the server answered with HTTP 500"),
+        (404, 1, "cannot read web://host/a.parquet: no such file or folder"),
+        (403, 1, "cannot read web://host/a.parquet: permission denied"),
+        (418, 1, "cannot read web://host/a.parquet: the server answered with HTTP 418"),
     ],
 )
 def test_only_what_is_not_there_is_called_so(status: int, looks: int, message: str, web: type[Web]) -> None:
@@ -89,7 +89,7 @@ def test_only_what_is_not_there_is_called_so(status: int, looks: int, message: s
 def test_a_server_that_does_not_answer_is_given_up(web: type[Web], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_PATIENCE", 0.05)
     web.stalled = True
-    with pytest.raises(SourceError, match=r"^web://host/a.parquet cannot be read"):
+    with pytest.raises(SourceError, match=r"^cannot read web://host/a.parquet"):
         find_files("web://host/a.parquet")
 
 
@@ -97,7 +97,9 @@ def test_a_read_without_an_answer_is_one_error() -> None:
     def fetch(offset: int, length: int) -> bytes:
         raise TimeoutError
 
-    with pytest.raises(SourceError, match=r"^a: cannot read bytes 0 to 65536: no answer in 30 s; check the network"):
+    with pytest.raises(
+        SourceError, match=r"^cannot read bytes 0 to 65536 of a: no answer within 30 s; check the network"
+    ):
         remote.ReadRanges(fetch, "a", 0, 1 << 20).view(0, 10)
 
 
