@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -142,7 +143,7 @@ def test_an_error_while_others_are_asked_ends_what_they_do(monkeypatch: pytest.M
     assert not at_work
 
 
-def test_an_interrupt_at_any_bytecode_leaves_the_pool_at_work(threads: int) -> None:
+def test_an_interrupt_at_any_bytecode_leaves_the_pool_at_work(threads: int, request: pytest.FixtureRequest) -> None:
     """`KeyboardInterrupt` may be raised between any two bytecodes of the main thread."""
 
     def interrupted(at: int) -> bool:
@@ -168,6 +169,9 @@ def test_an_interrupt_at_any_bytecode_leaves_the_pool_at_work(threads: int) -> N
         return False
 
     at = 1
+    gc.collect()
+    gc.disable()  # a collection calls back into other libraries, which do not expect an interrupt
+    request.addfinalizer(gc.enable)
     with ThreadPoolExecutor(1) as other:
         while interrupted(at):
             # in another thread, so that a lock nobody gives back fails the test and does not hang it
