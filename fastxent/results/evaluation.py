@@ -85,6 +85,11 @@ class EvalValues:
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
     @property
+    def task(self) -> str:
+        """The kind of the dump: "multiclass" or "binary"."""
+        return self.config.task
+
+    @property
     def has_losses(self) -> bool:
         """True if at least one row has a loss: the dump has labels, and a row with positive weight was used."""
         return bool(self.nll_histogram.counts or self.nll_histogram.infinite)
@@ -96,6 +101,7 @@ class EvalValues:
         """
         return {
             "schema": SCHEMA,
+            **({"task": self.task} if self.task != "multiclass" else {}),
             "rows": asdict(self.rows),
             "clusters": self.clusters,
             "metrics": metrics_out(self.metrics),

@@ -23,16 +23,18 @@ from fastxent.state.classes import Classes
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
-from fastxent.state.metrics import Bins, Plan, bin_edges
+from fastxent.state.metrics import Bins, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.part import Part, Summands
 from fastxent.state.table import Table
+from fastxent.state.tasks import plan_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_SLICES = 10_000
 _TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
+_TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _BIN_BYTES = 160  # of a calibration bin in a saved state
 _ENOUGH = 10  # rows that look like probabilities, not by chance
 _WHOLE = "whole"  # the one group of the table of all rows
@@ -43,7 +45,7 @@ class EvalState:
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        self.plan = Plan(config)
+        self.plan = plan_of(config)
         self.clusters = Keys()
         self.whole = Table(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
@@ -57,7 +59,8 @@ class EvalState:
             "classes": self.classes,
             "nll": self.distribution,
         }
-        self.told = dict.fromkeys(_TOLD, 0)  # rows that `result` warns about
+        told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
+        self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
 
     @classmethod
@@ -72,7 +75,7 @@ class EvalState:
 
     def update(self, batch: dict[str, Any] | pa.RecordBatch) -> EvalState:
         """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
-        from fastxent.scoring.scorer import score_batch
+        from fastxent.scoring.task import score_batch
 
         for rows in score_batch(batch, self.config):
             self.add(rows)
@@ -95,7 +98,7 @@ class EvalState:
             summands.clusters = self.clusters.codes(clusters)
         for part in self.parts.values():
             part.add(summands)
-        for name in _TOLD:
+        for name in self.told:
             self.told[name] += getattr(rows, name)
         return self
 
@@ -120,7 +123,7 @@ class EvalState:
         clusters = self.clusters.absorb(other.clusters)
         for name, part in self.parts.items():
             part.absorb(other.parts[name], clusters)
-        for name in _TOLD:
+        for name in self.told:
             self.told[name] += other.told[name]
         self.coverage.absorb(other.coverage)
         return self
@@ -169,6 +172,11 @@ class EvalState:
         for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
             if told[name]:
                 found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given")
+        if told.get("minus_ones") and told["zeros"]:
+            found.append(
+                f"{told['minus_ones']} targets are -1 and {told['zeros']} are 0, and both count as the negative class; "
+                "if -1 means that there is no target, use ignore_index=-1 (--ignore-index -1)"
+            )
         if not used:
             found.append("no row was used: every mean is undefined")
         elif not self.whole.contributing(0):
@@ -219,7 +227,7 @@ class EvalState:
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
             for name, part in state.parts.items():
                 part.load(parts[name], keys.get(name, []), len(state.clusters))
-            state.told = {name: header.get(name, 0) for name in _TOLD}
+            state.told = {name: header.get(name, 0) for name in state.told}
             state.coverage = Coverage.from_dict(header["coverage"])
             state._check()
         except (ConfigError, *DAMAGED) as error:

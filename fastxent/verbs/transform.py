@@ -27,8 +27,8 @@ from fastxent.options.declared import Names, Options, with_options
 from fastxent.options.sizes import parse_size
 from fastxent.scoring.rounding import round_to
 from fastxent.scoring.rows import BAD_LOGITS, IGNORED, Kept, ScoredRows
-from fastxent.scoring.scorer import Scorer
 from fastxent.scoring.targets import NO_IGNORE
+from fastxent.scoring.task import scorer_of
 from fastxent.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def transform(
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = parse_size(memory)
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
+    if job.source.task == "binary":
+        raise ConfigError("transform of a binary dump is not built yet")
     if output == "grad" and job.recipe.config.target is None:
         raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
@@ -104,7 +106,7 @@ def transform(
         sink = OrderedSink(write, room // 4)
 
         def visit(index: int, rows: ScoredRows) -> None:
-            assert rows.kept is not None
+            assert isinstance(rows.kept, Kept)
             out = _emitted(rows, rows.kept, OUTPUTS[output], scale, final)
             values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
             overflows.append(_overflows(rows.kept, out, values, final))
@@ -131,7 +133,7 @@ def _total_weight(job: Job[Evaluation], rows: int) -> float:
             "reduction='mean' divides by a weight that is known only once every row has proven good; "
             "with on_bad_row='skip' use reduction='sum'"
         )
-    scorer = Scorer(job.recipe.config, job.recipe.dtype)
+    scorer = scorer_of(job.recipe.config, job.recipe.dtype)
     total = exact_zeros()
     for unit in job.source.columns_only().units():
         for batch in unit.read(rows, rows * 64, whole=True):
