@@ -34,6 +34,8 @@ class EvalResult(EvalValues):
         files: tuple of str. The input files.
         warnings: tuple of str. What may be wrong with the rows.
         versions: dict of program to version. The programs that computed the result.
+        curves: Curves or None. ROC and precision-recall curves of a binary dump: ``curves.roc``,
+            ``curves.precision_recall``.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 

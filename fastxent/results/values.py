@@ -176,8 +176,8 @@ def slices_in(values: dict[str, Any]) -> dict[Any, Slice]:
     return {entry["value"]: Slice(Rows(**entry["rows"]), metrics_in(entry["metrics"])) for entry in values.values()}
 
 
-def columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
-    """Return a table in JSON-ready values, one list per column."""
+def columns_out(columns: Any) -> dict[str, Any]:
+    """Return a table, a dataclass of columns, in JSON-ready values: one list per column."""
     return {
         name: [number_out(value) for value in column] if isinstance(column, tuple) else column
         for name, column in asdict(columns).items()

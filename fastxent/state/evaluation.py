@@ -16,6 +16,7 @@ from fastxent.errors import ConfigError, StateError
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.options.checks import shown
 from fastxent.options.config import MOST_BINS, EvalConfig
+from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, Rows, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
@@ -27,7 +28,7 @@ from fastxent.state.metrics import Bins, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.part import Part, Summands
 from fastxent.state.table import Table
-from fastxent.state.tasks import plan_of
+from fastxent.state.tasks import plan_of, ranking_figures, ranking_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +60,8 @@ class EvalState:
             "classes": self.classes,
             "nll": self.distribution,
         }
+        self.scores = ranking_of(self.plan, [self.whole, *self.slices.values()])
+        self.parts.update({"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()})
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
@@ -139,13 +142,14 @@ class EvalState:
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
         """Every figure of the rows so far; the state stays as it is."""
         bins = self.whole.bins_of(0)
+        (metrics,), curves = self._metrics(self.whole)
         warnings = self._doubts()
         held = self.coverage.held()
         if held is not None:
             warnings.append(f"these are the figures of {held} alone")
         return EvalResult(
             rows=_rows(self.whole.rows[0]),
-            metrics=self._metrics(self.whole)[0],
+            metrics=metrics,
             calibration=_calibration(bins, self.plan.weighted)
             if self.plan.labelled
             else Calibration((), (), (), (), ()),
@@ -158,6 +162,7 @@ class EvalState:
             timing=timing,
             files=tuple(files),
             warnings=tuple(warnings),
+            curves=curves,
         )
 
     def _doubts(self) -> list[str]:
@@ -183,12 +188,14 @@ class EvalState:
             found.append("every used row has weight 0: every mean is undefined")
         return found
 
-    def _metrics(self, table: Table) -> list[dict[str, Metric]]:
+    def _metrics(self, table: Table) -> tuple[list[dict[str, Metric]], Curves | None]:
+        """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
-        return [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+        found = [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+        return ranking_figures(self.plan, found, self.scores.get(table.column))
 
     def _slices(self, table: Table) -> dict[Any, Slice]:
-        metrics = self._metrics(table)
+        metrics, _ = self._metrics(table)
         order = table.keys.order().tolist()
         values = distinct_values([table.keys.names[g] for g in order])
         return {value: Slice(_rows(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
@@ -245,6 +252,9 @@ class EvalState:
         counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
         if any(count != labelled for count in counted):
             raise ValueError("classes or losses that do not add up to the rows")
+        for scores in self.scores.values():
+            if (scores.rows() > [scores.table.contributing(g) for g in range(len(scores.table.keys))]).any():
+                raise ValueError("more scores than rows")
         if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
             raise ValueError("more warnings than rows")
 

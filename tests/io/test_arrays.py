@@ -118,7 +118,7 @@ def test_columns_beside_them() -> None:
         ({"logits": X}, ColumnError, "no column 'target' in <arrays>"),
         ({"logits": X.astype(np.complex128), "target": Y}, ColumnError, "complex128 cannot be a column"),
         ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "logits are a list"),
-        ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
+        ({"logits": X[:, 0].astype(np.int64), "target": Y}, ColumnError, "one column per class"),
         ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
         ({"logits": 3.0, "target": Y}, ColumnError, "is a float, not an array"),
         ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),
