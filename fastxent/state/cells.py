@@ -2,9 +2,9 @@
 
 A score is known by its key, 64 bits that are ordered as scores are. An owner (the whole dump, or one slice) keeps the
 leading ``length`` + 4 bits of its keys: the largest length, up to 60, of which its rows have at most ``limit``
-different prefixes. 60 + 4 are all bits. So the cells follow from the rows alone, not from their order, and an owner with few
-different scores knows them all exactly. Rows that come later can only shorten the length, and cells of a longer length
-each lie in one cell of a shorter one, so counts are handed on exactly.
+different prefixes. 60 + 4 are all bits. So the cells follow from the rows alone, not from their order, and an owner
+with few different scores knows them all exactly. Rows that come later can only shorten the length, and cells of a
+longer length each lie in one cell of a shorter one, so counts are handed on exactly.
 """
 
 from __future__ import annotations
