@@ -147,8 +147,7 @@ class BinaryScorer:
             zeros=int((used & ~minus & (exact == 0.0)).sum()) if labelled else 0,
         )
         if self.keeps:
-            share = positive if labelled else np.zeros(n, self._type.compute)
-            rows.kept = KeptOdds(prepared.columns, shaped, share * (1.0 - smoothing) + 0.5 * smoothing)
+            rows.kept = KeptOdds(prepared.columns, values, exact)
         return rows
 
     def shares(self, batch: Batch) -> np.ndarray:

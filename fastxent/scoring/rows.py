@@ -35,8 +35,8 @@ class KeptOdds:
     """What is needed to write the probabilities or the gradient of a batch of rows of one number each."""
 
     columns: dict[str, pa.Array]  # of the rows that passed the filter
-    values: np.ndarray  # log-odds after the temperature, or probabilities as given; float32 or float64
-    positive: np.ndarray  # the smoothed target
+    values: np.ndarray  # as they were read; float32 or float64
+    positive: np.ndarray  # float64: the target, before smoothing
 
 
 @dataclass
