@@ -98,6 +98,18 @@ class EvalResult(EvalValues):
 
         return plot("reliability", self)
 
+    def plot_roc_curve(self) -> Figure:
+        """Plot the ROC curve of a binary dump. ConfigError for other results."""
+        from fastxent.results.report import plot
+
+        return plot("roc_curve", self)
+
+    def plot_precision_recall_curve(self) -> Figure:
+        """Plot precision against recall of a binary dump. ConfigError for other results."""
+        from fastxent.results.report import plot
+
+        return plot("precision_recall_curve", self)
+
     def plot_nll_histogram(self) -> Figure:
         """Plot the distribution of the NLL of a row, above its cumulative distribution."""
         from fastxent.results.report import plot

@@ -21,7 +21,12 @@ from fastxent.results.values import Metric, labels
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
 _BINARY_SLICE_METRICS = ("cross_entropy", "normalized_entropy", "roc_auc", "calibration_ratio")
-_SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
+_SHORT = {
+    "expected_calibration_error": "ECE",
+    "cross_entropy": "cross-entropy",
+    "normalized_entropy": "norm. entropy",
+    "calibration_ratio": "calib. ratio",
+}
 _MAX_SLICES = 20
 _BIN_HEADERS = ("confidence bin", "rows", "confidence", "accuracy")
 _CODE = re.compile(r"`\w+`")  # the cell of a metric's name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.values import Metric
@@ -16,6 +18,20 @@ from fastxent.state.table import Table
 def plan_of(config: EvalConfig) -> Plan:
     """What to sum under a configuration."""
     return binary.BinaryPlan(config) if config.task == "binary" else Plan(config)
+
+
+def possible_metrics(options: Mapping[str, Any]) -> list[str]:
+    """The metrics that a dump whose task is not known yet may have; ConfigError if no task has those asked for."""
+    found: dict[str, None] = {}
+    refused: list[ConfigError] = []
+    for task, n_classes in (("multiclass", 1), ("binary", 2)):
+        try:
+            found |= dict.fromkeys(plan_of(EvalConfig(n_classes=n_classes, task=task, **options)).names)
+        except ConfigError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return list(found)
 
 
 def unlabelled(task: str) -> tuple[str, ...]:
