@@ -278,4 +278,4 @@ class _Group:
         covariance = n * both - positive * predicted
         spread = positive * (n - positive) * predicted * (n - predicted)
         size = rounded_root(covariance * covariance, spread) if spread > 0 else 0.0
-        return Metric(math.copysign(size, covariance) if size else 0.0)
+        return Metric(-size if covariance < 0 else size)

@@ -38,6 +38,8 @@ def roc_auc(rows: Ranked) -> Metric:
     that each row is ranked rightly against.
     """
     negative, positive = rows.negative, rows.positive
+    if not rows.counted:  # each class by itself: the product of their sums is then neither 0 nor infinite
+        negative, positive = _moderate(negative, negative), _moderate(positive, positive)
     n, p = exact_sum(negative), exact_sum(positive)
     if not (n > 0.0 and p > 0.0):
         return Metric(math.nan)
@@ -66,10 +68,10 @@ def average_precision(rows: Ranked) -> Metric:
     A cell of several scores has bounds: its positives before its negatives, or after them. Its value takes both to be
     spread evenly; it is exact for a cell of one row.
     """
-    p = exact_sum(rows.positive)
+    positive, negative = _both(rows)
+    p = exact_sum(positive)
     if not p > 0.0:
         return Metric(math.nan)
-    positive, negative = rows.positive[::-1], rows.negative[::-1]
     true, false = np.cumsum(positive), np.cumsum(negative)
     if rows.exact:
         return Metric(exact_sum(positive * _share(true, false)) / p)
@@ -81,6 +83,21 @@ def average_precision(rows: Ranked) -> Metric:
     return Metric(min(max(value, least), most), bounds=(least, most))
 
 
+def _both(rows: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    """(positives, negatives) from the highest score down; weights are scaled together, so that no sum is infinite."""
+    positive, negative = rows.positive[::-1], rows.negative[::-1]
+    if rows.counted:
+        return positive, negative
+    most = np.maximum(positive, negative)
+    return _moderate(positive, most), _moderate(negative, most)
+
+
+def _moderate(weights: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Weights times the power of two that brings the largest of ``most`` to about 1."""
+    scaled: np.ndarray = np.ldexp(weights, -int(np.frexp(most.max(initial=0.0))[1]))
+    return scaled
+
+
 def _share(part: np.ndarray, other: np.ndarray) -> np.ndarray:
     """part / (part + other), 0 over nothing."""
     total = part + other
@@ -89,7 +106,7 @@ def _share(part: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def curves(rows: Ranked) -> Curves | None:
     """At most `POINTS` points of each curve, evenly along the ROC curve; None where a class has no rows."""
-    true, false = np.cumsum(rows.positive[::-1]), np.cumsum(rows.negative[::-1])
+    true, false = map(np.cumsum, _both(rows))
     if not (len(true) and true[-1] > 0.0 and false[-1] > 0.0):
         return None
     recall, alarm = true / true[-1], false / false[-1]

@@ -165,3 +165,14 @@ def test_any_scores(rows):
         assert np.isnan(found.value)
     if 2 <= positive.sum() <= len(rows) - 2:
         assert found.stderr == pytest.approx(ref.delong_stderr(score, positive), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_weights_of_any_size(scale):
+    score, weight = np.round(ODDS, 1), RNG.random(N)
+    found = evaluated(score, POSITIVE, weight="w", more={"w": weight * scale})
+    expected = evaluated(score, POSITIVE, weight="w", more={"w": weight})
+    for name in ("roc_auc", "average_precision", "accuracy", "matthews_corrcoef", "f1", "normalized_entropy"):
+        assert found.metrics[name].value == pytest.approx(expected.metrics[name].value, rel=1e-12), name
+    for name in ("true_positive_rate", "false_positive_rate"):
+        np.testing.assert_allclose(getattr(found.curves.roc, name), getattr(expected.curves.roc, name))

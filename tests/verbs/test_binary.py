@@ -296,3 +296,24 @@ def test_a_state_takes_batches():
     assert state == fx.evaluate({"logits": ODDS, "target": TARGET}).state
     with pytest.raises(fx.ConfigError, match="the batch is of a multiclass dump"):
         state.update({"logits": np.eye(2), "target": [0, 1]})
+
+
+@pytest.mark.parametrize("form", ["npy", "arrow", "stream", "table", "reader", "struct"])
+def test_every_kind_of_source(tmp_path, form):
+    rows, file, logits = pa.table({"logits": ODDS, "target": TARGET}), tmp_path / "dump.arrow", "logits"
+    source = file
+    if form == "npy":
+        np.save(tmp_path / "logits.npy", ODDS)
+        np.save(tmp_path / "target.npy", TARGET)
+        source = tmp_path
+    elif form in ("arrow", "stream"):
+        new = pa.ipc.new_file if form == "arrow" else pa.ipc.new_stream
+        with pa.OSFile(str(file), "wb") as out, new(out, rows.schema) as writer:
+            for batch in rows.to_batches(max_chunksize=100):
+                writer.write_batch(batch)
+    elif form == "struct":
+        logits, source = "out.logits", pa.table({"out": rows.select(["logits"]).to_struct_array(), "target": TARGET})
+    else:
+        source = rows if form == "table" else pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches())
+    result = fx.evaluate(source, logits=logits, threads=2, memory="1MB")
+    assert figures(result) == figures(fx.evaluate({"logits": ODDS, "target": TARGET}))
