@@ -16,6 +16,7 @@ from fastxent.functions.outputs import OutRows
 from fastxent.io.interchange import as_floats, as_numpy, numbers
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.kernels.rows.arguments import Elements
 from fastxent.kernels.rows.binary import binary_kernel
 from fastxent.options.choices import Reduction
 from fastxent.options.declared import default
@@ -29,10 +30,11 @@ def _elements(values: Any, shape: tuple[int, ...], dtype: Any, name: str) -> np.
     if values is None:
         return None
     array = numbers(values, name)
-    try:
-        array = np.broadcast_to(array, shape)
-    except ValueError:
-        raise ConfigError(f"{name} must broadcast to the shape {shape}, got {array.shape}") from None
+    if array.shape != shape:
+        try:
+            array = np.broadcast_to(array, shape)
+        except ValueError:
+            raise ConfigError(f"{name} must broadcast to the shape {shape}, got {array.shape}") from None
     return np.ascontiguousarray(array, dtype).reshape(-1)
 
 
@@ -67,10 +69,10 @@ def _binary(
     shape, n = x.shape, x.size
     flat = np.ascontiguousarray(x).reshape(-1)
     real, tag = FLOAT_TYPES[kind].compute, FLOAT_TYPES[kind].tag
-    given = numbers(target, "target")
-    if given.shape != shape:
-        raise ConfigError(f"target must have the shape of {name}, {shape}, got {given.shape}")
-    t = _elements(given, shape, real, "target")
+    targets = numbers(target, "target")
+    if targets.shape != shape:
+        raise ConfigError(f"target must have the shape of {name}, {shape}, got {targets.shape}")
+    t = _elements(targets, shape, real, "target")
     assert t is not None
     w, b = _elements(weight, shape, real, "weight"), _elements(pos_weight, shape, real, "pos_weight")
     scale = (1.0 / n if n else math.nan) if reduction == "mean" else 1.0
@@ -91,9 +93,8 @@ def _binary(
         loss = np.empty(min(size, end - begin)) if losses is None else losses[begin:end]
         for i in range(begin, end, max(1, size)):
             k = min(size, end - i)
-            outside.append(
-                kernel(at(flat, i), k, tag, at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
-            )
+            given = Elements(at(flat, i), tag, at(t, i), at(w, i), at(b, i), smoothing, scale, at(loss, 0), at(grad, i))
+            outside.append(kernel(k, tuple(given)))
             if losses is None:
                 exact_add(total, loss[:k])
         return total
@@ -139,7 +140,7 @@ def binary_cross_entropy(
 
     Args:
         probs: floating-point, any shape. Numbers p from 0 to 1.
-        target: numbers t from 0 to 1, of the shape of ``probs``.
+        target: numbers t from 0 to 1, of the shape of ``probs``; computed with in float32 unless ``probs`` are float64.
         weight: number or array that broadcasts to that shape, or None. w; a weight of 0 makes any loss 0.
         reduction: "mean" over elements, "sum", or "none", the loss of each element.
         dtype: float type or None. "bfloat16" reads 16-bit integers as bfloat16.
@@ -220,7 +221,8 @@ def binary_cross_entropy_with_logits(
 
     Args:
         logits: floating-point, any shape. Numbers x; NaN gives NaN.
-        target: numbers t of the shape of ``logits``. Any number is valid, as in torch.
+        target: numbers t of the shape of ``logits``; computed with in float32 unless ``logits`` are float64. Any number
+            is valid, as in torch.
         weight: number or array that broadcasts to that shape, or None. w; a weight of 0 makes an infinite loss 0.
         pos_weight: number or array that broadcasts to that shape, or None. b.
         label_smoothing: float from 0 to 1. ε.

@@ -15,6 +15,7 @@ from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Options, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as rows
+from fastxent.kernels.rows.arguments import Side
 from fastxent.kernels.rows.pair import divergence_kernel
 from fastxent.options.choices import BatchReduction, Input
 
@@ -45,8 +46,8 @@ def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, 
             ]
             for take in takes:
                 take(0, e - i)
-            x, y = takes
-            kernel(x.logits.address, y.logits.address, e - i, c, x.record, x.status, y.record, y.status, result[i:e])
+            left, right = (tuple(Side(take.logits.address, take.record, take.status)) for take in takes)
+            kernel(left, right, e - i, c, result[i:e])
 
     parallel_rows(work, n, a.row_bytes + b.row_bytes)
     with np.errstate(invalid="ignore"):

@@ -70,10 +70,9 @@ def _declared(kind: Any) -> tuple[type, tuple[tuple[str, Option], ...]]:
 def checked(kind: Any, options: Mapping[str, Any]) -> Any:
     """Return the options of a TypedDict as one frozen value; those with one entry per class are not checked yet."""
     value_type, found = _declared(kind)
-    return value_type(
-        *(
-            value if option.per_class or value is option.default else option.check(name, value)
+    return value_type._make(  # type: ignore[attr-defined]
+        [
+            value if (value := options[name]) is option.default or option.per_class else option.check(name, value)
             for name, option in found
-            for value in (options[name],)
-        )
+        ]
     )

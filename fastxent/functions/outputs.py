@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import ConfigError
-from fastxent.functions.inputs import Input
+from fastxent.functions.inputs import Input, classes_last
 from fastxent.io.interchange import as_floats, as_numpy
 from fastxent.kernels.exact import exact_add, exact_round, exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
@@ -39,9 +39,8 @@ class Out:
     def __init__(self, x: Input, out: Any) -> None:
         self._final: np.ndarray | None = None
         if out is None:
-            self.result = np.empty(np.moveaxis(x.array, x.axis, -1).shape, x.array.dtype)
-            target = self.result
-            self.result = np.moveaxis(self.result, -1, x.axis)
+            target = np.empty(classes_last(x.array, x.axis).shape, x.array.dtype)
+            self.result = target if x.axis in (-1, target.ndim - 1) else np.moveaxis(target, -1, x.axis)
         else:
             array, kind = as_floats(place_of(out), "bfloat16" if x.matrix.dtype == "bfloat16" else None, "out")
             if array.shape != x.array.shape or kind != x.matrix.dtype:
@@ -49,7 +48,7 @@ class Out:
                     f"out must be {x.matrix.dtype} of shape {x.array.shape}, got {kind} of shape {array.shape}"
                 )
             self.result = array
-            target = np.moveaxis(array, x.axis, -1)
+            target = classes_last(array, x.axis)
             same = array.__array_interface__["data"] == x.array.__array_interface__["data"]
             inside = target.flags.c_contiguous and (
                 (same and array.strides == x.array.strides) or not np.may_share_memory(array, x.array)

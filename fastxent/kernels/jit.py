@@ -48,8 +48,6 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__
 _SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
-on_compile: Callable[[str], None] | None = None  # called with the name of each function that is about to be compiled
-
 _COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|inline)\b", re.MULTILINE)
 
 
@@ -178,8 +176,6 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
                     return CompileResult._rebuild(target_context, *parts)
         except Exception:  # noqa: BLE001 (whatever is wrong with an entry, the kernel can be compiled)
             pass
-        if on_compile is not None:
-            on_compile(self._function.__name__)
         return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:

@@ -64,8 +64,8 @@ def taking(kind: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            unknown = next((name for name in kwargs if name not in known), None)
-            if unknown is not None:
+            if not kwargs.keys() <= known:
+                unknown = next(name for name in kwargs if name not in known)
                 raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown!r}")
             return function(*args, **{**defaults, **kwargs})
 

@@ -8,12 +8,13 @@ from typing import Any
 from fastxent.names import printable
 from fastxent.results import encoding
 from fastxent.results.text import markdown_text
+from fastxent.results.values import Values
 
 SCHEMA = "fastxent/convert/1"
 
 
-@dataclass(frozen=True)
-class Rounding:
+@dataclass(frozen=True, eq=False)
+class Rounding(Values):
     """What rounding the logits to another float type changed. Losses are NLLs in nats, NaN if no row was compared.
 
     Attributes:

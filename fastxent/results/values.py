@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fastxent.results.encoding import float_in, number_in, number_out
 
 
-@dataclass(frozen=True)
-class Metric:
+class Values:
+    """Values are equal if all their fields are equal. NaN equals NaN: two results of the same rows are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Values) or type(self) is not type(other):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(_comparable(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_comparable, value))
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value
+
+
+@dataclass(frozen=True, eq=False)
+class Metric(Values):
     """A number with a standard error and an interval. What is not defined is NaN.
 
     Attributes:
@@ -30,8 +51,8 @@ class Metric:
     bounds: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Rows:
+@dataclass(frozen=True, eq=False)
+class Rows(Values):
     """Counts of rows. ``total = used + ignored + bad``, and ``bad`` is split by its cause.
 
     Attributes:
@@ -51,8 +72,8 @@ class Rows:
     bad_target: int = 0
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, eq=False)
+class Calibration(Values):
     """Bins (lower, upper] of the confidence, one entry per bin. The means of an empty bin are NaN.
 
     Attributes:
@@ -71,8 +92,8 @@ class Calibration:
     weight: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
-class PerClass:
+@dataclass(frozen=True, eq=False)
+class PerClass(Values):
     """One entry per class that is the target or the prediction of a row. A ratio with denominator 0 is NaN.
 
     Attributes:
@@ -96,8 +117,8 @@ class PerClass:
     nll: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Histogram:
+@dataclass(frozen=True, eq=False)
+class Histogram(Values):
     """The distribution of the NLL of a row, in bins of logarithmic width.
 
     Attributes:
@@ -111,8 +132,8 @@ class Histogram:
     infinite: int
 
 
-@dataclass(frozen=True)
-class Slice:
+@dataclass(frozen=True, eq=False)
+class Slice(Values):
     """The rows with one value of a ``by`` column.
 
     Attributes:

@@ -410,7 +410,7 @@ def test_other_targets() -> None:
     nothing = pa.DictionaryArray.from_arrays(pa.array([None, None], pa.int8()), pa.array([], pa.string()))
     assert target_ids(nothing, -100, ["a"]).tolist() == [-100, -100]
     with pytest.raises(ColumnError, match="halffloat; targets must be integers"):  # its whole numbers end at 2048
-        target_ids(pa.array([1.0], pa.float16()), -100, None)
+        target_ids(pa.array(np.ones(1, np.float16)), -100, None)
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.decimal128(38, 0), pa.decimal128(9, 2)])

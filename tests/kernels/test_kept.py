@@ -59,6 +59,7 @@ def test_a_function_elsewhere_is_compiled_anew_when_its_file_changes(tmp_path):
 
 MINE = """
 import errno, os, pathlib
+from fastxent.cli.compiling import compilations
 from fastxent.kernels import jit
 
 def make(k):
@@ -68,11 +69,10 @@ def make(k):
     return kernel
 
 kernels = [make(k) for k in range(6)]
-compiled = []
-jit.on_compile = compiled.append
 
 def results(x=1):
-    print(*[kernel(x) for kernel in kernels], len(compiled))
+    with compilations() as compiled:
+        print(*[kernel(x) for kernel in kernels], compiled.count)
 
 def refuse(*_):
     raise OSError(number, os.strerror(number))

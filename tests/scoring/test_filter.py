@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -30,7 +31,7 @@ COLUMNS = {
     "coded views": pa.array(["a", "b", None, "a"], pa.string_view()).dictionary_encode(),
     "blob": pa.array([b"a", b"\xff", None, b"a"], pa.binary_view()),
     "fixed": pa.array([b"ab", b"cd", None, b"ab"], pa.binary(2)),
-    "half": pa.array([1.0, 2.5, None, 4.0], pa.float16()),
+    "half": pa.array([np.float16(1.0), np.float16(2.5), None, np.float16(4.0)], pa.float16()),
     "bits": pa.array([16256, 16384, None, 16544], pa.uint16()),  # bfloat16 1, 2, 5
     "double": pa.array([2.0**53, 2.0**53 + 2, None, 0.1]),
     "wide": pa.array([2**53 + 1, 2**63 - 1, -(2**63), None], pa.int64()),

@@ -148,3 +148,33 @@ class LossPlan(NamedTuple):
     total: np.ndarray
     weights: np.ndarray
     scale: float
+
+
+class Elements(NamedTuple):
+    """Contiguous elements of a binary cross-entropy: addresses, 0 for what is not given.
+
+    values: the numbers, of the type of ``tag``. target, weight, positive: of the compute type.
+    smoothing: float. scale: float. The factor of the slopes.
+    loss: of the compute type, or float64. grad: of the type of ``tag``.
+    """
+
+    values: int
+    tag: Any
+    target: int
+    weight: int
+    positive: int
+    smoothing: float
+    scale: float
+    loss: int
+    grad: int
+
+
+class Side(NamedTuple):
+    """One of two distributions: rows of float64 and their record.
+
+    address: int. The first row. record: float64 (FIELDS, rows). status: int8 (rows,).
+    """
+
+    address: int
+    record: np.ndarray
+    status: np.ndarray

@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.arguments import Elements
 from fastxent.kernels.rows.numbers import fetch
 from fastxent.kernels.simd.arithmetic import (
     absolute,
@@ -40,34 +41,36 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
     the compute type, and whether slopes are wanted too."""
 
     @inline
-    def some(i, count, values, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
-        """Elements ``i`` .. ``i + count``, at most a vector. Returns 1 where a probability is outside 0..1, else 0."""
+    def some(i, count, of):  # type: ignore[no-untyped-def]
+        """Elements ``i`` .. ``i + count``, at most a vector, of ``of``: an `Elements`. Returns 1 where a probability is
+        outside 0..1, else 0."""
+        tag = of.tag
         real = lowest(tag)
         size = itemsize(tag)
         width = itemsize(real)
         zero = splat(0.0, tag)
         one = splat(1.0, tag)
-        x = load_first(values + i * size, count, tag)
-        t = load_first(target + i * width, count, real)
-        if smoothing != 0.0:
-            t = t * splat(1.0 - smoothing, tag) + splat(0.5 * smoothing, tag)
+        x = load_first(of.values + i * size, count, tag)
+        t = load_first(of.target + i * width, count, real)
+        if of.smoothing != 0.0:
+            t = t * splat(1.0 - of.smoothing, tag) + splat(0.5 * of.smoothing, tag)
         b = t
-        if positive != 0:
-            b = b * load_first(positive + i * width, count, real)
+        if of.positive != 0:
+            b = b * load_first(of.positive + i * width, count, real)
         rest = one - t
         outside = zero
         # 0·inf: a part whose share is 0 costs nothing
         if with_logits:
             e = exp_biased(zero - absolute(x)) * splat(unbias(tag), tag)
             tail = log1p_inside(e)
-            if positive != 0:  # else the shares of the tail add up to 1
+            if of.positive != 0:  # else the shares of the tail add up to 1
                 tail = (rest + b) * tail
             if gradient_too:
                 small = e / (one + e)
                 large = one / (one + e)
                 sigma = select_gt(x, zero, large, small)
                 g = sigma - t
-                if positive != 0:
+                if of.positive != 0:
                     g = rest * sigma - b * select_gt(x, zero, small, large)
                 g = select_eq(x, x, g, x)
             share = select_gt(x, zero, rest, b)
@@ -83,34 +86,34 @@ def binary_kernel(with_logits: bool, widened: bool, gradient_too: bool) -> Any:
             if gradient_too:
                 g = (x - t) / (x * (one - x))
                 g = select_eq(b, zero, rest / (one - x), select_eq(rest, zero, zero - b / x, g))
-        if weight != 0:
-            factor = load_first(weight + i * width, count, real)
+        if of.weight != 0:
+            factor = load_first(of.weight + i * width, count, real)
             y = weighed(y, factor)
             if gradient_too:
                 g = weighed(g, factor)
         if widened:
-            store_wide(loss + i * 8, count, y)
+            store_wide(of.loss + i * 8, count, y)
         else:
-            store_first(loss + i * width, count, y, real)
+            store_first(of.loss + i * width, count, y, real)
         if gradient_too:
-            store_first(grad + i * size, count, g * splat(scale, tag), tag)
+            store_first(of.grad + i * size, count, g * splat(of.scale, tag), tag)
         return outside
 
     @jit
-    def kernel(values, n, tag, target, weight, positive, smoothing, scale, loss, grad):  # type: ignore[no-untyped-def]
-        """All but scale are addresses of n contiguous elements (0 = not given): target, weight and positive in the
-        compute type, grad in the values' dtype, multiplied by ``scale``. Returns whether a probability, given or
-        target, is outside 0..1."""
+    def kernel(n, given):  # type: ignore[no-untyped-def]
+        """Elements 0 .. ``n``; given: the fields of `Elements`, as a plain tuple. Returns whether a probability, given
+        or target, is outside 0..1."""
+        of = Elements(*given)
+        tag = of.tag
         w = lanes(tag)
         outside = splat(0.0, tag)
         whole = n // w * w
         for i in range(0, whole, w):
-            fetch(values + i * itemsize(tag), w * itemsize(tag))
-            fetch(target + i * itemsize(lowest(tag)), w * itemsize(lowest(tag)))
-            outside = outside + some(i, w, values, tag, target, weight, positive, smoothing, scale, loss, grad)
+            fetch(of.values + i * itemsize(tag), w * itemsize(tag))
+            fetch(of.target + i * itemsize(lowest(tag)), w * itemsize(lowest(tag)))
+            outside = outside + some(i, w, of)
         if whole < n:
-            more = some(whole, n - whole, values, tag, target, weight, positive, smoothing, scale, loss, grad)
-            outside = outside + more
+            outside = outside + some(whole, n - whole, of)
         return sum_lanes(outside) > 0.0
 
     return kernel

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.arguments import Side
 from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd.arithmetic import (
     absolute,
@@ -86,24 +87,26 @@ def divergence_kernel(jensen_shannon: bool, mode: int) -> Any:
     """The Kullback-Leibler or the Jensen-Shannon divergence of pairs of rows, which are float64."""
 
     @jit
-    def kernel(p_at, q_at, n, n_classes, p_record, p_status, q_record, q_status, out):  # type: ignore[no-untyped-def]
+    def kernel(left, right, n, n_classes, out):  # type: ignore[no-untyped-def]
+        """left, right: the fields of `Side`, as plain tuples. Row i of ``n`` goes to ``out[i]``."""
+        of_p, of_q = Side(*left), Side(*right)
         zero = splat(0.0, 0.0)
         one = splat(1.0, 0.0)
         for i in range(n):
-            if p_status[i] != USED or q_status[i] != USED:
+            if of_p.status[i] != USED or of_q.status[i] != USED:
                 out[i] = np.nan
                 continue
-            p_base = splat(p_record[MAX, i], 0.0)
-            p_sum = splat(p_record[LOG_SUM, i], 0.0)
-            q_base = splat(q_record[MAX, i], 0.0)
-            q_sum = splat(q_record[LOG_SUM, i], 0.0)
+            p_base = splat(of_p.record[MAX, i], 0.0)
+            p_sum = splat(of_p.record[LOG_SUM, i], 0.0)
+            q_base = splat(of_q.record[MAX, i], 0.0)
+            q_sum = splat(of_q.record[LOG_SUM, i], 0.0)
             total = zero
             unlike = zero
             for c in range(0, n_classes, 8):
                 count = min(8, n_classes - c)
                 at = (i * n_classes + c) * 8
-                x = load_first(p_at + at, count, 0.0)
-                y = load_first(q_at + at, count, 0.0)
+                x = load_first(of_p.address + at, count, 0.0)
+                y = load_first(of_q.address + at, count, 0.0)
                 if mode == LOGITS:
                     x = x - p_base
                     y = y - q_base
