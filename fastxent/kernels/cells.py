@@ -84,6 +84,15 @@ def enter_pages(names, owner_of, count, slots):  # type: ignore[no-untyped-def]
 
 
 @jit
+def move_cells(names, drop, page, places):  # type: ignore[no-untyped-def]
+    """Where the cells of pages ``names`` lie once their keys have ``drop`` bits fewer: in ``page`` of each."""
+    for k in range(names.size):
+        for cell in range(CELLS):
+            key = (names[k] << np.uint64(BITS)) | np.uint64(cell)
+            places[k * CELLS + cell] = page[k] * CELLS + np.int64((key >> drop[k]) & np.uint64(CELLS - 1))
+
+
+@jit
 def tally_cells(places, positive, counts):  # type: ignore[no-untyped-def]
     """Rows by cell: negatives and positives (0.0 or 1.0) in the columns of ``counts`` (cells, 2)."""
     flat = counts.reshape(counts.size)

@@ -37,6 +37,7 @@ from fastxent.state.metrics import (
 UNLABELLED = ("entropy", "mean_prediction")  # metrics that need no target
 RANKING = ("roc_auc", "average_precision")  # metrics of `state.scores`
 NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
+_WIDEST = 1e100  # of z²/n in Wilson's interval: it is 0 … 1 then
 
 
 def _binary(rows: ScoredRows) -> BinaryRows:
@@ -235,12 +236,11 @@ class _Group:
             if not math.isfinite(stderr):
                 return Metric(value, stderr)
             z = student(self._sums.units - 1)
-            rows = value * (1.0 - value) / stderr**2 if stderr > 0.0 else float(self._sums.units)
-        if not rows > 0.0:
-            return Metric(value, stderr)
-        shrink = 1.0 + z * z / rows
-        middle = (value + z * z / (2.0 * rows)) / shrink
-        half = z / shrink * math.sqrt(max(0.0, value * (1.0 - value)) / rows + z * z / (4.0 * rows * rows))
+            varies = stderr > 0.0 and 0.0 < value < 1.0
+            rows = value * (1.0 - value) / stderr / stderr if varies else float(self._sums.units)
+        a = min(z * z / rows, _WIDEST) if rows > 0.0 else _WIDEST
+        middle = (value + a / 2.0) / (1.0 + a)
+        half = math.sqrt(max(0.0, value * (1.0 - value)) * a + a * a / 4.0) / (1.0 + a)
         low = 0.0 if value == 0.0 else max(0.0, middle - half)
         high = 1.0 if value == 1.0 else min(1.0, middle + half)
         return Metric(value, stderr, (low, high), "wilson")
@@ -255,8 +255,10 @@ class _Group:
         value = mean / entropy
         if not math.isfinite(value):
             return Metric(value)
-        by_loss = Fraction(1.0 / entropy)
-        by_rate = Fraction(-mean * (math.log1p(-base) - math.log(base)) / entropy**2)
+        slopes = 1.0 / entropy, -value * (math.log1p(-base) - math.log(base)) / entropy
+        if not all(map(math.isfinite, slopes)):
+            return Metric(value)
+        by_loss, by_rate = map(Fraction, slopes)
         residuals: dict[str, int | Fraction] = {c: x * by_loss for c, x in self._residuals(loss).items()}
         for column, x in self._residuals(rate).items():
             residuals[column] = residuals.get(column, 0) + x * by_rate

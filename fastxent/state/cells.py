@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, score_keys
+from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, move_cells, score_keys
 
 WIDTH = 64
 LONGEST = WIDTH - BITS
@@ -103,8 +103,7 @@ class Cells:
         keys = np.concatenate([held, coming])
         owners = np.concatenate([self._owner_of[:used].astype(np.int64), owners])
         if len(self.lengths) == 1:
-            keys = np.unique(keys)
-            owners = np.zeros(len(keys), np.int64)
+            keys = np.sort(keys)
         else:
             order = np.lexsort((keys, owners))
             keys, owners = keys[order], owners[order]
@@ -127,11 +126,8 @@ class Cells:
         drop = (self.lengths - lengths)[owners].astype(np.uint64)
         if not drop.any():
             return
-        wide = np.uint64(BITS)
-        cells = (names[:, None] << wide) | np.arange(CELLS, dtype=np.uint64)
-        inner = ((cells >> drop[:, None]) & np.uint64(CELLS - 1)).astype(np.int64)
-        names = names >> drop
-        order = np.lexsort((names, owners)) if len(lengths) > 1 else np.argsort(names, kind="stable")
+        before, names = names.copy(), names >> drop
+        order = np.lexsort((names, owners)) if len(lengths) > 1 else np.argsort(names)
         first = np.ones(used, bool)
         first[1:] = (names[order][1:] != names[order][:-1]) | (owners[order][1:] != owners[order][:-1])
         page = np.empty(used, np.int64)
@@ -143,7 +139,9 @@ class Cells:
         self.lengths = lengths
         self._slots[:] = 0
         enter_pages(self._names, self._owner_of, len(kept), self._slots)
-        self._moved((page[:, None] * CELLS + inner).ravel(), self.count)
+        places = np.empty(used * CELLS, np.int64)
+        move_cells(before, drop, page, places)
+        self._moved(places, self.count)
 
     def used(self, filled: np.ndarray) -> Used:
         """The cells where ``filled`` (cells,) is true, in order."""

@@ -50,7 +50,7 @@ class Counted:
         if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
             self.counts = self.counts.astype(np.int64)
         if len(self.counts) < self.cells.count:
-            room = max(self.cells.count, len(self.counts) * 3 // 2)
+            room = max(self.cells.count, 2 * len(self.counts))
             self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
 
     def _move(self, places: np.ndarray, cells: int) -> None:
