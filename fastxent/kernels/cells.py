@@ -41,14 +41,18 @@ def slot_of(name, owner, slots):  # type: ignore[no-untyped-def]
 
 
 @jit
-def find_cells(keys, owners, begin, shifts, limit, slots, names, owner_of, held, used, places):  # type: ignore[no-untyped-def]
+def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: ignore[no-untyped-def]
     """The cell of each row from ``begin`` on, into ``places``; pages that are not there are made.
 
     keys, owners: uint64 and int64 (n,). shifts: int64 (owners,), how far keys are shifted to name a page.
-    limit: int. Pages that an owner may have. slots: int32, page + 1 or 0; at least one is 0.
-    names, owner_of: uint64 and int32 (pages,). held: int64 (owners,), pages of each owner. used: int64 (1,), all pages.
+    limit: int. Pages that an owner may have.
+    pages: a tuple of
+        slots: int32, page + 1 or 0; at least one is 0.
+        names, owner_of: uint64 and int32 (pages,).
+        held: int64 (owners,), pages of each owner. used: int64 (1,), all pages.
     Returns the first row whose page cannot be made: its owner has ``limit``, or all of ``names`` are in use.
     """
+    slots, names, owner_of, held, used = pages
     mask = np.uint64(slots.size - 1)
     for i in range(begin, keys.size):
         owner = owners[i]

@@ -75,10 +75,8 @@ class Cells:
         begin = 0
         while True:
             shifts = WIDTH - self.lengths
-            begin = find_cells(
-                keys, owners, begin, shifts, self.limit, self._slots, self._names, self._owner_of, self._held,
-                self._used, found,
-            )  # fmt: skip
+            pages = self._slots, self._names, self._owner_of, self._held, self._used
+            begin = find_cells(keys, owners, begin, shifts, self.limit, pages, found)
             if begin == len(keys):
                 return found
             if self._held[owners[begin]] < self.limit:

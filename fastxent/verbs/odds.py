@@ -8,6 +8,7 @@ from fastxent.errors import ConfigError
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import address_of
 from fastxent.kernels.rows import odds
+from fastxent.kernels.rows.arguments import Elements
 from fastxent.kernels.rows.binary import binary_kernel
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.rounding import round_to
@@ -58,10 +59,11 @@ def _gradient(rows: ScoredRows, kept: KeptOdds, config: EvalConfig, values: np.n
     weight = None if rows.weight is None else np.where(rows.status == USED, rows.weight, 0.0).astype(real)
     loss, grad = np.empty(n), np.empty(n, real)
     kernel, tag = binary_kernel(config.input == "logits", True, True), FLOAT_TYPES[str(real)].tag
-    kernel(
-        address_of(shaped), n, tag, address_of(target), address_of(weight), 0, config.label_smoothing,
+    given = Elements(
+        address_of(shaped), tag, address_of(target), address_of(weight), 0, config.label_smoothing,
         scale / config.temperature, address_of(loss), address_of(grad),
     )  # fmt: skip
+    kernel(n, tuple(given))
     if config.clip_eps is not None:  # what is held at a bound does not move the loss
         grad[shaped != values] = 0.0
     grad[rows.status == IGNORED] = 0.0
