@@ -111,8 +111,8 @@ class Checkpoints(Generic[S]):
         others = [p.name for p in self.folder.iterdir() if p.name != "lock" and not p.name.startswith(".")]
         if others and not (self.folder / "run.json").exists():
             raise StateError(
-                f"{self.folder} holds {others[0]!r} and no run.json: it is no folder of checkpoints; name an "
-                "empty or a new one"
+                f"cannot use {self.folder} for checkpoints: it holds {others[0]!r} and no run.json; name an empty "
+                "or a new folder"
             )
 
     def _hold(self) -> None:
@@ -182,7 +182,7 @@ class Checkpoints(Generic[S]):
                 if self._done & set(units):
                     raise StateError("it holds units that others hold too")
             except StateError as error:
-                warnings.warn(f"{path} is of no use ({error}); what it held is read again", stacklevel=2)
+                warnings.warn(f"cannot use {path}: {error}; its rows are read again", stacklevel=2)
                 path.unlink(missing_ok=True)
                 continue
             self._total.absorb(state)

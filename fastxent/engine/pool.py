@@ -32,7 +32,7 @@ def available_cpus() -> int:
 
 
 def get_num_threads() -> int:
-    """Threads used by array functions, and by `evaluate` unless told: `set_num_threads`, else
+    """Threads used by array functions, and by `evaluate` without ``threads``: `set_num_threads`, else
     ``FASTXENT_NUM_THREADS``, else all processors of this process."""
     if _threads is not None:
         return _threads

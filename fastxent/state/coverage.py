@@ -1,8 +1,8 @@
-"""Which parts of a divided evaluation a state holds, so that none is counted twice and none forgotten.
+"""Which parts of a sharded evaluation a state holds, so that each is counted exactly once.
 
-An evaluation is divided into parts 0 .. n-1: shards of a job array, or the units of a plan. The digest of a division
-names the files, the configuration and n. A state whose parts are all there holds simply those rows, and says so by
-having no coverage at all: it is, byte for byte, the state of an undivided run.
+A sharded evaluation has parts 0 .. n-1: shards of a job array, or the units of a plan. The digest of a division
+names the files, the configuration and n. A state with all parts has no
+coverage: its bytes are those of the state of a run without shards.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from fastxent.errors import StateError
 
 MIXED = (
-    "parts of a divided run do not go together with states of undivided ones, which may hold the same rows; merge the "
-    "parts by themselves, and their state with those of other rows"
+    "shards cannot be merged with the states of whole runs, because these may hold the same rows; merge all shards "
+    "first, then their state with the states of other rows"
 )
 _SHOWN = 8
 MOST_PARTS = 1 << 24  # more are not planned
@@ -59,7 +59,7 @@ class Coverage:
         return f"missing: {'; '.join(gaps)}{several or ''}"
 
     def held(self) -> str | None:
-        """Which parts are there, in words; None if this is no part of anything."""
+        """The parts that the state holds, in words; None if it is not part of a sharded run."""
         return "; ".join(_named(parts, of) for of, parts in self.divisions.values()) or None
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Coverage:
 
     @property
     def whole(self) -> bool:
-        """Whether this is no part of anything: of the rows it belongs to it says nothing."""
+        """True if the state is not part of a sharded run."""
         return not self.divisions
 
     def refuse_overlap(self, other: Coverage) -> None:

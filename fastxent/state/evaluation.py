@@ -146,7 +146,7 @@ class EvalState:
         warnings = self._doubts()
         held = self.coverage.held()
         if held is not None:
-            warnings.append(f"these are the figures of {held} alone")
+            warnings.append(f"these metrics are of {held} only")
         return EvalResult(
             rows=_rows(self.whole.rows[0]),
             metrics=metrics,

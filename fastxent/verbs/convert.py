@@ -19,6 +19,7 @@ from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.io.writers import carried, carried_field, check_not_source, is_arrow, open_writer
 from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.options.checks import one_of
 from fastxent.options.choices import FloatName, Layout, OnOverflow
 from fastxent.options.config import EvalConfig, check_path
 from fastxent.options.declared import Names
@@ -80,12 +81,11 @@ def convert(
     2
     """
     check_path("dest", dest)
-    if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"layout={layout!r}; it is one of {', '.join(map(repr, LAYOUTS))}")
-    if dtype is not None and dtype not in FLOAT_TYPES:
-        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
-    if on_overflow not in ("error", "inf"):
-        raise ConfigError(f"on_overflow={on_overflow!r}; it is 'error' or 'inf'")
+    if layout is not None:
+        one_of("layout", layout, LAYOUTS)
+    if dtype is not None:
+        one_of("dtype", dtype, FLOAT_TYPES)
+    one_of("on_overflow", on_overflow, ("error", "inf"))
     options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
     room, arrow = parse_size(memory), is_arrow(dest)
     chosen = _Columns(None if keep is None else names(keep, "keep"), target)

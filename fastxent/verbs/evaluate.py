@@ -14,6 +14,7 @@ from fastxent.engine.loop import Loop, Progress
 from fastxent.engine.shards import Shard
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
+from fastxent.options.checks import one_of
 from fastxent.options.choices import Engine
 from fastxent.options.config import check_path
 from fastxent.options.declared import Options, with_options
@@ -94,14 +95,15 @@ def evaluate(
     >>> result.metrics["accuracy"].value
     0.75
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"engine={engine!r}; it is one of {', '.join(map(repr, ENGINES))}")
+    one_of("engine", engine, ENGINES)
     for name, path in {"per_row": per_row, "resume": resume}.items():
         if path is not None:
             check_path(name, path)
     for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
         if per_row is not None and given is not None:
-            raise ConfigError(f"per_row and {name} do not go together: the file is written in one go; leave one out")
+            raise ConfigError(
+                f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
+            )
     room = parse_size(memory)
     job = Evaluation.open(source, options, columns=names(id, "id"), visited=per_row is not None)
     units, rows = job.source.units(), job.source.rows

@@ -21,6 +21,7 @@ from fastxent.kernels.launch import Emit, Losses, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit
 from fastxent.kernels.rows.record import PROBS
+from fastxent.options.checks import one_of
 from fastxent.options.choices import FloatName, Output, Reduction
 from fastxent.options.config import check_path
 from fastxent.options.declared import Names, Options, with_options
@@ -80,14 +81,12 @@ def transform(
     [[-0.5, 0.5]]
     """
     check_path("dest", dest)
-    if output not in tuple(OUTPUTS):
-        raise ConfigError(f"output={output!r}; it is one of {', '.join(map(repr, OUTPUTS))}")
-    if reduction not in ("mean", "sum", "none"):
-        raise ConfigError(f"reduction={reduction!r}; it is 'mean', 'sum' or 'none'")
-    if dtype is not None and dtype not in FLOAT_TYPES:
-        raise ConfigError(f"dtype={dtype!r}; it is one of {', '.join(FLOAT_TYPES)}")
+    one_of("output", output, OUTPUTS)
+    one_of("reduction", reduction, ("mean", "sum", "none"))
+    if dtype is not None:
+        one_of("dtype", dtype, FLOAT_TYPES)
     if options["input"] != "logits" and output != "grad":
-        raise ConfigError(f"output={output!r} takes logits; input is {options['input']!r}")
+        raise ConfigError(f"output={output!r} requires input='logits', got {options['input']!r}")
     kept = tuple(dict.fromkeys(names(keep, "keep")))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")

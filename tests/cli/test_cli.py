@@ -125,7 +125,7 @@ def test_merge_names_what_it_refuses(cli: Cli, tmp_path: Path) -> None:
     for k in (1, 2, 3):
         code, _, err = cli("eval", *dumps, "--by", "fold", "--shard", f"{k}/3", "--state", tmp_path / f"{k}.state")
         assert code == 0
-        assert err == f"fastxent: warning: these are the figures of part {k} of 3 alone\n"
+        assert err == f"fastxent: warning: these metrics are of part {k} of 3 only\n"
     one, two, three = (tmp_path / f"{k}.state" for k in (1, 2, 3))
     code, out, err = cli("merge", three, one, two, "--format", "json")
     assert (code, err) == (0, "")
@@ -141,7 +141,7 @@ def test_merge_names_what_it_refuses(cli: Cli, tmp_path: Path) -> None:
     other = r"cannot merge .*/other\.state with .*/1\.state: states of different configurations do not merge: by="
     check_failure(*cli("merge", one, tmp_path / "other.state"), other)
     code, out, err = cli("merge", one, three, "--partial", "--format", "json", "--state", tmp_path / "two.state")
-    assert (code, err) == (0, "fastxent: warning: these are the figures of parts 1, 3 of 3 alone\n")
+    assert (code, err) == (0, "fastxent: warning: these metrics are of parts 1, 3 of 3 only\n")
     code, out, err = cli("merge", tmp_path / "two.state", two, "--format", "json")
     assert (code, err, json.loads(out)["metrics"]) == (0, "", whole["metrics"])
 
@@ -155,7 +155,7 @@ def test_merge_counts_no_row_of_a_divided_run_twice(cli: Cli, tmp_path: Path) ->
         assert cli("eval", dump, *flags, "--state", tmp_path / name)[0] == 0
     assert cli("eval", other, "--state", tmp_path / "other")[0] == 0
     one, two, whole, rest, merged = (tmp_path / name for name in ("1", "2", "whole", "other", "merged"))
-    told = r"{} is whole, {} is not: parts of a divided run do not go together with states of undivided ones, which may"
+    told = r"{} is whole, {} is not: shards cannot be merged with the states of whole runs, because these may"
     for given in ([whole, one, two], [one, two, whole], [two, whole, one]):
         first = next(name for name in given if name != whole)
         check_failure(*cli("merge", *given), told.format(whole, first))

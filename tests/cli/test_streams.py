@@ -196,7 +196,7 @@ def test_names_of_outputs_that_are_not_utf8(cli: Cli, tmp_path: Path) -> None:
 
 def test_warnings_are_said_once(cli: Cli, tmp_path: Path) -> None:
     state = tmp_path / "a.state"
-    told = "fastxent: warning: these are the figures of part 1 of 1 alone"
+    told = "fastxent: warning: these metrics are of part 1 of 1 only"
     code, out, err = cli("eval", DIGITS, "--shard", "1/1", "--state", state)
     both = out + err
     assert (code, both.count("alone")) == (0, both.count(told))

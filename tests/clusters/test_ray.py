@@ -130,7 +130,7 @@ def test_a_unit_that_kills_every_worker_is_named(paths, monkeypatch):
 
 
 def test_what_cannot_go_together(paths, tmp_path):
-    with pytest.raises(fx.ConfigError, match='per_row and engine="ray" do not go together'):
+    with pytest.raises(fx.ConfigError, match='per_row cannot be combined with engine="ray"'):
         fx.evaluate(paths, engine="ray", per_row=tmp_path / "rows.parquet")
     with pytest.raises(fx.ConfigError, match="engine='ray' needs files"):
         fx.evaluate({"logits": np.eye(2), "target": [0, 1]}, engine="ray")

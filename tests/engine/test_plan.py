@@ -80,7 +80,7 @@ def test_units_twice_or_missing_are_refused(paths):
     merged = states[0].merge(states[1])
     with pytest.raises(fx.StateError, match=f"part 2 of {n} is there twice"):
         merged.merge(states[1])
-    assert merged.merge(states[2]).result().warnings[-1] == f"these are the figures of parts 1-3 of {n} alone"
+    assert merged.merge(states[2]).result().warnings[-1] == f"these metrics are of parts 1-3 of {n} only"
     with pytest.raises(fx.StateError, match="no states to merge"):
         fx.merge_states([])
 
@@ -176,7 +176,7 @@ def test_shards_and_undivided_states_do_not_mix(paths):
     one, two = (fx.evaluate(paths, shard=f"{k}/2").state for k in (1, 2))
     undivided = fx.evaluate(paths).state
     for states in ([one, two, undivided], [undivided, one, two], [one, undivided, two]):
-        with pytest.raises(fx.StateError, match="parts of a divided run do not go together with states of undivided"):
+        with pytest.raises(fx.StateError, match="shards cannot be merged with the states of whole runs"):
             fx.merge_states(states)
     assert fx.merge_states([fx.EvalState.empty(one.config), one, two]).to_bytes() == undivided.to_bytes()
 

@@ -199,7 +199,7 @@ def test_damaged_files_are_done_again(paths, tmp_path, damage):
     victims = states(tmp_path / "c")[::7]
     for victim in victims:
         victim.write_bytes(damages(victim.read_bytes())[damage])
-    with pytest.warns(UserWarning, match="is of no use .* read again") as told:
+    with pytest.warns(UserWarning, match="cannot use .* read again") as told:
         result = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     assert len(told) == len(victims)
     assert result.state.to_bytes() == whole.state.to_bytes()
@@ -238,7 +238,7 @@ def test_checkpoints_that_list_nonsense_are_done_again(paths, tmp_path, listing)
     _, state = resume._unpack(victim.read_bytes(), fx.EvalState.from_bytes)
     body = len(listing).to_bytes(8, "little") + listing.encode() + state.to_bytes()
     victim.write_bytes(resume._MAGIC + hashlib.sha256(body).digest() + body)
-    with pytest.warns(UserWarning, match="is of no use .it is damaged.; what it held is read again"):
+    with pytest.warns(UserWarning, match="cannot use .*: it is damaged; its rows are read again"):
         assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
 
 
@@ -270,7 +270,7 @@ def test_folders_that_cannot_serve(paths, tmp_path):
         fx.evaluate(paths, **OPTIONS, resume=paths[0])
     with pytest.raises(fx.OutputError, match="for checkpoints"):
         fx.evaluate(paths, **OPTIONS, resume="/proc/nowhere")
-    with pytest.raises(fx.ConfigError, match="per_row and resume do not go together"):
+    with pytest.raises(fx.ConfigError, match="per_row cannot be combined with resume"):
         fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c", per_row=tmp_path / "rows.parquet")
     assert not (tmp_path / "c").exists()
 
