@@ -124,11 +124,11 @@ class BinaryPlan(Plan):
             products |= {(a, b) for a in places for b in places if a <= b}
         if self._plain:  # rows are counted; a prediction is 0 or 1: its products are sums
             needed.discard(0)
-            predicted, true = _PLACE[PREDICTED.name], _PLACE[TRUE_POSITIVE.name]
+            positive, predicted, true = (_PLACE[c.name] for c in (POSITIVE, PREDICTED, TRUE_POSITIVE))
             products = {(a, b) for a, b in products if a and predicted not in (a, b) and (a, b) != (true, true)}
             if true in needed:
-                needed.add(_PLACE[POSITIVE.name])
-                products.add((_PLACE[POSITIVE.name], true))
+                needed.add(positive)
+                products |= {(positive, positive), (positive, true)}  # the squares tell whether targets are 0 or 1
         order = sorted(needed)
         self.columns = [_ORDER[place] for place in order]
         self._index = {_ORDER[place].name: i for i, place in enumerate(order)}

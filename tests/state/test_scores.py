@@ -176,3 +176,19 @@ def test_weights_of_any_size(scale):
         assert found.metrics[name].value == pytest.approx(expected.metrics[name].value, rel=1e-12), name
     for name in ("true_positive_rate", "false_positive_rate"):
         np.testing.assert_allclose(getattr(found.curves.roc, name), getattr(expected.curves.roc, name))
+
+
+def test_counts_that_outgrow_32_bits(monkeypatch):
+    score = np.round(ODDS, 1)
+    expected = evaluated(score, POSITIVE).state
+    monkeypatch.setattr(module, "_MOST_NARROW", N // 2)
+    config = fx.EvalConfig(n_classes=2, task="binary")
+    state = fx.EvalState.empty(config)
+    for part in np.array_split(np.arange(N), 5):
+        state.update({"logits": score[part], "target": POSITIVE[part]})
+    assert state.scores[None].counted.counts.dtype == np.int64
+    assert state.to_bytes() == expected.to_bytes()
+    monkeypatch.undo()
+    narrow = fx.EvalState.from_bytes(state.to_bytes())
+    assert narrow.scores[None].counted.counts.dtype == np.uint32
+    assert state.merge(narrow).result().metrics["roc_auc"].value == expected.result().metrics["roc_auc"].value

@@ -317,3 +317,24 @@ def test_every_kind_of_source(tmp_path, form):
         source = rows if form == "table" else pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches())
     result = fx.evaluate(source, logits=logits, threads=2, memory="1MB")
     assert figures(result) == figures(fx.evaluate({"logits": ODDS, "target": TARGET}))
+
+
+def test_two_classes_are_the_same_dump():
+    pairs = np.stack([np.zeros(N, np.float32), ODDS], axis=1)
+    two, one = fx.evaluate(table(logits=pa.FixedSizeListArray.from_arrays(pairs.reshape(-1), 2))), fx.evaluate(table())
+    for name in ("cross_entropy", "accuracy", "entropy"):
+        assert one.metrics[name].value == pytest.approx(two.metrics[name].value, rel=1e-6)
+        assert one.metrics[name].stderr == pytest.approx(two.metrics[name].stderr, rel=1e-5)
+    assert one.metrics["brier_score"].value == pytest.approx(two.metrics["brier_score"].value / 2, rel=1e-6)
+    assert one.per_class.support == two.per_class.support
+    assert one.per_class.correct == two.per_class.correct
+    assert one.nll_quantiles[1.0] == pytest.approx(two.nll_quantiles[1.0], rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": "w", "cluster": "user"}], ids=["plain", "weighted"])
+def test_each_metric_alone(options):
+    for name, metric in fx.evaluate(table(), **options).metrics.items():
+        alone = fx.evaluate(table(), metrics=name, **options)
+        assert list(alone.metrics) == [name]
+        assert repr(alone.metrics[name]) == repr(metric)
+        assert (alone.curves is None) == (name not in ("roc_auc", "average_precision"))
