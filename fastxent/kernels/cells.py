@@ -15,6 +15,7 @@ CELLS = 1 << BITS
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbouring pages go to distant slots
 _OWNER = np.uint64(0xC2B2AE3D27D4EB4F)
 _SIGN = np.uint64(1 << 63)
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @inline
@@ -40,6 +41,12 @@ def slot_of(name, owner, slots):  # type: ignore[no-untyped-def]
     return (mixed >> np.uint64(32)) & np.uint64(slots - 1)
 
 
+@inline
+def entry(page, owner):  # type: ignore[no-untyped-def]
+    """What a slot says beside the name of its page: the owner, and the page + 1."""
+    return (np.uint64(owner) << _HALF) | np.uint64(page + 1)
+
+
 @jit
 def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: ignore[no-untyped-def]
     """The cell of each row from ``begin`` on, into ``places``; pages that are not there are made.
@@ -47,29 +54,31 @@ def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: igno
     keys, owners: uint64 and int64 (n,). shifts: int64 (owners,), how far keys are shifted to name a page.
     limit: int. Pages that an owner may have.
     pages: a tuple of
-        slots: int32, page + 1 or 0; at least one is 0.
+        slots: uint64 (slots, 2), name, and `entry` or 0; at least one is 0. A slot is in one cache line.
         names, owner_of: uint64 and int32 (pages,).
         held: int64 (owners,), pages of each owner. used: int64 (1,), all pages.
     Returns the first row whose page cannot be made: its owner has ``limit``, or all of ``names`` are in use.
     """
     slots, names, owner_of, held, used = pages
-    mask = np.uint64(slots.size - 1)
+    mask = np.uint64(slots.shape[0] - 1)
     for i in range(begin, keys.size):
         owner = owners[i]
         shift = np.uint64(shifts[owner])
         name = keys[i] >> shift
-        at = slot_of(name, owner, slots.size)
-        page = np.int64(slots[at]) - 1
-        while page >= 0 and not (names[page] == name and owner_of[page] == owner):
+        at = slot_of(name, owner, slots.shape[0])
+        found = slots[at, 1]
+        while found and not (slots[at, 0] == name and np.int64(found >> _HALF) == owner):
             at = (at + np.uint64(1)) & mask
-            page = np.int64(slots[at]) - 1
+            found = slots[at, 1]
+        page = np.int64(found & _LOW) - 1
         if page < 0:
             if held[owner] >= limit or used[0] >= names.size:
                 return i
             page = used[0]
             used[0] = page + 1
             held[owner] += 1
-            slots[at] = page + 1
+            slots[at, 0] = name
+            slots[at, 1] = entry(page, owner)
             names[page] = name
             owner_of[page] = owner
         places[i] = page * CELLS + np.int64((keys[i] >> (shift - np.uint64(BITS))) & np.uint64(CELLS - 1))
@@ -79,12 +88,14 @@ def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: igno
 @jit
 def enter_pages(names, owner_of, count, slots):  # type: ignore[no-untyped-def]
     """Enter ``count`` pages into empty slots, of which there are more."""
-    mask = np.uint64(slots.size - 1)
+    mask = np.uint64(slots.shape[0] - 1)
     for page in range(count):
-        at = slot_of(names[page], np.int64(owner_of[page]), slots.size)
-        while slots[at] != 0:
+        owner = np.int64(owner_of[page])
+        at = slot_of(names[page], owner, slots.shape[0])
+        while slots[at, 1]:
             at = (at + np.uint64(1)) & mask
-        slots[at] = page + 1
+        slots[at, 0] = names[page]
+        slots[at, 1] = entry(page, owner)
 
 
 @jit

@@ -52,7 +52,7 @@ class Cells:
         self.limit, self._moved = limit, moved
         self.lengths = np.zeros(0, np.int64)
         self._held = np.zeros(0, np.int64)
-        self._slots = np.zeros(_LEAST_SLOTS, np.int32)
+        self._slots = np.zeros((_LEAST_SLOTS, 2), np.uint64)
         self._names = np.zeros(_LEAST_SLOTS // 2, np.uint64)
         self._owner_of = np.zeros(_LEAST_SLOTS // 2, np.int32)
         self._used = np.zeros(1, np.int64)
@@ -89,7 +89,7 @@ class Cells:
         used, room = int(self._used[0]), 2 * len(self._names)
         self._names = np.concatenate([self._names, np.zeros(room - len(self._names), np.uint64)])
         self._owner_of = np.concatenate([self._owner_of, np.zeros(room - len(self._owner_of), np.int32)])
-        self._slots = np.zeros(2 * room, np.int32)
+        self._slots = np.zeros((2 * room, 2), np.uint64)
         enter_pages(self._names, self._owner_of, used, self._slots)
 
     def _due(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
