@@ -76,6 +76,8 @@ class Rows(Values):
 class Calibration(Values):
     """Bins (lower, upper] of the confidence, one entry per bin. The means of an empty bin are NaN.
 
+    Of a binary dump, confidence is the probability of the positive class, and accuracy the share of positive rows.
+
     Attributes:
         lower, upper: float (bins,). Ends of each bin.
         count: int (bins,). Rows in each bin.

@@ -49,6 +49,11 @@ class BinaryPreparation(Preparation):
             )
         shares = _floats(column)
         if shares is None:
+            if c.classes is None and "string" in str(column.type):
+                raise ColumnError(
+                    "the target column holds strings; name both classes, the negative one first, as in "
+                    "classes=('no', 'yes') (--classes no,yes)"
+                )
             ids = target_ids(column, c.ignore_index, c.classes)
             invalid = (ids < MINUS_ONE) | (ids > 1)
             return np.where(ids == c.ignore_index, NO_IGNORE, np.where(invalid, _INVALID, ids)), None

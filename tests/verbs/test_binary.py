@@ -151,6 +151,11 @@ def test_bad_rows(columns, input, message):
     assert fx.evaluate(rows, input=input, weight="w", on_bad_row="skip", **clipped).rows.bad == 1
 
 
+def test_texts_need_the_names_of_both_classes():
+    with pytest.raises(fx.ColumnError, match="the target column holds strings; name both classes"):
+        fx.evaluate(table(target=pa.array(["no", "yes"] * (N // 2))))
+
+
 def test_a_dump_without_labels():
     result = fx.evaluate({"logits": ODDS}, metrics=("entropy", "mean_prediction"))
     assert set(result.metrics) == {"entropy", "mean_prediction"}

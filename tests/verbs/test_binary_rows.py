@@ -67,6 +67,14 @@ def test_rows_that_are_not_used(tmp_path):
     np.testing.assert_allclose(np.asarray(rows["softmax"]), special.expit(odds))
 
 
+def test_probabilities_without_labels(tmp_path):
+    rows, result = written({"logits": ODDS}, tmp_path / "p.parquet", output="softmax")
+    np.testing.assert_allclose(np.asarray(rows["softmax"]), P, rtol=2e-7)
+    assert set(result.metrics) == {"entropy", "mean_prediction"}
+    with pytest.raises(fx.ColumnError, match="no column 'target'"):
+        fx.transform({"logits": ODDS}, tmp_path / "g.parquet", output="grad")
+
+
 def test_outputs_that_do_not_fit(tmp_path):
     with pytest.raises(fx.ConfigError, match="output must be 'softmax' or 'grad' for a binary dump"):
         fx.transform(table(), tmp_path / "x.parquet")
