@@ -17,6 +17,7 @@ from fastxent.io.families import check_order, expand, families
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
 
+_UNIT_NUMBERS = 1 << 20  # rows of a unit of a binary dump
 VOID = "null"  # the dtype of logits that are all null
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
@@ -174,6 +175,10 @@ class RowReader:
     def rows_in(self, nbytes: int) -> int:
         """Rows whose logits take at most ``nbytes``; one at the least."""
         return max(1, nbytes // self.row_bytes)
+
+    def unit_rows(self, nbytes: int) -> int:
+        """Rows of a unit whose logits take at most ``nbytes``: fewer in a binary dump, so that all workers get some."""
+        return min(self.rows_in(nbytes), _UNIT_NUMBERS) if self.layout.scalar else self.rows_in(nbytes)
 
     def part(self, batch: pa.RecordBatch) -> Part:
         """The logits of a record batch, without classes where they are not read."""
