@@ -9,6 +9,8 @@ of their buffers before each read, dictionary indices with the dictionary, and e
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastxent.io.parquet.levels import run_header
@@ -37,6 +39,33 @@ SLACK = 8  # bytes that may lie behind plain values: fastparquet leaves so many
 FINE, NULL_ROW, NULL_ELEMENT = -1, -2, -3  # NULL_ELEMENT - k: the first null is element k
 # errors, instead of a number of rows
 BAD_LEVELS, BAD_VALUES, BAD_INDEX, ORPHAN, LEVEL_RANGE = -1, -2, -3, -4, -5
+
+
+class Values(NamedTuple):
+    """Where the values of a page come from.
+
+    page: uint8 (bytes,). The values of the page, encoded.
+    dictionary: (entries, UNITS) numbers.
+    lengths: int64 (entries, 2). For byte arrays, (bytes, place in ``dictionary``) of each entry; the place is -1 if the
+        entry cannot be a row.
+    """
+
+    page: np.ndarray
+    dictionary: np.ndarray
+    lengths: np.ndarray
+
+
+class Output(NamedTuple):
+    """Where rows go.
+
+    numbers: (rows · C,) numbers of the size of the stored ones.
+    raw: uint8. The same memory as bytes.
+    verdicts: int64 (rows,).
+    """
+
+    numbers: np.ndarray
+    raw: np.ndarray
+    verdicts: np.ndarray
 
 
 @jit
@@ -119,11 +148,12 @@ def _next_stretch(buf, s, c):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _take(values, s, dictionary, lengths, out, raw, at, k, wanted):  # type: ignore[no-untyped-def]
-    """The next k elements to out[at:] (numbers), or past them if not ``wanted``; 0 or an error code.
+def _take(given, s, into, at, k, wanted):  # type: ignore[no-untyped-def]
+    """The next k elements to ``into.numbers[at:]``, or past them if not ``wanted``; 0 or an error code.
 
-    ``raw`` is ``out`` as bytes. LENGTH becomes the bytes of the last byte array.
+    LENGTH becomes the bytes of the last byte array.
     """
+    values, out, raw = given.page, into.numbers, into.raw
     units, encoding = s[UNITS], s[ENCODING]
     size = out.itemsize
     width = units * size
@@ -146,7 +176,7 @@ def _take(values, s, dictionary, lengths, out, raw, at, k, wanted):  # type: ign
                 for i in range(k):
                     raw[at * size + i * width + b] = values[first + b * plane + i]
     elif encoding == DICTIONARY:
-        return _look_up(values, s, dictionary, lengths, out, at, k, wanted)
+        return _look_up(given, s, out, at, k, wanted)
     else:
         for i in range(k):
             pos = s[NEXT]
@@ -166,11 +196,9 @@ def _take(values, s, dictionary, lengths, out, raw, at, k, wanted):  # type: ign
 
 
 @jit
-def _look_up(values, s, dictionary, lengths, out, at, k, wanted):  # type: ignore[no-untyped-def]
-    """`_take` for dictionary indices. ``dictionary``: (entries, UNITS) numbers.
-
-    ``lengths``, for byte arrays, has (bytes, place in ``dictionary``) of each entry; what is no row has place -1.
-    """
+def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
+    """`_take` for dictionary indices."""
+    values, dictionary, lengths = given.page, given.dictionary, given.lengths
     units, width = s[UNITS], s[INDEX + _WIDTH]
     varying = lengths.shape[0] > 0
     entries = lengths.shape[0] if varying else dictionary.shape[0]
@@ -221,7 +249,7 @@ def _used_up(s):  # type: ignore[no-untyped-def]
 
 
 @jit
-def assemble_regular(values, s, dictionary, lengths, out, raw, verdicts, rows, capacity):  # type: ignore[no-untyped-def]
+def assemble_regular(given, s, into, rows, capacity):  # type: ignore[no-untyped-def]
     """`assemble` for a page that is proven to be rows without nulls; the first may be in progress, the last go on.
 
     Not for byte arrays, whose lengths differ. Row by row, reading byte-stream-split takes 1.4 times as long.
@@ -229,13 +257,13 @@ def assemble_regular(values, s, dictionary, lengths, out, raw, verdicts, rows, c
     expected = s[EXPECTED]
     have = s[HAVE] if s[OPEN] else np.int64(0)
     k = min((capacity - rows) * expected - have, s[ENTRIES])
-    code = _take(values, s, dictionary, lengths, out, raw, (rows * expected + have) * s[UNITS], k, True)
+    code = _take(given, s, into, (rows * expected + have) * s[UNITS], k, True)
     if code < 0:
         return code
     s[ENTRIES] -= k
     end = rows + (have + k) // expected
     for i in range(rows, end):
-        verdicts[i] = FINE
+        into.verdicts[i] = FINE
     s[HAVE] = (have + k) % expected
     s[OPEN] = s[HAVE] > 0
     s[NULL_AT], s[NO_LIST], s[LENGTH] = -1, 0, s[ROW_BYTES]
@@ -243,10 +271,10 @@ def assemble_regular(values, s, dictionary, lengths, out, raw, verdicts, rows, c
 
 
 @jit
-def assemble(levels, values, s, dictionary, lengths, out, raw, verdicts, rows, capacity, closes):  # type: ignore[no-untyped-def]
-    """Go on with the page in ``s`` until ``out`` holds ``capacity`` rows or the page ends.
+def assemble(levels, given, s, into, rows, capacity, closes):  # type: ignore[no-untyped-def]
+    """Go on with the page in ``s`` until ``into`` holds ``capacity`` rows or the page ends.
 
-    Returns the number of rows ``out`` now holds (``rows`` of them were there before), or an error code.
+    Returns the number of rows that ``into`` now holds (``rows`` of them were there before), or an error code.
     ``closes``: the row in progress ends with this page.
     """
     expected, units, top = s[EXPECTED], s[UNITS], s[MAX_DEF]
@@ -282,7 +310,7 @@ def assemble(levels, values, s, dictionary, lengths, out, raw, verdicts, rows, c
             if level == top:
                 wanted = s[NULL_AT] < 0 and s[HAVE] + k <= expected
                 at = start + s[HAVE] * units if wanted else np.int64(0)
-                code = _take(values, s, dictionary, lengths, out, raw, at, k, wanted)
+                code = _take(given, s, into, at, k, wanted)
                 if code < 0:
                     return code
                 s[HAVE] += k
@@ -305,8 +333,8 @@ def assemble(levels, values, s, dictionary, lengths, out, raw, verdicts, rows, c
             verdict = s[LENGTH]
         if verdict != FINE:
             for i in range(start, start + expected * units):
-                out[i] = s[NAN]
-        verdicts[rows] = verdict
+                into.numbers[i] = s[NAN]
+        into.verdicts[rows] = verdict
         rows += 1
         s[OPEN] = 0
     return rows

@@ -13,6 +13,7 @@ import pyarrow as pa
 from fastxent.errors import SourceError
 from fastxent.io.parquet.codecs import CODECS
 from fastxent.io.parquet.footer import ChunkInfo
+from fastxent.io.parquet.levels import Nesting
 from fastxent.io.storage.local import Ranges
 from fastxent.kernels.floats import FLOAT_TYPES
 
@@ -60,6 +61,11 @@ class LogitsChunk:
     @property
     def def_width(self) -> int:
         return self.max_def.bit_length()
+
+    @property
+    def nesting(self) -> Nesting:
+        """What kernels must know of the levels."""
+        return Nesting(self.n_classes, self.max_rep, self.def_width, self.max_def)
 
 
 def plan(

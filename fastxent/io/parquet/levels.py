@@ -11,11 +11,28 @@ to what is left, and every turn of a loop consumes a byte.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastxent.kernels.jit import brief, inline, jit
 
 MALFORMED, STARTS_ROW, REGULAR = -1, 1, 2  # what `examine` finds
+
+
+class Nesting(NamedTuple):
+    """How the rows of a column lie in its levels.
+
+    n_classes: int. Values of a row.
+    max_rep: int. 0: one entry per row; 1: one entry per value.
+    def_width: int. Bits of a definition level.
+    max_def: int. The definition level of a value that is not null.
+    """
+
+    n_classes: int
+    max_rep: int
+    def_width: int
+    max_def: int
 
 
 @jit
@@ -188,15 +205,16 @@ def locate_levels(buf, max_rep, max_def, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def, phase):  # type: ignore[no-untyped-def]
-    """Whether the page's n entries are rows of ``n_classes`` values each, none null; the last may go on behind it.
+def rows_are_regular(buf, parts, n, nesting, phase):  # type: ignore[no-untyped-def]
+    """Whether the page's n entries are rows of C values each, none null; the last may go on behind it.
 
     ``parts`` is what `locate_levels` gave for ``buf``; with max_rep 0 every entry is a row. ``phase``: how many values
     of the first row went before.
     """
-    if max_rep and not repetition_is_regular(buf, parts[0], parts[1], n, n_classes, phase):
+    if nesting.max_rep and not repetition_is_regular(buf, parts[0], parts[1], n, nesting.n_classes, phase):
         return False
-    return max_def == 0 or definition_is_full(buf, parts[2], parts[3], n, def_width, max_def)
+    top = nesting.max_def
+    return top == 0 or definition_is_full(buf, parts[2], parts[3], n, nesting.def_width, top)
 
 
 @jit
@@ -211,7 +229,7 @@ def first_level(buf, pos, end):  # type: ignore[no-untyped-def]
 
 
 @brief
-def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def, parts):  # type: ignore[no-untyped-def]
+def examine(buf, rep_bytes, def_bytes, n, nesting, parts):  # type: ignore[no-untyped-def]
     """Locate the levels of a page of n entries in ``buf`` (into ``parts``) and look at them.
 
     ``rep_bytes``: as the header of a v2 page has it, which then has ``def_bytes`` too; -1 where lengths precede the
@@ -222,13 +240,13 @@ def examine(buf, rep_bytes, def_bytes, n, n_classes, max_rep, def_width, max_def
         if rep_bytes + def_bytes > buf.size:
             return MALFORMED
         parts[0], parts[1], parts[2], parts[3], parts[4] = 0, rep_bytes, rep_bytes, rep_bytes + def_bytes, 0
-    elif not locate_levels(buf, max_rep, max_def, parts):
+    elif not locate_levels(buf, nesting.max_rep, nesting.max_def, parts):
         return MALFORMED
     found = np.int64(0)
-    if max_rep == 0 or first_level(buf, parts[0], parts[1]) != 1:
+    if nesting.max_rep == 0 or first_level(buf, parts[0], parts[1]) != 1:
         found |= STARTS_ROW
-    whole = max_rep == 0 or n % n_classes == 0
-    if whole and rows_are_regular(buf, parts, n, n_classes, max_rep, def_width, max_def, 0):
+    whole = nesting.max_rep == 0 or n % nesting.n_classes == 0
+    if whole and rows_are_regular(buf, parts, n, nesting, 0):
         found |= REGULAR
     return found
 

@@ -185,9 +185,8 @@ class PageReader:
         return True
 
     def _examine(self, levels: np.ndarray, split: tuple[int, int], n: int) -> tuple[np.ndarray, int]:
-        chunk, parts = self._chunk, np.zeros(5, np.int64)
-        widths = chunk.max_rep, chunk.def_width, chunk.max_def
-        return parts, lv.examine(levels, *split, n, chunk.n_classes, *widths, parts)
+        parts = np.zeros(5, np.int64)
+        return parts, lv.examine(levels, *split, n, self._chunk.nesting, parts)
 
     def _data_page(self, head: Header, begin: int) -> Page:
         chunk, n = self._chunk, head.entries

@@ -212,12 +212,11 @@ class _RowReader:
         s[[asm.UNITS, asm.NAN]] = 1, 0
         asm.begin_page(s, page.parts, page.values, page.entries, 0, chunk.def_width, page.encoding, 4)
         ids, verdicts = np.empty(_IDS, np.uint32), np.empty(_IDS, np.int64)
+        given = asm.Values(page.values, self._pages.dictionary, places)
+        into = asm.Output(ids, ids.view(np.uint8), verdicts)
         got = _IDS
         while got == _IDS:
-            got = asm.assemble(
-                page.levels, page.values, s, self._pages.dictionary, places, ids, ids.view(np.uint8), verdicts, 0,
-                _IDS, closes,
-            )  # fmt: skip
+            got = asm.assemble(page.levels, given, s, into, 0, _IDS, closes)
             if got < 0:
                 raise self._pages.broken(_ERRORS[got])
             for rows, found in slices.looked_up(self._pages.rows_at, ids[:got], verdicts[:got], int(self._s[asm.NAN])):
@@ -234,11 +233,14 @@ class _RowReader:
         widths = chunk.max_rep, chunk.def_width
         if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
             raise self._pages.broken(_ERRORS[asm.BAD_VALUES])
-        source = page.values, s, self._pages.dictionary, self._pages.places
+        given = asm.Values(page.values, self._pages.dictionary, self._pages.places)
+        into = asm.Output(self._out, self._raw, self._verdicts)
         regular = self._is_regular(page, closes)
         while True:
-            out = self._out, self._raw, self._verdicts, self._pending, capacity
-            got = asm.assemble_regular(*source, *out) if regular else asm.assemble(page.levels, *source, *out, closes)
+            if regular:
+                got = asm.assemble_regular(given, s, into, self._pending, capacity)
+            else:
+                got = asm.assemble(page.levels, given, s, into, self._pending, capacity, closes)
             if got < 0:
                 raise self._pages.broken(_ERRORS[got])
             self._pending = got
@@ -256,8 +258,7 @@ class _RowReader:
             return False  # the last row is too short, or may turn out too long
         if phase == 0 and closes:
             return page.regular
-        levels = chunk.max_rep, chunk.def_width, chunk.max_def
-        return bool(lv.rows_are_regular(page.levels, page.parts, page.entries, chunk.n_classes, *levels, phase))
+        return bool(lv.rows_are_regular(page.levels, page.parts, page.entries, chunk.nesting, phase))
 
     def _gathered(self) -> Rows:
         n, self._pending = self._pending, 0

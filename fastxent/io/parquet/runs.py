@@ -41,6 +41,19 @@ class _Shape(NamedTuple):
         return self.numbers[thrift.NUM_VALUES]
 
 
+class _Read(NamedTuple):
+    """Room for what the heads say.
+
+    slots: int64 (slots,). The numbers of a header: see `thrift`.
+    parts: int64 (5,). Where its levels are: see `levels.locate_levels`.
+    checksums: int64 (pages,). The checksum of each page.
+    """
+
+    slots: np.ndarray
+    parts: np.ndarray
+    checksums: np.ndarray
+
+
 class RunReader:
     """Reads on behind what ``pages`` has read, where the bytes lie plain in a local file."""
 
@@ -49,8 +62,7 @@ class RunReader:
         self._stride = chunk.row_bytes + 4 * chunk.byte_array
         self._shape: _Shape | None = None  # of the last page
         self._room = _Room(0, _Shape(0, 0, 0, ()), source.buffers)
-        self._slots, self._parts = thrift.new_header(), np.zeros(5, np.int64)
-        self._checksums = np.zeros(_PAGES, np.int64)
+        self._read = _Read(thrift.new_header(), np.zeros(5, np.int64), np.zeros(_PAGES, np.int64))
 
     def after(self, page: Page) -> np.ndarray | None:
         """The pages that follow ``page`` and are like it, as (rows, C) numbers: `more`.
@@ -81,10 +93,7 @@ class RunReader:
             self._room = _Room(wanted, shape, self._source.buffers)
         room, look = self._room, min(_LOOK, left - wanted * size)
         self._source.scatter(pages.offset, [*room.pieces, room.look[:look]])
-        n = count_alike(
-            room.heads, wanted, shape.head, shape.header, room.template, self._slots, self._parts, self._checksums,
-            chunk.n_classes, chunk.max_rep, chunk.def_width, chunk.max_def,
-        )  # fmt: skip
+        n = count_alike(room.heads, wanted, shape.head, shape.header, room.template, self._read, chunk.nesting)
         if shape.numbers[thrift.CRC]:
             n = self._intact(n, shape)
         rows = self._rows_in(shape)
@@ -92,7 +101,7 @@ class RunReader:
             n = lv.equal_lengths(room.values, 0, n * rows, chunk.row_bytes) // rows
         if n and chunk.max_rep and n * shape.entries < pages.left:
             behind = room.heads[n * shape.head : (n + 1) * shape.head] if n < wanted else room.behind[:look]
-            n -= not begins_row(behind, self._slots)
+            n -= not begins_row(behind, self._read.slots)
         if n < wanted:
             self._shape = None
         if n == 0:
@@ -109,7 +118,7 @@ class RunReader:
         pieces = self._room.pieces
         for k in range(n):
             crc = zlib.crc32(pieces[2 * k + 1], zlib.crc32(pieces[2 * k][shape.header :]))
-            if crc != int(self._checksums[k]) & 0xFFFFFFFF:
+            if crc != int(self._read.checksums[k]) & 0xFFFFFFFF:
                 return k
         return n
 
@@ -130,17 +139,18 @@ class _Room:
 
 
 @brief
-def count_alike(heads, n, size, header, template, slots, parts, checksums, n_classes, max_rep, def_width, max_def):  # type: ignore[no-untyped-def]
+def count_alike(heads, n, size, header, template, read, nesting):  # type: ignore[no-untyped-def]
     """How many of the first n heads, ``size`` bytes each, say the same.
 
     The same: a header of ``header`` bytes whose numbers are those of ``template`` (of the checksum, which goes to
-    ``checksums``: whether there is one), and levels of the other bytes, of whole rows without nulls.
+    ``read.checksums``: whether there is one), and levels of the other bytes, of whole rows without nulls.
     """
+    slots, parts = read.slots, read.parts
     for k in range(n):
         head = heads[k * size : (k + 1) * size]
         if thrift.read_page_header(head, slots) != header:
             return k
-        checksums[k] = slots[thrift.CRC]
+        read.checksums[k] = slots[thrift.CRC]
         slots[thrift.CRC] = slots[thrift.CRC] != thrift.MISSING
         for slot in range(thrift.SUBHEADER):
             if slots[slot] != template[slot]:
@@ -150,9 +160,7 @@ def count_alike(heads, n, size, header, template, slots, parts, checksums, n_cla
         if second:
             rep_bytes, def_bytes = slots[thrift.REP_BYTES], slots[thrift.DEF_BYTES]
         entries = template[thrift.NUM_VALUES]
-        found = lv.examine(
-            head[header:], rep_bytes, def_bytes, entries, n_classes, max_rep, def_width, max_def, parts
-        )  # fmt: skip
+        found = lv.examine(head[header:], rep_bytes, def_bytes, entries, nesting, parts)
         if found < 0 or found & lv.REGULAR == 0 or parts[3 if second else 4] != size - header:
             return k
     return n
