@@ -438,3 +438,50 @@ def row_statistics(
         brier=brier,
         sum_p2=(p**2).sum(axis=-1),
     )
+
+
+# ---- binary dumps --------------------------------------------------------------------------------------------
+
+
+class BinaryRecord(NamedTuple):
+    """What is known of rows of one number each."""
+
+    nll: np.ndarray
+    loss: np.ndarray
+    probability: np.ndarray
+    entropy: np.ndarray
+    brier: np.ndarray
+
+
+def binary_record(values: Any, target: Any, with_logits: bool, smoothing: float = 0.0) -> BinaryRecord:
+    """The record of log-odds, or of probabilities of the positive class, with targets from 0 to 1."""
+    x, t = wide(values), wide(target)
+    with np.errstate(all="ignore"):
+        if with_logits:
+            lost, gained = np.logaddexp(0, -x), np.logaddexp(0, x)  # -log p, -log(1 - p)
+            lost, gained = np.where(x == -np.inf, np.inf, lost), np.where(x == np.inf, np.inf, gained)
+            p, q = np.exp(-lost), np.exp(-gained)
+        else:
+            p, q = x, 1 - x
+            lost, gained = -np.log(p), -np.log1p(-x)
+        s = t * (1 - WIDE(smoothing)) + WIDE(smoothing) / 2
+        return BinaryRecord(
+            nll=times(t, lost) + times(1 - t, gained),
+            loss=times(s, lost) + times(1 - s, gained),
+            probability=p,
+            entropy=times(p, lost) + times(q, gained),
+            brier=np.where(t == 1, q, p - t) ** 2,
+        )
+
+
+def pairs_auc(score: Any, positive: Any) -> float:
+    """ROC AUC by comparing every positive row with every negative one."""
+    a, b = np.asarray(score)[np.asarray(positive) == 1], np.asarray(score)[np.asarray(positive) == 0]
+    return float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean())
+
+
+def delong_stderr(score: Any, positive: Any) -> float:
+    """DeLong's standard error of `pairs_auc`, from the placement of every row."""
+    a, b = np.asarray(score)[np.asarray(positive) == 1], np.asarray(score)[np.asarray(positive) == 0]
+    won = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+    return float(np.sqrt(won.mean(axis=1).var(ddof=1) / len(a) + won.mean(axis=0).var(ddof=1) / len(b)))

@@ -64,6 +64,15 @@ def test_the_tour_of_the_api(run):
     assert result.metrics["cross_entropy"].value == fx.cross_entropy(logits, target)
 
 
+def test_a_binary_dump(run):
+    rng = np.random.default_rng(0)
+    p = rng.random(500).astype(np.float32)
+    pq.write_table(pa.table({"p": p, "y": (rng.random(500) < p).astype(np.int8)}), "clicks.parquet")
+    (result,) = run(readme.block("evaluates it. In Python"))
+    assert result.task == "binary"
+    assert pq.read_table("gradient.parquet").column_names == ["grad"]
+
+
 def test_scikit_learn(run):
     X, y = load_iris(return_X_y=True)
     classifier = LogisticRegression(max_iter=1000).fit(X, y.astype(str))

@@ -47,7 +47,7 @@ class Shown:
         words += ["--input", self.scores] if self.scores != "logits" else []
         words += ["--target", target] if target != "target" else []
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
-        for role in ("cluster", "n_bytes"):
+        for role in ("cluster",) if self.chosen.task == "binary" else ("cluster", "n_bytes"):
             words += [word for name in self._usable(role)[:1] for word in (f"--{role.replace('_', '-')}", name)]
         return public_name(shlex.join(words))
 
@@ -100,10 +100,10 @@ class Shown:
         facts += [("warning", warning) for warning in found.warnings]
         facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
         if chosen is not None:
-            kind = f"{chosen.name}: {_count(chosen.n_classes)} classes of {chosen.dtype or 'unknown type'}"
-            facts += [("logits", kind)]
+            held = "one number per row" if chosen.task == "binary" else f"{_count(chosen.n_classes)} classes"
+            facts += [("logits", f"{chosen.name}: {held} of {chosen.dtype or 'unknown type'}")]
             facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
-            facts += [("read by", _reader(found))] if found.readers else []
+            facts += [("read by", _reader(found))] if found.readers and chosen.task != "binary" else []
             memory = _memory(found, chosen)
             size = "unknown before reading" if memory is None else size_of(memory)
             facts += [("in memory", f"{size}; eval holds at most --memory of it at a time")]

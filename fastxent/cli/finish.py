@@ -86,11 +86,9 @@ def check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -
     """Raise ConfigError before the run if a condition names a metric or slice that the result will not have."""
     if not conditions:
         return
-    from fastxent.options.config import EvalConfig
-    from fastxent.state.metrics import Plan
+    from fastxent.state.tasks import possible_metrics
 
-    options = {name: given[name] for name in ("metrics", "top_k", "n_bytes")}
-    metrics = Plan(EvalConfig(n_classes=1, **options)).names
+    metrics = possible_metrics({name: given[name] for name in ("metrics", "top_k", "n_bytes")})
     for condition in conditions:
         condition.check_metric(metrics)
         if condition.column is not None and condition.column not in (given["by"] or ()):

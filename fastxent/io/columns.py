@@ -175,7 +175,7 @@ def _copy_rows(
 
 
 def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Logits, dict[int, str]]:
-    """(n, C) from one column a class."""
+    """(n, C) from one column a class; a single column without nulls is a view."""
     stored = FLOAT_TYPES[dtype].stored
     n = len(arrays[0])
     bad: dict[int, str] = {}
@@ -190,6 +190,8 @@ def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Lo
         if array.null_count:
             for i in np.flatnonzero(np.asarray(array.is_null())):
                 bad.setdefault(int(i), f"logits hold a null, in column {name!r}")
+    if len(views) == 1 and not bad:
+        return Logits(views[0][:, None], dtype), {}
     out = np.empty((n, len(arrays)), stored)
     step = max(64, _BLOCK // (len(arrays) * stored.itemsize))
     for begin in range(0, n, step):  # block by block: a column at once would touch every cache line C times

@@ -31,6 +31,7 @@ _ROLES = {
     "n_bytes": ("number", ("n_?bytes|num_bytes|byte_(count|length)", "bytes")),
 }
 _SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task|.*_(kind|group|type)"
+_SCORE = "p|p_.*|.*_p|ctr|p?ctr_.*|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
 _LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")
 
 
@@ -42,6 +43,7 @@ class Candidate:
     type: str
     dtype: str | None  # None: nothing says, `dtype` must be given
     n_classes: int | None
+    task: str = "multiclass"  # "binary": one number per row
 
 
 @dataclass
@@ -77,7 +79,9 @@ def describe(source: Any, logits: str | None = None) -> Description:
         rows=None if None in counts else sum(count for count in counts if count is not None),
         warnings=doubts([file for part in parts for file in part.inputs]),
     )
-    found.logits = sorted(_candidates(first, schema), key=lambda c: _rank(c.name.rstrip("*_"), _LOGITS))
+    found.logits = sorted(
+        _candidates(first, schema), key=lambda c: (c.task == "binary", _rank(c.name.rstrip("*_"), _LOGITS))
+    )
     chosen = logits or (found.logits[0].name if found.logits else None)
     taken = {name for candidate in found.logits for name in _names(schema, candidate.name)}
     for role, (kind, patterns) in _ROLES.items():
@@ -138,6 +142,13 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
         numbered = re.fullmatch(r"(.*?)\d+", column.name)
         if column.type in FLOATS and numbered and numbered[1]:
             families[numbered[1]] = families.get(numbered[1], 0) + 1
+        elif item is None and re.fullmatch(_SCORE, column.name, re.IGNORECASE):
+            try:
+                layout = Layout.find(part.schema, column.name, None, part.name)
+            except ColumnError:
+                continue
+            if layout.scalar:
+                yield Candidate(column.name, str(column.type), layout.dtype, 1, "binary")
     for prefix, members in families.items():
         if members > 1:
             try:

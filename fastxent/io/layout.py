@@ -17,10 +17,11 @@ from fastxent.io.families import check_order, expand, families
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
 
+_UNIT_NUMBERS = 1 << 20  # rows of a unit of a binary dump
 VOID = "null"  # the dtype of logits that are all null
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
-    "or float64, or one column per class"
+    "or float64, or one column per class; or, in a binary dump, a column of floats, one per row"
 )
 
 
@@ -73,6 +74,7 @@ class Layout:
     per_class: bool
     dtype: str  # or `VOID`
     n_classes: int | None  # where the type tells it
+    scalar: bool = False  # a binary dump: one number per row
 
     @classmethod
     def find(
@@ -109,7 +111,7 @@ class Layout:
             found = _element_dtype(fields[0], item, dtype, names[0], file)
             return cls(names, False, found, _classes(size, item, found, names[0], file))
         if not several:
-            raise _wrong_type(fields[0], names[0], file)
+            return cls(names, False, _scalar_dtype(fields[0], dtype, names[0], file), 1, scalar=True)
         kinds = {
             name: _element_dtype(f, f.type, dtype, name, file)
             for f, name in zip(fields, names, strict=True)
@@ -130,7 +132,7 @@ class Layout:
 
     def rows(self, batch: pa.RecordBatch, n_classes: int) -> tuple[Logits, dict[int, str]]:
         """The logits of a record batch, and its bad rows."""
-        if self.per_class:
+        if self.per_class or self.scalar:
             return gather([pick(batch, name) for name in self.names], self.names, self.dtype)
         return as_rows(pick(batch, self.names[0]), self.dtype, n_classes, "logits")
 
@@ -177,6 +179,10 @@ class RowReader:
         """Rows whose logits take at most ``nbytes``; one at the least."""
         return max(1, nbytes // self.row_bytes)
 
+    def unit_rows(self, nbytes: int) -> int:
+        """Rows of a unit whose logits take at most ``nbytes``: fewer in a binary dump, so that all workers get some."""
+        return min(self.rows_in(nbytes), _UNIT_NUMBERS) if self.layout.scalar else self.rows_in(nbytes)
+
     def part(self, batch: pa.RecordBatch) -> Part:
         """The logits of a record batch, without classes where they are not read."""
         if self.blind:
@@ -203,6 +209,20 @@ class RowReader:
         """A record batch in memory as batches of ``step`` rows, without a copy."""
         for begin in range(0, len(batch), step):
             yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
+
+
+def _scalar_dtype(field: pa.Field, dtype: str | None, name: str, file: str) -> str:
+    """The float type of a column of one number per row."""
+    kind = field.type
+    while isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pt.is_decimal(kind):
+        raise ColumnError(
+            f"column {name!r} of {file} is {field.type}; scores must be floats, so cast the column to double"
+        )
+    if _is_blob(field) or not (kind in FLOATS or kind in SIXTEEN_BITS):
+        raise _wrong_type(field, name, file)
+    return _element_dtype(field, kind, dtype, name, file)
 
 
 def _is_blob(field: pa.Field) -> bool:

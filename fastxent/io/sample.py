@@ -34,6 +34,8 @@ def score_kind(source: Any, chosen: Candidate) -> str:
         return "probs" if named else "logits"
     values = widened(held.values[:_ROWS], held.dtype).astype(np.float64)
     values = values[np.isfinite(values).all(axis=1)]
+    if chosen.task == "binary" and len(values):
+        return "probs" if values.min() >= 0.0 and values.max() <= 1.0 else "logits"
     if not len(values) or values.shape[1] < 2:
         return "probs" if named else "logits"
     if values.min() >= 0.0 and values.max() <= 1.0:

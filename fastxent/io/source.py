@@ -35,6 +35,11 @@ class OpenSource:
     parts: list[tuple[Part, RowReader]] = field(repr=False)
 
     @property
+    def task(self) -> str:
+        """The kind of the dump, as its columns say: "multiclass", or "binary" for one number per row."""
+        return "binary" if self.parts[0][1].layout.scalar else "multiclass"
+
+    @property
     def rows(self) -> int | None:
         counts = [part.rows for part, _ in self.parts]
         return None if None in counts else sum(count for count in counts if count)
@@ -101,6 +106,10 @@ def open_source(
         raise _no_logits(filled[0], layouts[0])
     for layout, part in known_dtypes:
         first, where = known_dtypes[0]
+        if layout.scalar != first.scalar:
+            raise SourceError(
+                f"a row holds {_held(first)} in {where.name} and {_held(layout)} in {part.name}; evaluate them apart"
+            )
         if layout.dtype != first.dtype:
             raise SourceError(
                 f"logits must have one float type in all files, got {first.dtype} in {where.name} and {layout.dtype} "
@@ -113,7 +122,8 @@ def open_source(
             )
     n_classes = _n_classes(filled, layouts)
     found_dtype = known_dtypes[0][0].dtype if known_dtypes else "float32"
-    layouts = [replace(layout, dtype=found_dtype) for layout in layouts]
+    scalar = bool(known_dtypes) and known_dtypes[0][0].scalar
+    layouts = [replace(layout, dtype=found_dtype, scalar=scalar) for layout in layouts]
     by_part = {id(part): layout for part, layout in zip(filled, layouts, strict=True)}
     wanted = list(dict.fromkeys(columns(full_schema(parts), layouts[0].names) if callable(columns) else columns))
     if optional not in constants and not any(find_field(part.schema, optional or "") for part in parts):
@@ -176,6 +186,10 @@ def _n_classes(parts: list[Part], layouts: list[Layout]) -> int:
             f"cannot evaluate {parts[0].name}{others}: there are no rows, so the number of classes is unknown"
         )
     raise _no_logits(parts[0], layouts[0])
+
+
+def _held(layout: Layout) -> str:
+    return "one number" if layout.scalar else "one score per class"
 
 
 def _no_logits(part: Part, layout: Layout) -> ColumnError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from fastxent.errors import ConfigError
-from fastxent.options.checks import listed as listed, shown, whole_number
+from fastxent.options.checks import listed as listed, one_of, shown, whole_number
+from fastxent.options.choices import Task
 from fastxent.options.declared import MOST_BINS as MOST_BINS, OPTIONS, default
 from fastxent.options.typed import check
 
@@ -40,6 +41,8 @@ class EvalConfig:
     bins: int = default("bins")
     on_bad_row: str = default("on_bad_row")
     classes: tuple[str, ...] | None = default("classes")
+    threshold: float = default("threshold")
+    task: str = "multiclass"
 
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
@@ -50,10 +53,13 @@ class EvalConfig:
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
             if option.per_class and value is not None and len(value) != n_classes:
                 raise ConfigError(f"{name} must have {n_classes} entries, one per class, got {len(value)}")
+        one_of("task", self.task, get_args(Task))
+        _check_task(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values, tuples as lists."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Return plain JSON-ready values, tuples as lists, without the options of `_ADDED` that have their default."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if k not in _ADDED or v != _ADDED[k]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EvalConfig:
@@ -67,6 +73,30 @@ class EvalConfig:
         for name, value in options.items():
             check(value, hints[name], name)
         return cls(**options)
+
+
+# Options that earlier versions did not have, and what they did: other states and results keep their bytes.
+_ADDED = {"threshold": default("threshold"), "task": "multiclass"}
+_OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")  # options of rows of C scores
+
+
+def _check_task(config: EvalConfig) -> None:
+    """Raise ConfigError for options that are not options of the task."""
+    binary = config.task == "binary"
+    for name in _OF_CLASSES if binary else ("threshold",):
+        value = getattr(config, name)
+        if value != default(name):
+            rule = (
+                "is for rows of one score per class" if binary else "is for binary dumps, which hold one score per row"
+            )
+            raise ConfigError(f"{name} must not be given, got {shown(value)}; it {rule}")
+    if binary and config.n_classes != 2:
+        raise ConfigError(f"n_classes must be 2 for a binary dump, got {config.n_classes}")
+    if binary and config.input == "log_probs":
+        raise ConfigError(
+            "input must be 'logits' or 'probs' for a binary dump, got 'log_probs'; the log-probability of one class "
+            "does not hold the other's where it is near 0"
+        )
 
 
 def check_path(name: str, value: Any) -> None:

@@ -119,7 +119,7 @@ class Options(TargetOptions, ShapeOptions, total=False):
         Option(
             "logits",
             logits_columns,
-            help="Scores: a list column, or 'logit_*' or 'a,b,c' (one per class).",
+            help="Scores: a column of lists or of numbers, 'logit_*', or 'a,b,c'.",
             section="Columns",
             metavar="COLUMN",
             form="names",
@@ -224,6 +224,16 @@ class Options(TargetOptions, ShapeOptions, total=False):
             metavar="LIST",
             form="list",
             entries=int,
+        ),
+    ]
+    threshold: Annotated[
+        float,
+        Option(
+            0.5,
+            real("be a number from 0 to 1", low=0.0, high=1.0),
+            help="Least probability of a positive prediction, in binary dumps.",
+            section="Metrics",
+            metavar="P",
         ),
     ]
     bins: Annotated[

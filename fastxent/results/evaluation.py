@@ -16,6 +16,7 @@ from fastxent.errors import StateError
 from fastxent.options.config import EvalConfig
 from fastxent.options.typed import check
 from fastxent.results import encoding
+from fastxent.results.curves import Curves, PrecisionRecallCurve, RocCurve
 from fastxent.results.encoding import number_in, number_out, plain
 from fastxent.results.values import (
     Calibration,
@@ -75,6 +76,7 @@ class EvalValues:
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: dict(_versions()))
     state: SavedState | None = None
+    curves: Curves | None = None
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -83,6 +85,11 @@ class EvalValues:
         return {**self.to_dict(), "versions": None} == {**other.to_dict(), "versions": None}
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
+
+    @property
+    def task(self) -> str:
+        """The kind of the dump: "multiclass" or "binary"."""
+        return self.config.task
 
     @property
     def has_losses(self) -> bool:
@@ -96,6 +103,7 @@ class EvalValues:
         """
         return {
             "schema": SCHEMA,
+            **({"task": self.task} if self.task != "multiclass" else {}),
             "rows": asdict(self.rows),
             "clusters": self.clusters,
             "metrics": metrics_out(self.metrics),
@@ -109,6 +117,7 @@ class EvalValues:
             "timing": plain(self.timing),
             "warnings": list(self.warnings),
             "versions": self.versions,
+            **({} if self.curves is None else {"curves": curves_out(self.curves)}),
         }
 
     @classmethod
@@ -135,6 +144,7 @@ class EvalValues:
                 files=tuple(values["files"]),
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
+                curves=None if values.get("curves") is None else curves_in(values["curves"]),
             )
             check(found, cls, "")
             _check_shape(found)
@@ -193,6 +203,17 @@ class EvalValues:
         )
 
 
+def curves_out(curves: Curves) -> dict[str, Any]:
+    """Return curves in JSON-ready values, one list per column."""
+    return {"roc": columns_out(curves.roc), "precision_recall": columns_out(curves.precision_recall)}
+
+
+def curves_in(values: dict[str, Any]) -> Curves:
+    """Invert `curves_out`."""
+    roc, precision_recall = (columns_in(values[name]) for name in ("roc", "precision_recall"))
+    return Curves(RocCurve(**roc), PrecisionRecallCurve(**precision_recall))
+
+
 def _check_shape(result: EvalValues) -> None:
     """Refuse columns of different lengths, counts that contradict each other, and slices of other metrics."""
     bins, classes, histogram = result.calibration, result.per_class, result.nll_histogram
@@ -202,7 +223,10 @@ def _check_shape(result: EvalValues) -> None:
     )]:  # fmt: skip
         if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
             raise ValueError(f"{where} must add up, got {rows}")
-    for where, table in (("calibration", bins), ("per_class", classes)):
+    tables: list[tuple[str, Any]] = [("calibration", bins), ("per_class", classes)]
+    if result.curves is not None:
+        tables += [("curves.roc", result.curves.roc), ("curves.precision_recall", result.curves.precision_recall)]
+    for where, table in tables:
         lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the columns of {where} must have the same length, got {lengths}")

@@ -34,6 +34,8 @@ class EvalResult(EvalValues):
         files: tuple of str. The input files.
         warnings: tuple of str. What may be wrong with the rows.
         versions: dict of program to version. The programs that computed the result.
+        curves: Curves or None. ROC and precision-recall curves of a binary dump: ``curves.roc``,
+            ``curves.precision_recall``.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 
@@ -95,6 +97,18 @@ class EvalResult(EvalValues):
         from fastxent.results.report import plot
 
         return plot("reliability", self)
+
+    def plot_roc_curve(self) -> Figure:
+        """Plot the ROC curve of a binary dump. ConfigError for other results."""
+        from fastxent.results.report import plot
+
+        return plot("roc_curve", self)
+
+    def plot_precision_recall_curve(self) -> Figure:
+        """Plot precision against recall of a binary dump. ConfigError for other results."""
+        from fastxent.results.report import plot
+
+        return plot("precision_recall_curve", self)
 
     def plot_nll_histogram(self) -> Figure:
         """Plot the distribution of the NLL of a row, above its cumulative distribution."""

@@ -20,8 +20,15 @@ from fastxent.results.values import Metric, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
-_SHORT = {"expected_calibration_error": "ECE", "cross_entropy": "cross-entropy"}
+_BINARY_SLICE_METRICS = ("cross_entropy", "normalized_entropy", "roc_auc", "calibration_ratio")
+_SHORT = {
+    "expected_calibration_error": "ECE",
+    "cross_entropy": "cross-entropy",
+    "normalized_entropy": "norm. entropy",
+    "calibration_ratio": "calib. ratio",
+}
 _MAX_SLICES = 20
+_BIN_HEADERS = ("confidence bin", "rows", "confidence", "accuracy")
 _CODE = re.compile(r"`\w+`")  # the cell of a metric's name
 _MARKUP = re.compile(r"[\\`*\[\]|~]")
 _LONGEST = 26  # the longest name of a metric; slice tables then fit in 80 columns
@@ -42,7 +49,7 @@ def heading(result: EvalValues) -> str:
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
-    parts += [f"{count(result.config.n_classes)} classes"]
+    parts += ["binary" if result.task == "binary" else f"{count(result.config.n_classes)} classes"]
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
     return " · ".join(parts)
@@ -57,7 +64,8 @@ def metric_cells(metric: Metric) -> tuple[str, str, str]:
 
 def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
     """Return headers and rows of the table of one ``by`` column: main metrics, and the stderr of the first."""
-    chosen = [name for name in _SLICE_METRICS if name in result.metrics] or list(result.metrics)[:4]
+    wanted = _BINARY_SLICE_METRICS if result.task == "binary" else _SLICE_METRICS
+    chosen = [name for name in wanted if name in result.metrics] or list(result.metrics)[:4]
     headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
 
     def rows() -> Iterator[tuple[str, ...]]:
@@ -74,7 +82,7 @@ def _headers(name: str, with_error: bool) -> list[str]:
 
 
 def calibration_rows(result: EvalValues) -> list[tuple[str, str, str, str]]:
-    """Return range, rows, confidence and accuracy of each bin that is not empty."""
+    """Return range, rows, confidence and accuracy (prediction and frequency) of each bin that is not empty."""
     bins = result.calibration
     return [
         (f"({low:.3g}, {high:.3g}]", count(n), number(conf, 4), number(acc, 4))
@@ -108,7 +116,9 @@ def render(result: EvalValues) -> RenderableType:
                 Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
             )
     if result.has_losses:
-        table = _table("confidence bin", "rows", "confidence", "accuracy")
+        binary = result.task == "binary"
+        names = ("prediction bin", "rows", "prediction", "positive") if binary else _BIN_HEADERS
+        table = _table(*names)
         for cells in calibration_rows(result):
             table.add_row(*cells)
         parts += [Text(), table, Text(f"\nNLL: {quantile_line(result)}")]

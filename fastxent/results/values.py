@@ -39,11 +39,16 @@ class Metric(Values):
         value: float. The number.
         stderr: float. Its standard error.
         ci95: (float, float). Lower and upper end of its 95 % confidence interval.
+        method: str or None. How the interval is computed: "t", "wilson" or "delong"; None without an interval, and for
+            the t intervals of dumps with several classes.
+        bounds: (float, float) or None. Where the number lies if it is known only within bounds; it is their middle.
     """
 
     value: float
     stderr: float = math.nan
     ci95: tuple[float, float] = (math.nan, math.nan)
+    method: str | None = None
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,8 @@ class Rows(Values):
 @dataclass(frozen=True, eq=False)
 class Calibration(Values):
     """Bins (lower, upper] of the confidence, one entry per bin. The means of an empty bin are NaN.
+
+    Of a binary dump, confidence is the probability of the positive class, and accuracy the share of positive rows.
 
     Attributes:
         lower, upper: float (bins,). Ends of each bin.
@@ -158,6 +165,8 @@ def metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
             "value": number_out(m.value),
             "stderr": number_out(m.stderr),
             "ci95": [number_out(end) for end in m.ci95],
+            **({} if m.method is None else {"method": m.method}),
+            **({} if m.bounds is None else {"bounds": [number_out(end) for end in m.bounds]}),
         }
         for name, m in metrics.items()
     }
@@ -166,7 +175,13 @@ def metrics_out(metrics: dict[str, Metric]) -> dict[str, Any]:
 def metrics_in(values: dict[str, Any]) -> dict[str, Metric]:
     """Invert `metrics_out`."""
     return {
-        name: Metric(float_in(m["value"]), float_in(m["stderr"]), tuple(map(float_in, m["ci95"])))
+        name: Metric(
+            float_in(m["value"]),
+            float_in(m["stderr"]),
+            tuple(map(float_in, m["ci95"])),
+            m.get("method"),
+            None if m.get("bounds") is None else tuple(map(float_in, m["bounds"])),
+        )
         for name, m in values.items()
     }
 
@@ -184,8 +199,8 @@ def slices_in(values: dict[str, Any]) -> dict[Any, Slice]:
     return {entry["value"]: Slice(Rows(**entry["rows"]), metrics_in(entry["metrics"])) for entry in values.values()}
 
 
-def columns_out(columns: Calibration | PerClass | Histogram) -> dict[str, Any]:
-    """Return a table in JSON-ready values, one list per column."""
+def columns_out(columns: Any) -> dict[str, Any]:
+    """Return a table, a dataclass of columns, in JSON-ready values: one list per column."""
     return {
         name: [number_out(value) for value in column] if isinstance(column, tuple) else column
         for name, column in asdict(columns).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from decimal import Decimal
 
 import numpy as np
@@ -19,7 +20,7 @@ LARGEST = {"probs": 1.0 + TOLERANCE, "log_probs": TOLERANCE}  # larger scores ar
 def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.ndarray, dtype: str) -> str:
     """What is wrong with row ``i`` of a batch, whose logits form a row."""
     if status == BAD_TARGET:
-        found = _bad_number(config, rows, i)
+        found = bad_number(config, rows, i)
         if found is not None:
             return found
         if config.target is not None:
@@ -27,15 +28,19 @@ def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.n
     return _bad_logits(widened(logits, dtype), config.input)
 
 
-def _bad_number(config: EvalConfig, rows: Prepared, i: int) -> str | None:
-    """What is wrong with the weight or the number of bytes of a row; None if nothing is."""
+def bad_number(config: EvalConfig, rows: Prepared, i: int, unsigned: Container[str | None] | None = None) -> str | None:
+    """What is wrong with the weight or the number of bytes of a row; None if nothing is.
+
+    unsigned: columns whose numbers must not be negative; that of bytes unless given.
+    """
     from fastxent.io.values import numbers
 
+    unsigned = {config.n_bytes} if unsigned is None else unsigned
     for name in (config.weight, config.n_bytes):
         if name is None:
             continue
         value = numbers(rows.columns[name].slice(i, 1), name)[0].as_py()
-        if value is None or not math.isfinite(value) or (name == config.n_bytes and value < 0):
+        if value is None or not math.isfinite(value) or (name in unsigned and value < 0):
             return f"column {name!r} is {'null' if value is None else value}"
     return None
 

@@ -30,6 +30,15 @@ class Kept:
     clip: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class KeptOdds:
+    """What is needed to write the probabilities or the gradient of a batch of rows of one number each."""
+
+    columns: dict[str, pa.Array]  # of the rows that passed the filter
+    values: np.ndarray  # as they were read; float32 or float64
+    positive: np.ndarray  # float64: the target, before smoothing
+
+
 @dataclass
 class ScoredRows:
     """n rows scored. Every array is n long; values of rows whose status is not USED mean nothing.
@@ -55,4 +64,15 @@ class ScoredRows:
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits that lie within 0..1 and sum to 1
-    kept: Kept | None = None  # of a batch that is swept again
+    kept: Kept | KeptOdds | None = None  # of a batch that is swept again
+
+
+@dataclass
+class BinaryRows(ScoredRows):
+    """Rows of one number each. ``target`` and ``predicted`` are 1 for the positive class, else 0; ``rank`` is 0 where
+    they agree; ``confidence`` is the probability of the positive class; ``brier`` is (probability - target)²."""
+
+    score: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64: log-odds or probability, as given
+    positive: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 0..1: the target; 0 without labels
+    minus_ones: int = 0  # used rows whose target is -1
+    zeros: int = 0  # used rows whose target is 0

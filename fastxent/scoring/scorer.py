@@ -6,13 +6,12 @@ A batch is prepared (its columns), swept (its logits, part by part) and put toge
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastxent.errors import BadRowError, ConfigError
-from fastxent.io.batch import Batch, Part, batch_bytes
-from fastxent.io.source import open_source
+from fastxent.io.batch import Batch, Part
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.launch import CHUNK_ROWS, MODES, LossTerms, Options, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
@@ -20,14 +19,10 @@ from fastxent.kernels.rows import record as r
 from fastxent.kernels.rows.loss import loss_rows
 from fastxent.options.config import EvalConfig
 from fastxent.scoring import soft
-from fastxent.scoring.filter import Filter
 from fastxent.scoring.lookalike import TOLERANCE, count_distributions
 from fastxent.scoring.refusal import LARGEST, reason
 from fastxent.scoring.rows import BAD_LOGITS, USED, Kept, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class Scorer:
@@ -51,13 +46,6 @@ class Scorer:
         self._compute = FLOAT_TYPES[dtype].compute
         if config.input != "logits" and self.options.shaped:
             raise ConfigError(f"temperature, softcap and class_mask require input='logits', got {config.input!r}")
-
-    @staticmethod
-    def columns(config: EvalConfig) -> list[str]:
-        """The columns that scoring reads beside the logits."""
-        names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes]
-        names += Filter(config.where).columns if config.where is not None else []
-        return list(dict.fromkeys(name for name in names if name is not None))
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
@@ -207,16 +195,3 @@ def _clip(config: EvalConfig) -> tuple[float, float] | None:
     if config.input == "log_probs":
         return math.log(eps) if eps else -math.inf, math.log1p(-eps)
     return eps, 1.0 - eps
-
-
-def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
-    """The scored rows of columns in memory, which are named as ``config`` names them.
-
-    `EvalState.update` adds all of them or, if one row is bad, none.
-    """
-    source = open_source(batch, logits=config.logits, columns=Scorer.columns(config), classes=config.classes)
-    if source.n_classes != config.n_classes:
-        raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
-    scorer = Scorer(config, source.dtype)
-    size = batch_bytes(512 << 20, 1, source.n_classes * 4)
-    return [scorer(part) for unit in source.units() for part in unit.read(unit.rows or 1, size, whole=True)]

@@ -44,6 +44,7 @@ class Preparation:
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
         self._filter = Filter(config.where) if config.where is not None else None
+        self.unsigned = {config.n_bytes}  # columns of numbers that must not be negative
 
     def __call__(self, batch: Batch, dtype: np.dtype[Any]) -> Prepared:
         """``dtype``: of the soft targets, if the targets are soft."""
@@ -83,8 +84,8 @@ class Preparation:
         return ids, Matrix.of(soft)
 
     def _numbers(self, columns: dict[str, pa.Array], name: str | None, target: np.ndarray) -> np.ndarray | None:
-        """A column of weights or bytes. A row without a finite number, or with a negative number of bytes, is bad, and
-        marked so in ``target``."""
+        """A column of weights or bytes. A row without a finite number, or with one that must not be negative, is bad,
+        and marked so in ``target``."""
         from fastxent.io.columns import float_column
 
         if name is None:
@@ -94,7 +95,7 @@ class Preparation:
         values = np.full(len(valid), np.nan)
         values[valid] = float_column(column.drop_null(), name)
         with np.errstate(invalid="ignore"):
-            unfit = ~np.isfinite(values) | ((values < 0) if name == self.config.n_bytes else False)
+            unfit = ~np.isfinite(values) | ((values < 0) if name in self.unsigned else False)
         target[unfit & (target != NO_IGNORE)] = self.config.n_classes
         return values
 

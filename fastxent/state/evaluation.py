@@ -16,6 +16,7 @@ from fastxent.errors import ConfigError, StateError
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.options.checks import shown
 from fastxent.options.config import MOST_BINS, EvalConfig
+from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, Rows, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
@@ -23,16 +24,18 @@ from fastxent.state.classes import Classes
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
-from fastxent.state.metrics import Bins, Plan, bin_edges
+from fastxent.state.metrics import Bins, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.part import Part, Summands
 from fastxent.state.table import Table
+from fastxent.state.tasks import plan_of, ranking_figures, ranking_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_SLICES = 10_000
 _TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
+_TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _BIN_BYTES = 160  # of a calibration bin in a saved state
 _ENOUGH = 10  # rows that look like probabilities, not by chance
 _WHOLE = "whole"  # the one group of the table of all rows
@@ -43,7 +46,7 @@ class EvalState:
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        self.plan = Plan(config)
+        self.plan = plan_of(config)
         self.clusters = Keys()
         self.whole = Table(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
@@ -57,7 +60,10 @@ class EvalState:
             "classes": self.classes,
             "nll": self.distribution,
         }
-        self.told = dict.fromkeys(_TOLD, 0)  # rows that `result` warns about
+        self.scores = ranking_of(self.plan, [self.whole, *self.slices.values()])
+        self.parts.update({"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()})
+        told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
+        self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
 
     @classmethod
@@ -72,7 +78,7 @@ class EvalState:
 
     def update(self, batch: dict[str, Any] | pa.RecordBatch) -> EvalState:
         """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
-        from fastxent.scoring.scorer import score_batch
+        from fastxent.scoring.task import score_batch
 
         for rows in score_batch(batch, self.config):
             self.add(rows)
@@ -95,7 +101,7 @@ class EvalState:
             summands.clusters = self.clusters.codes(clusters)
         for part in self.parts.values():
             part.add(summands)
-        for name in _TOLD:
+        for name in self.told:
             self.told[name] += getattr(rows, name)
         return self
 
@@ -120,7 +126,7 @@ class EvalState:
         clusters = self.clusters.absorb(other.clusters)
         for name, part in self.parts.items():
             part.absorb(other.parts[name], clusters)
-        for name in _TOLD:
+        for name in self.told:
             self.told[name] += other.told[name]
         self.coverage.absorb(other.coverage)
         return self
@@ -136,13 +142,14 @@ class EvalState:
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
         """Every figure of the rows so far; the state stays as it is."""
         bins = self.whole.bins_of(0)
+        (metrics,), curves = self._metrics(self.whole)
         warnings = self._doubts()
         held = self.coverage.held()
         if held is not None:
             warnings.append(f"these metrics are of {held} only")
         return EvalResult(
             rows=_rows(self.whole.rows[0]),
-            metrics=self._metrics(self.whole)[0],
+            metrics=metrics,
             calibration=_calibration(bins, self.plan.weighted)
             if self.plan.labelled
             else Calibration((), (), (), (), ()),
@@ -155,6 +162,7 @@ class EvalState:
             timing=timing,
             files=tuple(files),
             warnings=tuple(warnings),
+            curves=curves,
         )
 
     def _doubts(self) -> list[str]:
@@ -169,18 +177,25 @@ class EvalState:
         for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
             if told[name]:
                 found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given")
+        if told.get("minus_ones") and told["zeros"]:
+            found.append(
+                f"{told['minus_ones']} targets are -1 and {told['zeros']} are 0, and both count as the negative class; "
+                "if -1 means that there is no target, use ignore_index=-1 (--ignore-index -1)"
+            )
         if not used:
             found.append("no row was used: every mean is undefined")
         elif not self.whole.contributing(0):
             found.append("every used row has weight 0: every mean is undefined")
         return found
 
-    def _metrics(self, table: Table) -> list[dict[str, Metric]]:
+    def _metrics(self, table: Table) -> tuple[list[dict[str, Metric]], Curves | None]:
+        """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
-        return [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+        found = [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+        return ranking_figures(self.plan, found, self.scores.get(table.column))
 
     def _slices(self, table: Table) -> dict[Any, Slice]:
-        metrics = self._metrics(table)
+        metrics, _ = self._metrics(table)
         order = table.keys.order().tolist()
         values = distinct_values([table.keys.names[g] for g in order])
         return {value: Slice(_rows(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
@@ -219,7 +234,7 @@ class EvalState:
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
             for name, part in state.parts.items():
                 part.load(parts[name], keys.get(name, []), len(state.clusters))
-            state.told = {name: header.get(name, 0) for name in _TOLD}
+            state.told = {name: header.get(name, 0) for name in state.told}
             state.coverage = Coverage.from_dict(header["coverage"])
             state._check()
         except (ConfigError, *DAMAGED) as error:
@@ -237,6 +252,9 @@ class EvalState:
         counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
         if any(count != labelled for count in counted):
             raise ValueError("classes or losses that do not add up to the rows")
+        for scores in self.scores.values():
+            if (scores.rows() > [scores.table.contributing(g) for g in range(len(scores.table.keys))]).any():
+                raise ValueError("more scores than rows")
         if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
             raise ValueError("more warnings than rows")
 

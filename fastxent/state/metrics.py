@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +101,7 @@ class Plan:
     def __init__(self, config: EvalConfig) -> None:
         every = means(config)
         names = [mean.name for mean in every]
-        self.names = _selection(config, [*names[:-1], *CALIBRATION, names[-1]])
+        self.names = selection(config, [*names[:-1], *CALIBRATION, names[-1]], UNLABELLED)
         self.labelled = config.target is not None
         self.means = [mean for mean in every if mean.name in self.names]
         self.weighted = config.weight is not None
@@ -237,13 +237,17 @@ def student(freedom: int) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def _selection(config: EvalConfig, names: list[str]) -> list[str]:
-    """Those of ``names`` that are asked for; an unknown one is an error that names the nearest."""
+def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) -> list[str]:
+    """Those of ``names`` that are asked for; an unknown one is an error that names the nearest.
+
+    unlabelled: those that need no target.
+    """
     if config.target is None:
-        labelled = next((name for name in config.metrics if name in names and name not in UNLABELLED), None)
+        left = [name for name in names if name in unlabelled]
+        labelled = next((name for name in config.metrics if name in names and name not in left), None)
         if labelled is not None:
-            raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(UNLABELLED)}")
-        names = [name for name in names if name in UNLABELLED]
+            raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(left)}")
+        names = left
     if "all" in config.metrics:
         return names
     for name in config.metrics:

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.rows import BinaryRows, ScoredRows
 from fastxent.state.keys import EncodedColumn
 from fastxent.state.metrics import Plan, bin_of
 
@@ -26,7 +26,7 @@ class Summands:
     rows: ScoredRows  # (used,)
     values: np.ndarray  # (columns of the plan, used)
     confidence: np.ndarray  # (used,) w·confidence
-    right: np.ndarray  # (used,) whether the prediction is right
+    right: np.ndarray  # (used,) whether the prediction is right; in binary dumps the target, 0..1
     weight: np.ndarray | None  # (used,)
     bins: np.ndarray  # (used,) calibration bin
     clusters: np.ndarray | None = None  # (used,) cluster numbers
@@ -39,6 +39,8 @@ class Summands:
         confidence = rows.confidence if rows.weight is None else rows.confidence * rows.weight
         place = bin_of(rows.confidence, bins)
         right = rows.rank == 0 if plan.labelled else np.zeros(len(place), bool)
+        if isinstance(rows, BinaryRows) and plan.labelled:
+            right = rows.positive
         values = plan.matrix(rows)
         return cls(plan.labelled, status, mask, by, rows, values, confidence, right, rows.weight, place)
 

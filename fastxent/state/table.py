@@ -59,7 +59,11 @@ class Table:
         self.binned += counts
         self.calibration.add_column(CONFIDENCE, rows.confidence, bins)
         if rows.weight is None:  # sums of ones: counted, then added bin by bin
-            right = np.bincount(bins[rows.right], minlength=groups * self.bins)
+            right = np.zeros(groups * self.bins, np.int64)
+            if rows.right.dtype == bool:
+                right = np.bincount(bins[rows.right], minlength=groups * self.bins)
+            else:
+                self.calibration.add_column(CORRECT, rows.right, bins)
             found = np.flatnonzero(counts)
             ones = np.stack([np.zeros(len(found)), right[found], counts[found]], axis=1)
             self.calibration.add(ones, found)

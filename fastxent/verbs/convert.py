@@ -91,6 +91,11 @@ def convert(
     chosen = _Columns(None if keep is None else names(keep, "keep"), target)
     logits = logits if isinstance(logits, str) else names(logits, "logits")
     opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
+    if opened.task == "binary":
+        raise ColumnError(
+            f"cannot convert column {logits!r} of {opened.files[0]}: it holds one number per row, and convert rewrites "
+            "rows of one score per class; evaluate the file as it is"
+        )
     check_not_source(dest, opened.files)
     final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)

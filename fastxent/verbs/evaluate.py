@@ -48,10 +48,14 @@ def evaluate(
         source: a path, glob, folder (hive partitions become columns), URL, or a list of them; a pyarrow Table,
             RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
             arrays.
-        logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*".
+        logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*". A
+            column of floats makes a binary dump: each number is the log-odds of the positive class or, with
+            ``input="probs"``, its probability.
         target: class ids (any integer; whole floats or decimals; strings with ``classes``), or lists of probabilities,
             one-hot integers or bools. Null means ignored, and so does NaN. None: the dump has no labels. Metrics that
-            need none are computed; so they are if "target" is not there.
+            need none are computed; so they are if "target" is not there. Of a binary dump: 0 or 1 of any type, -1 or
+            +1, strings with ``classes=(negative, positive)``, or floats from 0 to 1, the probability of the positive
+            class. Its weights must not be negative.
         input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. Rows of probabilities or
             of soft targets that do not sum to 1 within 0.001 are counted in a warning, and so are logits that do.
@@ -67,6 +71,7 @@ def evaluate(
         classes: class names, for string targets and for display. Columns "prob_*" named after them follow their order.
         logits_dtype: what binary or 16-bit logits hold.
         top_k: the k of the top-k accuracies. bins: of the calibration, of equal width.
+        threshold: of binary dumps. A row is predicted positive if its probability is at least the threshold.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts them in ``rows.bad``.
         threads, memory: never change a figure; peak memory stays near ``memory`` plus a constant.
         per_row: a Parquet file to write nll, rank, predicted class, confidence and entropy of each row to, in order.
@@ -142,7 +147,7 @@ def _per_row(
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
     check_not_source(path, job.source.files)
-    schema = per_row_schema(job.source.schema, id)
+    schema = per_row_schema(job.source.schema, id, job.source.task)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 
     def visit(index: int, rows: ScoredRows) -> None:

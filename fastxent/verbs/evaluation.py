@@ -16,9 +16,9 @@ from fastxent.io.values import plain_type
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, Options
 from fastxent.scoring.rows import ScoredRows
-from fastxent.scoring.scorer import Scorer
+from fastxent.scoring.task import columns as scored_columns, scorer_of
 from fastxent.state.evaluation import EvalState
-from fastxent.state.metrics import UNLABELLED
+from fastxent.state.tasks import unlabelled as unlabelled_metrics
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Evaluation:
         return self.soft or self.visited
 
     def scorer(self) -> Callable[[Batch], ScoredRows]:
-        """A `Scorer`."""
-        return Scorer(self.config, self.dtype, keeps=self.visited)
+        """The scorer of the task."""
+        return scorer_of(self.config, self.dtype, keeps=self.visited)
 
     def empty(self) -> EvalState:
         """The state of no rows."""
@@ -75,21 +75,24 @@ class Evaluation:
         values: dict[str, Any] = {**options}
         dtype = values.pop("logits_dtype")
         values["by"] = names(values["by"])
-        probe = EvalConfig(**{**values, "n_classes": 1, "class_weight": None, "class_mask": None, "classes": None})
-        beside = [*Scorer.columns(replace(probe, target=None, metrics=("all",))), *columns]
+        unknown = {"n_classes": 1, "class_weight": None, "class_mask": None, "classes": None}  # before the dump is open
+        probe = EvalConfig(**{**values, **unknown, "threshold": DEFAULTS["threshold"]})
+        beside = [*scored_columns(replace(probe, target=None, metrics=("all",))), *columns]
         optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
         classes = None if values["classes"] is None else listed(values["classes"])
-        wanted = [*Scorer.columns(probe), *columns]
+        wanted = [*scored_columns(probe), *columns]
         opened = open_source(
             source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
         )
         part, reader = opened.parts[0]
         if optional is not None and optional not in reader.columns:
-            if not (set(probe.metrics) <= {*UNLABELLED, *(["all"] if unlabelled else [])}):
+            left = unlabelled_metrics(opened.task)
+            if not (set(probe.metrics) <= {*left, *(["all"] if unlabelled else [])}):
                 missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
-                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(UNLABELLED)}")
+                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(left)}")
             values["target"] = None
-        config = EvalConfig(**{**values, "n_classes": opened.n_classes})
+        n_classes = 2 if opened.task == "binary" else opened.n_classes
+        config = EvalConfig(**{**values, "n_classes": n_classes, "task": opened.task})
         return Job(opened, cls(config, opened.dtype, _has_soft_targets(opened, config.target), visited))
 
 

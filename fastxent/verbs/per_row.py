@@ -9,7 +9,7 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.io.writers import carried, carried_field
 from fastxent.kernels.rows.record import NO_TARGET
-from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, ScoredRows
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, BinaryRows, ScoredRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _STATUS = ["used", "ignored", "bad"]
 
 
-def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
-    """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad")."""
+def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
+    """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad"). Of binary dumps: id, nll,
+    predicted, probability (of the positive class), entropy, status."""
     import pyarrow as pa
 
     number, whole = pa.float64(), pa.int64()
@@ -26,6 +27,8 @@ def per_row_schema(source: pa.Schema, id: str | None) -> pa.Schema:
         ("nll", number), ("rank", whole), ("predicted", whole), ("confidence", number), ("entropy", number),
         ("status", pa.dictionary(pa.int8(), pa.string())),
     ]  # fmt: skip
+    if task == "binary":
+        figures = [figures[0], figures[2], ("probability", number), *figures[4:]]
     if id in dict(figures):
         raise ConfigError(f"id={id!r} is also the name of a figure in the per-row file; rename that column")
     return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
@@ -41,7 +44,8 @@ def per_row_batch(rows: ScoredRows, schema: pa.Schema, id: str | None) -> pa.Rec
     unlabelled = unused | (rows.target == NO_TARGET)
     names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
     columns = [] if id is None else [carried(rows.kept.columns[id], schema.field(id))]
-    columns += [pa.array(values, mask=unlabelled) for values in (rows.nll, rows.rank)]
+    compared = (rows.nll,) if isinstance(rows, BinaryRows) else (rows.nll, rows.rank)
+    columns += [pa.array(values, mask=unlabelled) for values in compared]
     columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
     columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
     return pa.record_batch(columns, schema=schema)

@@ -28,9 +28,10 @@ from fastxent.options.declared import Names, Options, with_options
 from fastxent.options.sizes import parse_size
 from fastxent.scoring.rounding import round_to
 from fastxent.scoring.rows import BAD_LOGITS, IGNORED, Kept, ScoredRows
-from fastxent.scoring.scorer import Scorer
 from fastxent.scoring.targets import NO_IGNORE
+from fastxent.scoring.task import scorer_of
 from fastxent.verbs.evaluation import Evaluation
+from fastxent.verbs.odds import check_output, emitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +66,9 @@ def transform(
             logits' own unless given. Wider than the logits, it is computed at that width.
         keep: columns to carry over.
 
+    Of a binary dump, "softmax" is the probability of the positive class and "grad" is (p - y)·weight, one number per
+    row; "log_softmax" is refused.
+
     Returns:
         What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C.
         Softmax and log-softmax are of every row, whatever its target; the gradient of an ignored row is 0. With
@@ -88,6 +92,8 @@ def transform(
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = parse_size(memory)
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
+    if job.source.task == "binary":
+        check_output(output)
     if output == "grad" and job.recipe.config.target is None:
         raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
@@ -104,10 +110,14 @@ def transform(
 
         def visit(index: int, rows: ScoredRows) -> None:
             assert rows.kept is not None
-            out = _emitted(rows, rows.kept, OUTPUTS[output], scale, final)
-            values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
-            overflows.append(_overflows(rows.kept, out, values, final))
-            sink.put(index, _batch(rows.kept, schema, values))
+            if isinstance(rows.kept, Kept):
+                out = _emitted(rows, rows.kept, OUTPUTS[output], scale, final)
+                values = out.values if out.dtype == final else round_to(widened(out.values, out.dtype), final)
+                overflows.append(_overflows(rows.kept, out, values, final))
+            else:
+                values, infinite = emitted(rows, job.recipe.config, output, scale, final)
+                overflows.append(infinite)
+            sink.put(index, _batch(rows.kept.columns, schema, values))
 
         loop = Loop(
             job.recipe, job.source.units(), row_bytes=job.row_bytes, threads=threads, memory=room // 2,
@@ -130,7 +140,7 @@ def _total_weight(job: Job[Evaluation], rows: int) -> float:
             "reduction='mean' divides by a weight that is known only once every row has proven good; "
             "with on_bad_row='skip' use reduction='sum'"
         )
-    scorer = Scorer(job.recipe.config, job.recipe.dtype)
+    scorer = scorer_of(job.recipe.config, job.recipe.dtype)
     total = exact_zeros()
     for unit in job.source.columns_only().units():
         for batch in unit.read(rows, rows * 64, whole=True):
@@ -166,11 +176,13 @@ def _emitted(rows: ScoredRows, kept: Kept, output: int, scale: float, dtype: str
 
 
 def _schema(job: Job[Evaluation], dtype: str, output: str, keep: tuple[str, ...]) -> pa.Schema:
-    """The columns carried over, then the result: lists of C."""
+    """The columns carried over, then the result: lists of C, or numbers of a binary dump."""
     import pyarrow as pa
 
     kind = FLOAT_TYPES[dtype]
-    rows = pa.list_(pa.type_for_alias(kind.arrow), job.source.n_classes)
+    rows = pa.type_for_alias(kind.arrow)
+    if job.source.task != "binary":
+        rows = pa.list_(rows, job.source.n_classes)
     field = pa.field(output, rows, metadata={"dtype": dtype} if kind.as_bits else None)
     return pa.schema([*(carried_field(job.source.schema, name) for name in keep), field])
 
@@ -190,9 +202,11 @@ def _overflows(kept: Kept, out: Matrix, values: np.ndarray, dtype: str) -> int:
     return int((infinite & exact & (True if mask is None else mask.astype(bool))).sum())
 
 
-def _batch(kept: Kept, schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
+def _batch(columns: dict[str, pa.Array], schema: pa.Schema, values: np.ndarray) -> pa.RecordBatch:
     import pyarrow as pa
 
     *keep, result = schema
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=result.type)
-    return pa.record_batch([*(carried(kept.columns[f.name], f) for f in keep), rows], schema=schema)
+    rows = pa.array(values.reshape(-1))
+    if values.ndim == 2:
+        rows = pa.FixedSizeListArray.from_arrays(rows, type=result.type)
+    return pa.record_batch([*(carried(columns[f.name], f) for f in keep), rows], schema=schema)

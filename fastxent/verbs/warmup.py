@@ -1,8 +1,8 @@
 """Kernels compiled ahead: what an evaluation of the common kinds of dump needs, so that no later run waits for it.
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
-it runs here over tiny Parquet files: every dtype, few classes and many, temperature, probabilities, slices, clusters
-and weights.
+it runs here over tiny Parquet files: every dtype, few classes and many, one number per row, temperature, probabilities,
+slices, clusters and weights.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastxent.verbs.evaluate import evaluate
 
 CLASSES = (10, 1000)  # on either side of where row kernels change
 _ROWS = 8
+_MANY_ROWS = 400  # more scores than the first table of `state.cells` holds
 
 
 def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
@@ -34,7 +35,9 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
                 progress(name, done, len(kinds))
             path = os.path.join(folder, "dump.parquet")
             _write(path, dtype, n_classes)
-            evaluate(path, threads=1, **{"logits_dtype": dtype, **options})
+            state = evaluate(path, threads=1, **{"logits_dtype": dtype, **options}).state
+            assert state is not None  # it was computed here
+            state.merge(state)
 
 
 def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
@@ -44,6 +47,9 @@ def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     for n_classes in CLASSES:
         yield f"temperature, {n_classes} classes", "float32", n_classes, {"temperature": 2.0}
         yield f"probabilities, {n_classes} classes", "float32", n_classes, {"input": "probs"}
+    for dtype in ("float32", "float64"):
+        for scores in ("logits", "probs"):
+            yield f"{dtype} {scores}, one number per row", dtype, 1, {"input": scores}
     yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
     yield "weights", "float32", 10, {"weight": "weight", "by": "group", "cluster": "group"}
 
@@ -52,12 +58,17 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    values = np.tile(np.arange(n_classes) % 7, (_ROWS, 1)).astype(np.float32)
-    values /= values.sum(axis=1, keepdims=True)  # good as logits and as probabilities
-    bits = round_to(values, dtype)
-    offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
-    logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
-    groups = pa.array(np.arange(_ROWS) % 2)
-    columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(_ROWS))}
+    if n_classes == 1:
+        rows = _MANY_ROWS
+        logits = pa.array(round_to(np.linspace(0.1, 0.9, rows), dtype))
+    else:
+        rows = _ROWS
+        values = np.tile(np.arange(n_classes) % 7, (rows, 1)).astype(np.float32)
+        values /= values.sum(axis=1, keepdims=True)  # good as logits and as probabilities
+        bits = round_to(values, dtype)
+        offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
+        logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
+    groups = pa.array(np.arange(rows) % 2)
+    columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
     pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
     pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)

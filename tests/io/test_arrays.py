@@ -122,7 +122,7 @@ def test_columns_beside_them() -> None:
             "cannot use an array of complex128 as a column",
         ),
         ({"logits": X.astype(np.int64), "target": Y}, ColumnError, "must be a list"),
-        ({"logits": X[:, 0], "target": Y}, ColumnError, "one column per class"),
+        ({"logits": X[:, 0].astype(np.int64), "target": Y}, ColumnError, "one column per class"),
         ({"logits": X[:, :0], "target": Y}, ColumnError, "0 bytes"),
         ({"logits": 3.0, "target": Y}, ColumnError, "must be an array, got a float"),
         ({"logits": X.astype(ml_dtypes.bfloat16).view(np.uint16), "target": Y}, ColumnError, 'dtype="bfloat16"'),

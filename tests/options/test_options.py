@@ -42,7 +42,7 @@ FILES: list[tuple[str, Any]] = [("per_row", 3), ("per_row", True), ("resume", 3)
 
 def test_a_configuration_has_every_declared_option():
     declared = [name for name in OPTIONS if name != "logits_dtype"]  # how a file is read is not a part of it
-    assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(["n_classes", *declared])
+    assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(["n_classes", "task", *declared])
     config = fx.EvalConfig(n_classes=3)
     for name in declared:
         assert getattr(config, name) == default(name)

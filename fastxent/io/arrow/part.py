@@ -176,7 +176,7 @@ class IpcPart:
         return None
 
     def units(self, reader: RowReader) -> Iterator[IpcUnit]:
-        most, divisible = reader.rows_in(UNIT_BYTES), self.ipc.divisible
+        most, divisible = reader.unit_rows(UNIT_BYTES), self.ipc.divisible
         row, taken, start = 0, 0, (0, 0)
         for number, batch in enumerate(self.ipc.index.batches):
             used = 0
@@ -218,7 +218,7 @@ class MemoryUnit:
 
 
 def _memory_units(batches: Iterator[pa.RecordBatch], reader: RowReader, name: str) -> Iterator[MemoryUnit]:
-    row, most = 0, reader.rows_in(UNIT_BYTES)
+    row, most = 0, reader.unit_rows(UNIT_BYTES)
     for batch in batches:
         for begin in range(0, len(batch), most):
             part = batch.slice(begin, most)

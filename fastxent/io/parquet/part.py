@@ -211,7 +211,8 @@ class ParquetPart:
             chunks: list[LogitsChunk | str] = ["no logits are read"] * self.groups
             if not reader.blind:
                 chunks = self._plans(footer, reader.layout, reader.n_classes)
-                self.fallback = next((chunk for chunk in chunks if isinstance(chunk, str)), None)
+                if not reader.layout.scalar:
+                    self.fallback = next((chunk for chunk in chunks if isinstance(chunk, str)), None)
         whole = stored(footer, proven, reader.stored, reader.layout.names)
         beside = stored(footer, proven, reader.stored_beside)
         mixed = len({isinstance(chunk, str) for chunk in chunks}) > 1
@@ -233,6 +234,8 @@ class ParquetPart:
             return self._plans(footer, layout, n_classes)
 
     def _plans(self, footer: Footer, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
+        if layout.scalar:
+            return ["one number per row"] * self.groups
         column = None if layout.per_class else footer.called(layout.names[0])
         if column is None or len(column.leaves) != 1:
             return ["one column per class" if layout.per_class else "logits inside a struct"] * self.groups

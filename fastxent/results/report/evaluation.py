@@ -30,6 +30,14 @@ _NAMES = {
     "brier_score": "Brier score",
     "expected_calibration_error": "Calibration error (ECE)",
 }
+_BINARY_NAMES = {
+    "cross_entropy": "Cross-entropy (nats)",
+    "normalized_entropy": "Normalized entropy",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "brier_score": "Brier score (0 to 1)",
+    "calibration_ratio": "Mean prediction / base rate",
+}
 _TIMING = {
     "seconds": "elapsed (s)",
     "rows_per_second": "rows/s",
@@ -63,6 +71,8 @@ def title(result: EvalValues) -> str:
 def sections(result: EvalValues) -> list[Section]:
     """Return the sections of the report that are not empty."""
     found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", _input(result))]
+    if result.curves is not None:
+        found.append(("curves", "Curves", render(_TEMPLATE, part="calibration", plots=_curves(result), bins=None)))
     if result.has_losses:
         found.append(("calibration", "Calibration", _calibration(result)))
     if any(result.slices.values()):
@@ -74,20 +84,29 @@ def sections(result: EvalValues) -> list[Section]:
 
 def summary(result: EvalValues) -> Markup:
     """Return the metrics and plots of the report, without its long tables."""
-    drawn = [_reliability(result)] if result.has_losses else []
+    drawn = _curves(result) if result.curves is not None else []
+    drawn += [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
     return _headline(result) + render(_TEMPLATE, part="calibration", plots=drawn, bins=None)
 
 
+def _shown(result: EvalValues) -> list[str]:
+    """Return the metrics of the headline and of the tables of slices."""
+    names = _BINARY_NAMES if result.task == "binary" else _NAMES
+    return [name for name in names if name in result.metrics] or list(result.metrics)[:6]
+
+
 def _headline(result: EvalValues) -> Markup:
-    names = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
+    names = _shown(result)
     cards = []
     for name in names:
         metric = result.metrics[name]
         low, high = metric.ci95
         interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
-        cards.append(Card(_NAMES.get(name, name.replace("_", " ")), number(metric.value), interval))
+        cards.append(
+            Card({**_NAMES, **_BINARY_NAMES}.get(name, name.replace("_", " ")), number(metric.value), interval)
+        )
     table = Table(
         "Metrics with standard errors and 95 % intervals",
         [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
@@ -135,9 +154,10 @@ def _option(value: object) -> str:
 
 def _calibration(result: EvalValues) -> Markup:
     bins = result.calibration
+    mean, share = plots.calibrated(result)
     table = Table(
-        "Bins of the confidence",
-        [Column("bin", "text"), Column("rows", "bar"), Column("confidence"), Column("accuracy"), Column("gap")],
+        f"Bins of the {mean}",
+        [Column("bin", "text"), Column("rows", "bar"), Column(mean), Column(share), Column("gap")],
         [
             [
                 Cell(f"({number(low, 3)}, {number(high, 3)}]"),
@@ -166,8 +186,27 @@ def _calibration(result: EvalValues) -> Markup:
 
 
 def _reliability(result: EvalValues) -> tuple[Markup, str]:
-    caption = "Reliability: accuracy of the rows in each bin of confidence. Below: number of rows in each bin."
+    mean, share = plots.calibrated(result)
+    caption = f"Reliability: {share} of the rows in each bin of {mean}. Below: number of rows in each bin."
     return _drawn(plots.reliability(result), caption)
+
+
+def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
+    area, precision = (result.metrics.get(name) for name in ("roc_auc", "average_precision"))
+    under = "" if area is None else f" The area under it is {number(area.value)}."
+    mean = "" if precision is None else f" The average precision is {number(precision.value)}."
+    return [
+        _drawn(
+            plots.roc_curve(result),
+            "ROC curve: share of the positive rows against share of the negative rows that are predicted positive, at "
+            f"each threshold.{under}",
+        ),
+        _drawn(
+            plots.precision_recall_curve(result),
+            "Precision and recall at each threshold. The dashed line is the share of positive rows, which a random "
+            f"score has.{mean}",
+        ),
+    ]
 
 
 def _nll(result: EvalValues) -> tuple[Markup, str]:
@@ -217,7 +256,7 @@ def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
 
 def _slice_table(result: EvalValues, column: str) -> Table:
     parts = result.slices[column]
-    chosen = [name for name in _NAMES if name in result.metrics] or list(result.metrics)[:6]
+    chosen = _shown(result)
     bounds = {
         name: plots.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
         for name in _forests(result)

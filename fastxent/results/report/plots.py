@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
 from fastxent.names import some
+from fastxent.results.curves import Curves
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
@@ -55,9 +56,13 @@ def _styled(
 
 @_styled
 def reliability(result: EvalValues) -> Drawing:
-    """Plot the accuracy of each bin against its mean confidence, above the number of rows in each bin."""
+    """Plot the accuracy of each bin against its mean confidence, above the number of rows in each bin.
+
+    Of a binary dump, plot the share of positive rows against the mean prediction.
+    """
     figure, (top, below) = _stacked(4.6)
     bins = result.calibration
+    mean, share = calibrated(result)
     used = [i for i, n in enumerate(bins.count) if n and math.isfinite(bins.accuracy[i])]
     low, high, confidence, accuracy = (
         [column[i] for i in used] for column in (bins.lower, bins.upper, bins.confidence, bins.accuracy)
@@ -69,10 +74,10 @@ def reliability(result: EvalValues) -> Drawing:
     top.vlines(confidence, confidence, accuracy, color=SECOND, linewidth=1.6, label="gap")
     top.scatter(confidence, accuracy, s=26, color=ACCENT, zorder=3, clip_on=False, gid="bins", label="bin")
     figure.tips["bins"] = [
-        f"({number(a, 3)}, {number(b, 3)}]: {count(n)} rows, confidence {number(c, 4)}, accuracy {number(d, 4)}"
+        f"({number(a, 3)}, {number(b, 3)}]: {count(n)} rows, {mean} {number(c, 4)}, {share} {number(d, 4)}"
         for a, b, n, c, d in zip(low, high, rows, confidence, accuracy, strict=True)
     ]
-    top.set(xlim=(0, 1), ylim=(0, 1.03), ylabel="accuracy")
+    top.set(xlim=(0, 1), ylim=(0, 1.03), ylabel=share)
     top.legend(loc="upper left", fontsize=9.5, labelcolor=MUTED)
     for i, (left, step, n) in enumerate(zip(low, width, rows, strict=True)):
         below.bar(left, n, step, align="edge", color=SOFT, edgecolor=PAPER, linewidth=1, gid=f"count-{i}")
@@ -83,7 +88,40 @@ def reliability(result: EvalValues) -> Drawing:
         below.yaxis.set_major_locator(LogLocator(numticks=4))
         below.yaxis.set_minor_formatter(NullFormatter())
     below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-    below.set(xlabel="confidence", ylabel="rows")
+    below.set(xlabel=mean, ylabel="rows")
+    return figure
+
+
+def calibrated(result: EvalValues) -> tuple[str, str]:
+    """Return the names of the two numbers that calibration compares."""
+    return ("prediction", "positive share") if result.task == "binary" else ("confidence", "accuracy")
+
+
+def _curves(result: EvalValues) -> Curves:
+    if result.curves is None:
+        raise ConfigError("cannot plot a curve: the result has none; only binary dumps with rows of both classes do")
+    return result.curves
+
+
+@_styled
+def roc_curve(result: EvalValues) -> Drawing:
+    """Plot the true positive rate against the false positive rate."""
+    roc = _curves(result).roc
+    figure, ax = _single(4.4)
+    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    ax.plot(roc.false_positive_rate, roc.true_positive_rate, color=ACCENT, linewidth=1.8)
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="false positive rate", ylabel="true positive rate")
+    return figure
+
+
+@_styled
+def precision_recall_curve(result: EvalValues) -> Drawing:
+    """Plot precision against recall."""
+    found = _curves(result).precision_recall
+    figure, ax = _single(4.4)
+    ax.axhline(found.precision[-1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    ax.plot(found.recall, found.precision, color=ACCENT, linewidth=1.8)
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
     return figure
 
 

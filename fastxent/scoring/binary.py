@@ -1,0 +1,224 @@
+"""Batches of one number per row: log-odds or probabilities of the positive class become `BinaryRows`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastxent.errors import BadRowError, ColumnError, ConfigError
+from fastxent.io.batch import Batch, Part
+from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.matrix import Matrix, address_of
+from fastxent.kernels.rows import odds
+from fastxent.kernels.rows.record import NO_TARGET
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.refusal import bad_number
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, BinaryRows, KeptOdds
+from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MINUS_ONE = -1  # a target of the negative class, beside 0
+_INVALID = 2  # a target that is neither class
+
+
+class BinaryPreparation(Preparation):
+    """Prepares batches of a binary dump: targets are 1, 0, `MINUS_ONE`, `NO_IGNORE` or `_INVALID`."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        super().__init__(config)
+        self.unsigned = {config.weight}
+
+    def _targets(
+        self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
+    ) -> tuple[np.ndarray, Matrix | None]:
+        """(targets, probabilities). There are probabilities, (n, 1), where the column holds floats."""
+        from fastxent.io.columns import is_soft, target_ids
+
+        c = self.config
+        if c.target is None:
+            return np.full(rows, NO_TARGET), None
+        column = columns[c.target]
+        if is_soft(column.type):
+            raise ColumnError(
+                f"the target column is {column.type}; a row of one number has one target: 0 or 1, a text of classes, "
+                "or a probability"
+            )
+        shares = _floats(column)
+        if shares is None:
+            if c.classes is None and "string" in str(column.type):
+                raise ColumnError(
+                    "the target column holds strings; name both classes, the negative one first, as in "
+                    "classes=('no', 'yes') (--classes no,yes)"
+                )
+            ids = target_ids(column, c.ignore_index, c.classes)
+            invalid = (ids < MINUS_ONE) | (ids > 1)
+            return np.where(ids == c.ignore_index, NO_IGNORE, np.where(invalid, _INVALID, ids)), None
+        with np.errstate(invalid="ignore"):
+            ignored = np.isnan(shares) | (shares == c.ignore_index)
+            minus = shares == -1.0
+            inside = (shares >= 0.0) & (shares <= 1.0)
+        ids = np.where(inside, (shares >= 0.5).astype(np.int64), np.where(minus, MINUS_ONE, _INVALID))
+        return np.where(ignored, NO_IGNORE, ids), Matrix.of(np.where(inside, shares, 0.0)[:, None])
+
+
+def _floats(column: pa.Array) -> np.ndarray | None:
+    """A column of floats or decimals as float64, null as NaN; None for other types."""
+    import pyarrow as pa
+
+    from fastxent.io.columns import float_column
+    from fastxent.io.values import numbers
+
+    column = numbers(column, "target")
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return None
+    if not column.null_count:
+        return float_column(column, "target")
+    shares = np.full(len(column), np.nan)
+    shares[np.asarray(column.is_valid())] = float_column(column.drop_null(), "target")
+    return shares
+
+
+class BinaryScorer:
+    """Scores batches of one number per row, of one float type, under one configuration.
+
+    keeps: bool. Keep what `transform` writes.
+    """
+
+    def __init__(self, config: EvalConfig, dtype: str, *, keeps: bool = False) -> None:
+        if config.input != "logits" and config.temperature != 1.0:
+            raise ConfigError(f"temperature must be 1 for input='probs', got {config.temperature}")
+        if config.input == "logits" and config.clip_eps is not None:
+            raise ConfigError(f"clip_eps requires input='probs', got clip_eps={config.clip_eps} and input='logits'")
+        self.config, self.keeps = config, keeps
+        self._prepare = BinaryPreparation(config)
+        self._type = FLOAT_TYPES[dtype]
+        self._kernel = odds.odds_kernel(config.input == "logits")
+        t = config.threshold
+        if config.input == "probs":  # compared as NumPy compares a number with an array of this type
+            self._least = float(_rounded(t, dtype))
+        else:
+            self._least = math.log(t) - math.log1p(-t) if 0.0 < t < 1.0 else math.inf if t else -math.inf
+
+    def __call__(self, batch: Batch) -> BinaryRows:
+        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        prepared = self._prepare(batch, self._type.compute)
+        n, c = len(prepared.target), self.config
+        values, refused = self._scores(batch, prepared, n)
+        status = _statuses(prepared.target)
+        minus = prepared.target == MINUS_ONE
+        target = np.where(prepared.target == 1, 1, 0)
+        labelled = c.target is not None
+        exact = target.astype(np.float64) if prepared.soft is None else prepared.soft.values[:, 0]
+        positive = exact.astype(self._type.compute) if labelled else np.zeros(0, self._type.compute)
+        record = np.empty((odds.FIELDS, n))
+        shaped = self._shaped(values)
+        smoothing = c.label_smoothing if labelled else 0.0
+        record_at, stride = address_of(record), record.strides[0]
+        given = address_of(positive) if labelled else 0
+        tag = FLOAT_TYPES[str(shaped.dtype)].tag
+        if self._kernel(address_of(shaped), n, tag, given, smoothing, record_at, stride) or (
+            shaped is not values and c.input == "probs"
+        ):
+            bad = np.isnan(values) if c.input == "logits" else ~((values >= 0) & (values <= 1))
+            status[bad & (status != IGNORED)] = BAD_LOGITS
+        if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
+            self._refuse(prepared, values, status, refused)
+        predicted = (values.astype(np.float64) / c.temperature >= self._least).astype(np.int64)
+        used = status == USED
+        nothing = np.zeros(n)
+        rows = BinaryRows(
+            status=status,
+            target=target if labelled else prepared.target,
+            loss=record[odds.LOSS if smoothing else odds.NLL] if labelled else nothing,
+            class_weight=None,
+            nll=record[odds.NLL] if labelled else nothing,
+            lse=nothing,
+            confidence=record[odds.PROBABILITY],
+            predicted=predicted,
+            rank=(predicted != target).astype(np.int64),
+            entropy=record[odds.ENTROPY],
+            brier=record[odds.BRIER] if labelled else nothing,
+            weight=prepared.weight,
+            cluster=None if c.cluster is None else prepared.columns[c.cluster],
+            by={name: prepared.columns[name] for name in c.by},
+            score=values.astype(np.float64),
+            positive=exact,
+            minus_ones=int((minus & used).sum()),
+            zeros=int((used & ~minus & (exact == 0.0)).sum()) if labelled else 0,
+        )
+        if self.keeps:
+            rows.kept = KeptOdds(prepared.columns, values, exact)
+        return rows
+
+    def shares(self, batch: Batch) -> np.ndarray:
+        """The weight of each row in the denominator of a mean, from the columns alone; bad rows are found later."""
+        rows = self._prepare(batch, self._type.compute)
+        used = _statuses(rows.target) == USED
+        return np.where(used, 1.0 if rows.weight is None else rows.weight, 0.0)
+
+    def _scores(self, batch: Batch, prepared: Prepared, n: int) -> tuple[np.ndarray, dict[int, str]]:
+        """(the numbers of the rows, widened; what is wrong with rows that hold none, by their place in the batch)."""
+        found: list[np.ndarray] = []
+        refused: dict[int, str] = {}
+        read = 0
+        for part in batch.parts:
+            found.append(_numbers(part))
+            refused |= {read + place: why for place, why in part.bad.items()}
+            read += len(part.values)
+        values = found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type.compute), *found])
+        if prepared.index is not None:
+            values = values[prepared.index]
+        return values, refused
+
+    def _shaped(self, values: np.ndarray) -> np.ndarray:
+        """The numbers after the temperature or within the bounds of ``clip_eps``."""
+        c, shaped = self.config, values
+        if c.temperature != 1.0:
+            with np.errstate(over="ignore"):
+                shaped = values / values.dtype.type(c.temperature)
+        elif c.clip_eps is not None:
+            shaped = np.clip(values, c.clip_eps, 1.0 - c.clip_eps)
+        return shaped
+
+    def _refuse(self, prepared: Prepared, values: np.ndarray, status: np.ndarray, refused: dict[int, str]) -> None:
+        """Raise the error of the first bad row."""
+        i = int(np.argmax(status >= BAD_LOGITS))
+        place = prepared.place(i)
+        if status[i] == BAD_LOGITS:
+            name = "probability" if self.config.input == "probs" else "log-odds"
+            why = refused.get(place) or f"the {name} is {values[i]}"
+        else:
+            why = bad_number(self.config, prepared, i, {self.config.weight}) or self._bad_target(prepared, i)
+        raise BadRowError(prepared.where, place, why)
+
+    def _bad_target(self, prepared: Prepared, i: int) -> str:
+        from fastxent.io.values import numbers
+
+        value = numbers(prepared.columns[str(self.config.target)].slice(i, 1), "target")[0].as_py()
+        if isinstance(value, str):
+            return f"target {value!r} is not among the classes"
+        return f"target {value} is not 0, 1, -1 or a probability"
+
+
+def _numbers(part: Part) -> np.ndarray:
+    """The numbers of a part, widened: a copy, which is contiguous and outlives the part."""
+    return np.array(widened(part.values, part.dtype)[:, 0])
+
+
+def _rounded(value: float, dtype: str) -> Any:
+    """A number in the precision of a float type."""
+    if dtype != "bfloat16":
+        return FLOAT_TYPES[dtype].stored.type(value)
+    from fastxent.scoring.rounding import round_to
+
+    return widened(round_to(np.array([value]), dtype), dtype)[0]
+
+
+def _statuses(target: np.ndarray) -> np.ndarray:
+    """The status of each row, as its target and weight say it."""
+    return np.where(target == NO_IGNORE, IGNORED, np.where(target == _INVALID, BAD_TARGET, USED)).astype(np.int8)

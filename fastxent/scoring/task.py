@@ -1,0 +1,45 @@
+"""The scorer of each task: what turns a batch into scored rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastxent.errors import ConfigError
+from fastxent.io.batch import batch_bytes
+from fastxent.io.source import open_source
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.binary import BinaryScorer
+from fastxent.scoring.filter import Filter
+from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> Scorer | BinaryScorer:
+    """The scorer of a task, of scores of one float type. ``keeps``: what a visitor of the rows needs."""
+    kind = BinaryScorer if config.task == "binary" else Scorer
+    return kind(config, dtype, keeps=keeps)
+
+
+def columns(config: EvalConfig) -> list[str]:
+    """The columns that scoring reads beside the scores."""
+    names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes]
+    names += Filter(config.where).columns if config.where is not None else []
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
+    """The scored rows of columns in memory, which are named as ``config`` names them.
+
+    `EvalState.update` adds all of them or, if one row is bad, none.
+    """
+    source = open_source(batch, logits=config.logits, columns=columns(config), classes=config.classes)
+    if source.task != config.task:
+        raise ConfigError(f"the batch is of a {source.task} dump, the state of a {config.task} one")
+    if source.task == "multiclass" and source.n_classes != config.n_classes:
+        raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
+    scorer = scorer_of(config, source.dtype)
+    size = batch_bytes(512 << 20, 1, source.n_classes * 4)
+    return [scorer(part) for unit in source.units() for part in unit.read(unit.rows or 1, size, whole=True)]

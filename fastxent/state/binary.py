@@ -1,0 +1,283 @@
+"""The metrics of a binary dump: ratios of sums of a few columns, and what follows from those sums.
+
+Every numerator and denominator is a sum of columns with small whole coefficients: the true negatives are the rows less
+the positives less the predicted positives and the true positives. So the sums and products of seven columns give all
+standard errors, with residuals as in `state.metrics`, in integers up to the last division.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import MappingProxyType
+from typing import cast
+
+from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
+from fastxent.options.config import EvalConfig
+from fastxent.results.values import Metric
+from fastxent.scoring.rows import BinaryRows, ScoredRows
+from fastxent.state.metrics import (
+    BRIER,
+    CALIBRATION,
+    ENTROPY,
+    LN2,
+    LOSS,
+    ROWS,
+    Bins,
+    Column,
+    Plan,
+    Sums,
+    interval,
+    selection,
+    student,
+)  # fmt: skip
+
+UNLABELLED = ("entropy", "mean_prediction")  # metrics that need no target
+RANKING = ("roc_auc", "average_precision")  # metrics of `state.scores`
+NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
+_WIDEST = 1e100  # of z²/n in Wilson's interval: it is 0 … 1 then
+
+
+def _binary(rows: ScoredRows) -> BinaryRows:
+    return cast(BinaryRows, rows)
+
+
+PROBABILITY = Column("probability", lambda rows: rows.confidence, labelled=False)
+POSITIVE = Column("positive", lambda rows: _binary(rows).positive)
+PREDICTED = Column("predicted", lambda rows: rows.predicted, indicator=True)
+TRUE_POSITIVE = Column("true positive", lambda rows: rows.predicted * _binary(rows).positive)
+_ORDER = [ROWS, LOSS, BRIER, ENTROPY, PROBABILITY, POSITIVE, PREDICTED, TRUE_POSITIVE]
+_PLACE = {column.name: place for place, column in enumerate(_ORDER)}
+
+Form = Mapping[str, int]  # column -> its coefficient; read-only
+
+
+def _form(*columns: Column) -> Form:
+    return MappingProxyType({column.name: 1 for column in columns})
+
+
+_ONE = _form(ROWS)
+_NEGATIVE = {ROWS.name: 1, POSITIVE.name: -1}
+_TRUE_NEGATIVE = {ROWS.name: 1, POSITIVE.name: -1, PREDICTED.name: -1, TRUE_POSITIVE.name: 1}
+_RIGHT = {**_TRUE_NEGATIVE, TRUE_POSITIVE.name: 2}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A metric that is one sum over another. ``rate``: its row number is 0 or 1, so that its interval is Wilson's."""
+
+    name: str
+    upper: Form
+    lower: Form = field(default_factory=lambda: _ONE)
+    rate: bool = False
+    unit: float = 1.0
+
+
+RATIOS = {
+    ratio.name: ratio
+    for ratio in (
+        Ratio("cross_entropy", _form(LOSS)),
+        Ratio("cross_entropy_bits", _form(LOSS), unit=LN2),
+        Ratio("accuracy", _RIGHT, rate=True),
+        Ratio("precision", _form(TRUE_POSITIVE), _form(PREDICTED), rate=True),
+        Ratio("recall", _form(TRUE_POSITIVE), _form(POSITIVE), rate=True),
+        Ratio("specificity", _TRUE_NEGATIVE, _NEGATIVE, rate=True),
+        Ratio("f1", {TRUE_POSITIVE.name: 2}, _form(POSITIVE, PREDICTED)),
+        Ratio("brier_score", _form(BRIER)),
+        Ratio("entropy", _form(ENTROPY)),
+        Ratio("base_rate", _form(POSITIVE), rate=True),
+        Ratio("mean_prediction", _form(PROBABILITY)),
+        Ratio("calibration_ratio", _form(PROBABILITY), _form(POSITIVE)),
+    )
+}
+# What other metrics need: the ratios that they are made of.
+_MADE_OF = {
+    "normalized_entropy": ("cross_entropy", "base_rate"),
+    "balanced_accuracy": ("recall", "specificity"),
+    "matthews_corrcoef": ("accuracy",),
+}
+NAMES = (
+    "cross_entropy", "cross_entropy_bits", "normalized_entropy", "accuracy", "balanced_accuracy", "precision", "recall",
+    "specificity", "f1", "matthews_corrcoef", *RANKING, "brier_score", "entropy", "base_rate", "mean_prediction",
+    "calibration_ratio", *CALIBRATION,
+)  # fmt: skip
+
+
+class BinaryPlan(Plan):
+    """What to sum for the metrics of a binary dump, and how the sums become figures."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.names = selection(config, list(NAMES), UNLABELLED)
+        self.labelled = config.target is not None
+        self.weighted = config.weight is not None
+        self.clustered = config.cluster is not None
+        self.means = []
+        self._plain = not (self.weighted or self.clustered)
+        products: set[tuple[int, int]] = set()
+        needed: set[int] = set()
+        for group in (_MADE_OF.get(name, (name,)) for name in self.names):
+            ratios = [RATIOS[name] for name in group if name in RATIOS]
+            places = sorted({_PLACE[c] for ratio in ratios for form in (ratio.upper, ratio.lower) for c in form})
+            needed |= set(places)
+            products |= {(a, b) for a in places for b in places if a <= b}
+        if self._plain:  # rows are counted; a prediction is 0 or 1: its products are sums
+            needed.discard(0)
+            positive, predicted, true = (_PLACE[c.name] for c in (POSITIVE, PREDICTED, TRUE_POSITIVE))
+            products = {(a, b) for a, b in products if a and predicted not in (a, b) and (a, b) != (true, true)}
+            if true in needed:
+                needed.add(positive)
+                products |= {(positive, positive), (positive, true)}  # the squares tell whether targets are 0 or 1
+        order = sorted(needed)
+        self.columns = [_ORDER[place] for place in order]
+        self._index = {_ORDER[place].name: i for i, place in enumerate(order)}
+        self.pairs = sorted((order.index(a), order.index(b)) for a, b in products)
+
+    def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
+        """All chosen metrics of one group of rows, but those of `RANKING`."""
+        group = _Group(self, sums)
+        found = {name: Metric(value) for name, value in bins.errors().items()}
+        made = {
+            "normalized_entropy": group.normalized_entropy,
+            "balanced_accuracy": group.balanced_accuracy,
+            "matthews_corrcoef": group.matthews,
+        }
+        for name in self.names:
+            if name in RATIOS:
+                found[name] = group.ratio(RATIOS[name])
+            elif name in made:
+                found[name] = made[name]()
+        return {name: found.get(name, Metric(math.nan)) for name in self.names}
+
+
+class _Group:
+    """The sums of one group of rows by column, and the metrics that follow."""
+
+    def __init__(self, plan: BinaryPlan, sums: Sums) -> None:
+        self._sums, self._plain, self._index = sums, plan._plain, plan._index
+        self._hard = False
+        if self._plain and POSITIVE.name in self._index:
+            self._hard = self._product(POSITIVE.name, POSITIVE.name) == self._total(POSITIVE.name) << sums.scale
+
+    def _total(self, column: str) -> int:
+        if column == ROWS.name and self._plain:
+            return self._sums.units << self._sums.scale
+        return self._sums.totals[self._index[column]]
+
+    def _product(self, a: str, b: str) -> int | None:
+        """Σ a·b; None if it is not finite."""
+        a, b = sorted((a, b), key=_PLACE.__getitem__)
+        if self._plain:
+            if a == ROWS.name:
+                return self._total(b) << self._sums.scale
+            if PREDICTED.name in (a, b):  # its square is itself; with the others it makes the true positives
+                return self._total(PREDICTED.name if a == b else TRUE_POSITIVE.name) << self._sums.scale
+            if a == b == TRUE_POSITIVE.name:
+                a = POSITIVE.name
+        return self._sums.products.get((self._index[a], self._index[b]))
+
+    def _sum(self, form: Form) -> int:
+        return sum(factor * self._total(column) for column, factor in form.items())
+
+    def _special(self, form: Form) -> int:
+        """Flags of what is not finite in a sum."""
+        return sum(self._sums.special[self._index[column]] for column in form if column in self._index)
+
+    def _residuals(self, ratio: Ratio) -> dict[str, int]:
+        """D·u - U·d as coefficients of columns, for the ratio U/D."""
+        upper, lower = self._sum(ratio.upper), self._sum(ratio.lower)
+        found = {column: lower * factor for column, factor in ratio.upper.items()}
+        for column, factor in ratio.lower.items():
+            found[column] = found.get(column, 0) - upper * factor
+        return found
+
+    def _stderr(self, residuals: Mapping[str, int | Fraction], over: int) -> float:
+        """sqrt(G/(G-1) · Σ residual²) / over², where residuals are `_residuals` of sums over ``over``."""
+        total: int | Fraction = 0
+        for a, x in residuals.items():
+            for b, y in residuals.items():
+                product = self._product(a, b)
+                if product is None:
+                    return math.nan
+                total += x * y * product
+        units = self._sums.units
+        if units < 2 or not over:
+            return math.nan
+        whole = Fraction(max(total, 0))
+        return rounded_root(units * whole.numerator, (units - 1) * over**4 * whole.denominator)
+
+    def _value(self, ratio: Ratio) -> float:
+        flags = self._special(ratio.upper)
+        lower = self._sum(ratio.lower)
+        if flags:
+            return special_value(flags) if lower else math.nan
+        return rounded_ratio(self._sum(ratio.upper), lower)
+
+    def ratio(self, ratio: Ratio) -> Metric:
+        """A ratio with its interval."""
+        value = self._value(ratio)
+        if not math.isfinite(value):
+            return Metric(value / ratio.unit)
+        lower = self._sum(ratio.lower)
+        stderr = self._stderr(self._residuals(ratio), lower)
+        if ratio.rate:
+            return self._wilson(value, stderr, rounded_ratio(lower, 1 << self._sums.scale))
+        return self._by_student(value / ratio.unit, stderr / ratio.unit)
+
+    def _by_student(self, value: float, stderr: float) -> Metric:
+        found = interval(value, stderr, self._sums.units - 1)
+        return Metric(value, stderr, found.ci95, None if math.isnan(found.ci95[0]) else "t")
+
+    def _wilson(self, value: float, stderr: float, rows: float) -> Metric:
+        """A rate with Wilson's interval: of its rows, or of as many as its standard error is worth."""
+        z = NORMAL
+        if not self._hard:
+            if not math.isfinite(stderr):
+                return Metric(value, stderr)
+            z = student(self._sums.units - 1)
+            varies = stderr > 0.0 and 0.0 < value < 1.0
+            rows = value * (1.0 - value) / stderr / stderr if varies else float(self._sums.units)
+        a = min(z * z / rows, _WIDEST) if rows > 0.0 else _WIDEST
+        middle = (value + a / 2.0) / (1.0 + a)
+        half = math.sqrt(max(0.0, value * (1.0 - value)) * a + a * a / 4.0) / (1.0 + a)
+        low = 0.0 if value == 0.0 else max(0.0, middle - half)
+        high = 1.0 if value == 1.0 else min(1.0, middle + half)
+        return Metric(value, stderr, (low, high), "wilson")
+
+    def normalized_entropy(self) -> Metric:
+        """Cross-entropy over the entropy of the base rate; its error by the delta method."""
+        loss, rate = RATIOS["cross_entropy"], RATIOS["base_rate"]
+        mean, base = self._value(loss), self._value(rate)
+        if not 0.0 < base < 1.0:
+            return Metric(math.nan)
+        entropy = -base * math.log(base) - (1.0 - base) * math.log1p(-base)
+        value = mean / entropy
+        if not math.isfinite(value):
+            return Metric(value)
+        slopes = 1.0 / entropy, -value * (math.log1p(-base) - math.log(base)) / entropy
+        if not all(map(math.isfinite, slopes)):
+            return Metric(value)
+        by_loss, by_rate = map(Fraction, slopes)
+        residuals: dict[str, int | Fraction] = {c: x * by_loss for c, x in self._residuals(loss).items()}
+        for column, x in self._residuals(rate).items():
+            residuals[column] = residuals.get(column, 0) + x * by_rate
+        return self._by_student(value, self._stderr(residuals, self._sum(_ONE)))
+
+    def balanced_accuracy(self) -> Metric:
+        """Mean of recall and specificity; one of them where the rows are of one class."""
+        each = [self._value(RATIOS[name]) for name in ("recall", "specificity")]
+        found = [value for value in each if value == value]
+        return Metric(sum(found) / len(found) if found else math.nan)
+
+    def matthews(self) -> Metric:
+        """Correlation of targets and predictions; 0 where one of them does not vary, as in scikit-learn."""
+        n, positive, predicted, both = (
+            self._total(column.name) for column in (ROWS, POSITIVE, PREDICTED, TRUE_POSITIVE)
+        )
+        if not n:
+            return Metric(math.nan)
+        covariance = n * both - positive * predicted
+        spread = positive * (n - positive) * predicted * (n - predicted)
+        size = rounded_root(covariance * covariance, spread) if spread > 0 else 0.0
+        return Metric(-size if covariance < 0 else size)

@@ -1,0 +1,159 @@
+"""Which cell a score belongs to: as many leading bits of the score as a bounded number of pages allows.
+
+A score is known by its key, 64 bits that are ordered as scores are. An owner (the whole dump, or one slice) keeps the
+leading ``length`` + 4 bits of its keys: the largest length, up to 60, of which its rows have at most ``limit``
+different prefixes. 60 + 4 are all bits. So the cells follow from the rows alone, not from their order, and an owner
+with few different scores knows them all exactly. Rows that come later can only shorten the length, and cells of a
+longer length each lie in one cell of a shorter one, so counts are handed on exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, move_cells, score_keys
+
+WIDTH = 64
+LONGEST = WIDTH - BITS
+_LEAST_SLOTS = 256
+
+
+def keys_of(scores: np.ndarray) -> np.ndarray:
+    """The keys of float64 scores, (n,) uint64; none of the scores is NaN."""
+    keys = np.empty(len(scores), np.uint64)
+    score_keys(np.ascontiguousarray(scores), keys)
+    return keys
+
+
+def score_of(keys: np.ndarray) -> np.ndarray:
+    """The scores that have these keys."""
+    sign = np.uint64(1 << 63)
+    return np.where(keys & sign, keys ^ sign, ~keys).view(np.float64)
+
+
+class Used(NamedTuple):
+    """Cells, by owner and key: ``places``, the key of the least score that each may hold, and their owners."""
+
+    places: np.ndarray
+    keys: np.ndarray
+    owners: np.ndarray
+
+
+class Cells:
+    """The pages of some owners. ``moved`` is called with (place of each old cell, number of cells) when cells move.
+
+    limit: int. Pages that one owner may have.
+    """
+
+    def __init__(self, limit: int, moved: Callable[[np.ndarray, int], None]) -> None:
+        self.limit, self._moved = limit, moved
+        self.lengths = np.zeros(0, np.int64)
+        self._held = np.zeros(0, np.int64)
+        self._slots = np.zeros((_LEAST_SLOTS, 2), np.uint64)
+        self._names = np.zeros(_LEAST_SLOTS // 2, np.uint64)
+        self._owner_of = np.zeros(_LEAST_SLOTS // 2, np.int32)
+        self._used = np.zeros(1, np.int64)
+
+    @property
+    def count(self) -> int:
+        """Number of cells, empty ones included."""
+        return int(self._used[0]) * CELLS
+
+    def resize(self, owners: int) -> None:
+        """Make room for owners 0 .. ``owners`` - 1."""
+        more = owners - len(self.lengths)
+        if more > 0:
+            self.lengths = np.pad(self.lengths, (0, more), constant_values=LONGEST)
+            self._held = np.pad(self._held, (0, more))
+
+    def places(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
+        """(n,) the cells of these keys, after other cells have moved where that is due."""
+        found = np.empty(len(keys), np.int64)
+        begin = 0
+        while True:
+            shifts = WIDTH - self.lengths
+            pages = self._slots, self._names, self._owner_of, self._held, self._used
+            begin = find_cells(keys, owners, begin, shifts, self.limit, pages, found)
+            if begin == len(keys):
+                return found
+            if self._held[owners[begin]] < self.limit:
+                self._grow()
+            else:
+                self.shorten(self._due(keys, owners))
+                begin = 0
+
+    def _grow(self) -> None:
+        used, room = int(self._used[0]), 2 * len(self._names)
+        self._names = np.concatenate([self._names, np.zeros(room - len(self._names), np.uint64)])
+        self._owner_of = np.concatenate([self._owner_of, np.zeros(room - len(self._owner_of), np.int32)])
+        self._slots = np.zeros((2 * room, 2), np.uint64)
+        enter_pages(self._names, self._owner_of, used, self._slots)
+
+    def _due(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
+        """The length of each owner, once these rows are there too."""
+        used = int(self._used[0])
+        shifts = (WIDTH - self.lengths).astype(np.uint64)
+        held = self._names[:used] << shifts[self._owner_of[:used]]
+        coming = keys >> shifts[owners] << shifts[owners]
+        keys = np.concatenate([held, coming])
+        owners = np.concatenate([self._owner_of[:used].astype(np.int64), owners])
+        if len(self.lengths) == 1:
+            keys = np.sort(keys)
+        else:
+            order = np.lexsort((keys, owners))
+            keys, owners = keys[order], owners[order]
+        lengths = self.lengths.copy()
+        shared = WIDTH - _bit_length(keys[1:] ^ keys[:-1])  # bits that neighbours have in common
+        apart = (owners[1:] == owners[:-1]) & (keys[1:] != keys[:-1])
+        shared, owners = shared[apart], owners[1:][apart]
+        numbers = np.bincount(owners, minlength=len(lengths))
+        ends = np.cumsum(numbers)
+        for owner in np.flatnonzero(numbers >= self.limit).tolist():
+            mine = shared[ends[owner] - numbers[owner] : ends[owner]]
+            least = int(np.partition(mine, self.limit - 1)[self.limit - 1])
+            lengths[owner] = min(lengths[owner], least)
+        return lengths
+
+    def shorten(self, lengths: np.ndarray) -> None:
+        """Keep fewer leading bits, none of ``lengths`` being larger than those now."""
+        used = int(self._used[0])
+        owners, names = self._owner_of[:used], self._names[:used]
+        drop = (self.lengths - lengths)[owners].astype(np.uint64)
+        if not drop.any():
+            return
+        before, names = names.copy(), names >> drop
+        order = np.lexsort((names, owners)) if len(lengths) > 1 else np.argsort(names)
+        first = np.ones(used, bool)
+        first[1:] = (names[order][1:] != names[order][:-1]) | (owners[order][1:] != owners[order][:-1])
+        page = np.empty(used, np.int64)
+        page[order] = np.cumsum(first) - 1
+        kept = order[first]
+        self._names[: len(kept)], self._owner_of[: len(kept)] = names[kept], owners[kept]
+        self._held = np.bincount(self._owner_of[: len(kept)], minlength=len(lengths)).astype(np.int64)
+        self._used[0] = len(kept)
+        self.lengths = lengths
+        self._slots[:] = 0
+        enter_pages(self._names, self._owner_of, len(kept), self._slots)
+        places = np.empty(used * CELLS, np.int64)
+        move_cells(before, drop, page, places)
+        self._moved(places, self.count)
+
+    def used(self, filled: np.ndarray) -> Used:
+        """The cells where ``filled`` (cells,) is true, in order."""
+        places = np.flatnonzero(filled)
+        page, inner = places >> BITS, (places & (CELLS - 1)).astype(np.uint64)
+        owners = self._owner_of[page].astype(np.int64)
+        shifts = (LONGEST - self.lengths[owners]).astype(np.uint64)
+        keys = ((self._names[page] << np.uint64(BITS)) | inner) << shifts
+        order = np.lexsort((keys, owners))
+        return Used(places[order], keys[order], owners[order])
+
+
+def _bit_length(values: np.ndarray) -> np.ndarray:
+    """The bit length of uint64 values."""
+    high, low = values >> np.uint64(32), values & np.uint64(0xFFFFFFFF)
+    lengths = [np.frexp(part.astype(np.float64))[1] for part in (high, low)]
+    return np.where(high > 0, lengths[0] + 32, lengths[1]).astype(np.int64)

@@ -1,0 +1,246 @@
+"""The rows of each class by score, of the groups of one column: what ranking metrics and curves are computed from.
+
+Rows of a class are counted by the cell of their score; rows that have a weight, or that belong to both classes in part,
+are summed exactly, in fewer cells. `state.cells` says which cells there are. Each limit below is in pages of 16 cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.cells import add_counts, tally_cells
+from fastxent.kernels.exact import MASK, rounded_ratio
+from fastxent.kernels.grouped import ExactSums
+from fastxent.scoring.rows import BinaryRows
+from fastxent.state.cells import LONGEST, Cells, Used, keys_of, score_of
+from fastxent.state.packed import stored, stored_counts, stored_sums
+from fastxent.state.part import Summands
+from fastxent.state.ranking import Ranked
+from fastxent.state.table import Table
+
+_COUNTED_WHOLE, _COUNTED_SLICE = 1 << 18, 1 << 7  # 2^22 and 2,048 cells
+_WEIGHED_WHOLE, _WEIGHED_SLICE = 1 << 13, 1 << 4  # 131,072 and 256 cells
+_MOST_NARROW = (1 << 32) - 1  # rows that 32 bits can count
+NEGATIVE, POSITIVE = range(2)
+
+
+class Counted:
+    """Rows by cell and class."""
+
+    def __init__(self, limit: int) -> None:
+        self.cells = Cells(limit, self._move)
+        self.counts = np.zeros((0, 2), np.uint32)
+        self._rows = 0
+
+    def add(self, keys: np.ndarray, owners: np.ndarray, positive: np.ndarray) -> None:
+        """Add rows; ``positive``: float64 0 or 1."""
+        places = self.cells.places(keys, owners)
+        self._expect(len(keys))
+        tally_cells(places, positive, self.counts)
+
+    def merge(self, used: Used, counts: np.ndarray) -> None:
+        """Add the counts (n, 2) of cells of others."""
+        places = self.cells.places(used.keys, used.owners)
+        self._expect(int(counts.sum()))
+        add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
+
+    def _expect(self, rows: int) -> None:
+        """Make room for all cells and for counts of so many more rows."""
+        self._rows += rows
+        if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
+            self.counts = self.counts.astype(np.int64)
+        if len(self.counts) < self.cells.count:
+            room = max(self.cells.count, 2 * len(self.counts))
+            self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
+
+    def _move(self, places: np.ndarray, cells: int) -> None:
+        counts, self.counts = self.counts, np.zeros((cells, 2), self.counts.dtype)
+        add_counts(counts, places[: len(counts)], self.counts)
+
+    def used(self) -> Used:
+        """The cells that hold rows."""
+        counts = self.counts[: self.cells.count]
+        return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
+
+
+class Weighed:
+    """Sums of weights by cell and class, exact."""
+
+    def __init__(self, limit: int) -> None:
+        self.cells = Cells(limit, self._move)
+        self.sums = ExactSums(2)
+
+    def add(self, keys: np.ndarray, owners: np.ndarray, weights: np.ndarray) -> None:
+        """Add rows; ``weights``: float64 (n, 2), what each adds to either class."""
+        places = self.cells.places(keys, owners)
+        self.sums.resize(self.cells.count)
+        self.sums.add(weights, places)
+
+    def merge(self, used: Used, arrays: dict[str, np.ndarray]) -> None:
+        """Add the sums of cells of others."""
+        places, inverse = np.unique(self.cells.places(used.keys, used.owners), return_inverse=True)
+        self.sums.resize(self.cells.count)
+        if len(places):
+            self.sums.merge_into(_regrouped(arrays, inverse, len(places)), places)
+
+    def _move(self, places: np.ndarray, cells: int) -> None:
+        held = self.sums.groups
+        self.sums = _regrouped(self.sums.arrays(np.arange(held)), places[:held], cells)
+
+    def used(self) -> Used:
+        """The cells that hold weights."""
+        self.sums.carry()
+        filled = np.zeros(self.cells.count, bool)
+        filled[: self.sums.groups] = self.sums.limbs[: self.sums.groups].any(axis=(1, 2))
+        return self.cells.used(filled)
+
+
+def _regrouped(arrays: dict[str, np.ndarray], groups: np.ndarray, count: int) -> ExactSums:
+    """Sums by ``groups`` of the sums in ``arrays``."""
+    limbs = arrays["limbs"]
+    limbs = np.concatenate([limbs[:, :, :-1], limbs[:, :, -1:] & MASK, limbs[:, :, -1:] >> 32], axis=2)
+    total = np.zeros((count, *limbs.shape[1:]), np.int64)
+    np.add.at(total, groups, limbs)
+    for k in range(total.shape[2] - 1):
+        total[:, :, k + 1] += total[:, :, k] >> 32
+        total[:, :, k] &= MASK
+    special = np.zeros((count, limbs.shape[1]), np.uint8)
+    np.bitwise_or.at(special, groups, arrays["special"])
+    return ExactSums.restore(limbs.shape[1], (), count, {"base": arrays["base"], "limbs": total, "special": special})
+
+
+class Scores:
+    """The part of a state that ranks the rows of each group of ``table``."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.counted = Counted(_COUNTED_WHOLE if self.whole else _COUNTED_SLICE)
+        self.weighed = Weighed(_WEIGHED_WHOLE if self.whole else _WEIGHED_SLICE)
+        self._resize()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are one group."""
+        return self.table.column is None
+
+    def _resize(self) -> None:
+        for kind in (self.counted, self.weighed):
+            kind.cells.resize(len(self.table.keys))
+
+    def add(self, summands: Summands) -> None:
+        """Add rows to the groups of their column."""
+        rows = summands.rows
+        assert isinstance(rows, BinaryRows)
+        owners = np.zeros(len(rows.score), np.int64)
+        if self.table.column is not None:
+            owners = self.table.keys.codes(summands.by[self.table.column])
+            owners = owners if len(owners) == len(rows.score) else owners[summands.mask]
+        self._resize()
+        keys, positive = keys_of(rows.score), rows.positive
+        if rows.weight is None:
+            whole = (positive == 0.0) | (positive == 1.0)
+            if whole.all():
+                self.counted.add(keys, owners, positive)
+                return
+            self.counted.add(keys[whole], owners[whole], positive[whole])
+            keys, owners, positive = keys[~whole], owners[~whole], positive[~whole]
+        weight = np.ones(len(keys)) if rows.weight is None else rows.weight
+        shares = np.stack([weight * (1.0 - positive), weight * positive], axis=1)
+        some = shares.any(axis=1)
+        self.weighed.add(keys[some], owners[some], np.ascontiguousarray(shares[some]))
+
+    def absorb(self, other: Scores, clusters: np.ndarray | None = None) -> None:
+        """Add the rows of another."""
+        codes = self.table.keys.absorb(other.table.keys)
+        self._resize()
+        for mine, theirs in ((self.counted.cells, other.counted.cells), (self.weighed.cells, other.weighed.cells)):
+            lengths = mine.lengths.copy()
+            lengths[codes] = np.minimum(lengths[codes], theirs.lengths)
+            mine.shorten(lengths)
+        used = other.counted.used()
+        self.counted.merge(used._replace(owners=codes[used.owners]), other.counted.counts[used.places])
+        used = other.weighed.used()
+        self.weighed.merge(used._replace(owners=codes[used.owners]), other.weighed.sums.arrays(used.places))
+
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The cells in use, by group in the order of keys, then by score."""
+        order = self.table.keys.order()
+        rank = np.argsort(order)
+        found: dict[str, np.ndarray] = {}
+        for name, kind in (("counted", self.counted), ("weighed", self.weighed)):
+            used = kind.used()
+            chosen = np.argsort(rank[used.owners], kind="stable")
+            found[f"{name}/lengths"] = kind.cells.lengths[order]
+            found[f"{name}/cells"] = np.bincount(rank[used.owners], minlength=len(order)).astype(np.int64)
+            found[f"{name}/keys"] = used.keys[chosen].view(np.int64)
+            if isinstance(kind, Counted):
+                found["counted/rows"] = kind.counts[used.places[chosen]].astype(np.int64)
+            else:
+                sums = kind.sums.arrays(used.places[chosen])
+                found.update({f"weighed/{inner}": array for inner, array in sums.items()})
+        return found
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        self._resize()
+        groups = len(self.table.keys)
+        for name, kind in (("counted", self.counted), ("weighed", self.weighed)):
+            lengths = stored_counts(arrays, f"{name}/lengths", groups)
+            numbers = stored_counts(arrays, f"{name}/cells", groups)
+            found = stored(arrays, f"{name}/keys", np.int64, -1).view(np.uint64)
+            if int(numbers.sum()) != len(found) or not ((lengths >= 1) & (lengths <= LONGEST)).all():
+                raise ValueError("cells of scores that do not fit")
+            owners = np.repeat(np.arange(groups), numbers)
+            shifts = (LONGEST - lengths[owners]).astype(np.uint64)
+            rising = (owners[1:] > owners[:-1]) | (found[1:] > found[:-1])
+            if not (rising.all() and (found >> shifts << shifts == found).all()):
+                raise ValueError("cells of scores out of order")
+            kind.cells.shorten(lengths)
+            used = Used(np.arange(len(found)), found, owners)
+            if isinstance(kind, Counted):
+                rows = stored_counts(arrays, "counted/rows", len(found), 2)
+                if not rows.any(axis=1).all():
+                    raise ValueError("cells without rows")
+                kind.merge(used, rows)
+            else:
+                sums = stored_sums(arrays, "weighed/")
+                restored = ExactSums.restore(2, (), len(found), sums)
+                if not restored.limbs.any(axis=(1, 2)).all():
+                    raise ValueError("cells without weights")
+                kind.merge(used, restored.arrays(np.arange(len(found))))
+            if (kind.cells.lengths != lengths).any():
+                raise ValueError("more cells of scores than a group may have")
+
+    def rows(self) -> np.ndarray:
+        """(groups,) rows counted; rows that are weighed are not among them."""
+        used = self.counted.used()
+        counts = self.counted.counts[used.places].sum(axis=1)
+        return np.bincount(used.owners, weights=counts, minlength=len(self.table.keys)).astype(np.int64)
+
+    def ranked(self) -> list[Ranked]:
+        """The rows of each group by score."""
+        counted, weighed = self.counted.used(), self.weighed.used()
+        rows = self.counted.counts[counted.places].astype(np.float64)
+        unit = 1 << self.weighed.sums.scale
+        each = self.weighed.sums.each(weighed.places) if len(weighed.places) else [[], []]
+        weights = np.array([[rounded_ratio(x, unit) for x in column] for column in each]).reshape(2, -1).T
+        groups = np.arange(len(self.table.keys) + 1)
+        ends, heavy_ends = np.searchsorted(counted.owners, groups), np.searchsorted(weighed.owners, groups)
+        found = []
+        for g in range(len(groups) - 1):
+            here, heavy = slice(ends[g], ends[g + 1]), slice(heavy_ends[g], heavy_ends[g + 1])
+            lengths = self.counted.cells.lengths[g], self.weighed.cells.lengths[g]
+            keys, values = counted.keys[here], rows[here]
+            length, has_weights = int(lengths[0]), len(weighed.keys[heavy]) > 0
+            if has_weights:
+                length = int(min(lengths))
+                keys = np.concatenate([keys, weighed.keys[heavy]])
+                values = np.concatenate([values, weights[heavy]])
+                shift = np.uint64(LONGEST - length)
+                keys, inverse = np.unique(keys >> shift << shift, return_inverse=True)
+                total = np.zeros((len(keys), 2))
+                np.add.at(total, inverse, values)
+                values = total
+            negative, positive = np.ascontiguousarray(values[:, NEGATIVE]), np.ascontiguousarray(values[:, POSITIVE])
+            found.append(Ranked(score_of(keys), negative, positive, length == LONGEST, not has_weights))
+        return found

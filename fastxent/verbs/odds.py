@@ -1,0 +1,72 @@
+"""What `transform` writes of a binary dump: one number per row, the probability or the gradient of the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.errors import ConfigError
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.kernels.matrix import address_of
+from fastxent.kernels.rows import odds
+from fastxent.kernels.rows.arguments import Elements
+from fastxent.kernels.rows.binary import binary_kernel
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.rounding import round_to
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, KeptOdds, ScoredRows
+
+
+def check_output(output: str) -> None:
+    """Raise ConfigError for an output that a binary dump does not have."""
+    if output == "log_softmax":
+        raise ConfigError(
+            "output must be 'softmax' or 'grad' for a binary dump, got 'log_softmax'; 'softmax' writes the probability "
+            "of the positive class"
+        )
+
+
+def emitted(rows: ScoredRows, config: EvalConfig, output: str, scale: float, dtype: str) -> tuple[np.ndarray, int]:
+    """(the numbers of the result in ``dtype``, how many of them became infinite by rounding).
+
+    The probability of the positive class, or the gradient of the loss with respect to the log-odds, (p - y)·w·scale,
+    or to the probability, if the dump holds probabilities. They are computed in the wider of both float types.
+    """
+    kept = rows.kept
+    assert isinstance(kept, KeptOdds)
+    values = kept.values.astype(np.float64) if dtype == "float64" else kept.values
+    if config.temperature != 1.0:
+        with np.errstate(over="ignore"):
+            values = values / values.dtype.type(config.temperature)
+    exact = _gradient(rows, kept, config, values, scale) if output == "grad" else _probability(config, values)
+    bad = rows.status >= BAD_LOGITS if output == "grad" else rows.status == BAD_LOGITS
+    exact[bad] = np.nan
+    rounded = round_to(exact, dtype)
+    infinite = (rounded & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(rounded)
+    return rounded, int((infinite & np.isfinite(exact)).sum())
+
+
+def _probability(config: EvalConfig, values: np.ndarray) -> np.ndarray:
+    record = np.empty((odds.FIELDS, len(values)))
+    kernel, tag = odds.odds_kernel(config.input == "logits"), FLOAT_TYPES[str(values.dtype)].tag
+    kernel(address_of(values), len(values), tag, 0, 0.0, address_of(record), record.strides[0])
+    found: np.ndarray = record[odds.PROBABILITY]
+    return found
+
+
+def _gradient(rows: ScoredRows, kept: KeptOdds, config: EvalConfig, values: np.ndarray, scale: float) -> np.ndarray:
+    n, real = len(values), values.dtype
+    shaped = values if config.clip_eps is None else np.clip(values, config.clip_eps, 1.0 - config.clip_eps)
+    target = kept.positive.astype(real)
+    weight = None if rows.weight is None else np.where(rows.status == USED, rows.weight, 0.0).astype(real)
+    loss, grad = np.empty(n), np.empty(n, real)
+    kernel, tag = binary_kernel(config.input == "logits", True, True), FLOAT_TYPES[str(real)].tag
+    given = Elements(
+        address_of(shaped), tag, address_of(target), address_of(weight), 0, config.label_smoothing,
+        scale / config.temperature, address_of(loss), address_of(grad),
+    )  # fmt: skip
+    kernel(n, tuple(given))
+    if config.clip_eps is not None:  # what is held at a bound does not move the loss
+        grad[shaped != values] = 0.0
+    grad[rows.status == IGNORED] = 0.0
+    if scale != scale:  # no mean, so no gradient
+        grad[rows.status != IGNORED] = np.nan
+    return grad
