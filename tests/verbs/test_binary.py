@@ -211,8 +211,8 @@ def test_threshold_is_for_binary_dumps():
     ("column", "message"),
     [
         (pa.array([1, 2]).cast(pa.decimal128(25, 2)), "decimal128.*; scores must be floats, so cast the column"),
-        (pa.array([1, 2]), "is int64; logits are"),
-        (pa.array(["a", "b"]), "is string; logits are"),
+        (pa.array([1, 2]), "must be a list.* got int64"),
+        (pa.array(["a", "b"]), "must be a list.* got string"),
         (pa.array([1, 2], pa.uint16()), "does not tell the float type"),
     ],
 )
