@@ -235,10 +235,10 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path):
     pq.write_table(pa.table({"logits": pa.array(dump["logits"].tolist()), "target": dump["target"]}), path)
     before = path.read_bytes()
     for options, dest, error in (
-        ({"output": "gradient"}, "o.parquet", "output='gradient'"),
-        ({"reduction": "avg"}, "o.parquet", "reduction='avg'"),
-        ({"dtype": "int8"}, "o.parquet", "dtype='int8'"),
-        ({"input": "probs"}, "o.parquet", "takes logits"),
+        ({"output": "gradient"}, "o.parquet", "output must be one of .* got 'gradient'"),
+        ({"reduction": "avg"}, "o.parquet", "reduction must be one of .* got 'avg'"),
+        ({"dtype": "int8"}, "o.parquet", "dtype must be one of .* got 'int8'"),
+        ({"input": "probs"}, "o.parquet", "requires input='logits'"),
         ({"keep": "log_softmax"}, "o.parquet", "the name of the result"),
         ({"keep": "targt"}, "o.parquet", "did you mean 'target'"),
         ({}, "o.txt", "expected a name that ends in .parquet or .arrow"),
