@@ -287,7 +287,7 @@ def test_globs_that_would_misnumber_classes(given_names: tuple[str, ...], patter
     ("kind", "message"),
     [
         (pa.string(), "logits column 'x' of f must be a list.* got string"),
-        (pa.float32(), "one column per class"),
+        (pa.int32(), "one column per class"),
         (pa.list_(pa.int64()), "must be a list.* got list<.*int64>"),
         (pa.list_(pa.string()), "column 'x' of f must be a list"),
         (pa.list_(pa.list_(pa.float32())), "column 'x' of f must be a list"),
