@@ -41,7 +41,7 @@ class Metric(Values):
         ci95: (float, float). Lower and upper end of its 95 % confidence interval.
         method: str or None. How the interval is computed: "t", "wilson" or "delong"; None without an interval, and for
             the t intervals of dumps with several classes.
-        bounds: (float, float) or None. Where the number lies if it is known only within bounds; it is their middle.
+        bounds: (float, float) or None. Where the exact number lies, if it is known only within bounds.
     """
 
     value: float

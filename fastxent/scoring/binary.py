@@ -150,6 +150,7 @@ class BinaryScorer:
             positive=exact,
             minus_ones=int((minus & used).sum()),
             zeros=int((used & ~minus & (exact == 0.0)).sum()) if labelled else 0,
+            probabilities=int((used & (values >= 0) & (values <= 1)).sum()) if c.input == "logits" else 0,
         )
         if self.keeps:
             rows.kept = KeptOdds(prepared.columns, values, exact)

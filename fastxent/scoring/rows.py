@@ -63,7 +63,7 @@ class ScoredRows:
     by: dict[str, pa.Array] = field(default_factory=dict)
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3
     unnormalised_targets: int = 0  # rows of soft targets that do not
-    probabilities: int = 0  # rows of logits that lie within 0..1 and sum to 1
+    probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
     kept: Kept | KeptOdds | None = None  # of a batch that is swept again
 
 

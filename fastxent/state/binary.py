@@ -24,6 +24,7 @@ from fastxent.state.metrics import (
     ENTROPY,
     LN2,
     LOSS,
+    NORMAL,
     ROWS,
     Bins,
     Column,
@@ -36,7 +37,6 @@ from fastxent.state.metrics import (
 
 UNLABELLED = ("entropy", "mean_prediction")  # metrics that need no target
 RANKING = ("roc_auc", "average_precision")  # metrics of `state.scores`
-NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
 _WIDEST = 1e100  # of z²/n in Wilson's interval: it is 0 … 1 then
 
 

@@ -169,10 +169,12 @@ class EvalState:
         """Warnings about the rows."""
         used, told = int(self.whole.rows[0, USED]), self.told
         found = []
-        if told["probabilities"] >= _ENOUGH and told["probabilities"] >= 0.9 * used:
+        binary = self.config.task == "binary"
+        look, kind = ("", "log-odds") if binary else (" and sum to 1", "logits")
+        if told["probabilities"] >= max(_ENOUGH, used if binary else 0.9 * used):
             found.append(
-                f"the scores of {told['probabilities']} of {used} rows lie within 0..1 and sum to 1; if they are "
-                'probabilities and not logits, use input="probs" (--input probs)'
+                f"the scores of {told['probabilities']} of {used} rows lie within 0..1{look}; if they are "
+                f'probabilities and not {kind}, use input="probs" (--input probs)'
             )
         for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
             if told[name]:

@@ -27,6 +27,7 @@ from fastxent.results.values import Metric
 from fastxent.scoring.rows import ScoredRows
 
 LN2 = math.log(2.0)
+NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 
 @dataclass(frozen=True)

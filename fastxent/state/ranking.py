@@ -10,9 +10,9 @@ import numpy as np
 from fastxent.kernels.exact import exact_sum
 from fastxent.results.curves import Curves, PrecisionRecallCurve, RocCurve
 from fastxent.results.values import Metric
+from fastxent.state.metrics import NORMAL
 
 POINTS = 512  # of a curve at most
-_NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 
 class Ranked(NamedTuple):
@@ -58,7 +58,7 @@ def roc_auc(rows: Ranked) -> Metric:
     spread = exact_sum(positive * of_positive * of_positive) / (p - 1.0) / p
     spread += exact_sum(negative * of_negative * of_negative) / (n - 1.0) / n
     stderr = math.sqrt(spread)
-    ends = max(0.0, value - _NORMAL * stderr), min(1.0, value + _NORMAL * stderr)
+    ends = max(0.0, value - NORMAL * stderr), min(1.0, value + NORMAL * stderr)
     return Metric(value, stderr, ends, "delong", bounds)
 
 

@@ -188,7 +188,7 @@ class Scores:
             lengths = stored_counts(arrays, f"{name}/lengths", groups)
             numbers = stored_counts(arrays, f"{name}/cells", groups)
             found = stored(arrays, f"{name}/keys", np.int64, -1).view(np.uint64)
-            if int(numbers.sum()) != len(found) or not ((lengths >= 1) & (lengths <= LONGEST)).all():
+            if sum(numbers.tolist()) != len(found) or not ((lengths >= 1) & (lengths <= LONGEST)).all():
                 raise ValueError("cells of scores that do not fit")
             owners = np.repeat(np.arange(groups), numbers)
             shifts = (LONGEST - lengths[owners]).astype(np.uint64)

@@ -30,7 +30,7 @@ def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
     if task == "binary":
         figures = [figures[0], figures[2], ("probability", number), *figures[4:]]
     if id in dict(figures):
-        raise ConfigError(f"id={id!r} is also the name of a figure in the per-row file; rename that column")
+        raise ConfigError(f"id={id!r} is also the name of another column of the per-row file; rename that column")
     return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
 
 

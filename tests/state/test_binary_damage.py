@@ -66,3 +66,15 @@ def test_scores_that_contradict_each_other(name, change):
     header, arrays = packed.unpack(binary_state().to_bytes())
     with pytest.raises(fx.StateError, match="damaged saved state"):
         EvalState.from_bytes(forged(header, {**arrays, name: change(arrays[name])}))
+
+
+def test_numbers_of_cells_whose_sum_overflows():
+    """1,024 times 2^53 is 2^63, and twice that is 0 in 64 bits."""
+    slices = 2048
+    columns = {"logits": np.linspace(-1, 1, slices), "target": np.arange(slices) % 2, "kind": np.arange(slices)}
+    config = fx.EvalConfig(n_classes=2, task="binary", by=("kind",))
+    header, arrays = packed.unpack(EvalState.empty(config).update(columns).to_bytes())
+    name = "scores by kind|counted"
+    changed = {f"{name}/cells": np.full(slices, 1 << 53), f"{name}/keys": np.zeros(0, np.int64)}
+    with at_most(50e6), pytest.raises(fx.StateError, match="damaged saved state"):
+        EvalState.from_bytes(forged(header, {**arrays, **changed}))

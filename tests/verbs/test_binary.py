@@ -343,3 +343,16 @@ def test_each_metric_alone(options):
         assert list(alone.metrics) == [name]
         assert repr(alone.metrics[name]) == repr(metric)
         assert (alone.curves is None) == (name not in ("roc_auc", "average_precision"))
+
+
+def test_probabilities_that_are_read_as_log_odds_are_told():
+    (warning,) = fx.evaluate(table(logits=PROBS)).warnings
+    assert warning == (
+        f"the scores of {N} of {N} rows lie within 0..1; if they are probabilities and not log-odds, "
+        'use input="probs" (--input probs)'
+    )
+    assert fx.evaluate(table(logits=PROBS), input="probs").warnings == ()
+    assert fx.evaluate(table(logits=np.append(PROBS[:-1], 1.5))).warnings == ()
+    some = fx.evaluate(table(logits=PROBS).slice(0, 60)).state
+    others = fx.evaluate(table(logits=PROBS).slice(60)).state
+    assert some.merge(others).result().warnings == (warning,)
