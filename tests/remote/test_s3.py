@@ -46,6 +46,7 @@ class Server:
         self.moto.start()
         self.behind = self.moto.get_host_and_port()
         self.seen: list[tuple[str, str, int, int]] = []
+        self.stumbles = False  # the first answer for each range breaks off
         self.cut: set[int] = set()  # numbers of GET requests whose answer breaks off
         self._gets = 0
         self._lock = threading.Lock()
@@ -80,10 +81,12 @@ class Server:
         found = re.search(rb"\r\nrange: bytes=(\d+)-(\d+)", data, re.IGNORECASE)
         first, last = (int(found[1]), int(found[2])) if found else (0, -1)
         with self._lock:
-            self.seen.append((head[1].decode(), head[2].decode(), first, last))
+            request = (head[1].decode(), head[2].decode(), first, last)
+            stumbles = self.stumbles and request not in self.seen
+            self.seen.append(request)
             ranged = found is not None
             self._gets += ranged
-            return ranged and self._gets - 1 in self.cut
+            return ranged and (stumbles or self._gets - 1 in self.cut)
 
     def _answers(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
         with contextlib.suppress(OSError):
@@ -98,7 +101,7 @@ class Server:
     def fresh(self) -> None:
         with self._lock:
             self.seen.clear()
-            self.cut, self._gets = set(), 0
+            self.stumbles, self.cut, self._gets = False, set(), 0
 
     def ranges(self, key: str) -> list[tuple[int, int]]:
         return [(first, last) for method, path, first, last in self.seen if method == "GET" and path.endswith(key)]
@@ -274,7 +277,7 @@ def test_cut_connections_change_nothing(s3: Server, here: fx.EvalResult, client:
     fx.evaluate(url, threads=2)
     count = len([1 for method, _, _, last in s3.seen if method == "GET" and last >= 0])
     s3.fresh()
-    s3.cut = {0, 2, 3, count // 2, count - 1}
+    s3.stumbles = True
     assert fx.evaluate(url, threads=2).metrics == here.metrics
     assert len([1 for method, _, _, last in s3.seen if method == "GET" and last >= 0]) > count
 
@@ -289,5 +292,5 @@ def test_a_line_that_stays_dead_is_one_line(
     assert run(["eval", url]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert re.search(rf"{url}.*cannot (be read|read bytes \d+ to \d+)", said), said
+    assert re.search(rf"cannot read (bytes \d+ to \d+ of )?{url}", said), said
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fastxent-fetch")]
