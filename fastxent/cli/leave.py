@@ -20,6 +20,8 @@ HUNG_UP = 128 + getattr(signal, "SIGHUP", 1)
 INTERRUPTED = 130
 TERMINATED = 128 + signal.SIGTERM
 
+_interrupts: list[int] = []
+
 
 def arrive() -> None:
     """Prepare the process: closed streams (``>&-``) discard their output, and signals remove temporary files.
@@ -40,6 +42,22 @@ def arrive() -> None:
         number: int | None = getattr(signal, end, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup sets this
             signal.signal(number, _exit)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise KeyboardInterrupt, and remember it: a library may turn the exception into one of its own.
+
+    Python 3.11 does so as well, where an interrupt comes in a ``__set_name__``, that is while a class is made.
+    """
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def interrupted() -> bool:
+    """Return True if the process has received SIGINT: any later error is a consequence of it."""
+    return bool(_interrupts)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
@@ -58,6 +76,9 @@ def failed(error: Exception) -> int:
     """Report an exception that is not a FastxentError, and return the exit code."""
     if os.environ.get("FASTXENT_TRACEBACK"):
         say_traceback(error)
+    if interrupted():
+        say("interrupted; nothing was left half-written")
+        return INTERRUPTED
     if isinstance(error, Warning):
         say(f"error: {error}; Python treats warnings as errors (PYTHONWARNINGS)")
         return BAD

@@ -25,7 +25,7 @@ from fastxent.cli.commands.merge import merge
 from fastxent.cli.commands.report import report
 from fastxent.cli.commands.transform import transform
 from fastxent.cli.commands.warmup import warmup
-from fastxent.cli.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, leave, say, say_traceback
+from fastxent.cli.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, interrupted, leave, say, say_traceback
 from fastxent.cli.options import Quiet
 from fastxent.errors import ConfigError, FastxentError
 
@@ -125,6 +125,8 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
 
 
 def _fail(error: Exception, message: str, code: int = BAD) -> int:
+    if interrupted() and code != INTERRUPTED:
+        return failed(error)
     if os.environ.get("FASTXENT_TRACEBACK"):
         say_traceback(error)
     say(f"error: {message}" if code != INTERRUPTED else message)

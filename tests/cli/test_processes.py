@@ -92,6 +92,39 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
 
 
+def _library_error(error: str) -> str:
+    """A module that an interrupt reaches in code which turns any exception into one of its own."""
+    return f"""
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException as interrupt:
+    raise {error} from interrupt
+"""
+
+
+@pytest.mark.parametrize("module", ["numba", "fastxent.cli.program", "fastxent.verbs.evaluate"])
+@pytest.mark.parametrize(
+    "error", ["RuntimeError('calling __set_name__')", "OSError(5, 'read')", "ImportError('numba needs NumPy')"]
+)
+def test_an_interrupt_that_a_library_wraps_is_one_line(module: str, error: str) -> None:
+    script = f"""
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            exec({_library_error(error)!r})
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["eval", {DIGITS!r}]
+from fastxent.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    told = "fastxent: interrupted; nothing was left half-written\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
 @pytest.mark.parametrize("resumable", [False, True])
 def test_interrupts_at_any_moment_end_cleanly(tmp_path: Path, resumable: bool) -> None:
     """A dozen, spread over a run from its first lines to its end: 130 and one line, or a result."""
