@@ -41,11 +41,13 @@ class Part:
     values: (k, C), as in `Logits`. Valid until the next part is read.
     dtype: "float32" | "float64" | "float16" | "bfloat16".
     bad: row of the part -> what is wrong with it: null, of another length, or holding a null. Its values are NaN.
+    excess: what the format itself may add to the sum of the probabilities of a row.
     """
 
     values: np.ndarray
     dtype: str
     bad: dict[int, str]
+    excess: float = 0.0
 
 
 @dataclass(frozen=True)

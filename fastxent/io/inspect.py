@@ -16,8 +16,7 @@ from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout
 from fastxent.io.parquet.part import ParquetPart
 from fastxent.io.parts import Part, find_parts
-from fastxent.io.source import full_schema
-from fastxent.io.storage.doubts import doubts
+from fastxent.io.source import full_schema, warnings_of
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
 _ROLES = {
@@ -26,7 +25,10 @@ _ROLES = {
         ("targets?", "labels?", "y|y_true|gold", "(next_)?token(_id)?", "class(_id)?", ".*_target|.*_label"),
     ),
     "id": ("key", ("id", "row_id|example_id", "uid|uuid", "index|row|key", ".*_id")),
-    "cluster": ("key", ("cluster(_id)?", "doc(ument)?(_id)?", "(conversation|user|session|question|block)(_id)?")),
+    "cluster": (
+        "key",
+        ("cluster(_id)?", "doc(ument)?(_id)?", "((conversation|user|session|question|block)(_id)?|chunk)"),
+    ),
     "weight": ("number", ("(sample_)?weights?", "w")),
     "n_bytes": ("number", ("n_?bytes|num_bytes|byte_(count|length)", "bytes")),
 }
@@ -77,7 +79,7 @@ def describe(source: Any, logits: str | None = None) -> Description:
         formats=list(dict.fromkeys(part.format for part in parts)),
         schema=schema,
         rows=None if None in counts else sum(count for count in counts if count is not None),
-        warnings=doubts([file for part in parts for file in part.inputs]),
+        warnings=warnings_of(parts),
     )
     found.logits = sorted(
         _candidates(first, schema), key=lambda c: (c.task == "binary", _rank(c.name.rstrip("*_"), _LOGITS))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError
-from fastxent.io import arrays, dicts, frames, tensors
+from fastxent.io import arrays, dicts, frames, llama, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import Layout, RowReader
@@ -138,11 +138,14 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return arrow.IpcPart(file, "arrow file")
     if head.startswith(ipc.STREAM_MAGIC):
         return arrow.IpcPart(file, "arrow stream")
+    if head.startswith(llama.MAGIC):
+        return llama.LlamaPart(file)
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     what, cure = _unknown(head)
     raise SourceError(
-        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy and .safetensors; {cure}"
+        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors and "
+        f"llama.cpp's .kld; {cure}"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrays
+from fastxent.io import arrays, llama
 from fastxent.io.arrow import part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import VOID, Layout, RowReader, all_names, find_field
@@ -62,7 +62,16 @@ class OpenSource:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What may not be meant about the files."""
-        return tuple(doubts([file for part, _ in self.parts for file in part.inputs]))
+        return tuple(warnings_of([part for part, _ in self.parts]))
+
+    def require_whole(self) -> None:
+        """`SourceError` for the first file that is cut short; its missing rows are bad rows otherwise."""
+        for part, _ in self.parts:
+            if isinstance(part, llama.LlamaPart) and part.header.missing is not None:
+                raise SourceError(
+                    f"cannot read {part.name}: {part.header.missing}; write the file again, or count the missing rows "
+                    'as bad with on_bad_row="skip" (--on-bad-row skip)'
+                )
 
     def columns_only(self) -> OpenSource:
         """The same source without its logits, whose batches have no classes: a cheap look ahead."""
@@ -146,6 +155,15 @@ def open_source(
                 tags.append((name, tag))
         opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()), tags=tuple(tags))))
     return OpenSource(n_classes, found_dtype, full_schema(parts), opened)
+
+
+def warnings_of(parts: list[Part]) -> list[str]:
+    """What a user should know of the files of a source."""
+    cut = [(part.name, part.header.missing) for part in parts if isinstance(part, llama.LlamaPart)]
+    return [
+        *doubts([file for part in parts for file in part.inputs]),
+        *(f"{name}: {missing}" for name, missing in cut if missing is not None),
+    ]
 
 
 def full_schema(parts: list[Part]) -> pa.Schema:

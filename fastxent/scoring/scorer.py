@@ -74,6 +74,7 @@ class Sweep:
         self._take: RowPass | None = None
         self._read = self._end = 0  # rows of the batch, and of the prepared rows, so far
         self._probabilities = 0
+        self._tolerance = TOLERANCE
         self._kept: Matrix | None = None
         self._last: Matrix | None = None
         c = scorer.config
@@ -87,6 +88,7 @@ class Sweep:
         scorer, prepared = self._scorer, self._prepared
         first, begin, values, index = self._read, self._end, part.values, None
         self._read += len(values)
+        self._tolerance = max(self._tolerance, TOLERANCE + part.excess)
         if prepared.index is not None:
             index = prepared.index[begin : np.searchsorted(prepared.index, self._read)] - first
             values = values if len(index) == len(values) else values[index]
@@ -176,7 +178,7 @@ class Sweep:
             probabilities=self._probabilities,
         )
         if c.input != "logits":
-            scored.unnormalised = int(((np.abs(record[r.REST]) > TOLERANCE) & (status == USED)).sum())
+            scored.unnormalised = int(((np.abs(record[r.REST]) > self._tolerance) & (status == USED)).sum())
         if prepared.soft is not None:
             scored.unnormalised_targets = int((soft.unnormalised(prepared.soft) & (status == USED)).sum())
         if self._kept is not None and self._last is not None:

@@ -84,6 +84,8 @@ class Evaluation:
         opened = open_source(
             source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
         )
+        if probe.on_bad_row == "error":
+            opened.require_whole()
         part, reader = opened.parts[0]
         if optional is not None and optional not in reader.columns:
             left = unlabelled_metrics(opened.task)
