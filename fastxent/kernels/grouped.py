@@ -7,21 +7,19 @@ sum is exactly the product.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
 from fastxent.kernels.exact import (
-    EVERY, FOLD_BITS, LEAST, LIMBS, MASK, MOST, SCALE, carry, finite, integer_of, special_flag, split, upper_parts,
+    EVERY, LIMBS, MASK, SCALE, carry, integer_of, special_flag, split,
 )  # fmt: skip
-from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.simd.arithmetic import absolute, max_lanes, splat, vmax
-from fastxent.kernels.simd.memory import load
+from fastxent.kernels.fold import BLOCK, IN_ORDER, WORDS, Terms, fold_rows, merge_words
+from fastxent.kernels.jit import jit
 
 _FIRST = 30  # where windows begin at first: numbers down to 2**-63 in magnitude, their last bits at 2**-115
-_FOLDS = 8
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -105,53 +103,15 @@ def _carry_all(limbs, pending):  # type: ignore[no-untyped-def]
                 carry(limbs[g, k], limbs.shape[2])
 
 
-@inline
-def _fold(at, n, top, parts, slot):  # type: ignore[no-untyped-def]
-    """Sum the ``n`` doubles at ``at``, which are lost, into ``parts[:, slot]``, doubles whose sum is exactly that.
-    False where the numbers are too large or small for that, or too far apart for the room there is."""
-    fold = 0
-    while top > 0.0:
-        if fold == parts.shape[0] or not LEAST < top < MOST:
-            return False
-        parts[fold, slot], top = upper_parts(at, n, top)
-        fold += 1
-    return True
+class Words(NamedTuple):
+    """Sums over the whole range of doubles, and their flags, on their way into `ExactSums`."""
 
+    words: np.ndarray
+    special: np.ndarray
 
-@jit
-def _fold_columns(values, begin, n, left, right, room, parts):  # type: ignore[no-untyped-def]
-    """`_fold` of rows ``begin`` .. ``begin + n`` of each column of ``values`` (columns, rows), and of each product.
-
-    ``room``: two arrays of at least n + 7 doubles. ``parts`` (folds, columns + 2·products).
-    """
-    columns = values.shape[0]
-    wide = (n + 7) // 8 * 8
-    for k in range(2):
-        for i in range(n, wide):
-            room[k, i] = 0.0
-    high = room[0].ctypes.data
-    low = room[1].ctypes.data
-    fine = True
-    for k in range(columns):
-        top = splat(0.0, 0.0)
-        for i in range(n):
-            room[0, i] = values[k, begin + i]
-        for i in range(0, wide, 8):
-            top = vmax(absolute(load(high + i * 8, 0.0)), top)
-        fine = fine and finite(high, wide) and _fold(high, wide, max_lanes(top), parts, k)
-    for p in range(left.size):
-        for i in range(n):
-            x, y = values[left[p], begin + i], values[right[p], begin + i]
-            upper = x * y
-            room[0, i] = upper
-            room[1, i] = _fma(x, y, -upper)
-        for k in range(2):
-            at = low if k else high
-            top = splat(0.0, 0.0)
-            for i in range(0, wide, 8):
-                top = vmax(absolute(load(at + i * 8, 0.0)), top)
-            fine = fine and finite(at, wide) and _fold(at, wide, max_lanes(top), parts, columns + 2 * p + k)
-    return fine
+    @classmethod
+    def zeros(cls, sums: int) -> Words:
+        return cls(np.zeros((sums, WORDS), np.int64), np.zeros(sums, np.uint8))
 
 
 class ExactSums:
@@ -166,8 +126,8 @@ class ExactSums:
     def __init__(self, columns: int, products: Sequence[tuple[int, int]] = (), groups: int = 0) -> None:
         self.columns = columns
         self.products = tuple(products)
-        self._left = np.array([a for a, _ in self.products], np.int64)
-        self._right = np.array([b for _, b in self.products], np.int64)
+        self._pairs = np.array(self.products, np.int64).reshape(-1, 2)
+        self._left, self._right = np.ascontiguousarray(self._pairs.T)
         double = np.repeat(np.arange(columns, columns + len(self.products)), 2)
         self._slots = np.concatenate([np.arange(columns), double]).astype(np.int64)
         self.base = _FIRST
@@ -198,22 +158,34 @@ class ExactSums:
             _expand(block, self._left, self._right, part)
             self._add_terms(part, self._slots, codes[begin : begin + self._BLOCK], *_exponents(part))
 
-    def add_all(self, values: np.ndarray, group: int) -> None:
-        """Add every row of ``values`` (columns, n), contiguous, to the sums of one group: `add`, several times faster.
+    def add_terms(self, terms: Terms, codes: np.ndarray) -> None:
+        """Add row i to the sums of group ``codes[i]``."""
+        for begin in range(0, len(codes), self._BLOCK):
+            part = codes[begin : begin + self._BLOCK]
+            self.add(terms.block(begin, len(part)).T, part)
 
-        A block of rows is summed into a few doubles a column, exactly, which are then added in place of the rows.
-        """
-        n = values.shape[1]
-        size = min(n, 1 << FOLD_BITS)
-        room = np.empty((2, size + 8))
-        for begin in range(0, n, max(1, size)):
-            count = min(size, n - begin)
-            parts = np.zeros((_FOLDS, self._slots.size))
-            if not _fold_columns(values, begin, count, self._left, self._right, room, parts):
-                block = np.ascontiguousarray(values[:, begin : begin + count].T)
-                self.add(block, np.full(count, group, np.int64))
-                continue
-            self._add_terms(parts, self._slots, np.full(_FOLDS, group, np.int64), *_exponents(parts))
+    def fold(self, terms: Terms, groups: np.ndarray, begins: np.ndarray, rows: np.ndarray = IN_ORDER) -> Words:
+        """Add rows ``begins[g]`` .. ``begins[g + 1]`` of ``rows`` (of all rows without it) to the sums of
+        ``groups[g]``: `add`, many times faster. Returns their sums together."""
+        sums, total = Words.zeros(self.limbs.shape[1]), Words.zeros(self.limbs.shape[1])
+        needed = np.zeros(2, np.int64)
+        block = np.empty((self.columns + 3, BLOCK))
+        room = (block, *sums, *total, needed)
+        done = 0
+        while True:
+            done = fold_rows((terms.table, self._pairs), rows, begins, groups, done, room, self._held())
+            if done == len(groups):
+                return total
+            self._widen(*needed.tolist())
+
+    def add_words(self, words: Words, group: int) -> None:
+        """Add sums to those of a group; they are lost."""
+        needed = np.zeros(2, np.int64)
+        while not merge_words(*words, group, self._held(), needed):
+            self._widen(*needed.tolist())
+
+    def _held(self) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+        return self.limbs, self.base, self.special, self._pending
 
     def add_column(self, column: int, values: np.ndarray, codes: np.ndarray) -> None:
         """Add ``values[i]`` to the sum of one column of group ``codes[i]``."""

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import cast
 
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
+from fastxent.kernels.fold import INTEGER, PRODUCT, Summand
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import BinaryRows, ScoredRows
@@ -46,8 +47,8 @@ def _binary(rows: ScoredRows) -> BinaryRows:
 
 PROBABILITY = Column("probability", lambda rows: rows.confidence, labelled=False)
 POSITIVE = Column("positive", lambda rows: _binary(rows).positive)
-PREDICTED = Column("predicted", lambda rows: rows.predicted, indicator=True)
-TRUE_POSITIVE = Column("true positive", lambda rows: rows.predicted * _binary(rows).positive)
+PREDICTED = Column("predicted", lambda rows: Summand(INTEGER, rows.predicted), indicator=True)
+TRUE_POSITIVE = Column("true positive", lambda rows: Summand(PRODUCT, _binary(rows).positive, rows.predicted))
 _ORDER = [ROWS, LOSS, BRIER, ENTROPY, PROBABILITY, POSITIVE, PREDICTED, TRUE_POSITIVE]
 _PLACE = {column.name: place for place, column in enumerate(_ORDER)}
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
+from fastxent.kernels.fold import BELOW, COPY, COUNTED, ONES, PRODUCT, RECIPROCAL, Summand, Terms
 from fastxent.kernels.tally import tally_bins
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
@@ -32,10 +33,13 @@ NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 @dataclass(frozen=True)
 class Column:
-    """A number of each row, before sample weights. ``indicator``: it is 0 or 1. ``labelled``: it needs the target."""
+    """A number of each row, before sample weights. ``indicator``: it is 0 or 1. ``labelled``: it needs the target.
+
+    ``of`` names what it is computed from, as the compiled sums take it.
+    """
 
     name: str
-    of: Callable[[ScoredRows], np.ndarray | None]
+    of: Callable[[ScoredRows], np.ndarray | Summand | None]
     indicator: bool = False
     labelled: bool = True
 
@@ -60,20 +64,20 @@ def _exp(mean: float) -> tuple[float, float]:
 
 
 def _hits(k: int) -> Column:
-    return Column(f"rank<{k}", lambda rows: rows.rank < k, indicator=True)
+    return Column(f"rank<{k}", lambda rows: Summand(BELOW, rows.rank, limit=k), indicator=True)
 
 
-ROWS = Column("rows", lambda rows: np.ones(len(rows.status)), indicator=True, labelled=False)
+ROWS = Column("rows", lambda rows: Summand(ONES, rows.nll), indicator=True, labelled=False)
 CLASS_WEIGHT = Column("class_weight", lambda rows: rows.class_weight)
 BYTES = Column("n_bytes", lambda rows: rows.n_bytes)
 LOSS = Column("loss", lambda rows: rows.loss)
 NLL = Column("nll", lambda rows: rows.nll)
-RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: 1.0 / (rows.rank + 1.0))
+RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: Summand(RECIPROCAL, rows.rank))
 BRIER = Column("brier", lambda rows: rows.brier)
 ENTROPY = Column("entropy", lambda rows: rows.entropy, labelled=False)
 CONFIDENCE = Column("confidence", lambda rows: rows.confidence, labelled=False)
-SQUARED_LSE = Column("lse*lse", lambda rows: rows.lse * rows.lse, labelled=False)
-COUNTED = Column("counted", lambda rows: (rows.class_weight != 0) | (rows.loss != 0), indicator=True)
+SQUARED_LSE = Column("lse*lse", lambda rows: Summand(PRODUCT, rows.lse, rows.lse), labelled=False)
+EFFECTIVE = Column("counted", lambda rows: Summand(COUNTED, rows.class_weight, rows.loss), indicator=True)
 UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
 CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 
@@ -112,7 +116,7 @@ class Plan:
             needed = [column for column in needed if column is not ROWS]
         # Rows whose class has weight 0 do not count in the standard error: they are counted out where there may be any.
         if CLASS_WEIGHT in needed and config.class_weight is not None and 0.0 in config.class_weight:
-            needed.append(COUNTED)
+            needed.append(EFFECTIVE)
         self.columns = list({column.name: column for column in needed}.values())
         self._index = {column.name: i for i, column in enumerate(self.columns)}
         self.pairs = list(dict.fromkeys(p for mean in self.means for p in self._pairs(mean) if p is not None))
@@ -123,23 +127,17 @@ class Plan:
         squares = None if mean.column.indicator and not (self.weighted or self.clustered) else (u, u)
         return [squares, None, None] if d is None else [squares, (u, d), (d, d)]
 
-    def matrix(self, rows: ScoredRows) -> np.ndarray:
-        """(columns, n) summands of rows that are all used: w·v, rounded once, of each row."""
-        out = np.empty((len(self.columns), len(rows.status)))
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite losses are figures too
-            for i, column in enumerate(self.columns):
-                values = column.of(rows)
-                if values is None:
-                    raise ValueError(f"these rows carry no {column.name}, which the configuration asks for")
-                out[i] = values
-            if self.weighted:
-                if rows.weight is None:
-                    raise ValueError("these rows carry no weight, which the configuration asks for")
-                counted = self.counted
-                for i in range(len(out)):
-                    if i != counted:
-                        out[i] *= rows.weight
-        return out
+    def terms(self, rows: ScoredRows) -> Terms:
+        """The summands of rows that are all used: w·v, rounded once, of each row."""
+        summands = []
+        for column in self.columns:
+            found = column.of(rows)
+            if found is None or (isinstance(found, Summand) and found.a is None):
+                raise ValueError(f"these rows carry no {column.name}, which the configuration asks for")
+            summands.append(found if isinstance(found, Summand) else Summand(COPY, found))
+        if self.weighted and rows.weight is None:
+            raise ValueError("these rows carry no weight, which the configuration asks for")
+        return Terms(summands, rows.weight if self.weighted else None, self.counted)
 
     def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows."""
@@ -154,7 +152,7 @@ class Plan:
     @property
     def counted(self) -> int | None:
         """The place of the column that counts rows of a class weight other than 0, where there is one."""
-        return self._index.get(COUNTED.name)
+        return self._index.get(EFFECTIVE.name)
 
     def _units(self, mean: Mean, sums: Sums) -> int:
         """Rows or clusters that the mean rests on."""

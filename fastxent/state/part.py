@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from fastxent.kernels.fold import Terms
 from fastxent.scoring.rows import BinaryRows, ScoredRows
 from fastxent.state.keys import EncodedColumn
 from fastxent.state.metrics import Plan, bin_of
@@ -24,7 +25,7 @@ class Summands:
     mask: np.ndarray  # (n,) whether a row is used
     by: dict[str, EncodedColumn]
     rows: ScoredRows  # (used,)
-    values: np.ndarray  # (columns of the plan, used)
+    terms: Terms  # the columns of the plan, of the used rows
     confidence: np.ndarray  # (used,) w·confidence
     right: np.ndarray  # (used,) whether the prediction is right; in binary dumps the target, 0..1
     weight: np.ndarray | None  # (used,)
@@ -41,8 +42,7 @@ class Summands:
         right = rows.rank == 0 if plan.labelled else np.zeros(len(place), bool)
         if isinstance(rows, BinaryRows) and plan.labelled:
             right = rows.positive
-        values = plan.matrix(rows)
-        return cls(plan.labelled, status, mask, by, rows, values, confidence, right, rows.weight, place)
+        return cls(plan.labelled, status, mask, by, rows, plan.terms(rows), confidence, right, rows.weight, place)
 
 
 class Part(Protocol):

@@ -74,9 +74,9 @@ class Table:
             codes = np.zeros(len(bins), np.int64) if codes is None else codes
             codes = self._pair_codes(codes, rows.clusters)
         if codes is None:
-            self.sums.add_all(rows.values, 0)
+            self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, len(bins)]))
         else:
-            self.sums.add(rows.values.T, codes)
+            self.sums.add_terms(rows.terms, codes)
 
     def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         """(n,) places in ``sums`` of these pairs."""

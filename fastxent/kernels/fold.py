@@ -1,0 +1,314 @@
+"""Exact sums of what rows contribute, from the columns of their record: blocks of rows are folded into integers.
+
+A block of numbers below 2**(p - 1) is cut at 2**(p - 52): adding 1.5·2**p to a number leaves its upper part in the
+pattern of the sum, as an integer in that unit, and the patterns of a block are summed as integers. The rest of each
+number is below 2**(p - 53) and is cut again, until nothing is left. Every step is exact, so the order of rows plays no
+part. A product x·y is the two doubles x·y and fma(x, y, -x·y), whose sum it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.kernels.exact import EVERY, LIMBS, MASK, SCALE, carry, special_flag, split
+from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.simd.arithmetic import absolute, fma, max_lanes, splat, sum_lanes, vmax
+from fastxent.kernels.simd.memory import load, store
+from fastxent.kernels.simd.words import add_words, load_word, or_words, sum_words, union_words, word_of
+
+COPY, PRODUCT, RECIPROCAL, BELOW, ONES, COUNTED, INTEGER = range(7)
+BLOCK = 512  # rows folded at a time: a few columns of them stay in the first-level cache
+_LEAST, _MOST = -1022, 1022  # of p: both the power and the unit are doubles
+WORDS = LIMBS + 3
+IN_ORDER = np.zeros(0, np.int64)  # of rows: all, one after another
+
+
+class Summand(NamedTuple):
+    """A number of each row, of columns that each hold 8 bytes per row.
+
+    kind: COPY ``a``; PRODUCT a·b; of integers INTEGER ``a``, RECIPROCAL 1/(a + 1) and BELOW, 1 where a < ``limit``;
+    ONES; COUNTED, 1 where a or b is not 0.
+    """
+
+    kind: int
+    a: np.ndarray | None
+    b: np.ndarray | None = None
+    limit: int = 0
+
+
+class Terms:
+    """What to sum for n rows: where the columns of each summand lie, and which pairs of summands to multiply.
+
+    weight: float64 (n,) or None. Multiplies every summand but ``unweighted``.
+    """
+
+    def __init__(
+        self,
+        summands: list[Summand],
+        weight: np.ndarray | None = None,
+        unweighted: int | None = None,
+    ) -> None:
+        self.rows: int | None = None
+        self._held: list[np.ndarray] = []  # the memory that the table points to
+        self.table = np.zeros((len(summands), 5), np.int64)
+        for line, (kind, a, b, limit) in zip(self.table, summands, strict=True):
+            line[0], line[3] = kind, limit
+            line[1] = self._at(a, np.int64 if kind in (INTEGER, RECIPROCAL, BELOW) else np.float64)
+            line[2] = self._at(b, np.float64)
+        self.table[:, 4] = self._at(weight, np.float64)
+        if unweighted is not None:
+            self.table[unweighted, 4] = 0
+
+    def _at(self, column: np.ndarray | None, dtype: type) -> int:
+        """The address of a column; 0 if there is none."""
+        if column is None:
+            return 0
+        if self.rows not in (None, len(column)):
+            raise ValueError(f"a column of {len(column)} of {self.rows} rows")
+        self.rows = len(column)
+        column = np.ascontiguousarray(column, dtype)
+        self._held.append(column)
+        return int(column.ctypes.data)
+
+    def block(self, begin: int, count: int) -> np.ndarray:
+        """(columns, count) the numbers of rows from ``begin`` on."""
+        out, other = np.empty((len(self.table), count)), np.empty(count)
+        for line, numbers in zip(self.table, out, strict=True):
+            fill(line, IN_ORDER, begin, count, numbers, other)
+        return out
+
+
+@jit
+def _read(address, rows, begin, n, words):  # type: ignore[no-untyped-def]
+    """``n`` words of a column: of the rows from ``begin`` on, or of those that ``rows`` lists there."""
+    if rows.size:
+        for i in range(n):
+            words[i] = load_word(address + 8 * rows[begin + i])
+    else:
+        for i in range(n):
+            words[i] = load_word(address + 8 * (begin + i))
+
+
+@jit
+def fill(line, rows, begin, n, out, other):  # type: ignore[no-untyped-def]
+    """The numbers of one summand, a line of `Terms.table`, for ``n`` rows, see `_read`. ``other``: room for as many."""
+    kind = line[0]
+    words = out.view(np.int64)
+    if kind == ONES:
+        out[:n] = 1.0
+    else:
+        _read(line[1], rows, begin, n, words)
+        if kind == PRODUCT or kind == COUNTED:
+            _read(line[2], rows, begin, n, other.view(np.int64))
+    if kind == PRODUCT:
+        for i in range(n):
+            out[i] *= other[i]
+    elif kind == COUNTED:
+        for i in range(n):
+            out[i] = 1.0 if (out[i] != 0.0) | (other[i] != 0.0) else 0.0
+    elif kind == RECIPROCAL:
+        for i in range(n):
+            out[i] = 1.0 / (np.float64(words[i]) + 1.0)
+    elif kind == BELOW:
+        for i in range(n):
+            out[i] = 1.0 if words[i] < line[3] else 0.0
+    elif kind == INTEGER:
+        for i in range(n):
+            out[i] = np.float64(words[i])
+    if line[4]:
+        _read(line[4], rows, begin, n, other.view(np.int64))
+        for i in range(n):
+            out[i] *= other[i]
+
+
+@jit
+def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
+    """Add ``integer``·2**(bit - SCALE) to a sum."""
+    limb, shift = bit >> 5, bit & 31
+    low = (integer & MASK) << shift
+    high = (integer >> 32) << shift
+    words[limb] += low & MASK
+    words[limb + 1] += (low >> 32) + (high & MASK)
+    words[limb + 2] += high >> 32
+
+
+@jit
+def _fold(at, n, power, words):  # type: ignore[no-untyped-def]
+    """Add the ``n`` doubles at ``at``, at most 2**(power - 1) and a multiple of 8 of them, to a sum; they are lost."""
+    while True:
+        power = max(power, _LEAST)
+        top = math.ldexp(1.5, power)
+        sigma = splat(top, 0.0)
+        total = splat(0.0, 0.0)
+        left = total
+        for i in range(0, n, 8):
+            x = load(at + i * 8, 0.0)
+            cut = x + sigma
+            rest = x - (cut - sigma)
+            total = add_words(total, cut)
+            left = or_words(left, rest)
+            store(at + i * 8, rest, 0.0)
+        add_integer(words, sum_words(total) - n * word_of(top), power - 52 + SCALE)
+        if union_words(left) << 1 == 0:  # without their signs
+            return
+        power -= 52
+
+
+@jit
+def _height(at, n):  # type: ignore[no-untyped-def]
+    """The least e for which ``n`` doubles are all below 2**e; -2000 of zeros, 2000 of what is not finite."""
+    zero = splat(0.0, 0.0)
+    top, probe = zero, zero
+    for i in range(0, n, 8):
+        x = load(at + i * 8, 0.0)
+        top = vmax(absolute(x), top)
+        probe = fma(x, zero, probe)
+    if sum_lanes(probe) != 0.0:
+        return 2000
+    largest = max_lanes(top)
+    return math.frexp(largest)[1] if largest > 0.0 else -2000
+
+
+@inline
+def _multiply(x_at, y_at, n, high_at, low_at):  # type: ignore[no-untyped-def]
+    """The products of two blocks, and what rounding them lost."""
+    negative = splat(-1.0, 0.0)
+    for i in range(0, n, 8):
+        x, y = load(x_at + i * 8, 0.0), load(y_at + i * 8, 0.0)
+        high = x * y
+        store(high_at + i * 8, high, 0.0)
+        store(low_at + i * 8, fma(x, y, high * negative), 0.0)
+
+
+@jit
+def _add_slowly(values, n, words, special, slot):  # type: ignore[no-untyped-def]
+    """Add numbers one by one, of any size; what is not finite sets flags."""
+    bits = values.view(np.int64)
+    for i in range(n):
+        b = bits[i]
+        if (b >> 52) & 0x7FF == 0x7FF:
+            special[slot] |= special_flag(b)
+            continue
+        limb, low, high = split(b)
+        words[limb] += low
+        words[limb + np.uint64(1)] += high
+    carry(words, words.size)
+
+
+@jit
+def _fold_block(table, pairs, rows, begin, n, room, sums, special):  # type: ignore[no-untyped-def]
+    """Add at most `BLOCK` rows to ``sums`` (columns + pairs, WORDS) and flags to ``special``.
+
+    ``room``: float64 (columns + 3, BLOCK).
+    """
+    columns = table.shape[0]
+    wide = (n + 7) // 8 * 8
+    line = 8 * room.shape[1]
+    at = room.ctypes.data
+    high, low = room[columns], room[columns + 1]
+    high_at, low_at = at + columns * line, at + (columns + 1) * line
+    heights = room[columns + 2].view(np.int64)
+    for k in range(columns):
+        fill(table[k], rows, begin, n, room[k], low)
+        for i in range(n, wide):
+            room[k, i] = 0.0
+        heights[k] = _height(at + k * line, wide)
+    for p in range(pairs.shape[0]):
+        a, b = pairs[p, 0], pairs[p, 1]
+        height = heights[a] + heights[b]
+        if height < -1500:
+            continue
+        _multiply(at + a * line, at + b * line, wide, high_at, low_at)
+        words = sums[columns + p]
+        if height < _MOST and heights[a] < 1500 and heights[b] < 1500:
+            _fold(high_at, wide, height + 1, words)
+            _fold(low_at, wide, height - 52, words)
+            continue
+        for i in range(n):
+            if not abs(high[i]) < np.inf:
+                low[i] = 0.0
+        _add_slowly(high, n, words, special, columns + p)
+        _add_slowly(low, n, words, special, columns + p)
+    for k in range(columns):
+        if heights[k] < -1500:
+            continue
+        if heights[k] < _MOST:
+            _fold(at + k * line, wide, heights[k] + 1, sums[k])
+        else:
+            _add_slowly(room[k], n, sums[k], special, k)
+
+
+@jit
+def _balance(words):  # type: ignore[no-untyped-def]
+    """Hand on carries, to words in -2**31 .. 2**31: few of them are not 0, whatever the sign. (first, end) of those."""
+    over = np.int64(0)
+    first, end = words.size, 0
+    for i in range(words.size):
+        word = words[i] + over
+        over = (word + (1 << 31)) >> 32
+        words[i] = word - (over << 32)
+        if words[i]:
+            first, end = min(first, i), i + 1
+    return first, end
+
+
+@jit
+def merge_words(words, special, group, held, needed):  # type: ignore[no-untyped-def]
+    """Add the sums in ``words`` (sums, WORDS) to those of a group, and clear them. False if the window of ``held`` is
+    too narrow: ``needed`` says for what.
+
+    held: a tuple (limbs, base, special, pending), see `grouped.ExactSums`.
+    """
+    limbs, base, flags, pending = held
+    first, end = words.shape[1], 0
+    for k in range(words.shape[0]):
+        low, high = _balance(words[k])
+        first, end = min(first, low), max(end, high)
+    if first < end and (first < base or end + 1 > base + limbs.shape[2]):
+        needed[0], needed[1] = first, end + 1
+        return False
+    for k in range(words.shape[0]):
+        flags[group, k] |= special[k]
+        special[k] = 0
+        for i in range(first, end):
+            limbs[group, k, i - base] += words[k, i]
+            words[k, i] = 0
+    pending[group] += 1
+    if pending[group] >= EVERY // 2:
+        pending[group] = 0
+        for k in range(words.shape[0]):
+            carry(limbs[group, k], limbs.shape[2])
+    return True
+
+
+@jit
+def fold_rows(terms, rows, begins, groups, done, room, held):  # type: ignore[no-untyped-def]
+    """Add rows to the sums of their groups, of which the first ``done`` are finished. The number of those finished:
+    less than all if the window is too narrow, see `merge_words`; call again with a wider one.
+
+    terms: a tuple of the table of `Terms` and int64 (pairs, 2).
+    rows: int64, rows by group, or empty: they are in order.
+    begins: int64 (groups + 1,), where each group begins among these.
+    groups: int64 (groups,), their places in ``held``.
+    room: a tuple of float64 (columns + 3, BLOCK); int64 (sums, WORDS) and uint8 (sums,), zeros, for the group at hand;
+        the same for all groups together; int64 (2,), zeros, for `merge_words`.
+    """
+    table, pairs = terms
+    block, words, special, all_words, all_special, needed = room
+    for g in range(done, groups.size):
+        if not needed[1]:
+            for begin in range(begins[g], begins[g + 1], BLOCK):
+                n = min(BLOCK, begins[g + 1] - begin)
+                _fold_block(table, pairs, rows, begin, n, block, words, special)
+            for k in range(words.shape[0]):
+                all_special[k] |= special[k]
+                first, end = _balance(words[k])
+                for i in range(first, end):
+                    all_words[k, i] += words[k, i]
+        if not merge_words(words, special, groups[g], held, needed):
+            return g
+        needed[1] = 0
+    return groups.size

@@ -1,0 +1,81 @@
+"""The patterns of float64 vectors as integers: lanewise sums and unions of them, and words of memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastxent.kernels.simd.vector import I64, V
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_words(typingctx, total, x):  # type: ignore[no-untyped-def]
+    """The sum of the patterns of two float64 vectors, modulo 2**64, as a pattern."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        like = V(b, args[0])
+        return like.from_bits(b.add(like.bits(), V(b, args[1]).bits())).v
+
+    return total(total, x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def or_words(typingctx, total, x):  # type: ignore[no-untyped-def]
+    """The union of the patterns of two float64 vectors, as a pattern."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        like = V(b, args[0])
+        return like.from_bits(b.or_(like.bits(), V(b, args[1]).bits())).v
+
+    return total(total, x), codegen
+
+
+def _folded(b: ir.IRBuilder, vector: ir.Value, combine: Any) -> ir.Value:
+    bits = V(b, vector).bits()
+    found = b.extract_element(bits, I64(0))
+    for lane in range(1, bits.type.count):
+        found = combine(found, b.extract_element(bits, I64(lane)))
+    return found
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_words(typingctx, x):  # type: ignore[no-untyped-def]
+    """The sum of the patterns of the lanes, modulo 2**64."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _folded(b, args[0], b.add)
+
+    return types.int64(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def union_words(typingctx, x):  # type: ignore[no-untyped-def]
+    """The union of the patterns of the lanes."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _folded(b, args[0], b.or_)
+
+    return types.int64(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def word_of(typingctx, x):  # type: ignore[no-untyped-def]
+    """The pattern of a float64."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return b.bitcast(args[0], I64)
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_word(typingctx, address):  # type: ignore[no-untyped-def]
+    """Eight bytes of memory, of any alignment."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return b.load(b.inttoptr(args[0], I64.as_pointer()), align=1)
+
+    return types.int64(types.int64), codegen
