@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 
 SCHEMA = "fastxent/eval/1"
+FEW_CLUSTERS, FEW_ROWS = 30, 100  # below which intervals are approximate
+
+
+def _few(count: int, enough: int, what: str) -> str | None:
+    if count >= enough:
+        return None
+    return f"The intervals are approximate, because there are only {count} {what}{'s' * (count != 1)}."
 
 
 class SavedState(Protocol):
@@ -95,6 +102,15 @@ class EvalValues:
     def has_losses(self) -> bool:
         """True if at least one row has a loss: the dump has labels, and a row with positive weight was used."""
         return bool(self.nll_histogram.counts or self.nll_histogram.infinite)
+
+    @property
+    def caution(self) -> str | None:
+        """A sentence about the intervals if few clusters or rows were used; None otherwise."""
+        if not self.rows.used:
+            return None
+        if self.clusters is not None:
+            return _few(self.clusters, FEW_CLUSTERS, "cluster")
+        return _few(self.rows.used, FEW_ROWS, "used row")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values.

@@ -105,6 +105,8 @@ def render(result: EvalValues) -> RenderableType:
     for name, metric in result.metrics.items():
         table.add_row(name, *metric_cells(metric))
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
+    if result.caution is not None:
+        parts.append(Text(result.caution))
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
         table = _table(*headers)
@@ -155,6 +157,8 @@ def markdown(result: EvalValues) -> str:
         ["metric", "value", "stderr", "95 % interval"],
         ((f"`{name}`", *metric_cells(metric)) for name, metric in result.metrics.items()),
     )
+    if result.caution is not None:
+        lines += ["", result.caution]
     for column in result.slices:
         lines += ["", *_markdown_table(*slice_rows(result, column))]
     lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]

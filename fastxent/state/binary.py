@@ -19,26 +19,23 @@ from fastxent.kernels.fold import INTEGER, PRODUCT, Summand
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import BinaryRows, ScoredRows
+from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.metrics import (
     BRIER,
     CALIBRATION,
     ENTROPY,
     LN2,
     LOSS,
-    NORMAL,
     ROWS,
     Bins,
     Column,
     Plan,
     Sums,
-    interval,
     selection,
-    student,
 )  # fmt: skip
 
 UNLABELLED = ("entropy", "mean_prediction")  # metrics that need no target
 RANKING = ("roc_auc", "average_precision")  # metrics of `state.scores`
-_WIDEST = 1e100  # of z²/n in Wilson's interval: it is 0 … 1 then
 
 
 def _binary(rows: ScoredRows) -> BinaryRows:
@@ -223,28 +220,9 @@ class _Group:
         lower = self._sum(ratio.lower)
         stderr = self._stderr(self._residuals(ratio), lower)
         if ratio.rate:
-            return self._wilson(value, stderr, rounded_ratio(lower, 1 << self._sums.scale))
-        return self._by_student(value / ratio.unit, stderr / ratio.unit)
-
-    def _by_student(self, value: float, stderr: float) -> Metric:
-        found = interval(value, stderr, self._sums.units - 1)
-        return Metric(value, stderr, found.ci95, None if math.isnan(found.ci95[0]) else "t")
-
-    def _wilson(self, value: float, stderr: float, rows: float) -> Metric:
-        """A rate with Wilson's interval: of its rows, or of as many as its standard error is worth."""
-        z = NORMAL
-        if not self._hard:
-            if not math.isfinite(stderr):
-                return Metric(value, stderr)
-            z = student(self._sums.units - 1)
-            varies = stderr > 0.0 and 0.0 < value < 1.0
-            rows = value * (1.0 - value) / stderr / stderr if varies else float(self._sums.units)
-        a = min(z * z / rows, _WIDEST) if rows > 0.0 else _WIDEST
-        middle = (value + a / 2.0) / (1.0 + a)
-        half = math.sqrt(max(0.0, value * (1.0 - value)) * a + a * a / 4.0) / (1.0 + a)
-        low = 0.0 if value == 0.0 else max(0.0, middle - half)
-        high = 1.0 if value == 1.0 else min(1.0, middle + half)
-        return Metric(value, stderr, (low, high), "wilson")
+            rows = rounded_ratio(lower, 1 << self._sums.scale) if self._hard else None
+            return by_wilson(value, stderr, self._sums.units, rows)
+        return by_student(value / ratio.unit, stderr / ratio.unit, self._sums.units - 1)
 
     def normalized_entropy(self) -> Metric:
         """Cross-entropy over the entropy of the base rate; its error by the delta method."""
@@ -263,7 +241,7 @@ class _Group:
         residuals: dict[str, int | Fraction] = {c: x * by_loss for c, x in self._residuals(loss).items()}
         for column, x in self._residuals(rate).items():
             residuals[column] = residuals.get(column, 0) + x * by_rate
-        return self._by_student(value, self._stderr(residuals, self._sum(_ONE)))
+        return by_student(value, self._stderr(residuals, self._sum(_ONE)), self._sums.units - 1)
 
     def balanced_accuracy(self) -> Metric:
         """Mean of recall and specificity; one of them where the rows are of one class."""

@@ -12,7 +12,6 @@ To add a metric, add a `Mean` to `means`, with a `Column` that computes its numb
 from __future__ import annotations
 
 import difflib
-import functools
 import math
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from fastxent.kernels.tally import tally_bins
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.intervals import by_exponential, by_student, by_wilson
 
 LN2 = math.log(2.0)
-NORMAL = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Mean:
-    """Σ column / Σ over; ``transform`` maps that to (the figure, its derivative) for the delta method."""
+    """Σ column / Σ over, in nats or ``bits``, or the ``exponential`` of that. A mean of an indicator is a rate."""
 
     name: str
     column: Column
     over: Column
-    transform: Callable[[float], tuple[float, float]] = lambda mean: (mean, 1.0)
-
-
-def _bits(nats: float) -> tuple[float, float]:
-    return nats / LN2, 1.0 / LN2
-
-
-def _exp(mean: float) -> tuple[float, float]:
-    value = math.exp(mean) if mean < 709.7 else math.inf if mean == mean else math.nan
-    return value, value
+    bits: bool = False
+    exponential: bool = False
 
 
 def _hits(k: int) -> Column:
@@ -87,9 +78,9 @@ def means(config: EvalConfig) -> list[Mean]:
     class_weight = ROWS if config.class_weight is None else CLASS_WEIGHT
     return [
         Mean("cross_entropy", LOSS, class_weight),
-        Mean("cross_entropy_bits", LOSS, class_weight, _bits),
-        Mean("perplexity", LOSS, class_weight, _exp),
-        *([Mean("bits_per_byte", NLL, BYTES, _bits)] if config.n_bytes else []),
+        Mean("cross_entropy_bits", LOSS, class_weight, bits=True),
+        Mean("perplexity", LOSS, class_weight, exponential=True),
+        *([Mean("bits_per_byte", NLL, BYTES, bits=True)] if config.n_bytes else []),
         Mean("accuracy", _hits(1), ROWS),
         *(Mean(f"top_{k}_accuracy", _hits(k), ROWS) for k in sorted(set(config.top_k)) if k > 1),
         Mean("mean_reciprocal_rank", RECIPROCAL_RANK, ROWS),
@@ -144,9 +135,16 @@ class Plan:
         found = {name: Metric(value) for name, value in bins.errors().items()}
         for mean in self.means:
             value, stderr = self._ratio(mean, sums)
-            figure, slope = mean.transform(value)
-            error = stderr if math.isnan(stderr) else abs(slope) * stderr  # slope may be infinite
-            found[mean.name] = interval(figure, error, self._units(mean, sums) - 1)
+            units = self._units(mean, sums)
+            if mean.exponential:
+                found[mean.name] = by_exponential(value, stderr, units - 1)
+            elif mean.column.indicator:
+                rows = None if self.weighted or self.clustered else float(units)
+                found[mean.name] = by_wilson(value, stderr, units, rows)
+            elif mean.bits:
+                found[mean.name] = by_student(value / LN2, 1.0 / LN2 * stderr, units - 1)
+            else:
+                found[mean.name] = by_student(value, stderr, units - 1)
         return {name: found[name] for name in self.names}
 
     @property
@@ -220,20 +218,6 @@ def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
     found = np.empty(len(confidence), np.int64)
     tally_bins(np.ascontiguousarray(confidence), bin_edges(bins), found)
     return found
-
-
-def interval(value: float, stderr: float, freedom: int) -> Metric:
-    """A metric with its 95 % interval by Student's t."""
-    half = student(freedom) * stderr if freedom > 0 and math.isfinite(stderr) else math.nan
-    return Metric(value, stderr, (value - half, value + half))
-
-
-@functools.lru_cache(maxsize=4096)
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
 
 
 def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from fastxent.kernels.exact import exact_sum
 from fastxent.results.curves import Curves, PrecisionRecallCurve, RocCurve
 from fastxent.results.values import Metric
-from fastxent.state.metrics import NORMAL
+from fastxent.state.intervals import NORMAL
 
 POINTS = 512  # of a curve at most
 

@@ -70,13 +70,27 @@ def test_means_are_their_definitions(name):
         got = metrics[metric]
         assert got.value == value, metric
         assert got.stderr == pytest.approx(stderr, rel=1e-15), metric
-        half = stats.t.ppf(0.975, count - 1) * stderr
+        t = stats.t.ppf(0.975, count - 1)
+        if "accuracy" in metric:
+            plain = not (cfg.weight or cfg.cluster)
+            z, n = (stats.norm.ppf(0.975), count) if plain else (t, value * (1 - value) / stderr**2)
+            middle = (value + z * z / (2 * n)) / (1 + z * z / n)
+            half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+            assert got.ci95 == pytest.approx((middle - half, middle + half), rel=1e-9), metric
+            assert got.method == "wilson"
+            continue
+        half = t * stderr
         assert got.ci95 == pytest.approx((value - half, value + half), rel=1e-12), metric
-    value, stderr, _ = slow["cross_entropy"]
+        assert got.method == "t"
+    value, stderr, count = slow["cross_entropy"]
     assert metrics["cross_entropy_bits"].value == value / LN2
     assert metrics["cross_entropy_bits"].stderr == pytest.approx(stderr / LN2, rel=1e-15)
     assert metrics["perplexity"].value == math.exp(value)
     assert metrics["perplexity"].stderr == pytest.approx(math.exp(value) * stderr, rel=1e-15)
+    half = stats.t.ppf(0.975, count - 1) * stderr
+    ends = math.exp(value - half), math.exp(value + half)
+    assert metrics["perplexity"].ci95 == pytest.approx(ends, rel=1e-12)
+    assert metrics["perplexity"].method == "exp-t"
     assert ("bits_per_byte" in metrics) == (cfg.n_bytes is not None)
     if cfg.n_bytes:
         value, stderr, _ = slow["nats_per_byte"]

@@ -118,7 +118,7 @@ def _headline(result: EvalValues) -> Markup:
         paged=False,
     )
     return render(
-        _TEMPLATE, part="headline", warnings=result.warnings, cards=cards, metrics=table,
+        _TEMPLATE, part="headline", warnings=result.warnings, caution=result.caution, cards=cards, metrics=table,
         plots=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
     )  # fmt: skip
 
