@@ -92,8 +92,9 @@ def flag(text: str) -> bool:
 
 
 def flatten(ctx: click.Context, param: click.Parameter, value: Iterable[list[Any]]) -> list[Any] | None:
-    """Join the lists of a repeated option; None for no entries."""
-    return [item for items in value for item in items] or None
+    """Join the lists of a repeated option; None if it is not given, and no entries for ``--option ''``."""
+    lists = list(value)
+    return [item for items in lists for item in items] if lists else None
 
 
 def one_or_many(ctx: click.Context, param: click.Parameter, value: str | list[str]) -> str | list[str]:

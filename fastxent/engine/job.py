@@ -13,9 +13,6 @@ from fastxent.errors import ConfigError
 from fastxent.io.source import OpenSource
 from fastxent.io.storage.identity import Identity
 from fastxent.kernels.floats import FLOAT_TYPES
-from fastxent.options.checks import shown
-from fastxent.options.config import listed
-from fastxent.options.declared import Names
 
 if TYPE_CHECKING:
     from fastxent.io.batch import Unit
@@ -23,15 +20,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Recipe[Any], covariant=True)
 Pieces = list[tuple["Unit", tuple["File", ...]]]  # units, each with the files that it reads
-
-
-def names(value: Names, option: str = "by") -> tuple[str, ...]:
-    """One name or several, as a tuple."""
-    found = () if value is None else listed(value)
-    for name in found:
-        if not isinstance(name, str):
-            raise ConfigError(f"{option} must be a column name or a list of them, got {shown(name)}")
-    return found
 
 
 @dataclass(frozen=True)

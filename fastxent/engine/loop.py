@@ -18,17 +18,14 @@ from typing import TYPE_CHECKING, Any, Generic
 from fastxent.engine import timing
 from fastxent.engine.pool import get_num_threads
 from fastxent.engine.recipe import Key, Ledger, Recipe, S
-from fastxent.errors import ConfigError
 from fastxent.io.batch import batch_bytes
 from fastxent.io.storage.buffers import kept
-from fastxent.options.checks import shown, whole_number
+from fastxent.options.runs import THREADS, Progress
 
 if TYPE_CHECKING:
     from fastxent.io.batch import Batch, Unit
 
-Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes of logits done, of
 
-MOST_THREADS = 1024
 _WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch: what it costs beside its logits is shared by many rows
 
 
@@ -73,11 +70,7 @@ class Loop(Generic[S]):
         ledger: Ledger[S] | None = None,
     ) -> None:
         self.recipe, self.progress, self.visit, self.done, self.ledger = recipe, progress, visit, done, ledger
-        rule = f"be an integer from 1 to {MOST_THREADS}"
-        given = get_num_threads() if threads is None else threads
-        self.threads = whole_number("threads", given, rule, low=1, high=MOST_THREADS)
-        if not (progress is None or callable(progress)):
-            raise ConfigError(f"progress must be a function of four numbers, got {shown(progress)}")
+        self.threads = THREADS("threads", get_num_threads() if threads is None else threads)
         self.row_bytes = row_bytes
         self.part_bytes = batch_bytes(memory, self.threads, row_bytes)
         self.rows = 0  # done so far, in earlier runs too

@@ -22,7 +22,7 @@ from fastxent.errors import EngineError
 from fastxent.state.coverage import Coverage
 
 if TYPE_CHECKING:
-    from fastxent.engine.loop import Progress
+    from fastxent.options.runs import Progress
 
 UNIT_BYTES = 256 << 20  # of logits: a tenth of a second and more of work, against some milliseconds of a task
 _AHEAD = 2  # tasks under way for each processor: one running, one that waits with it

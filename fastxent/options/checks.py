@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
@@ -119,6 +120,24 @@ def text(what: str) -> Check:
     def checked(name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise ConfigError(f"{name} must be {what}, got {shown(value)}")
+        return value
+
+    return checked
+
+
+def path(name: str, value: Any) -> str | os.PathLike[str]:
+    """Check the path of a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name} must be a path, got {shown(value)}")
+    return value
+
+
+def function(arguments: str) -> Check:
+    """Return the check of a function; ``arguments`` says what it takes, as in "four numbers"."""
+
+    def checked(name: str, value: Any) -> Any:
+        if not callable(value):
+            raise ConfigError(f"{name} must be a function of {arguments}, got {shown(value)}")
         return value
 
     return checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_type_hints
 
@@ -97,9 +96,3 @@ def _check_task(config: EvalConfig) -> None:
             "input must be 'logits' or 'probs' for a binary dump, got 'log_probs'; the log-probability of one class "
             "does not hold the other's where it is near 0"
         )
-
-
-def check_path(name: str, value: Any) -> None:
-    """Raise ConfigError if the option is not a path."""
-    if not isinstance(value, str | os.PathLike):
-        raise ConfigError(f"{name} must be a path, got {shown(value)}")

@@ -1,12 +1,12 @@
 """The options of an evaluation, each declared once: name, type, default, check, help and form of the flag.
 
-Everything else is derived from the declarations: the keywords and defaults of `evaluate`, `transform` and `plan`, the
+Everything else is derived from the declarations: the keywords and defaults of the verbs (with those of `runs`), the
 shared keywords of the array functions, the defaults and checks of `EvalConfig`, and the flags of the command line.
 """
 
 # Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypedDict, cast
 
 from fastxent.options.checks import (
     class_flags,
@@ -22,24 +22,37 @@ from fastxent.options.checks import (
     word,
 )  # fmt: skip
 from fastxent.options.choices import FloatName, Input, OnBadRow
-from fastxent.options.option import Option, declarations, taking
+from fastxent.options.option import Option, declarations
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Names = str | Sequence[str] | None
 
 SECTIONS = ("Columns", "Loss", "Metrics")  # headings in the help, in order
 MOST_BINS = 10_000  # every slice has as many: more would take gigabytes and leave too few rows in each bin
-_LEAST, _MOST = -(2**63), 2**63 - 1
-_COLUMN = optional(text("a column name"))
+CLASS_ID = whole("be an integer of 64 bits", low=-(2**63), high=2**63 - 1)
+COLUMN = optional(text("a column name"))
 
 
 InputKind = Annotated[Input, Option("logits", word(Input), help="Kind of the scores.", section="Columns")]
+Logits = Annotated[
+    str | Sequence[str],
+    Option(
+        "logits",
+        logits_columns,
+        help="Scores: a column of lists or of numbers, 'logit_*', or 'a,b,c'.",
+        section="Columns",
+        metavar="COLUMN",
+        form="names",
+    ),
+]
+LogitsDtype = Annotated[
+    FloatName | None,
+    Option(None, optional(word(FloatName)), help="Float type stored in a binary or uint16 column.", section="Columns"),
+]
 IgnoreIndex = Annotated[
     int,
     Option(
         -100,
-        whole("be an integer of 64 bits", low=_LEAST, high=_MOST),
+        CLASS_ID,
         help="Target of rows to ignore.",
         section="Loss",
     ),
@@ -114,34 +127,19 @@ class ShapeOptions(TypedDict, total=False):
 class Options(TargetOptions, ShapeOptions, total=False):
     """The options of an evaluation; `evaluate` describes each of them."""
 
-    logits: Annotated[
-        str | Sequence[str],
-        Option(
-            "logits",
-            logits_columns,
-            help="Scores: a column of lists or of numbers, 'logit_*', or 'a,b,c'.",
-            section="Columns",
-            metavar="COLUMN",
-            form="names",
-        ),
-    ]
+    logits: Logits
     target: Annotated[
         str | None,
         Option(
             "target",
-            _COLUMN,
+            COLUMN,
             help="Class ids, strings (--classes), or lists of probabilities.",
             section="Columns",
             metavar="COLUMN",
         ),
     ]
     input: InputKind
-    logits_dtype: Annotated[
-        FloatName | None,
-        Option(
-            None, optional(word(FloatName)), help="Float type stored in a binary or uint16 column.", section="Columns"
-        ),
-    ]
+    logits_dtype: LogitsDtype
     classes: Annotated[
         Sequence[str] | None,
         Option(
@@ -169,16 +167,16 @@ class Options(TargetOptions, ShapeOptions, total=False):
         str | None,
         Option(
             None,
-            _COLUMN,
+            COLUMN,
             help="Dependent rows (document, user), for clustered standard errors.",
             section="Columns",
             metavar="COLUMN",
         ),
     ]
-    weight: Annotated[str | None, Option(None, _COLUMN, help="Sample weights.", section="Columns", metavar="COLUMN")]
+    weight: Annotated[str | None, Option(None, COLUMN, help="Sample weights.", section="Columns", metavar="COLUMN")]
     n_bytes: Annotated[
         str | None,
-        Option(None, _COLUMN, help="Bytes of text per row; adds bits_per_byte.", section="Columns", metavar="COLUMN"),
+        Option(None, COLUMN, help="Bytes of text per row; adds bits_per_byte.", section="Columns", metavar="COLUMN"),
     ]
     where: Annotated[
         str | None,
@@ -261,8 +259,3 @@ DEFAULTS = cast(Options, {name: option.default for name, option in OPTIONS.items
 def default(name: str) -> Any:
     """Return the default of an option in its plain form."""
     return OPTIONS[name].check(name, OPTIONS[name].default)
-
-
-def with_options(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function whose last parameter is ``**options: Unpack[Options]``: see `taking`."""
-    return taking(Options)(function)

@@ -21,10 +21,13 @@ class Option:
     default: value. Used if the option is not given.
     check: (name, value) -> value. Returns the plain form of a valid value and raises ConfigError otherwise.
     help: str. The line of the command line's help, at most 70 characters; "" for an option without a flag.
-    section: str. The heading in the help.
+    section: str. The heading in the help; "" for an option without a flag.
     metavar: str or None. The placeholder of the value in the help.
+    flag: str or None. The flag, if it is not the name with dashes.
+    shown: str or None. The default in words, for the help, if None stands for a default that depends on the run.
     form: str. The value of the flag: "value"; "names", one name or a comma list; "list", a comma list or @FILE;
-        "repeated", a comma list that may be given several times.
+        "repeated", a comma list that may be given several times; "file", a file to write; "switch", no value, and
+        "--no-" before the name for the opposite.
     entries: type. The type of the entries of a list.
     per_class: bool. Whether the list has one entry per class.
     """
@@ -34,7 +37,9 @@ class Option:
     help: str = ""
     section: str = ""
     metavar: str | None = None
-    form: Literal["value", "names", "list", "repeated"] = "value"
+    flag: str | None = None
+    shown: str | None = None
+    form: Literal["value", "names", "list", "repeated", "file", "switch"] = "value"
     entries: type = str
     per_class: bool = False
 
@@ -44,12 +49,15 @@ def declarations(kind: Any) -> dict[str, Option]:
     return {name: hint.__metadata__[0] for name, hint in kind.__annotations__.items()}
 
 
-def taking(kind: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def taking(kind: Any, *, checks: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return the decorator of functions whose last parameter is ``**options: Unpack[kind]``.
 
     The function receives every option, given or default, and shows all of them in its signature.
+
+    checks: bool. The function receives the checked values; those of a list per class are checked for its entries only.
     """
-    defaults = {name: option.default for name, option in declarations(kind).items()}
+    declared = declarations(kind)
+    defaults = {name: option.default for name, option in declared.items()}
     types = {name: hint.__origin__ for name, hint in kind.__annotations__.items()}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -67,7 +75,10 @@ def taking(kind: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
             if not kwargs.keys() <= known:
                 unknown = next(name for name in kwargs if name not in known)
                 raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown!r}")
-            return function(*args, **{**defaults, **kwargs})
+            given: dict[str, Any] = {**defaults, **kwargs}
+            if checks:
+                given |= {name: option.check(name, given[name]) for name, option in declared.items()}
+            return function(*args, **given)
 
         call.__signature__ = signature.replace(parameters=[*own[:at], *options, *own[at:]])  # type: ignore[attr-defined]
         return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fastxent.errors import ConfigError
 from fastxent.options.checks import shown
@@ -26,3 +27,8 @@ def parse_size(value: int | str, name: str = "memory") -> int:
     if nbytes < 10**6:
         raise ConfigError(f"{name} must be at least 1MB, got {shown(value)}")
     return nbytes
+
+
+def size(name: str, value: Any) -> int:
+    """Check an amount of memory: the bytes of `parse_size`."""
+    return parse_size(value, name)

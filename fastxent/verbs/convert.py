@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 
-from fastxent.engine.job import Job, names
-from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.job import Job
+from fastxent.engine.loop import Loop
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.batch import Source
@@ -19,36 +19,19 @@ from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.io.writers import carried, carried_field, check_not_source, is_arrow, open_writer
 from fastxent.kernels.floats import FLOAT_TYPES
-from fastxent.options.checks import one_of
-from fastxent.options.choices import FloatName, Layout, OnOverflow
-from fastxent.options.config import EvalConfig, check_path
-from fastxent.options.declared import Names
-from fastxent.options.sizes import parse_size
+from fastxent.options.checks import path
+from fastxent.options.declared import DEFAULTS
+from fastxent.options.option import taking
+from fastxent.options.runs import ConvertOptions
 from fastxent.results.conversion import Conversion
 from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
 
-LAYOUTS = ("binary", "list")
-_TARGET = "target"
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
 
-def convert(
-    source: Any,
-    dest: str | os.PathLike[str],
-    *,
-    logits: str | Sequence[str] = "logits",
-    target: str | None = _TARGET,
-    layout: Layout | None = None,
-    dtype: FloatName | None = None,
-    keep: Names = None,
-    on_overflow: OnOverflow = "error",
-    ignore_index: int = -100,
-    logits_dtype: FloatName | None = None,
-    threads: int | None = None,
-    memory: int | str = "512MB",
-    progress: Progress | None = None,
-) -> Conversion:
+@taking(ConvertOptions, checks=True)
+def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[ConvertOptions]) -> Conversion:
     """Rewrite a dump into the layout that reads fastest, with logits of another float type if asked.
 
     Args:
@@ -80,26 +63,20 @@ def convert(
     >>> fx.evaluate(path).rows.used
     2
     """
-    check_path("dest", dest)
-    if layout is not None:
-        one_of("layout", layout, LAYOUTS)
-    if dtype is not None:
-        one_of("dtype", dtype, FLOAT_TYPES)
-    one_of("on_overflow", on_overflow, ("error", "inf"))
-    options = EvalConfig(n_classes=1, target=target, ignore_index=ignore_index)  # checks them
-    room, arrow = parse_size(memory), is_arrow(dest)
-    chosen = _Columns(None if keep is None else names(keep, "keep"), target)
-    logits = logits if isinstance(logits, str) else names(logits, "logits")
-    opened = open_source(source, logits=logits, columns=chosen, dtype=logits_dtype)
+    path("dest", dest)
+    room, arrow = int(options["memory"]), is_arrow(dest)
+    logits, keep = options["logits"], options["keep"]
+    chosen = _Columns(None if keep is None else tuple(keep), options["target"])
+    opened = open_source(source, logits=logits, columns=chosen, dtype=options["logits_dtype"])
     if opened.task == "binary":
         raise ColumnError(
             f"cannot convert column {logits!r} of {opened.files[0]}: it holds one number per row, and convert rewrites "
             "rows of one score per class; evaluate the file as it is"
         )
     check_not_source(dest, opened.files)
-    final, form = dtype or opened.dtype, layout or ("list" if arrow else "binary")
+    final, form = options["dtype"] or opened.dtype, options["layout"] or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
-    recipe = Rewriting(opened.dtype, final, on_overflow == "inf", chosen.compared, options.ignore_index)
+    recipe = Rewriting(opened.dtype, final, options["on_overflow"] == "inf", chosen.compared, options["ignore_index"])
     job = Job(opened, recipe)
     with open_writer(dest, schema, max(1, min(_GROUP_BYTES, room // 8))) as write:
         sink = OrderedSink(write, room // 8)
@@ -108,8 +85,8 @@ def convert(
             sink.put(index, _record_batch(rows, schema))
 
         loop = Loop(
-            recipe, opened.units(), row_bytes=job.row_bytes, threads=threads, memory=room // 2, rows=opened.rows,
-            progress=progress, visit=visit, done=sink.done,
+            recipe, opened.units(), row_bytes=job.row_bytes, threads=options["threads"], memory=room // 2,
+            rows=opened.rows, progress=options["progress"], visit=visit, done=sink.done,
         )  # fmt: skip
         cost, timing = loop.run()
     return Conversion(
@@ -164,7 +141,7 @@ class _Columns:
         if self.logits in self.kept:
             raise ConfigError(f"{self.logits!r} is the name of the logits in the new file; leave it out of keep")
         found = None if self.target is None else find_field(schema, self.target)
-        if found is None and self.target not in (None, _TARGET):
+        if found is None and self.target not in (None, DEFAULTS["target"]):
             raise ColumnError.missing(self.target, all_names(schema))
         self.compared = self.target if found is not None and _holds_ids(found) else None
         return [*self.kept, *([self.compared] if self.compared else [])]

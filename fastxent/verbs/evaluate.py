@@ -9,39 +9,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastxent.engine.checkpoints import Checkpoints
-from fastxent.engine.job import Job, names
-from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.job import Job
+from fastxent.engine.loop import Loop
 from fastxent.engine.shards import Shard
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
-from fastxent.options.checks import one_of
-from fastxent.options.choices import Engine
-from fastxent.options.config import check_path
-from fastxent.options.declared import Options, with_options
-from fastxent.options.sizes import parse_size
+from fastxent.options.option import taking
+from fastxent.options.runs import EvaluateOptions
 from fastxent.scoring.rows import ScoredRows
 from fastxent.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from fastxent.results.result import EvalResult
 
-ENGINES = ("local", "ray")
 
-
-@with_options
-def evaluate(
-    source: Any,
-    *,
-    id: str | None = None,
-    threads: int | None = None,
-    memory: int | str = "512MB",
-    per_row: str | os.PathLike[str] | None = None,
-    resume: str | os.PathLike[str] | None = None,
-    shard: str | None = None,
-    engine: Engine = "local",
-    progress: Progress | None = None,
-    **options: Unpack[Options],
-) -> EvalResult:
+@taking(EvaluateOptions, checks=True)
+def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     """Evaluate a dump of predictions: every metric, slice, bin and error bar from one read of the logits.
 
     Args:
@@ -95,17 +78,15 @@ def evaluate(
     >>> result.metrics["accuracy"].value
     0.75
     """
-    one_of("engine", engine, ENGINES)
-    for name, path in {"per_row": per_row, "resume": resume}.items():
-        if path is not None:
-            check_path(name, path)
+    per_row, id, resume, shard = options["per_row"], options["id"], options["resume"], options["shard"]
+    threads, engine, progress = options["threads"], options["engine"], options["progress"]
     for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
         if per_row is not None and given is not None:
             raise ConfigError(
                 f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
             )
-    room = parse_size(memory)
-    job = Evaluation.open(source, options, columns=names(id, "id"), visited=per_row is not None)
+    room = int(options["memory"])
+    job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
     units, rows = job.source.units(), job.source.rows
     with ExitStack() as stack:
         part = ledger = visit = done = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastxent.engine.job import Job, names
+from fastxent.engine.job import Job
 from fastxent.errors import ColumnError, StateError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import is_soft
@@ -14,7 +14,7 @@ from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import EvalConfig, listed
-from fastxent.options.declared import DEFAULTS, Options
+from fastxent.options.declared import DEFAULTS, OPTIONS, Options
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of
 from fastxent.state.evaluation import EvalState
@@ -72,9 +72,8 @@ class Evaluation:
         unlabelled: bool. The metrics "all" mean those that need no target if there is none.
         visited: bool. The logits of a scored batch are read again.
         """
-        values: dict[str, Any] = {**options}
+        values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         dtype = values.pop("logits_dtype")
-        values["by"] = names(values["by"])
         unknown = {"n_classes": 1, "class_weight": None, "class_mask": None, "classes": None}  # before the dump is open
         probe = EvalConfig(**{**values, **unknown, "threshold": DEFAULTS["threshold"]})
         beside = [*scored_columns(replace(probe, target=None, metrics=("all",))), *columns]

@@ -14,17 +14,15 @@ from typing import Any, Unpack
 from fastxent.engine.units import WorkUnit, work_units
 from fastxent.errors import ConfigError, StateError
 from fastxent.options.checks import shown
-from fastxent.options.declared import Options, with_options
-from fastxent.options.sizes import parse_size
+from fastxent.options.option import taking
+from fastxent.options.runs import PlanOptions
 from fastxent.state.coverage import MIXED
 from fastxent.state.evaluation import EvalState
 from fastxent.verbs.evaluation import Evaluation
 
 
-@with_options
-def plan(
-    source: Any, *, unit_size: int | str = "256MB", memory: int | str = "512MB", **options: Unpack[Options]
-) -> list[WorkUnit[EvalState]]:
+@taking(PlanOptions, checks=True)
+def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState]]:
     """Split the evaluation of files into work units, for an engine of your own.
 
     Args:
@@ -49,7 +47,7 @@ def plan(
     job = Evaluation.open(source, options)
     for warning in job.source.warnings:
         warnings.warn(warning, stacklevel=3)
-    return work_units(job, job.pieces(), parse_size(unit_size, "unit_size"), parse_size(memory))
+    return work_units(job, job.pieces(), int(options["unit_size"]), int(options["memory"]))
 
 
 def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:

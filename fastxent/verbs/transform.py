@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from fastxent.engine.job import Job, names
-from fastxent.engine.loop import Loop, Progress
+from fastxent.engine.job import Job
+from fastxent.engine.loop import Loop
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
 from fastxent.io.batch import batch_bytes
@@ -21,11 +21,9 @@ from fastxent.kernels.launch import Emit, Losses, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit
 from fastxent.kernels.rows.record import PROBS
-from fastxent.options.checks import one_of
-from fastxent.options.choices import FloatName, Output, Reduction
-from fastxent.options.config import check_path
-from fastxent.options.declared import Names, Options, with_options
-from fastxent.options.sizes import parse_size
+from fastxent.options.checks import path
+from fastxent.options.option import taking
+from fastxent.options.runs import TransformOptions
 from fastxent.scoring.rounding import round_to
 from fastxent.scoring.rows import BAD_LOGITS, IGNORED, Kept, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE
@@ -41,20 +39,8 @@ if TYPE_CHECKING:
 OUTPUTS = {"log_softmax": emit.LOG_SOFTMAX, "softmax": emit.SOFTMAX, "grad": emit.GRADIENT}
 
 
-@with_options
-def transform(
-    source: Any,
-    dest: str | os.PathLike[str],
-    *,
-    output: Output = "log_softmax",
-    reduction: Reduction = "mean",
-    dtype: FloatName | None = None,
-    keep: Names = None,
-    threads: int | None = None,
-    memory: int | str = "512MB",
-    progress: Progress | None = None,
-    **options: Unpack[Options],
-) -> EvalResult:
+@taking(TransformOptions, checks=True)
+def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[TransformOptions]) -> EvalResult:
     """Write the log-softmax, softmax or loss gradient of every row to ``dest``, and evaluate from the same read.
 
     Args:
@@ -80,24 +66,21 @@ def transform(
     >>> pq.read_table(path)["grad"].to_pylist()
     [[-0.5, 0.5]]
     """
-    check_path("dest", dest)
-    one_of("output", output, OUTPUTS)
-    one_of("reduction", reduction, ("mean", "sum", "none"))
-    if dtype is not None:
-        one_of("dtype", dtype, FLOAT_TYPES)
+    path("dest", dest)
+    output, dtype = options["output"], options["dtype"]
     if options["input"] != "logits" and output != "grad":
         raise ConfigError(f"output={output!r} requires input='logits', got {options['input']!r}")
-    kept = tuple(dict.fromkeys(names(keep, "keep")))
+    kept = tuple(dict.fromkeys(options["keep"] or ()))
     if output in kept:
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
-    room = parse_size(memory)
+    room = int(options["memory"])
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
     if job.source.task == "binary":
         check_output(output)
     if output == "grad" and job.recipe.config.target is None:
         raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0
-    if output == "grad" and reduction == "mean":
+    if output == "grad" and options["reduction"] == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
         total = _total_weight(job, rows)
         scale = 1.0 / total if total else math.nan
@@ -120,8 +103,8 @@ def transform(
             sink.put(index, _batch(rows.kept.columns, schema, values))
 
         loop = Loop(
-            job.recipe, job.source.units(), row_bytes=job.row_bytes, threads=threads, memory=room // 2,
-            rows=job.source.rows, progress=progress, visit=visit, done=sink.done,
+            job.recipe, job.source.units(), row_bytes=job.row_bytes, threads=options["threads"], memory=room // 2,
+            rows=job.source.rows, progress=options["progress"], visit=visit, done=sink.done,
         )  # fmt: skip
         state, timing = loop.run()
     timing["fallbacks"] = job.source.fallbacks

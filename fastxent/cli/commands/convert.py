@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -10,16 +9,10 @@ import click
 from fastxent.cli import arguments, options
 from fastxent.cli.arguments import local_files, source_of
 from fastxent.cli.finish import Sinks, progress, say_times
-from fastxent.cli.items import Items
-from fastxent.cli.options import Command, choice, declared, option, section
+from fastxent.cli.flags import declared, running
+from fastxent.cli.options import Command, section
 from fastxent.cli.output import chosen_format, deliver
-from fastxent.options.choices import FloatName, Layout, OnOverflow
-
-
-def _kept(ctx: click.Context, param: click.Parameter, value: Iterable[list[str]]) -> list[str] | None:
-    """Return the columns; None, for all of them, if the option is not given, and no column for ``--keep ''``."""
-    given = list(value)
-    return [name for names in given for name in names] if given else None
+from fastxent.options.runs import ConvertOptions
 
 
 @click.command(cls=Command, short_help="Rewrite a dump into the layout that reads fastest.", epilog="""\b
@@ -29,26 +22,9 @@ Examples:
   fastxent convert dump.parquet dump.arrow --keep id,target""")  # fmt: skip
 @arguments.SOURCES_BEFORE_DEST
 @arguments.DEST
-@section(
-    "Convert",
-    option("--layout", type=choice(Layout), default=None, show_default="binary in Parquet, list in Arrow",
-           help="Rows as fixed-size binary, or as fixed-size lists."),
-    option("--dtype", type=choice(FloatName), default=None, show_default="that of the scores",
-           help="Float type of the scores in the new file."),
-    option("--keep", multiple=True, type=Items(), metavar="COLUMN,...", callback=_kept, show_default="all",
-           help="Columns to copy to the new file."),
-    option("--on-overflow", type=choice(OnOverflow), default="error",
-           help="Stop at a score too large for --dtype, or write infinity."),
-)  # fmt: skip
-@section(
-    "Columns",
-    declared("logits"),
-    declared("logits_dtype"),
-    declared("target", help="Class ids of the rows whose loss is compared."),
-    declared("ignore_index", help="Target of rows that are not compared."),
-)
+@declared(ConvertOptions, "Convert", "Columns")
 @section("Output", options.FORMAT, arguments.output("result"))
-@options.running()
+@running(ConvertOptions)
 def convert(**given: Any) -> int:
     """Rewrite a dump into the layout that reads fastest, and print the cost of rounding its scores.
 

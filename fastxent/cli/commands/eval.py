@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 from fastxent.cli import arguments, options
-from fastxent.cli.arguments import file_option, local_files, source_of
+from fastxent.cli.arguments import local_files, source_of
 from fastxent.cli.finish import Sinks, check_conditions, finish, progress
-from fastxent.cli.options import Command, choice, option, section
-from fastxent.options.choices import Engine
+from fastxent.cli.flags import declared, flags, running
+from fastxent.cli.options import Command, section
+from fastxent.options.declared import SECTIONS
+from fastxent.options.runs import EvaluateOptions
 
 
 @click.command("eval", cls=Command, short_help="Compute every metric of a dump, with error bars.", epilog="""\b
@@ -20,7 +22,7 @@ Examples:
   fastxent eval dump.parquet --logits 'logit_*' --target label
   fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
-  fastxent eval huge/ --resume progress            to continue after a crash: the same line
+  fastxent eval huge/ --resume progress     run the same command again after a crash
   fastxent eval huge/ --shard 3/16 --state 3.state
 
 \b
@@ -30,22 +32,17 @@ Every metric has a standard error. Metrics are bit-identical for any --threads, 
 Exit codes: 0 success, 1 a --fail-if condition holds, 2 invalid usage or input, 70 internal
 error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @arguments.SOURCES
-@options.scoring
+@declared(EvaluateOptions, *SECTIONS)
 @options.printing
 @section(
     "Output",
     arguments.output(),
     arguments.REPORT,
-    file_option("--per-row", help="Write the loss, rank, … of each row as Parquet."),
-    option("--id", metavar="COLUMN", help="Row names, for --per-row."),
+    *flags(EvaluateOptions, "Output"),
     arguments.STATE,
     arguments.LOG,
 )
-@options.running(
-    option("--resume", metavar="FOLDER", help="Checkpoint folder. To continue after a crash, run the command again."),
-    option("--shard", metavar="K/N", help="Evaluate only part K of N, as in 3/16; use with --state."),
-    option("--engine", type=choice(Engine), default="local", help="Threads, or a Ray cluster (RAY_ADDRESS)."),
-)  # fmt: skip
+@running(EvaluateOptions)
 def eval_(**given: Any) -> int:
     """Evaluate a dump: compute every metric, with error bars, from one read of the logits.
 

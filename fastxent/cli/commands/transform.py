@@ -9,11 +9,13 @@ import click
 from fastxent.cli import arguments, options
 from fastxent.cli.arguments import local_files, source_of
 from fastxent.cli.finish import Sinks, check_conditions, finish, progress
-from fastxent.cli.items import Items, flatten
-from fastxent.cli.options import Command, choice, option, section
+from fastxent.cli.flags import declared, running
+from fastxent.cli.options import Command, section
 from fastxent.cli.output import chosen_format
 from fastxent.errors import ConfigError
-from fastxent.options.choices import FloatName, Output, Reduction
+from fastxent.options.choices import Output
+from fastxent.options.declared import SECTIONS
+from fastxent.options.runs import TransformOptions
 
 
 @click.command(cls=Command, short_help="Write log-softmax, softmax or gradients of every row.", epilog="""\b
@@ -23,20 +25,10 @@ Examples:
   fastxent transform dump.parquet half.parquet --kind softmax --dtype float16""")  # fmt: skip
 @arguments.SOURCES_BEFORE_DEST
 @arguments.DEST
-@section(
-    "Transform",
-    option("--kind", "output", type=choice(Output), default="log_softmax", help="Values to write for every row."),
-    option("--reduction", type=choice(Reduction), default="mean",
-           help="Reduction of the loss whose gradient is written."),
-    option("--dtype", type=choice(FloatName), default=None, show_default="that of the scores",
-           help="Float type of the written values."),
-    option("--keep", multiple=True, type=Items(), metavar="COLUMN,...", callback=flatten, show_default=False,
-           help="Columns to copy to the new file."),
-)  # fmt: skip
-@options.scoring
+@declared(TransformOptions, "Transform", *SECTIONS)
 @options.printing
 @section("Output", arguments.output("result"))
-@options.running()
+@running(TransformOptions)
 def transform(**given: Any) -> int:
     """Write log-softmax, softmax or the gradient of every row to a new file, and print the metrics.
 

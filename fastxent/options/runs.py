@@ -1,0 +1,212 @@
+"""The options of the verbs beside those of an evaluation: how a run goes and what it writes, each declared once.
+
+The keywords of each verb are a TypedDict. Keywords, defaults, checks and flags follow from it, as in `declared`.
+"""
+
+# Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
+import os
+from collections.abc import Callable
+from typing import Annotated, TypedDict
+
+from fastxent.options.checks import column_names, function, optional, path, text, whole, word
+from fastxent.options.choices import Engine, FloatName, Layout, OnOverflow, Output, Reduction
+from fastxent.options.declared import CLASS_ID, COLUMN, Logits, LogitsDtype, Names, Options
+from fastxent.options.option import Option
+from fastxent.options.sizes import size
+
+THREADS = whole("be an integer from 1 to 1024", low=1, high=1024)
+Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes of logits done, of
+AnyPath = str | os.PathLike[str]
+
+Memory = Annotated[
+    int | str,
+    Option("512MB", size, help="Memory limit for data being processed.", section="Running", metavar="SIZE"),
+]
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of every run; they never change a result."""
+
+    threads: Annotated[
+        int | None,
+        Option(
+            None,
+            optional(THREADS),
+            help="Number of threads.",
+            section="Running",
+            metavar="N",
+            shown="all processors",
+        ),
+    ]
+    memory: Memory
+    progress: Annotated[
+        Progress | None,
+        Option(
+            None,
+            optional(function("four numbers")),
+            help="Show progress on stderr.",
+            section="Running",
+            form="switch",
+            shown="on a terminal",
+        ),
+    ]
+
+
+class SplitOptions(RunOptions, total=False):
+    """The options of a run in several parts, or on several machines."""
+
+    resume: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            optional(path),
+            help="Checkpoint folder. To continue after a crash, run the command again.",
+            section="Running",
+            metavar="FOLDER",
+        ),
+    ]
+    shard: Annotated[
+        str | None,
+        Option(
+            None,
+            optional(text("part K of N, as in '3/16'")),
+            help="Evaluate only part K of N, as in 3/16; use with --state.",
+            section="Running",
+            metavar="K/N",
+        ),
+    ]
+    engine: Annotated[
+        Engine,
+        Option("local", word(Engine), help="Threads, or a Ray cluster (RAY_ADDRESS).", section="Running"),
+    ]
+
+
+class PerRowOptions(TypedDict, total=False):
+    """The options of the file of rows."""
+
+    per_row: Annotated[
+        AnyPath | None,
+        Option(
+            None,
+            optional(path),
+            help="Write the loss, rank, … of each row as Parquet.",
+            section="Output",
+            metavar="FILE",
+            form="file",
+        ),
+    ]
+    id: Annotated[
+        str | None, Option(None, COLUMN, help="Row names, for --per-row.", section="Output", metavar="COLUMN")
+    ]
+
+
+class EvaluateOptions(Options, PerRowOptions, SplitOptions, total=False):
+    """The keywords of `evaluate`."""
+
+
+class PlanOptions(Options, total=False):
+    """The keywords of `plan`."""
+
+    unit_size: Annotated[int | str, Option("256MB", size)]
+    memory: Memory
+
+
+class TransformOptions(Options, RunOptions, total=False):
+    """The keywords of `transform`."""
+
+    output: Annotated[
+        Output,
+        Option(
+            "log_softmax",
+            word(Output),
+            help="Values to write for every row.",
+            section="Transform",
+            flag="--kind",  # --output names the file of the result
+        ),
+    ]
+    reduction: Annotated[
+        Reduction,
+        Option("mean", word(Reduction), help="Reduction of the loss whose gradient is written.", section="Transform"),
+    ]
+    dtype: Annotated[
+        FloatName | None,
+        Option(
+            None,
+            optional(word(FloatName)),
+            help="Float type of the written values.",
+            section="Transform",
+            shown="that of the scores",
+        ),
+    ]
+    keep: Annotated[
+        Names,
+        Option(
+            None,
+            column_names,
+            help="Columns to copy to the new file.",
+            section="Transform",
+            metavar="COLUMN,...",
+            form="repeated",
+        ),
+    ]
+
+
+class ConvertOptions(RunOptions, total=False):
+    """The keywords of `convert`."""
+
+    logits: Logits
+    logits_dtype: LogitsDtype
+    target: Annotated[
+        str | None,
+        Option(
+            "target",
+            COLUMN,
+            help="Class ids, to compare each row's loss before and after.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    ignore_index: Annotated[
+        int, Option(-100, CLASS_ID, help="Target of rows whose loss is not compared.", section="Columns")
+    ]
+    layout: Annotated[
+        Layout | None,
+        Option(
+            None,
+            optional(word(Layout)),
+            help="Rows as fixed-size binary, or as fixed-size lists.",
+            section="Convert",
+            shown="binary in Parquet, list in Arrow",
+        ),
+    ]
+    dtype: Annotated[
+        FloatName | None,
+        Option(
+            None,
+            optional(word(FloatName)),
+            help="Float type of the scores in the new file.",
+            section="Convert",
+            shown="that of the scores",
+        ),
+    ]
+    keep: Annotated[
+        Names,
+        Option(
+            None,
+            optional(column_names),
+            help="Columns to copy to the new file.",
+            section="Convert",
+            metavar="COLUMN,...",
+            form="repeated",
+            shown="all",
+        ),
+    ]
+    on_overflow: Annotated[
+        OnOverflow,
+        Option(
+            "error",
+            word(OnOverflow),
+            help="Stop at a score too large for --dtype, or write infinity.",
+            section="Convert",
+        ),
+    ]
