@@ -206,6 +206,7 @@ def test_options_and_their_defaults_are_the_functions(command: str, function: st
         if option.param_type_name == "option":
             value, default = context.params[str(option.name)], parameters[str(option.name)].default
             assert (list(default) if isinstance(default, tuple) else default) == value, option.name
+    assert parameters.keys() <= {option.name for option in program.commands[command].params}
 
 
 def test_progress_is_asked_for_and_goes_to_stderr(cli: Cli) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import fastxent as fx
+from fastxent.options import runs
 from fastxent.options.declared import OPTIONS, default
+from fastxent.options.option import declarations
 
 DUMP = {"logits": np.eye(3), "target": [1, 2, 1], "w": [1.0, 2.0, 3.0]}
 WRONG: list[tuple[str, Any]] = [
@@ -47,6 +49,13 @@ def test_a_configuration_has_every_declared_option():
     for name in declared:
         assert getattr(config, name) == default(name)
         assert OPTIONS[name].check(name, getattr(config, name)) == getattr(config, name), "a checked value is valid"
+
+
+@pytest.mark.parametrize("kind", [runs.EvaluateOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions])
+def test_defaults_are_valid(kind):
+    for name, option in declarations(kind).items():
+        value = option.check(name, option.default)
+        assert option.check(name, value) == value, name
 
 
 def one_line(error: pytest.ExceptionInfo[fx.FastxentError], name: str) -> None:
