@@ -236,7 +236,7 @@ class ArraysPart:
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
         kind = StoredUnit if any(isinstance(array, Stored) for array, _ in needed.values()) else ArrayUnit
-        most = reader.unit_rows(UNIT_BYTES)
+        most = even(self.rows, reader.unit_rows(UNIT_BYTES))
         for begin in range(0, self.rows, most):
             yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
 

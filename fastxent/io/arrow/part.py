@@ -20,7 +20,7 @@ from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.floats import FLOAT_TYPES
 
-UNIT_BYTES = 32 << 20  # of logits: keeps a worker busy
+UNIT_BYTES = 16 << 20  # of logits: keeps a worker busy for some milliseconds
 PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
@@ -176,7 +176,7 @@ class IpcPart:
         return None
 
     def units(self, reader: RowReader) -> Iterator[IpcUnit]:
-        most, divisible = reader.unit_rows(UNIT_BYTES), self.ipc.divisible
+        most, divisible = even(self.ipc.index.rows, reader.unit_rows(UNIT_BYTES)), self.ipc.divisible
         row, taken, start = 0, 0, (0, 0)
         for number, batch in enumerate(self.ipc.index.batches):
             used = 0

@@ -33,8 +33,10 @@ MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
 _LEAST_AHEAD = 1 << 20  # of a reader of a file elsewhere
 # Of a part in the file: a row group of more than two of the least is shared out. Each part reads the other columns
-# from the beginning of the row group on, so that there should not be too many of them.
+# from the beginning of the row group on, so that there should not be too many of them. In a file of few bytes the least
+# is a quarter of them: all threads should get some.
 _LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
+_LEAST_QUARTER = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,8 @@ class ParquetPart:
         whole = stored(footer, proven, reader.stored, reader.layout.names)
         beside = stored(footer, proven, reader.stored_beside)
         mixed = len({isinstance(chunk, str) for chunk in chunks}) > 1
+        sizes = [chunk.end - chunk.begin for chunk in chunks if isinstance(chunk, LogitsChunk)]
+        least = min(_LEAST_PART, max(_LEAST_QUARTER, sum(sizes) // 4))
         first = 0
         for group, (chunk, rows) in enumerate(zip(chunks, footer.group_rows, strict=True)):
             where = Where(self.name, group, first)
@@ -223,7 +227,7 @@ class ParquetPart:
             if mixed:
                 next(beside if isinstance(chunk, str) else whole)
             if rows and isinstance(chunk, LogitsChunk):
-                yield from self._native_units(chunk, reader, where, columns)
+                yield from self._native_units(chunk, reader, where, columns, least)
             elif rows:
                 yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
@@ -245,12 +249,12 @@ class ParquetPart:
         ]
 
     def _native_units(
-        self, chunk: LogitsChunk, reader: RowReader, where: Where, columns: Stored
+        self, chunk: LogitsChunk, reader: RowReader, where: Where, columns: Stored, least: int
     ) -> Iterator[NativeUnit]:
         parts, size = [chunk], chunk.end - chunk.begin
-        if size >= 2 * _LEAST_PART and (self.file.local or chunk.page_index):
+        if size >= 2 * least and (self.file.local or chunk.page_index):
             with closing(_ranges(self.file)) as source:
-                target = max(_LEAST_PART, min(_MOST_PART, size // _PARTS))
+                target = max(least, min(_MOST_PART, size // _PARTS))
                 parts = native.split(chunk, source, target, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
