@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from fastxent._version import __version__
@@ -16,8 +16,8 @@ from fastxent.errors import StateError
 from fastxent.options.config import EvalConfig
 from fastxent.options.typed import check
 from fastxent.results import encoding
-from fastxent.results.curves import Curves, PrecisionRecallCurve, RocCurve
-from fastxent.results.encoding import number_in, number_out, plain
+from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
+from fastxent.results.encoding import float_in, number_in, number_out, plain
 from fastxent.results.values import (
     Calibration,
     Histogram,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 SCHEMA = "fastxent/eval/1"
+_CURVES: dict[str, Any] = {"roc": RocCurve, "precision_recall": PrecisionRecallCurve, "gains": GainsCurve}
 FEW_CLUSTERS, FEW_ROWS = 30, 100  # below which intervals are approximate
 
 
@@ -220,14 +221,16 @@ class EvalValues:
 
 
 def curves_out(curves: Curves) -> dict[str, Any]:
-    """Return curves in JSON-ready values, one list per column."""
-    return {"roc": columns_out(curves.roc), "precision_recall": columns_out(curves.precision_recall)}
+    """Return curves in JSON-ready values: one list per column, and one number per rate of a point."""
+    return {part.name: plain(columns_out(getattr(curves, part.name))) for part in fields(Curves)}
 
 
 def curves_in(values: dict[str, Any]) -> Curves:
     """Invert `curves_out`."""
-    roc, precision_recall = (columns_in(values[name]) for name in ("roc", "precision_recall"))
-    return Curves(RocCurve(**roc), PrecisionRecallCurve(**precision_recall))
+    found: dict[str, Any] = {name: kind(**columns_in(values[name])) for name, kind in _CURVES.items()}
+    for name in ("best_f1", "equal_error"):
+        found[name] = OperatingPoint(**{rate: float_in(value) for rate, value in values[name].items()})
+    return Curves(**found)
 
 
 def _check_shape(result: EvalValues) -> None:
@@ -241,7 +244,7 @@ def _check_shape(result: EvalValues) -> None:
             raise ValueError(f"{where} must add up, got {rows}")
     tables: list[tuple[str, Any]] = [("calibration", bins), ("per_class", classes)]
     if result.curves is not None:
-        tables += [("curves.roc", result.curves.roc), ("curves.precision_recall", result.curves.precision_recall)]
+        tables += [(f"curves.{name}", getattr(result.curves, name)) for name in _CURVES]
     for where, table in tables:
         lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
         if len(set(lengths.values())) > 1:

@@ -34,8 +34,9 @@ class EvalResult(EvalValues):
         files: tuple of str. The input files.
         warnings: tuple of str. What may be wrong with the rows.
         versions: dict of program to version. The programs that computed the result.
-        curves: Curves or None. ROC and precision-recall curves of a binary dump: ``curves.roc``,
-            ``curves.precision_recall``.
+        curves: Curves or None. Of a binary dump with rows of both classes: ``curves.roc``,
+            ``curves.precision_recall``, ``curves.gains``, and the thresholds ``curves.best_f1`` and
+            ``curves.equal_error``.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 
@@ -109,6 +110,12 @@ class EvalResult(EvalValues):
         from fastxent.results.report import plot
 
         return plot("precision_recall_curve", self)
+
+    def plot_gains_curve(self) -> Figure:
+        """Plot the share of positives among the highest scores of a binary dump. ConfigError for other results."""
+        from fastxent.results.report import plot
+
+        return plot("gains_curve", self)
 
     def plot_nll_histogram(self) -> Figure:
         """Plot the distribution of the NLL of a row, above its cumulative distribution."""

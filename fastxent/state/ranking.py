@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.kernels.exact import exact_sum
-from fastxent.results.curves import Curves, PrecisionRecallCurve, RocCurve
+from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
 from fastxent.results.values import Metric
 from fastxent.state.intervals import NORMAL
 
@@ -110,15 +110,29 @@ def curves(rows: Ranked) -> Curves | None:
     if not (len(true) and true[-1] > 0.0 and false[-1] > 0.0):
         return None
     recall, alarm = true / true[-1], false / false[-1]
+    precision = _share(true, false)
+    part = (true + false) / (true[-1] + false[-1])
+    threshold = rows.threshold[::-1]
+    threshold = np.where(np.isnan(threshold), -np.inf, threshold)  # below every score
+    f1 = 2.0 * true / (true[-1] + true + false)
+
+    def point(place: int) -> OperatingPoint:
+        found = (threshold, precision, recall, f1, alarm, 1.0 - recall)
+        return OperatingPoint(*(float(column[place]) for column in found))
+
     chosen = np.arange(len(true))
     if len(chosen) > POINTS - 1:
         along = recall + alarm
         chosen = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], POINTS - 1)))
-    threshold = rows.threshold[::-1][chosen]
-    threshold = np.where(np.isnan(threshold), -np.inf, threshold)  # below every score
+
+    def points(column: np.ndarray) -> tuple[float, ...]:
+        return tuple(column[chosen].tolist())
+
+    least = points(threshold)
     return Curves(
-        RocCurve((math.inf, *threshold.tolist()), (0.0, *alarm[chosen].tolist()), (0.0, *recall[chosen].tolist())),
-        PrecisionRecallCurve(
-            tuple(threshold.tolist()), tuple(_share(true, false)[chosen].tolist()), tuple(recall[chosen].tolist())
-        ),
+        RocCurve((math.inf, *least), (0.0, *points(alarm)), (0.0, *points(recall))),
+        PrecisionRecallCurve(least, points(precision), points(recall)),
+        GainsCurve(least, points(part), points(recall), points(recall / np.where(part > 0.0, part, 1.0))),
+        point(int(np.argmax(f1))),
+        point(int(np.argmin(np.abs(alarm + recall - 1.0)))),
     )

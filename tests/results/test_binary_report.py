@@ -22,8 +22,11 @@ def result():
     return fx.evaluate({"logits": odds, "target": target, "kind": kind}, by="kind")
 
 
-def test_the_report_draws_both_curves(result):
+def test_the_report_draws_the_curves(result):
     text = html(result)
+    assert "Cumulative gains" in text
+    assert f"The dot is the threshold {result.curves.best_f1.threshold:.4g} with the best F1" in text
+    assert f"equal error: threshold {result.curves.equal_error.threshold:.4g}" in text
     assert "ROC curve: share of the positive rows" in text
     assert "Precision and recall at each threshold" in text
     assert "Bins of the prediction" in text
@@ -44,6 +47,7 @@ def test_a_notebook_shows_the_curves(result):
     assert "ROC curve" in result._repr_html_()
     assert result.plot_roc_curve().axes
     assert result.plot_precision_recall_curve().axes
+    assert result.plot_gains_curve().axes
 
 
 def test_tables_name_what_binary_bins_hold(result):
@@ -67,6 +71,10 @@ def test_a_tracker_takes_every_metric(result, tmp_path):
         lambda found: found["curves"]["roc"]["threshold"].pop(),
         lambda found: found["curves"].pop("roc"),
         lambda found: found["curves"].update(roc=3),
+        lambda found: found["curves"]["gains"]["lift"].pop(),
+        lambda found: found["curves"].update(best_f1=[1]),
+        lambda found: found["curves"]["best_f1"].update(threshold="x"),
+        lambda found: found["curves"]["equal_error"].pop("recall"),
         lambda found: found["metrics"]["roc_auc"].update(method=3),
         lambda found: found["metrics"]["roc_auc"].update(bounds=[0.5]),
         lambda found: found["config"].update(task="other"),

@@ -1,5 +1,7 @@
 """Rows by score: cells follow from the rows alone, and ranking metrics equal their definitions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -142,6 +144,33 @@ def test_curves():
     np.testing.assert_allclose(curves.precision_recall.threshold, threshold[::-1])
     np.testing.assert_allclose(curves.precision_recall.precision, precision[-2::-1])
     np.testing.assert_allclose(curves.precision_recall.recall, recall[-2::-1])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gains_and_chosen_thresholds(weighted):
+    """Every threshold, written out."""
+    score, weight = np.round(ODDS, 1), RNG.random(N) if weighted else np.ones(N)
+    curves = evaluated(score, POSITIVE, more={"w": weight}, **({"weight": "w"} if weighted else {})).curves
+    levels = np.unique(score)[::-1]
+    positives = (weight * POSITIVE).sum()
+    points = []
+    for level in levels:
+        hat = score >= level
+        true, false = (weight * POSITIVE)[hat].sum(), (weight * (1 - POSITIVE))[hat].sum()
+        precision, recall = true / (true + false), true / positives
+        alarm, miss = false / (weight.sum() - positives), 1 - recall
+        points.append((level, precision, recall, 2 * precision * recall / (precision + recall), alarm, miss))
+    points = np.array(points)
+    share = [(weight[score >= level]).sum() / weight.sum() for level in levels]
+    np.testing.assert_allclose(curves.gains.threshold, levels)
+    np.testing.assert_allclose(curves.gains.share, share)
+    np.testing.assert_allclose(curves.gains.gain, points[:, 2])
+    np.testing.assert_allclose(curves.gains.lift, points[:, 2] / share)
+    for found, place in (
+        (curves.best_f1, points[:, 3].argmax()),
+        (curves.equal_error, abs(points[:, 4] - points[:, 5]).argmin()),
+    ):
+        np.testing.assert_allclose(dataclasses.astuple(found), points[place], rtol=1e-12)
 
 
 def test_a_curve_has_few_points_whose_thresholds_are_true(few_pages):

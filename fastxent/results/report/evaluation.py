@@ -84,7 +84,7 @@ def sections(result: EvalValues) -> list[Section]:
 
 def summary(result: EvalValues) -> Markup:
     """Return the metrics and plots of the report, without its long tables."""
-    drawn = _curves(result) if result.curves is not None else []
+    drawn = _curves(result)
     drawn += [_reliability(result)] if result.has_losses else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
@@ -192,6 +192,9 @@ def _reliability(result: EvalValues) -> tuple[Markup, str]:
 
 
 def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
+    if result.curves is None:
+        return []
+    best, equal = result.curves.best_f1, result.curves.equal_error
     area, precision = (result.metrics.get(name) for name in ("roc_auc", "average_precision"))
     under = "" if area is None else f" The area under it is {number(area.value)}."
     mean = "" if precision is None else f" The average precision is {number(precision.value)}."
@@ -199,12 +202,19 @@ def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
         _drawn(
             plots.roc_curve(result),
             "ROC curve: share of the positive rows against share of the negative rows that are predicted positive, at "
-            f"each threshold.{under}",
+            f"each threshold.{under} The dot is the threshold {number(equal.threshold, 4)}, where both error rates are "
+            f"about {number((equal.false_positive_rate + equal.false_negative_rate) / 2, 3)}.",
         ),
         _drawn(
             plots.precision_recall_curve(result),
             "Precision and recall at each threshold. The dashed line is the share of positive rows, which a random "
-            f"score has.{mean}",
+            f"score has.{mean} The dot is the threshold {number(best.threshold, 4)} with the best F1, "
+            f"{number(best.f1, 4)}.",
+        ),
+        _drawn(
+            plots.gains_curve(result),
+            "Cumulative gains: share of the positive rows among the rows of the highest scores. The dashed line is a "
+            "random order.",
         ),
     ]
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
 from fastxent.names import some
-from fastxent.results.curves import Curves
+from fastxent.results.curves import Curves, OperatingPoint
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
@@ -106,10 +106,11 @@ def _curves(result: EvalValues) -> Curves:
 @_styled
 def roc_curve(result: EvalValues) -> Drawing:
     """Plot the true positive rate against the false positive rate."""
-    roc = _curves(result).roc
+    roc, equal = _curves(result).roc, _curves(result).equal_error
     figure, ax = _single(4.4)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     ax.plot(roc.false_positive_rate, roc.true_positive_rate, color=ACCENT, linewidth=1.8)
+    _mark(figure, ax, equal.false_positive_rate, equal.recall, "equal error", equal)
     ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="false positive rate", ylabel="true positive rate")
     return figure
 
@@ -117,12 +118,34 @@ def roc_curve(result: EvalValues) -> Drawing:
 @_styled
 def precision_recall_curve(result: EvalValues) -> Drawing:
     """Plot precision against recall."""
-    found = _curves(result).precision_recall
+    found, best = _curves(result).precision_recall, _curves(result).best_f1
     figure, ax = _single(4.4)
     ax.axhline(found.precision[-1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     ax.plot(found.recall, found.precision, color=ACCENT, linewidth=1.8)
+    _mark(figure, ax, best.recall, best.precision, "best F1", best)
     ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall", ylabel="precision")
     return figure
+
+
+@_styled
+def gains_curve(result: EvalValues) -> Drawing:
+    """Plot the share of the positive rows among the rows of the highest scores."""
+    found = _curves(result).gains
+    figure, ax = _single(4.4)
+    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    ax.plot((0.0, *found.share), (0.0, *found.gain), color=ACCENT, linewidth=1.8)
+    ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="share of all rows, highest scores first", ylabel="share of positives")
+    return figure
+
+
+def _mark(figure: Drawing, ax: Any, x: float, y: float, name: str, point: OperatingPoint) -> None:
+    """Draw a point of a curve, with its rates as a tip."""
+    place = name.lower().replace(" ", "-")
+    ax.scatter([x], [y], s=34, color=SECOND, zorder=3, clip_on=False, gid=place)
+    figure.tips[place] = [
+        f"{name}: threshold {number(point.threshold, 4)}, precision {number(point.precision, 4)}, recall "
+        f"{number(point.recall, 4)}, F1 {number(point.f1, 4)}"
+    ]
 
 
 @_styled
