@@ -22,6 +22,7 @@ import fastxent as fx
 import histogram
 from fastxent.engine import ray as engine
 from fastxent.engine.loop import Loop
+from tests.verbs import clicks
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 
@@ -53,6 +54,17 @@ def test_the_same_bits_as_here(paths):
     assert [rows for rows, *_ in told] == sorted(rows for rows, *_ in told)
     assert there.timing["tasks"] == len(told) > 20
     assert ray.is_initialized()  # what the user connected stays connected
+
+
+def test_a_binary_dump(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "UNIT_BYTES", 1)
+    pq.write_table(clicks.table(), tmp_path / "clicks.parquet", row_group_size=clicks.N // 7)
+    options = {"by": "kind", "cluster": "user", "weight": "w"}
+    here = fx.evaluate(tmp_path / "clicks.parquet", **options)
+    there = fx.evaluate(tmp_path / "clicks.parquet", **options, engine="ray")
+    assert there.timing["tasks"] > 6
+    assert there.state.to_bytes() == here.state.to_bytes()
+    assert figures(there) == figures(here)
 
 
 def test_shards_and_checkpoints_on_a_cluster(paths, tmp_path):
