@@ -117,10 +117,13 @@ def main() -> NoReturn:
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Repeat an interrupt that came while C (LLVM) called Python: it cannot be raised there."""
+    """Repeat an interrupt that came while C (LLVM) called Python: it cannot be raised there.
+
+    Objects that an interrupt left half-built fail again when they are deleted; that is not reported.
+    """
     if issubclass(what.exc_type, KeyboardInterrupt):
         threading.Timer(0.05, _thread.interrupt_main).start()
-    else:
+    elif not interrupted():
         sys.__unraisablehook__(what)
 
 

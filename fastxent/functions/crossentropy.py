@@ -11,8 +11,8 @@ from fastxent.engine.pool import parallel_rows
 from fastxent.errors import ConfigError
 from fastxent.functions.inputs import (
     check_reduction,
-    describe_row,
     input_of,
+    invalid_target,
     mask_of,
     mode_of,
     per_class,
@@ -26,9 +26,10 @@ from fastxent.io.interchange import as_floats, as_numpy
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
-from fastxent.kernels.rows import emit, record as rows
+from fastxent.kernels.rows import emit
 from fastxent.options.choices import Reduction
 from fastxent.options.option import taking
+from fastxent.scoring.clip import bounds_of
 
 Loss = TypeVar("Loss")
 
@@ -44,17 +45,13 @@ class LossAndGrad(NamedTuple, Generic[Loss]):
     grad: np.ndarray
 
 
-def _clipped(values: Any, input: str, eps: float | None, dtype: str | None) -> tuple[Any, np.ndarray | None]:
-    """Return probabilities clipped to [eps, 1 - eps], and True where a change of the input changes the loss."""
-    if eps is None:
+def _clipped(values: Any, bounds: tuple[float, float] | None, dtype: str | None) -> tuple[Any, np.ndarray | None]:
+    """Return scores clipped to the bounds, and True where a change of the input changes the loss."""
+    if bounds is None:
         return values, None
-    if input == "logits":
-        raise ConfigError("clip_eps must be None for logits; pass input='probs' or 'log_probs'")
+    low, high = bounds
     array, kind = as_floats(values, dtype)
     array = widened(array, kind)
-    low, high = eps, 1.0 - eps
-    if input == "log_probs":
-        low, high = math.log(low) if low else -math.inf, math.log1p(-eps)
     return np.clip(array, low, high), (array >= low) & (array <= high)
 
 
@@ -65,12 +62,7 @@ def _cross_entropy(
     o = checked(CrossEntropyOptions, given)
     check_reduction(reduction)
     mode, unit, ignore_index = mode_of(o.input), unit_of(o.base), o.ignore_index
-    if mode != rows.LOGITS and (o.temperature != 1.0 or o.softcap is not None or o.class_mask is not None or o.z_loss):
-        raise ConfigError(
-            "temperature, softcap, class_mask and z_loss cannot be combined with "
-            f"input={o.input!r}, because they apply to logits"
-        )
-    values, moves = _clipped(logits, o.input, o.clip_eps, o.dtype)
+    values, moves = _clipped(logits, bounds_of(o.clip_eps, o.input), o.dtype)
     x = input_of(values, o.axis, o.dtype if moves is None else None)
     ids, soft, array = targets_of(target, x)
     c, n = x.matrix.n_classes, x.matrix.n
@@ -107,11 +99,7 @@ def _cross_entropy(
     with np.errstate(over="ignore"):
         wrong = [row for row in parallel_rows(work, n, x.row_bytes * (2 if with_grad else 1)) if row >= 0]
     if wrong:
-        row = min(wrong)
-        raise ConfigError(
-            f"target of {describe_row(x.lead, row)} must be a class id from 0 to {c - 1} or "
-            f"ignore_index={ignore_index}, got {array.reshape(-1)[row]}"
-        )
+        raise invalid_target(x, min(wrong), array, ignore_index)
     if per_row_loss is not None:
         value: Any = per_row_loss.finish()
     else:

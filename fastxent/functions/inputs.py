@@ -80,6 +80,14 @@ def describe_row(lead: tuple[int, ...], row: int) -> str:
     return f"row {', '.join(str(int(i)) for i in index)}"
 
 
+def invalid_target(x: Input, row: int, target: np.ndarray, ignore_index: int) -> ConfigError:
+    """Return the error of a class id that is out of range."""
+    return ConfigError(
+        f"target of {describe_row(x.lead, row)} must be a class id from 0 to {x.matrix.n_classes - 1} or "
+        f"ignore_index={ignore_index}, got {target.reshape(-1)[row]}"
+    )
+
+
 def class_ids(target: Any) -> np.ndarray:
     """Return int64 ids, one per row. An id too large for int64 stays out of range."""
     if target.dtype.kind not in "ui":

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 from fastxent.options.checks import real
 from fastxent.options.choices import FloatName
 from fastxent.options.declared import IgnoreIndex, InputKind, LabelSmoothing, ShapeOptions, TargetOptions
-from fastxent.options.option import Option, declarations
+from fastxent.options.option import Option, check_input, declarations
 
 
 def _later(name: str, value: Any) -> Any:
@@ -35,7 +35,7 @@ class NllOptions(TargetOptions, ArrayOptions, total=False):
 class CrossEntropyOptions(NllOptions, ShapeOptions, total=False):
     """The keywords of `cross_entropy`."""
 
-    z_loss: Annotated[float, Option(0.0, real())]
+    z_loss: Annotated[float, Option(0.0, real(), inputs=("logits",))]
     input: InputKind
 
 
@@ -61,18 +61,21 @@ class BinaryLogitsOptions(BinaryOptions, total=False):
 
 
 @functools.cache
-def _declared(kind: Any) -> tuple[type, tuple[tuple[str, Option], ...]]:
-    """Return a frozen type with a field per option of a TypedDict, and the declarations."""
+def _declared(kind: Any) -> tuple[type, tuple[tuple[str, Option], ...], tuple[tuple[str, Option], ...]]:
+    """Return a frozen type with a field per option of a TypedDict, the declarations, and those that need an input."""
     found = declarations(kind)
-    return namedtuple(kind.__name__, found), tuple(found.items())
+    some = [(name, option) for name, option in found.items() if option.inputs] if "input" in found else []
+    return namedtuple(kind.__name__, found), tuple(found.items()), tuple(some)
 
 
 def checked(kind: Any, options: Mapping[str, Any]) -> Any:
     """Return the options of a TypedDict as one frozen value; those with one entry per class are not checked yet."""
-    value_type, found = _declared(kind)
-    return value_type._make(  # type: ignore[attr-defined]
+    value_type, found, some = _declared(kind)
+    values = value_type._make(  # type: ignore[attr-defined]
         [
             value if (value := options[name]) is option.default or option.per_class else option.check(name, value)
             for name, option in found
         ]
     )
+    check_input(some, values)
+    return values

@@ -11,8 +11,8 @@ from fastxent.errors import ConfigError
 from fastxent.functions.inputs import (
     Input,
     class_ids,
-    describe_row,
     input_of,
+    invalid_target,
     largest,
     mask_of,
     mode_of,
@@ -94,20 +94,11 @@ def row_statistics(logits: Any, target: Any = None, **options: Unpack[Statistics
         ids = class_ids(given)
         wrong = np.flatnonzero((ids != ignore_index) & ((ids < 0) | (ids >= c)))
         if wrong.size:
-            row = int(wrong[0])
-            raise ConfigError(
-                f"target of {describe_row(x.lead, row)} must be a class id from 0 to {c - 1} or "
-                f"ignore_index={ignore_index}, got {given.reshape(-1)[row]}"
-            )
+            raise invalid_target(x, int(wrong[0]), given, ignore_index)
         # an ignored row has all statistics that need no target
         ids = np.where(ids == ignore_index, rows.NO_TARGET, ids)
     mask = mask_of(o.class_mask, c)
     shape = Options(mode_of(o.input), o.softcap, o.temperature, mask)
-    if shape.mode != rows.LOGITS and shape.shaped:
-        raise ConfigError(
-            "temperature, softcap and class_mask cannot be combined with "
-            f"input={o.input!r}, because they apply to logits"
-        )
     full = _full_record(x, ids, rows.NO_TARGET + 1, shape)
     record, numbers = full["record"], full["ids"]
     broken = np.flatnonzero(full["status"] != rows.USED)

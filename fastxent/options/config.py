@@ -9,6 +9,7 @@ from fastxent.errors import ConfigError
 from fastxent.options.checks import listed as listed, one_of, shown, whole_number
 from fastxent.options.choices import Task
 from fastxent.options.declared import MOST_BINS as MOST_BINS, OPTIONS, default
+from fastxent.options.option import check_input
 from fastxent.options.typed import check
 
 
@@ -54,6 +55,7 @@ class EvalConfig:
                 raise ConfigError(f"{name} must have {n_classes} entries, one per class, got {len(value)}")
         one_of("task", self.task, get_args(Task))
         _check_task(self)
+        check_input(OPTIONS.items(), self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values, tuples as lists, without the options of `_ADDED` that have their default."""

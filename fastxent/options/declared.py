@@ -82,6 +82,7 @@ class TargetOptions(TypedDict, total=False):
             help="Smallest probability of a target; needs --input probs or log_probs.",
             section="Loss",
             metavar="EPS",
+            inputs=("probs", "log_probs"),
         ),
     ]
 
@@ -97,6 +98,7 @@ class ShapeOptions(TypedDict, total=False):
             help="Divisor of the logits.",
             section="Loss",
             metavar="T",
+            inputs=("logits",),
         ),
     ]
     softcap: Annotated[
@@ -107,6 +109,7 @@ class ShapeOptions(TypedDict, total=False):
             help="Replace logits by S·tanh(logit/S), before the temperature.",
             section="Loss",
             metavar="S",
+            inputs=("logits",),
         ),
     ]
     class_mask: Annotated[
@@ -120,6 +123,7 @@ class ShapeOptions(TypedDict, total=False):
             form="list",
             entries=bool,
             per_class=True,
+            inputs=("logits",),
         ),
     ]
 

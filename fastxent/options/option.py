@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from fastxent.options.checks import Check
+from fastxent.errors import ConfigError
+from fastxent.options.checks import Check, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +31,7 @@ class Option:
         "--no-" before the name for the opposite.
     entries: type. The type of the entries of a list.
     per_class: bool. Whether the list has one entry per class.
+    inputs: values of the option ``input`` that this one goes with; empty for all.
     """
 
     default: Any
@@ -42,11 +44,26 @@ class Option:
     form: Literal["value", "names", "list", "repeated", "file", "switch"] = "value"
     entries: type = str
     per_class: bool = False
+    inputs: tuple[str, ...] = ()
 
 
 def declarations(kind: Any) -> dict[str, Option]:
     """Return the declaration of each option of a TypedDict."""
     return {name: hint.__metadata__[0] for name, hint in kind.__annotations__.items()}
+
+
+def check_input(declared: Iterable[tuple[str, Option]], given: Any) -> None:
+    """Raise ConfigError for an option that does not go with the option ``input``.
+
+    given: object with an attribute per option. Checked values.
+    """
+    for name, option in declared:
+        if not option.inputs or given.input in option.inputs:
+            continue
+        value = getattr(given, name)
+        if value is not option.default and (option.default is None or value != option.default):
+            needed = " or ".join(map(repr, option.inputs))
+            raise ConfigError(f"{name} requires input={needed}, got {name}={shown(value)} and input={given.input!r}")
 
 
 def taking(kind: Any, *, checks: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:

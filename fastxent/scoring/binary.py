@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastxent.errors import BadRowError, ColumnError, ConfigError
+from fastxent.errors import BadRowError, ColumnError
 from fastxent.io.batch import Batch, Part
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import odds
 from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
+from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.refusal import bad_number
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, BinaryRows, KeptOdds
 from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
@@ -90,13 +91,10 @@ class BinaryScorer:
     """
 
     def __init__(self, config: EvalConfig, dtype: str, *, keeps: bool = False) -> None:
-        if config.input != "logits" and config.temperature != 1.0:
-            raise ConfigError(f"temperature must be 1 for input='probs', got {config.temperature}")
-        if config.input == "logits" and config.clip_eps is not None:
-            raise ConfigError(f"clip_eps requires input='probs', got clip_eps={config.clip_eps} and input='logits'")
         self.config, self.keeps = config, keeps
         self._prepare = BinaryPreparation(config)
         self._type = FLOAT_TYPES[dtype]
+        self._clip = bounds_of(config.clip_eps, config.input)
         self._kernel = odds.odds_kernel(config.input == "logits")
         t = config.threshold
         if config.input == "probs":  # compared as NumPy compares a number with an array of this type
@@ -182,8 +180,8 @@ class BinaryScorer:
         if c.temperature != 1.0:
             with np.errstate(over="ignore"):
                 shaped = values / values.dtype.type(c.temperature)
-        elif c.clip_eps is not None:
-            shaped = np.clip(values, c.clip_eps, 1.0 - c.clip_eps)
+        elif self._clip is not None:
+            shaped = np.clip(values, *self._clip)
         return shaped
 
     def _refuse(self, prepared: Prepared, values: np.ndarray, status: np.ndarray, refused: dict[int, str]) -> None:

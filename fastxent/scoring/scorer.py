@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.errors import BadRowError, ConfigError
+from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch, Part
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.launch import CHUNK_ROWS, MODES, LossTerms, Options, RowPass, row_buffers
@@ -19,6 +19,7 @@ from fastxent.kernels.rows import record as r
 from fastxent.kernels.rows.loss import loss_rows
 from fastxent.options.config import EvalConfig
 from fastxent.scoring import soft
+from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.lookalike import TOLERANCE, count_distributions
 from fastxent.scoring.refusal import LARGEST, reason
 from fastxent.scoring.rows import BAD_LOGITS, USED, Kept, ScoredRows
@@ -41,11 +42,9 @@ class Scorer:
         self.probes = config.input == "logits" and config.softcap is None and mask is None
         self.options = Options(mode, config.softcap, config.temperature, mask, weight, smoothed)
         self.plain = Options(mode, config.softcap, config.temperature, mask)
-        self.clip = _clip(config)
+        self.clip = bounds_of(config.clip_eps, config.input)
         self._prepare = Preparation(config)
         self._compute = FLOAT_TYPES[dtype].compute
-        if config.input != "logits" and self.options.shaped:
-            raise ConfigError(f"temperature, softcap and class_mask require input='logits', got {config.input!r}")
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
@@ -185,15 +184,3 @@ class Sweep:
             options = scorer.options, scorer.plain
             scored.kept = Kept(prepared.columns, self._kept, self._last, prepared.soft, *options, terms, scorer.clip)
         return scored
-
-
-def _clip(config: EvalConfig) -> tuple[float, float] | None:
-    """The bounds of ``clip_eps``, on the scale of the scores."""
-    eps = config.clip_eps
-    if eps is None:
-        return None
-    if config.input == "logits":
-        raise ConfigError(f"clip_eps requires input='probs' or 'log_probs', got clip_eps={eps} and input='logits'")
-    if config.input == "log_probs":
-        return math.log(eps) if eps else -math.inf, math.log1p(-eps)
-    return eps, 1.0 - eps

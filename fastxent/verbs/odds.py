@@ -11,6 +11,7 @@ from fastxent.kernels.rows import odds
 from fastxent.kernels.rows.arguments import Elements
 from fastxent.kernels.rows.binary import binary_kernel
 from fastxent.options.config import EvalConfig
+from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.rounding import round_to
 from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, KeptOdds, ScoredRows
 
@@ -54,7 +55,8 @@ def _probability(config: EvalConfig, values: np.ndarray) -> np.ndarray:
 
 def _gradient(rows: ScoredRows, kept: KeptOdds, config: EvalConfig, values: np.ndarray, scale: float) -> np.ndarray:
     n, real = len(values), values.dtype
-    shaped = values if config.clip_eps is None else np.clip(values, config.clip_eps, 1.0 - config.clip_eps)
+    bounds = bounds_of(config.clip_eps, config.input)
+    shaped = values if bounds is None else np.clip(values, *bounds)
     target = kept.positive.astype(real)
     weight = None if rows.weight is None else np.where(rows.status == USED, rows.weight, 0.0).astype(real)
     loss, grad = np.empty(n), np.empty(n, real)
@@ -64,7 +66,7 @@ def _gradient(rows: ScoredRows, kept: KeptOdds, config: EvalConfig, values: np.n
         scale / config.temperature, address_of(loss), address_of(grad),
     )  # fmt: skip
     kernel(n, tuple(given))
-    if config.clip_eps is not None:  # what is held at a bound does not move the loss
+    if bounds is not None:  # what is held at a bound does not move the loss
         grad[shaped != values] = 0.0
     grad[rows.status == IGNORED] = 0.0
     if scale != scale:  # no mean, so no gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -49,6 +50,26 @@ def test_a_configuration_has_every_declared_option():
     for name in declared:
         assert getattr(config, name) == default(name)
         assert OPTIONS[name].check(name, getattr(config, name)) == getattr(config, name), "a checked value is valid"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 2, "input": "probs"}, "temperature requires input='logits', got temperature=2.0 and "),
+        ({"softcap": 30, "input": "log_probs"}, "softcap requires input='logits', got softcap=30.0 and "),
+        ({"class_mask": np.array([1, 1, 0]), "input": "probs"}, "class_mask requires input='logits', got class_mask="),
+        ({"clip_eps": 0.0}, "clip_eps requires input='probs' or 'log_probs', got clip_eps=0.0 and input='logits'"),
+    ],
+)  # fmt: skip
+def test_options_of_another_kind_of_scores(options, message):
+    logits, target = np.full((2, 3), 1 / 3), [0, 1]
+    runs = [fx.evaluate, fx.cross_entropy, *([] if "clip_eps" in options else [fx.row_statistics])]
+    for run, given in zip(runs, [(DUMP,), (logits, target), (logits, target)], strict=False):
+        with pytest.raises(fx.ConfigError, match=f"^{re.escape(message)}"):
+            run(*given, **options)
+    with pytest.raises(fx.ConfigError, match=r"^z_loss requires input='logits', got z_loss=0.1 and input='probs'$"):
+        fx.cross_entropy(logits, target, z_loss=0.1, input="probs")
+    assert fx.cross_entropy(logits, target, temperature=1, softcap=None, z_loss=0, input="probs") > 0, "the defaults"
 
 
 @pytest.mark.parametrize("kind", [runs.EvaluateOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions])

@@ -190,7 +190,10 @@ def test_label_smoothing_and_clip_eps():
         ({"class_mask": [1, 1]}, "class_mask must not be given"),
         ({"n_bytes": "user"}, "n_bytes must not be given"),
         ({"input": "log_probs"}, "input must be 'logits' or 'probs' for a binary dump"),
-        ({"input": "probs", "temperature": 2.0}, "temperature must be 1 for input='probs'"),
+        (
+            {"input": "probs", "temperature": 2.0},
+            "temperature requires input='logits'",
+        ),
         ({"clip_eps": 0.1}, "clip_eps requires input='probs'"),
         ({"classes": ["a", "b", "c"]}, "classes must have 2 entries"),
         ({"threshold": 1.5}, "threshold must be a number from 0 to 1, got 1.5"),
