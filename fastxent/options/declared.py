@@ -32,7 +32,7 @@ CLASS_ID = whole("be an integer of 64 bits", low=-(2**63), high=2**63 - 1)
 COLUMN = optional(text("a column name"))
 
 
-InputKind = Annotated[Input, Option("logits", word(Input), help="Kind of the scores.", section="Columns")]
+InputKind = Annotated[Input, Option("logits", word(Input), help="Kind of the scores in --logits.", section="Columns")]
 Logits = Annotated[
     str | Sequence[str],
     Option(
@@ -53,7 +53,7 @@ IgnoreIndex = Annotated[
     Option(
         -100,
         CLASS_ID,
-        help="Target of rows to ignore.",
+        help="Target that marks a row to ignore.",
         section="Loss",
     ),
 ]
@@ -62,7 +62,7 @@ LabelSmoothing = Annotated[
     Option(
         0.0,
         real("be a number from 0 to 1", low=0.0, high=1.0),
-        help="Share of the target that is spread over all classes, 0 to 1.",
+        help="Share of the target to spread over all classes, from 0 to 1.",
         section="Loss",
         metavar="EPS",
     ),
@@ -137,7 +137,7 @@ class Options(TargetOptions, ShapeOptions, total=False):
         Option(
             "target",
             COLUMN,
-            help="Class ids, strings (--classes), or lists of probabilities.",
+            help="Targets: class ids, strings (--classes) or probabilities.",
             section="Columns",
             metavar="COLUMN",
         ),
@@ -172,22 +172,30 @@ class Options(TargetOptions, ShapeOptions, total=False):
         Option(
             None,
             COLUMN,
-            help="Dependent rows (document, user), for clustered standard errors.",
+            help="Column of documents or users, for clustered standard errors.",
             section="Columns",
             metavar="COLUMN",
         ),
     ]
-    weight: Annotated[str | None, Option(None, COLUMN, help="Sample weights.", section="Columns", metavar="COLUMN")]
+    weight: Annotated[
+        str | None, Option(None, COLUMN, help="Column of sample weights.", section="Columns", metavar="COLUMN")
+    ]
     n_bytes: Annotated[
         str | None,
-        Option(None, COLUMN, help="Bytes of text per row; adds bits_per_byte.", section="Columns", metavar="COLUMN"),
+        Option(
+            None,
+            COLUMN,
+            help="Column of bytes of text per row; adds bits_per_byte.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
     ]
     where: Annotated[
         str | None,
         Option(
             None,
             optional(text("an expression")),
-            help="Filter of rows, as in \"kind == 'code'\".",
+            help="Use only rows for which this holds, as in \"kind == 'code'\".",
             section="Columns",
             metavar="EXPR",
         ),
@@ -197,7 +205,7 @@ class Options(TargetOptions, ShapeOptions, total=False):
         Option(
             None,
             optional(class_weights),
-            help="Weights, one per class.",
+            help="Weights of the loss, one per class.",
             section="Loss",
             metavar="LIST|@FILE",
             form="list",
@@ -233,7 +241,7 @@ class Options(TargetOptions, ShapeOptions, total=False):
         Option(
             0.5,
             real("be a number from 0 to 1", low=0.0, high=1.0),
-            help="Least probability of a positive prediction, in binary dumps.",
+            help="Binary dumps: a row with this probability or more is positive.",
             section="Metrics",
             metavar="P",
         ),
@@ -251,7 +259,10 @@ class Options(TargetOptions, ShapeOptions, total=False):
     on_bad_row: Annotated[
         OnBadRow,
         Option(
-            "error", word(OnBadRow), help="Stop at a bad row (NaN, invalid target), or count it.", section="Metrics"
+            "error",
+            word(OnBadRow),
+            help="Stop at a bad row (NaN, invalid target), or skip and count it.",
+            section="Metrics",
         ),
     ]
 

@@ -77,7 +77,7 @@ class SplitOptions(RunOptions, total=False):
     ]
     engine: Annotated[
         Engine,
-        Option("local", word(Engine), help="Threads, or a Ray cluster (RAY_ADDRESS).", section="Running"),
+        Option("local", word(Engine), help="Run on threads, or on a Ray cluster (RAY_ADDRESS).", section="Running"),
     ]
 
 
@@ -96,7 +96,7 @@ class PerRowOptions(TypedDict, total=False):
         ),
     ]
     id: Annotated[
-        str | None, Option(None, COLUMN, help="Row names, for --per-row.", section="Output", metavar="COLUMN")
+        str | None, Option(None, COLUMN, help="Column of row names, for --per-row.", section="Output", metavar="COLUMN")
     ]
 
 
@@ -174,7 +174,7 @@ class ConvertOptions(RunOptions, total=False):
         Option(
             None,
             optional(word(Layout)),
-            help="Rows as fixed-size binary, or as fixed-size lists.",
+            help="Write rows as fixed-size binary, or as fixed-size lists.",
             section="Convert",
             shown="binary in Parquet, list in Arrow",
         ),
@@ -206,7 +206,7 @@ class ConvertOptions(RunOptions, total=False):
         Option(
             "error",
             word(OnOverflow),
-            help="Stop at a score too large for --dtype, or write infinity.",
+            help="At a score too large for --dtype: stop, or write infinity.",
             section="Convert",
         ),
     ]

@@ -32,27 +32,32 @@ _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
 @taking(ConvertOptions, checks=True)
 def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[ConvertOptions]) -> Conversion:
-    """Rewrite a dump into the layout that reads fastest, with logits of another float type if asked.
+    """Rewrite a dump into the layout that reads fastest, with logits of another float type if ``dtype`` is given.
 
     Args:
-        source, logits, logits_dtype, threads, memory, progress: as in `evaluate`.
-        dest: a .parquet or .arrow file; complete under its name, or not there.
-        layout: "binary", rows of C numbers as fixed-size binary whose field's metadata name the float type
-            (``{"dtype": "float32"}``), so that `evaluate` needs no ``logits_dtype``; or "list", fixed-size lists, which
-            any tool reads (bfloat16: of uint16, tagged the same way). Unless given: what reads fastest, binary in
-            Parquet and list in Arrow files.
-        dtype: "float16", "bfloat16", "float32" or "float64", rounded once, to nearest even; as they are unless given,
-            and then bit for bit, NaN and infinities too.
-        keep: columns to carry over; all others unless given. Dictionaries become their values.
-        on_overflow: of a finite logit that ``dtype`` has no number for: "error", or "inf", which counts them.
-        target, ignore_index: of the rows whose loss is compared before and after, where there are class ids.
+        source: as in `evaluate`.
+        dest: path. A .parquet or .arrow file. It is complete under its name, or not there.
+        logits: as in `evaluate`.
+        logits_dtype: as in `evaluate`.
+        target: str or None. The column of class ids. The losses of its rows are compared before and after rounding.
+        ignore_index: int. The class id of rows whose loss is not compared.
+        layout: "binary", "list" or None. "binary" writes the C numbers of a row as fixed-size binary, and their type in
+            the field's metadata (``{"dtype": "float32"}``), so that `evaluate` needs no ``logits_dtype``. "list" writes
+            fixed-size lists, which any tool reads (bfloat16: uint16, with the same metadata). None means the layout
+            that reads fastest: "binary" in Parquet, "list" in Arrow files.
+        dtype: float type or None. Numbers are rounded once, to nearest even. None keeps every bit, also of NaN.
+        keep: str, list of str, or None. Columns to copy; None means all. Dictionaries become their values.
+        on_overflow: "error" or "inf". A finite logit too large for ``dtype`` is an error, or is counted and becomes
+            infinite.
+        threads, memory, progress: as in `evaluate`.
 
     Returns:
-        `Conversion`: what was written, and where ``dtype`` is another, in ``rounding`` what that cost: the largest
-        |error| of a logit, the mean and the largest |change| of a row's nll (nats), rows with another predicted class.
+        `Conversion`. What was written. If ``dtype`` is another type, ``rounding`` holds the cost: the largest |error|
+        of a logit, the mean and the largest |change| of a row's nll (nats), and the rows whose predicted class changed.
 
     Raises:
-        BadRowError: a null or ragged row of logits, or a logit too large for ``dtype``. As `evaluate` besides.
+        BadRowError: a row of logits is null or has another length, or a logit is too large for ``dtype``.
+        FastxentError: as in `evaluate`.
 
     >>> import os, tempfile, numpy as np, fastxent as fx
     >>> path = os.path.join(tempfile.mkdtemp(), "dump.parquet")

@@ -28,50 +28,67 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     """Evaluate a dump of predictions: every metric, slice, bin and error bar from one read of the logits.
 
     Args:
-        source: a path, glob, folder (hive partitions become columns), URL, or a list of them; a pyarrow Table,
-            RecordBatchReader or Dataset; anything with ``__arrow_c_stream__`` (polars, duckdb, pandas); a dict of
-            arrays.
-        logits: the column of logits (lists, tensors, binary), or one column per class: names, or a glob "logit_*". A
-            column of floats makes a binary dump: each number is the log-odds of the positive class or, with
-            ``input="probs"``, its probability.
-        target: class ids (any integer; whole floats or decimals; strings with ``classes``), or lists of probabilities,
-            one-hot integers or bools. Null means ignored, and so does NaN. None: the dump has no labels. Metrics that
-            need none are computed; so they are if "target" is not there. Of a binary dump: 0 or 1 of any type, -1 or
-            +1, strings with ``classes=(negative, positive)``, or floats from 0 to 1, the probability of the positive
-            class. Its weights must not be negative.
-        input: "logits", or "log_probs" or "probs", which are used as given (``clip_eps`` holds them in [eps, 1 - eps]).
-            Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. Rows of probabilities or
-            of soft targets that do not sum to 1 within 0.001 are counted in a warning, and so are logits that do.
-        metrics: names, or "all". by: columns whose values make slices. A value is one slice (and one cluster) whatever
-            type holds it: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are text, in UTC where
-            they have a time zone; binary is hexadecimal.
-        cluster: rows that belong together, for clustered standard errors (Miller 2024, arXiv 2411.00640).
-        weight, n_bytes, id: columns of sample weights, of bytes of text (adds bits_per_byte), of row names (per_row).
-            A row of weight 0 is counted in ``rows.used`` and nowhere else. A bad row is bad whatever its weight.
-        where: a filter such as "kind == 'code' and n_bytes > 1": == != < <= > >=, in, not in, is None, and, or, not.
-            Dates and times are compared with text: "day >= '2024-01-31'"; other names are col('task-name').
-        ignore_index, label_smoothing, class_weight, temperature, softcap, class_mask: as in `cross_entropy`.
-        classes: class names, for string targets and for display. Columns "prob_*" named after them follow their order.
-        logits_dtype: what binary or 16-bit logits hold.
-        top_k: the k of the top-k accuracies. bins: of the calibration, of equal width.
-        threshold: of binary dumps. A row is predicted positive if its probability is at least the threshold.
-        on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts them in ``rows.bad``.
-        threads, memory: never change a figure; peak memory stays near ``memory`` plus a constant.
-        per_row: a Parquet file to write nll, rank, predicted class, confidence and entropy of each row to, in order.
-        resume: a folder for the state of what is finished. After a crash the same call goes on from there, and gives
-            the same bits; it refuses to if a file or an option has changed since.
-        shard: "3/16" evaluates the third of 16 parts of the files; merge the states of all of them.
-        engine: "local", threads of this process; or "ray", tasks of a Ray cluster: the one ``ray.init`` has connected
-            to, or ``RAY_ADDRESS`` names, else one on this machine. Files must be where its workers can read them.
-        progress: called with (rows, rows in all, bytes, bytes in all) as batches are done.
+        source: path, glob, folder (hive partitions become columns), URL, or list of these; pyarrow Table,
+            RecordBatchReader or Dataset; object with ``__arrow_c_stream__`` (polars, duckdb, pandas); dict of arrays.
+        logits: str, or list of str. The column of logits (lists, tensors, binary), or one column per class as names or
+            a glob "logit_*". A column of floats makes a binary dump: each number is the log-odds of the positive class
+            or, with ``input="probs"``, its probability.
+        target: str or None. The column of class ids (integers, whole floats or decimals; strings with ``classes``), or
+            of lists of probabilities, one-hot integers or bools. A row whose target is null or NaN is ignored. In a
+            binary dump: 0 or 1 of any type, -1 or +1, strings with ``classes=(negative, positive)``, or floats from 0
+            to 1, the probability of the positive class; weights must not be negative there. None: the dump has no
+            targets. Without targets, or without a column "target", the metrics are those that need no target.
+        input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
+            Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
+            probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
+        metrics: str, or list of str. Names of metrics, or "all".
+        by: str, list of str, or None. Columns whose values make slices. Equal values make one slice, whatever type
+            holds them: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are shown as text, in UTC
+            if they have a time zone, and binary values as hexadecimal.
+        cluster: str or None. The column of rows that depend on each other, for clustered standard errors (Miller 2024,
+            arXiv 2411.00640).
+        weight: str or None. The column of sample weights. A row of weight 0 is counted in ``rows.used`` and nowhere
+            else. A bad row is bad whatever its weight.
+        n_bytes: str or None. The column of bytes of text per row, which adds the metric bits_per_byte.
+        where: str or None. A filter, as in "kind == 'code' and n_bytes > 1", of ==, !=, <, <=, >, >=, in, not in,
+            is None, and, or, not. Text is compared with dates and times: "day >= '2024-01-31'". A column whose name is
+            not a Python name is col('task-name').
+        ignore_index: int. As in `cross_entropy`.
+        label_smoothing: float from 0 to 1. As in `cross_entropy`.
+        class_weight: (C,) or None. ``weight`` of `cross_entropy`.
+        temperature: float above 0. As in `cross_entropy`.
+        softcap: float above 0 or None. As in `cross_entropy`.
+        class_mask: (C,) of True and False, or None. As in `cross_entropy`.
+        clip_eps: float from 0 to below 0.5, or None. As in `cross_entropy`.
+        classes: list of C str, or None. Class names, for string targets and for display. Columns "prob_*" that are
+            named after the classes are read in the order of the classes.
+        logits_dtype: float type or None. The type that a column of binary or of 16-bit integers holds.
+        top_k: int, or list of int. The k of the top-k accuracies.
+        bins: int. The number of calibration bins, of equal width.
+        threshold: float from 0 to 1. A row of a binary dump is predicted positive from this probability on.
+        on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts bad rows in ``rows.bad``.
+        threads: int or None. Number of threads. It never changes a result.
+        memory: int of bytes, or str such as "512MB". Peak memory stays near this plus a constant. It never changes a
+            result.
+        per_row: path or None. A Parquet file for the nll, rank, predicted class, confidence and entropy of each row.
+        id: str or None. The column of row names in the file ``per_row``.
+        resume: path or None. The folder of checkpoints. After a crash, the same call continues from the checkpoints, to
+            the same bits. It raises StateError if a file or an option has changed.
+        shard: str or None. "3/16" evaluates the third of 16 parts of the files. `merge_states` merges the states of all
+            parts.
+        engine: "local" runs threads of this process. "ray" runs tasks of a Ray cluster: the cluster that ``ray.init``
+            has connected to, else the cluster in ``RAY_ADDRESS``, else a new one on this machine. The workers must be
+            able to read the files.
+        progress: function of (rows, rows in all, bytes, bytes in all), or None. It is called after each batch.
 
     Returns:
-        `EvalResult`. Values in nats unless the name says bits; means with standard errors and 95 % intervals. The same
-        bits for any number of threads, batch size, order of files, split over workers, or number of interruptions.
+        `EvalResult`. Values are in nats unless the name says bits. Means have standard errors and 95 % intervals. The
+        bits of a value do not depend on the number of threads, the batch size, the order of files, the split over
+        workers, or interruptions.
 
     Raises:
-        SourceError, ColumnError, ConfigError, BadRowError, OutputError, StateError, EngineError: all `FastxentError`,
-        with one line that says what, where, and what to do.
+        SourceError, ColumnError, ConfigError, BadRowError, OutputError, StateError, EngineError: subclasses of
+            `FastxentError`. The message is one line that says what is wrong, where, and what to do.
 
     >>> import numpy as np, fastxent as fx
     >>> result = fx.evaluate({"logits": np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]})

@@ -44,21 +44,27 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
     """Write the log-softmax, softmax or loss gradient of every row to ``dest``, and evaluate from the same read.
 
     Args:
-        source: as in `evaluate`, like all options not named here.
-        dest: a .parquet or .arrow file; complete under its name, or not there.
-        output: "log_softmax", "softmax", or "grad", d loss / d logits, with ``reduction`` "mean" (divided by the total
-            weight, which a first look at the target and weight columns provides), "sum" or "none" (the same rows).
-        dtype: of the result: "float32", "float64", "float16", "bfloat16" (uint16, tagged in the field's metadata); the
-            logits' own unless given. Wider than the logits, it is computed at that width.
-        keep: columns to carry over.
-
-    Of a binary dump, "softmax" is the probability of the positive class and "grad" is (p - y)·weight, one number per
-    row; "log_softmax" is refused.
+        source: as in `evaluate`.
+        dest: path. A .parquet or .arrow file. It is complete under its name, or not there.
+        output: "log_softmax", "softmax", or "grad", d loss / d logits. In a binary dump, "softmax" is the probability
+            of the positive class, "grad" is (p - y)·weight, and "log_softmax" is an error.
+        reduction: "mean", "sum" or "none". The reduction of the loss whose gradient is written. For "mean" the gradient
+            is divided by the total weight, from an earlier read of the targets and weights; "sum" and "none" are equal.
+        dtype: float type or None. The type of the written values; None means that of the logits. bfloat16 is written as
+            uint16, with the type in the field's metadata. If it is wider than that of the logits, values are computed
+            in it.
+        keep: str, list of str, or None. Columns to copy to the new file.
+        options: as in `evaluate`.
 
     Returns:
-        What `evaluate` returns. Rows of the file are those of the source, in order: column ``output``, a list of C.
-        Softmax and log-softmax are of every row, whatever its target; the gradient of an ignored row is 0. With
-        ``on_bad_row="skip"``, rows with bad logits are NaN, and the gradients of all bad rows.
+        `EvalResult`, as `evaluate`. The file holds the rows of the source in their order: the columns of ``keep``, then
+        the column ``output``, lists of C numbers, or numbers in a binary dump. Softmax and log-softmax are written for
+        every row, whatever its target. The gradient of an ignored row is 0. With ``on_bad_row="skip"``, rows with bad
+        logits are NaN, and so are the gradients of all bad rows.
+
+    Raises:
+        ConfigError: an output needs a target or another ``input``, or ``keep`` has the name of the output.
+        FastxentError: as in `evaluate`.
 
     >>> import os, tempfile, numpy as np, pyarrow.parquet as pq, fastxent as fx
     >>> path = os.path.join(tempfile.mkdtemp(), "grad.parquet")

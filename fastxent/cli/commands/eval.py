@@ -22,7 +22,7 @@ Examples:
   fastxent eval dump.parquet --logits 'logit_*' --target label
   fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
-  fastxent eval huge/ --resume progress     run the same command again after a crash
+  fastxent eval huge/ --resume progress          after a crash, run the same command again
   fastxent eval huge/ --shard 3/16 --state 3.state
 
 \b
@@ -46,7 +46,8 @@ error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 def eval_(**given: Any) -> int:
     """Evaluate a dump: compute every metric, with error bars, from one read of the logits.
 
-    SOURCE is a file, a glob, a folder (hive partitions become columns) or a URL. Several sources are one dump.
+    SOURCE is a file, a glob, a folder or a URL. Several sources are read as one dump. Folders named key=value become
+    columns.
     """
     import fastxent as fx
 

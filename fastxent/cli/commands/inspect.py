@@ -28,7 +28,8 @@ Examples:
 def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, output: str | None) -> int:
     """Describe a dump from its metadata and first rows.
 
-    The description has schema, layout, rows, classes, the likely role of each column, and the eval command to run.
+    The description lists the schema, the layout, the numbers of rows and classes and the likely role of each column,
+    and ends with the eval command to run.
     """
     from fastxent.cli.description import Shown
     from fastxent.io.inspect import describe

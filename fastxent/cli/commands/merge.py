@@ -19,7 +19,7 @@ Examples:
   fastxent eval part-1.parquet --state part-1.state
   fastxent eval part-2.parquet --state part-2.state
   fastxent merge part-*.state --output result.json
-  fastxent merge shard-*.state                       all N states of eval --shard K/N""")  # fmt: skip
+  fastxent merge shard-*.state                   the N states of eval --shard K/N""")  # fmt: skip
 @click.argument("state_files", nargs=-1, required=True, metavar="STATE...")
 @options.printing
 @section(
@@ -32,10 +32,10 @@ Examples:
     options.QUIET,
 )
 def merge(state_files: tuple[str, ...], partial: bool, quiet: bool, **given: Any) -> int:
-    """Merge saved states. The metrics of all their rows are bit-identical to those of one run.
+    """Merge saved states, and print the metrics of all their rows. They are bit-identical to those of one run.
 
-    The order of states does not matter. An error is raised for states with different options, for a state or shard
-    that is given twice, for missing shards, and for shards together with the state of a whole run.
+    The order of the states does not matter. These are errors: states with different options, a state or shard that is
+    given twice, a missing shard, and shards together with the state of a whole run.
     """
     conditions, sinks = given.pop("fail_if"), Sinks.of(given)
     replace(sinks, state=None).check([], lambda: state_files)  # --state may name one of the merged states

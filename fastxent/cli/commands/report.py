@@ -26,9 +26,9 @@ Examples:
     QUIET,
 )  # fmt: skip
 def report(result: str, output: str | None, quiet: bool) -> int:
-    """Write the HTML report of RESULT, the JSON from fastxent eval --output.
+    """Write the HTML report of RESULT, a JSON file that fastxent eval --output wrote.
 
-    The report is one file that opens offline, with metrics, plots, tables and the list of input files.
+    The report is one file with metrics, plots, tables and the list of input files. It opens offline.
     """
     from fastxent.results.result import EvalResult
 

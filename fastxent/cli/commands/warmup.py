@@ -12,12 +12,12 @@ from fastxent.cli.output import emit
 @click.command(cls=Command, short_help="Compile the kernels of eval ahead of time.", epilog="""\b
 Examples:
   fastxent warmup
-  FASTXENT_CACHE_DIR=/opt/fastxent fastxent warmup       into an image, for all its users""")  # fmt: skip
+  FASTXENT_CACHE_DIR=/opt/fastxent fastxent warmup     in an image: one cache for all users""")  # fmt: skip
 def warmup() -> int:
     """Compile the kernels of eval ahead of time, and print the folder of their cache.
 
-    Every dtype is compiled, for few and for many classes. Without it, the first eval of a dtype compiles its kernels
-    in some seconds.
+    The command compiles the kernels of every dtype, for few and for many classes. Without it, the first eval of a dtype
+    takes some seconds longer.
     """
     from fastxent.kernels.jit import writable_cache
     from fastxent.verbs.warmup import warm_up
