@@ -9,12 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.simd.prefetch import prefetch
 
 BITS = 4  # of a cell within its page
 CELLS = 1 << BITS
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbouring pages go to distant slots
 _OWNER = np.uint64(0xC2B2AE3D27D4EB4F)
 _SIGN = np.uint64(1 << 63)
+_BLOCK = 64  # rows whose memory is fetched together
+_SLOT = 16  # bytes
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
@@ -55,33 +58,39 @@ def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: igno
     limit: int. Pages that an owner may have.
     pages: a tuple of
         slots: uint64 (slots, 2), name, and `entry` or 0; at least one is 0. A slot is in one cache line.
-        names, owner_of: uint64 and int32 (pages,).
+        names, owner_of: uint64 and int32 (pages,), in the order in which they were made.
         held: int64 (owners,), pages of each owner. used: int64 (1,), all pages.
     Returns the first row whose page cannot be made: its owner has ``limit``, or all of ``names`` are in use.
     """
     slots, names, owner_of, held, used = pages
     mask = np.uint64(slots.shape[0] - 1)
-    for i in range(begin, keys.size):
-        owner = owners[i]
-        shift = np.uint64(shifts[owner])
-        name = keys[i] >> shift
-        at = slot_of(name, owner, slots.shape[0])
-        found = slots[at, 1]
-        while found and not (slots[at, 0] == name and np.int64(found >> _HALF) == owner):
-            at = (at + np.uint64(1)) & mask
+    for first in range(begin, keys.size, _BLOCK):
+        end = min(first + _BLOCK, keys.size)
+        for i in range(first, end):  # the slots lie anywhere: all of a block are on their way at once
+            at = slot_of(keys[i] >> np.uint64(shifts[owners[i]]), owners[i], slots.shape[0])
+            places[i] = at
+            prefetch(np.int64(slots.ctypes.data) + np.int64(at) * _SLOT)
+        for i in range(first, end):
+            owner = owners[i]
+            shift = np.uint64(shifts[owner])
+            name = keys[i] >> shift
+            at = np.uint64(places[i])
             found = slots[at, 1]
-        page = np.int64(found & _LOW) - 1
-        if page < 0:
-            if held[owner] >= limit or used[0] >= names.size:
-                return i
-            page = used[0]
-            used[0] = page + 1
-            held[owner] += 1
-            slots[at, 0] = name
-            slots[at, 1] = entry(page, owner)
-            names[page] = name
-            owner_of[page] = owner
-        places[i] = page * CELLS + np.int64((keys[i] >> (shift - np.uint64(BITS))) & np.uint64(CELLS - 1))
+            while found and not (slots[at, 0] == name and np.int64(found >> _HALF) == owner):
+                at = (at + np.uint64(1)) & mask
+                found = slots[at, 1]
+            page = np.int64(found & _LOW) - 1
+            if page < 0:
+                if held[owner] >= limit or used[0] >= names.size:
+                    return i
+                page = used[0]
+                used[0] = page + 1
+                held[owner] += 1
+                slots[at, 0] = name
+                slots[at, 1] = entry(page, owner)
+                names[page] = name
+                owner_of[page] = owner
+            places[i] = page * CELLS + np.int64((keys[i] >> (shift - np.uint64(BITS))) & np.uint64(CELLS - 1))
     return keys.size
 
 
@@ -98,21 +107,76 @@ def enter_pages(names, owner_of, count, slots):  # type: ignore[no-untyped-def]
         slots[at, 1] = entry(page, owner)
 
 
+@inline
+def _moved(name, cell, drop, page):  # type: ignore[no-untyped-def]
+    """Where a cell lies once its key has ``drop`` bits fewer: in ``page``."""
+    key = (name << np.uint64(BITS)) | np.uint64(cell)
+    return page * CELLS + np.int64((key >> drop) & np.uint64(CELLS - 1))
+
+
 @jit
 def move_cells(names, drop, page, places):  # type: ignore[no-untyped-def]
     """Where the cells of pages ``names`` lie once their keys have ``drop`` bits fewer: in ``page`` of each."""
     for k in range(names.size):
         for cell in range(CELLS):
-            key = (names[k] << np.uint64(BITS)) | np.uint64(cell)
-            places[k * CELLS + cell] = page[k] * CELLS + np.int64((key >> drop[k]) & np.uint64(CELLS - 1))
+            places[k * CELLS + cell] = _moved(names[k], cell, drop[k], page[k])
+
+
+@jit
+def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def]
+    """Move the counts (cells, 2) of the cells of pages ``names`` as `move_cells` says, in place: no page moves up.
+
+    room: (CELLS, 2), of the type of the counts. For one page.
+    """
+    for k in range(min(names.size, counts.shape[0] // CELLS)):
+        for cell in range(CELLS):
+            for side in range(2):
+                room[cell, side] = counts[k * CELLS + cell, side]
+                counts[k * CELLS + cell, side] = 0
+        for cell in range(CELLS):
+            if room[cell, 0] | room[cell, 1]:
+                at = _moved(names[k], cell, drop[k], page[k])
+                counts[at, 0] += room[cell, 0]
+                counts[at, 1] += room[cell, 1]
+
+
+@jit
+def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
+    """Add the counts (cells, 2) of the cells of pages ``names`` to others, which are where `move_cells` says."""
+    for k in range(min(names.size, counts.shape[0] // CELLS)):
+        for cell in range(CELLS):
+            negative, positive = counts[k * CELLS + cell, 0], counts[k * CELLS + cell, 1]
+            if negative | positive:
+                at = _moved(names[k], cell, drop[k], page[k])
+                into[at, 0] += negative
+                into[at, 1] += positive
+
+
+@jit
+def list_cells(names, shifts, pages, filled, places, keys):  # type: ignore[no-untyped-def]
+    """The places and least keys of the cells of ``pages``, in that order, where ``filled``; ``shifts``: of keys.
+
+    Returns their number."""
+    found = 0
+    for page in pages:
+        for cell in range(CELLS):
+            if filled[page * CELLS + cell]:
+                places[found] = page * CELLS + cell
+                keys[found] = ((names[page] << np.uint64(BITS)) | np.uint64(cell)) << shifts[page]
+                found += 1
+    return found
 
 
 @jit
 def tally_cells(places, positive, counts):  # type: ignore[no-untyped-def]
     """Rows by cell: negatives and positives (0.0 or 1.0) in the columns of ``counts`` (cells, 2)."""
     flat = counts.reshape(counts.size)
-    for i in range(places.size):
-        flat[np.uint64(2 * places[i] + np.int64(positive[i]))] += 1
+    for first in range(0, places.size, _BLOCK):
+        end = min(first + _BLOCK, places.size)
+        for i in range(first, end):
+            prefetch(np.int64(counts.ctypes.data) + places[i] * (2 * counts.itemsize))
+        for i in range(first, end):
+            flat[np.uint64(2 * places[i] + np.int64(positive[i]))] += 1
 
 
 @jit

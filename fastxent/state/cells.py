@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, move_cells, score_keys
+from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, list_cells, score_keys
 
 WIDTH = 64
 LONGEST = WIDTH - BITS
@@ -42,13 +42,21 @@ class Used(NamedTuple):
     owners: np.ndarray
 
 
+class Moves(NamedTuple):
+    """What becomes of pages: their names, the bits that keys lose, and the page that each becomes a part of."""
+
+    names: np.ndarray
+    drop: np.ndarray
+    page: np.ndarray
+
+
 class Cells:
-    """The pages of some owners. ``moved`` is called with (place of each old cell, number of cells) when cells move.
+    """The pages of some owners. ``moved`` is called when pages move, none of them up.
 
     limit: int. Pages that one owner may have.
     """
 
-    def __init__(self, limit: int, moved: Callable[[np.ndarray, int], None]) -> None:
+    def __init__(self, limit: int, moved: Callable[[Moves], None]) -> None:
         self.limit, self._moved = limit, moved
         self.lengths = np.zeros(0, np.int64)
         self._held = np.zeros(0, np.int64)
@@ -124,32 +132,31 @@ class Cells:
         drop = (self.lengths - lengths)[owners].astype(np.uint64)
         if not drop.any():
             return
-        before, names = names.copy(), names >> drop
-        order = np.lexsort((names, owners)) if len(lengths) > 1 else np.argsort(names)
-        first = np.ones(used, bool)
-        first[1:] = (names[order][1:] != names[order][:-1]) | (owners[order][1:] != owners[order][:-1])
-        page = np.empty(used, np.int64)
-        page[order] = np.cumsum(first) - 1
-        kept = order[first]
-        self._names[: len(kept)], self._owner_of[: len(kept)] = names[kept], owners[kept]
-        self._held = np.bincount(self._owner_of[: len(kept)], minlength=len(lengths)).astype(np.int64)
-        self._used[0] = len(kept)
+        before, owners = names.copy(), owners.astype(np.int64)
+        keys = before << (WIDTH - self.lengths)[owners].astype(np.uint64)
         self.lengths = lengths
-        self._slots[:] = 0
-        enter_pages(self._names, self._owner_of, len(kept), self._slots)
-        places = np.empty(used * CELLS, np.int64)
-        move_cells(before, drop, page, places)
-        self._moved(places, self.count)
+        self._held[:] = self._used[:] = self._slots[:] = 0
+        page = self.places(keys, owners) // CELLS  # pages are made anew, in the same order: none is numbered higher
+        self._moved(Moves(before, drop, page))
+
+    def joined(self, other: Cells, codes: np.ndarray) -> Moves:
+        """Make room for the pages of other owners, of whom g is ``codes[g]`` here and has no shorter length."""
+        used = int(other._used[0])
+        names, owners = other._names[:used], other._owner_of[:used].astype(np.int64)
+        lengths = other.lengths[owners]
+        page = self.places(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
+        return Moves(names, (lengths - self.lengths[codes[owners]]).astype(np.uint64), page)
 
     def used(self, filled: np.ndarray) -> Used:
         """The cells where ``filled`` (cells,) is true, in order."""
-        places = np.flatnonzero(filled)
-        page, inner = places >> BITS, (places & (CELLS - 1)).astype(np.uint64)
-        owners = self._owner_of[page].astype(np.int64)
+        used = int(self._used[0])
+        names, owners = self._names[:used], self._owner_of[:used]
         shifts = (LONGEST - self.lengths[owners]).astype(np.uint64)
-        keys = ((self._names[page] << np.uint64(BITS)) | inner) << shifts
-        order = np.lexsort((keys, owners))
-        return Used(places[order], keys[order], owners[order])
+        order = np.lexsort((names, owners)) if len(self.lengths) > 1 else np.argsort(names)
+        places = np.empty(int(np.count_nonzero(filled)), np.int64)
+        keys = np.empty(len(places), np.uint64)
+        list_cells(names, shifts, order, filled, places, keys)
+        return Used(places, keys, owners[places >> BITS].astype(np.int64))
 
 
 def _bit_length(values: np.ndarray) -> np.ndarray:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.cells import add_counts, tally_cells
+from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_cells, move_counts, tally_cells
 from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
 from fastxent.scoring.rows import BinaryRows
-from fastxent.state.cells import LONGEST, Cells, Used, keys_of, score_of
+from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.part import Summands
 from fastxent.state.ranking import Ranked
@@ -44,21 +44,28 @@ class Counted:
         self._expect(int(counts.sum()))
         add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
 
+    def absorb(self, other: Counted, codes: np.ndarray) -> None:
+        """Add the rows of others, whose owner g is ``codes[g]`` here and has no shorter keys."""
+        moves = self.cells.joined(other.cells, codes)
+        self._expect(other._rows)
+        add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
+
     def _expect(self, rows: int) -> None:
         """Make room for all cells and for counts of so many more rows."""
         self._rows += rows
         if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
             self.counts = self.counts.astype(np.int64)
         if len(self.counts) < self.cells.count:
-            room = max(self.cells.count, 2 * len(self.counts))
+            room = max(self.cells.count, 4 * len(self.counts))
+            room = max(self.cells.count, min(room, self.cells.limit * CELLS * len(self.cells.lengths)))
             self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
 
-    def _move(self, places: np.ndarray, cells: int) -> None:
-        counts, self.counts = self.counts, np.zeros((cells, 2), self.counts.dtype)
-        add_counts(counts, places[: len(counts)], self.counts)
+    def _move(self, moves: Moves) -> None:
+        move_counts(*moves, self.counts, np.empty((CELLS, 2), self.counts.dtype))
 
     def used(self) -> Used:
         """The cells that hold rows."""
+        self._expect(0)
         counts = self.counts[: self.cells.count]
         return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
 
@@ -83,9 +90,10 @@ class Weighed:
         if len(places):
             self.sums.merge_into(_regrouped(arrays, inverse, len(places)), places)
 
-    def _move(self, places: np.ndarray, cells: int) -> None:
-        held = self.sums.groups
-        self.sums = _regrouped(self.sums.arrays(np.arange(held)), places[:held], cells)
+    def _move(self, moves: Moves) -> None:
+        places, held = np.empty(len(moves.names) * CELLS, np.int64), self.sums.groups
+        move_cells(*moves, places)
+        self.sums = _regrouped(self.sums.arrays(np.arange(held)), places[:held], self.cells.count)
 
     def used(self) -> Used:
         """The cells that hold weights."""
@@ -157,8 +165,7 @@ class Scores:
             lengths = mine.lengths.copy()
             lengths[codes] = np.minimum(lengths[codes], theirs.lengths)
             mine.shorten(lengths)
-        used = other.counted.used()
-        self.counted.merge(used._replace(owners=codes[used.owners]), other.counted.counts[used.places])
+        self.counted.absorb(other.counted, codes)
         used = other.weighed.used()
         self.weighed.merge(used._replace(owners=codes[used.owners]), other.weighed.sums.arrays(used.places))
 
@@ -220,7 +227,7 @@ class Scores:
     def ranked(self) -> list[Ranked]:
         """The rows of each group by score."""
         counted, weighed = self.counted.used(), self.weighed.used()
-        rows = self.counted.counts[counted.places].astype(np.float64)
+        rows = self.counted.counts[counted.places]
         unit = 1 << self.weighed.sums.scale
         each = self.weighed.sums.each(weighed.places) if len(weighed.places) else [[], []]
         weights = np.array([[rounded_ratio(x, unit) for x in column] for column in each]).reshape(2, -1).T
@@ -235,12 +242,12 @@ class Scores:
             if has_weights:
                 length = int(min(lengths))
                 keys = np.concatenate([keys, weighed.keys[heavy]])
-                values = np.concatenate([values, weights[heavy]])
+                values = np.concatenate([values.astype(np.float64), weights[heavy]])
                 shift = np.uint64(LONGEST - length)
                 keys, inverse = np.unique(keys >> shift << shift, return_inverse=True)
                 total = np.zeros((len(keys), 2))
                 np.add.at(total, inverse, values)
                 values = total
-            negative, positive = np.ascontiguousarray(values[:, NEGATIVE]), np.ascontiguousarray(values[:, POSITIVE])
-            found.append(Ranked(score_of(keys), negative, positive, length == LONGEST, not has_weights))
+            negative, positive = values[:, NEGATIVE].astype(np.float64), values[:, POSITIVE].astype(np.float64)
+            found.append(Ranked(keys, negative, positive, length == LONGEST, not has_weights))
         return found
