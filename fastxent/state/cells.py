@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.cells import BITS, CELLS, enter_pages, find_cells, list_cells, score_keys
+from fastxent.kernels.cells import BITS, CELLS, TOP, WIDTH, enter_pages, find_cells, list_cells, near_cells, score_keys
 
-WIDTH = 64
 LONGEST = WIDTH - BITS
 _LEAST_SLOTS = 256
+_LONGEST_NEAR, _MOST_NEAR = TOP + 18, 1 << 20  # bits of names that are looked up directly, and how many names are
 
 
 def keys_of(scores: np.ndarray) -> np.ndarray:
@@ -64,6 +64,7 @@ class Cells:
         self._names = np.zeros(_LEAST_SLOTS // 2, np.uint64)
         self._owner_of = np.zeros(_LEAST_SLOTS // 2, np.int32)
         self._used = np.zeros(1, np.int64)
+        self._starts, self._near = np.full(1 << TOP, -1, np.int64), np.zeros(0, np.int32)
 
     @property
     def count(self) -> int:
@@ -79,6 +80,35 @@ class Cells:
 
     def places(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
         """(n,) the cells of these keys, after other cells have moved where that is due."""
+        if not self._has_near:
+            return self._find(keys, owners)
+        length, found = int(self.lengths[0]), np.empty(len(keys), np.int64)
+        if near_cells(keys, WIDTH - length, self._starts, self._near, found):
+            rest = np.flatnonzero(found < 0)
+            some = keys[rest]
+            found[rest] = self._find(some, owners[rest])
+            if self.lengths[0] < length:  # all cells have moved
+                return self._find(keys, owners)
+            self._bring_near(some, found[rest] // CELLS)
+        return found
+
+    @property
+    def _has_near(self) -> bool:
+        return len(self.lengths) == 1 and TOP <= self.lengths[0] <= _LONGEST_NEAR
+
+    def _bring_near(self, keys: np.ndarray, pages: np.ndarray) -> None:
+        """Note the pages of these keys for `near_cells`, as far as there is room."""
+        rest = int(self.lengths[0]) - TOP
+        tops = (keys >> np.uint64(WIDTH - TOP)).astype(np.int64)
+        new = np.flatnonzero(np.bincount(tops, minlength=1 << TOP).astype(bool) & (self._starts < 0))
+        new = new[: (_MOST_NEAR - len(self._near)) >> rest]
+        self._starts[new] = len(self._near) + (np.arange(len(new)) << rest)
+        self._near = np.concatenate([self._near, np.zeros(len(new) << rest, np.int32)])
+        names = (keys >> np.uint64(WIDTH - TOP - rest)) & np.uint64((1 << rest) - 1)
+        known = self._starts[tops] >= 0
+        self._near[self._starts[tops[known]] + names[known].astype(np.int64)] = pages[known] + 1
+
+    def _find(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
         found = np.empty(len(keys), np.int64)
         begin = 0
         while True:
@@ -136,15 +166,22 @@ class Cells:
         keys = before << (WIDTH - self.lengths)[owners].astype(np.uint64)
         self.lengths = lengths
         self._held[:] = self._used[:] = self._slots[:] = 0
-        page = self.places(keys, owners) // CELLS  # pages are made anew, in the same order: none is numbered higher
+        self._starts[:], self._near = -1, self._near[:0]
+        page = self._find(keys, owners) // CELLS  # pages are made anew, in the same order: none is numbered higher
+        if self._has_near:
+            self._bring_near(keys, page)
         self._moved(Moves(before, drop, page))
 
     def joined(self, other: Cells, codes: np.ndarray) -> Moves:
-        """Make room for the pages of other owners, of whom g is ``codes[g]`` here and has no shorter length."""
+        """Make room for the pages of other owners, of whom g is ``codes[g]`` here."""
+        lengths = self.lengths.copy()
+        lengths[codes] = np.minimum(lengths[codes], other.lengths)
+        self.shorten(lengths)
+        self.lengths = lengths  # also of those without pages
         used = int(other._used[0])
         names, owners = other._names[:used], other._owner_of[:used].astype(np.int64)
         lengths = other.lengths[owners]
-        page = self.places(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
+        page = self._find(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
         return Moves(names, (lengths - self.lengths[codes[owners]]).astype(np.uint64), page)
 
     def used(self, filled: np.ndarray) -> Used:

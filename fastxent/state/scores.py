@@ -45,7 +45,7 @@ class Counted:
         add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
 
     def absorb(self, other: Counted, codes: np.ndarray) -> None:
-        """Add the rows of others, whose owner g is ``codes[g]`` here and has no shorter keys."""
+        """Add the rows of others, whose owner g is ``codes[g]`` here."""
         moves = self.cells.joined(other.cells, codes)
         self._expect(other._rows)
         add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
@@ -161,11 +161,11 @@ class Scores:
         """Add the rows of another."""
         codes = self.table.keys.absorb(other.table.keys)
         self._resize()
-        for mine, theirs in ((self.counted.cells, other.counted.cells), (self.weighed.cells, other.weighed.cells)):
-            lengths = mine.lengths.copy()
-            lengths[codes] = np.minimum(lengths[codes], theirs.lengths)
-            mine.shorten(lengths)
         self.counted.absorb(other.counted, codes)
+        mine = self.weighed.cells
+        lengths = mine.lengths.copy()
+        lengths[codes] = np.minimum(lengths[codes], other.weighed.cells.lengths)
+        mine.shorten(lengths)
         used = other.weighed.used()
         self.weighed.merge(used._replace(owners=codes[used.owners]), other.weighed.sums.arrays(used.places))
 
