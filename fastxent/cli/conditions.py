@@ -112,7 +112,7 @@ class Condition:
 
     def check_metric(self, metrics: Iterable[str]) -> None:
         """Raise ConfigError if the condition names neither one of ``metrics`` nor a count of rows."""
-        name, _, field = self.metric.partition(".")
+        name, field = self._split(metrics)
         counts = [f"rows.{field}" for field in _ROWS]
         if self.metric in counts or (name in metrics and field in _PARTS):
             return
@@ -122,9 +122,15 @@ class Condition:
             known = _nearest(self.metric, [*metrics, *counts])
         raise ConfigError(f"cannot check --fail-if {self.text!r}: there is no metric {self.metric!r}; {known}")
 
+    def _split(self, metrics: Iterable[str]) -> tuple[str, str]:
+        """(the metric, the part of it). The name of a score may have dots of its own."""
+        dotted = (name for name in metrics if "." in name and f"{self.metric}.".startswith(f"{name}."))
+        name = max(dotted, key=len, default=self.metric.partition(".")[0])
+        return name, self.metric[len(name) + 1 :]
+
     def _read(self, part: EvalResult | Slice) -> float:
         self.check_metric(part.metrics)
-        name, _, field = self.metric.partition(".")
+        name, field = self._split(part.metrics)
         return float(getattr(part.rows, field) if name == "rows" else _PARTS[field](part.metrics[name]))
 
 

@@ -88,7 +88,9 @@ def check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -
         return
     from fastxent.state.tasks import possible_metrics
 
-    metrics = possible_metrics({name: given[name] for name in ("metrics", "top_k", "n_bytes")})
+    metrics = possible_metrics(
+        {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob")}
+    )
     for condition in conditions:
         condition.check_metric(metrics)
         if condition.column is not None and condition.column not in (given["by"] or ()):

@@ -149,6 +149,9 @@ class Layout:
         return None
 
 
+NO_LOGITS = Layout((), False, "float64", 1)  # of rows that hold no logits
+
+
 @dataclass(frozen=True)
 class RowReader:
     """Makes a `Batch` of a record batch: everything a worker needs to know beside the bytes."""

@@ -13,7 +13,7 @@ from fastxent.errors import ColumnError, SourceError
 from fastxent.io import arrays, llama
 from fastxent.io.arrow import part as arrow
 from fastxent.io.batch import Unit
-from fastxent.io.layout import VOID, Layout, RowReader, all_names, find_field
+from fastxent.io.layout import NO_LOGITS, VOID, Layout, RowReader, all_names, find_field
 from fastxent.io.parquet import part as parquet
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.storage.doubts import doubts
@@ -36,8 +36,10 @@ class OpenSource:
 
     @property
     def task(self) -> str:
-        """The kind of the dump, as its columns say: "multiclass", or "binary" for one number per row."""
-        return "binary" if self.parts[0][1].layout.scalar else "multiclass"
+        """The kind of the dump, as its columns say: "multiclass", "binary" for one number per row, or "scores" where no
+        logits are read."""
+        layout = self.parts[0][1].layout
+        return "binary" if layout.scalar else "multiclass" if layout.names else "scores"
 
     @property
     def rows(self) -> int | None:
@@ -91,25 +93,31 @@ class OpenSource:
 def open_source(
     source: Any,
     *,
-    logits: str | Sequence[str],
+    logits: str | Sequence[str] | None,
     columns: Sequence[str] | Chooser = (),
     dtype: str | None = None,
     classes: Sequence[str] | None = None,
     optional: str | None = None,
+    needs_logits: bool = True,
 ) -> OpenSource:
     """Open a dump and make sure that it can be read.
 
-    ``logits``: one column, a list of names or a glob with one column per class. ``columns``: the others to read, or a
-    function that names them once the schema and the logits columns are known.
+    ``logits``: one column, a list of names or a glob with one column per class; None to read none. ``columns``: the
+    others to read, or a function that names them once the schema and the logits columns are known.
     ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary). ``classes``: names of the classes.
-    ``optional``: one of ``columns`` that is not read where no part has it.
+    ``optional``: one of ``columns`` that is not read where no part has it. ``needs_logits``: else ``logits``, one name,
+    is optional too.
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
-    named = [*([logits] if isinstance(logits, str) else logits), *([] if callable(columns) else columns)]
+    named = [*([logits] if isinstance(logits, str) else logits or ()), *([] if callable(columns) else columns)]
     parts = find_parts(source, named)
+    if not needs_logits and not any(find_field(part.schema, str(logits)) for part in parts):
+        logits = None
     constants = _hive_columns(parts)
     filled = [part for part in parts if part.rows != 0] or parts  # shards without rows may be of any type
-    layouts = [Layout.find(part.schema, logits, dtype, part.name, classes) for part in filled]
+    layouts = [
+        NO_LOGITS if logits is None else Layout.find(part.schema, logits, dtype, part.name, classes) for part in filled
+    ]
     known_dtypes = [(layout, part) for layout, part in zip(layouts, filled, strict=True) if layout.dtype != VOID]
     if not known_dtypes and any(part.rows != 0 for part in filled):
         raise _no_logits(filled[0], layouts[0])
@@ -153,7 +161,8 @@ def open_source(
             tag = tag_of(found)
             if tag is not None:
                 tags.append((name, tag))
-        opened.append((part, RowReader(layout, n_classes, tuple(wanted), tuple(known.items()), tags=tuple(tags))))
+        beside = tuple(wanted), tuple(known.items())
+        opened.append((part, RowReader(layout, n_classes, *beside, blind=logits is None, tags=tuple(tags))))
     return OpenSource(n_classes, found_dtype, full_schema(parts), opened)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 Input = Literal["logits", "log_probs", "probs"]
 Reduction = Literal["mean", "sum", "none"]
 BatchReduction = Literal["batchmean", "mean", "sum", "none"]
-Task = Literal["multiclass", "binary"]
+Task = Literal["multiclass", "binary", "likelihood", "scores"]
 OnBadRow = Literal["error", "skip"]
 FloatName = Literal["float16", "bfloat16", "float32", "float64"]
 Output = Literal["log_softmax", "softmax", "grad"]

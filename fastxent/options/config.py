@@ -42,6 +42,8 @@ class EvalConfig:
     on_bad_row: str = default("on_bad_row")
     classes: tuple[str, ...] | None = default("classes")
     threshold: float = default("threshold")
+    target_logprob: str | None = default("target_logprob")
+    scores: tuple[str, ...] = default("scores")
     task: str = "multiclass"
 
     def __post_init__(self) -> None:
@@ -62,6 +64,11 @@ class EvalConfig:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {k: v for k, v in values.items() if k not in _ADDED or v != _ADDED[k]}
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether rows hold scores, from which losses are computed."""
+        return self.task in ("multiclass", "binary")
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EvalConfig:
         """Return the configuration that `to_dict` gave ``values`` for."""
@@ -77,24 +84,37 @@ class EvalConfig:
 
 
 # Options that earlier versions did not have, and what they did: other states and results keep their bytes.
-_ADDED = {"threshold": default("threshold"), "task": "multiclass"}
-_OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")  # options of rows of C scores
+_ADDED = {"threshold": default("threshold"), "task": "multiclass", "target_logprob": None, "scores": []}
+_OF_SCORES = (
+    "input", "ignore_index", "label_smoothing", "clip_eps", "temperature", "softcap", "class_mask", "class_weight",
+    "classes", "top_k", "bins",
+)  # fmt: skip
+# Options that a task does not have, and why.
+_REFUSED = {
+    "multiclass": (("threshold",), "is for binary dumps, which hold one score per row"),
+    "binary": (
+        ("n_bytes", "class_weight", "class_mask", "softcap", "top_k"), "is for rows of one score per class"
+    ),
+    "likelihood": (("threshold", *_OF_SCORES), "is for rows of scores; target_logprob names log-probabilities"),
+    "scores": (("threshold", "n_bytes", *_OF_SCORES), "is for rows of logits, and there are none"),
+}  # fmt: skip
 
 
 def _check_task(config: EvalConfig) -> None:
     """Raise ConfigError for options that are not options of the task."""
-    binary = config.task == "binary"
-    for name in _OF_CLASSES if binary else ("threshold",):
+    refused, rule = _REFUSED[config.task]
+    for name in refused:
         value = getattr(config, name)
         if value != default(name):
-            rule = (
-                "is for rows of one score per class" if binary else "is for binary dumps, which hold one score per row"
-            )
             raise ConfigError(f"{name} must not be given, got {shown(value)}; it {rule}")
-    if binary and config.n_classes != 2:
+    if config.task == "binary" and config.n_classes != 2:
         raise ConfigError(f"n_classes must be 2 for a binary dump, got {config.n_classes}")
-    if binary and config.input == "log_probs":
+    if config.task == "binary" and config.input == "log_probs":
         raise ConfigError(
             "input must be 'logits' or 'probs' for a binary dump, got 'log_probs'; the log-probability of one class "
             "does not hold the other's where it is near 0"
         )
+    if (config.task == "likelihood") != (config.target_logprob is not None):
+        raise ConfigError(f"target_logprob must be given for the task 'likelihood' only, got {config.task!r}")
+    if len(set(config.scores)) < len(config.scores):
+        raise ConfigError(f"scores must name each column once, got {shown(config.scores)}")

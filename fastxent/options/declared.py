@@ -143,6 +143,27 @@ class Options(TargetOptions, ShapeOptions, total=False):
         ),
     ]
     input: InputKind
+    target_logprob: Annotated[
+        str | None,
+        Option(
+            None,
+            COLUMN,
+            help="Log-probabilities of what happened, in place of logits.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    scores: Annotated[
+        Names,
+        Option(
+            None,
+            column_names,
+            help="Numbers per row whose means are reported.",
+            section="Columns",
+            metavar="COLUMN,...",
+            form="repeated",
+        ),
+    ]
     logits_dtype: LogitsDtype
     classes: Annotated[
         Sequence[str] | None,

@@ -85,6 +85,7 @@ class EvalValues:
     versions: dict[str, str] = field(default_factory=lambda: dict(_versions()))
     state: SavedState | None = None
     curves: Curves | None = None
+    score_rows: dict[str, Rows] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -96,7 +97,7 @@ class EvalValues:
 
     @property
     def task(self) -> str:
-        """The kind of the dump: "multiclass" or "binary"."""
+        """The kind of the dump: "multiclass", "binary", "likelihood" or "scores"."""
         return self.config.task
 
     @property
@@ -112,6 +113,11 @@ class EvalValues:
         if self.clusters is not None:
             return _few(self.clusters, FEW_CLUSTERS, "cluster")
         return _few(self.rows.used, FEW_ROWS, "used row")
+
+    @property
+    def has_calibration(self) -> bool:
+        """True if the bins of the confidence hold rows."""
+        return self.has_losses and bool(self.calibration.count)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values.
@@ -135,6 +141,7 @@ class EvalValues:
             "warnings": list(self.warnings),
             "versions": self.versions,
             **({} if self.curves is None else {"curves": curves_out(self.curves)}),
+            **({"scores": {name: asdict(rows) for name, rows in self.score_rows.items()}} if self.score_rows else {}),
         }
 
     @classmethod
@@ -162,6 +169,7 @@ class EvalValues:
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
                 curves=None if values.get("curves") is None else curves_in(values["curves"]),
+                score_rows={name: Rows(**rows) for name, rows in values.get("scores", {}).items()},
             )
             check(found, cls, "")
             _check_shape(found)
@@ -236,7 +244,8 @@ def curves_in(values: dict[str, Any]) -> Curves:
 def _check_shape(result: EvalValues) -> None:
     """Refuse columns of different lengths, counts that contradict each other, and slices of other metrics."""
     bins, classes, histogram = result.calibration, result.per_class, result.nll_histogram
-    for where, rows in [("rows", result.rows), *(
+    scores = ((f"scores.{name}", rows) for name, rows in result.score_rows.items())
+    for where, rows in [("rows", result.rows), *scores, *(
         (f"slices.{column}.{label}.rows", part.rows)
         for column, parts in result.slices.items() for label, part in zip(labels(parts), parts.values(), strict=True)
     )]:  # fmt: skip

@@ -37,6 +37,7 @@ class EvalResult(EvalValues):
         curves: Curves or None. Of a binary dump with rows of both classes: ``curves.roc``,
             ``curves.precision_recall``, ``curves.gains``, and the thresholds ``curves.best_f1`` and
             ``curves.equal_error``.
+        score_rows: dict of name to Rows. Counts of rows for each of ``scores``: ignored are also those without it.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 

@@ -49,10 +49,21 @@ def heading(result: EvalValues) -> str:
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
-    parts += ["binary" if result.task == "binary" else f"{count(result.config.n_classes)} classes"]
+    kinds = {"multiclass": [f"{count(result.config.n_classes)} classes"], "binary": ["binary"]}
+    parts += kinds.get(result.task, [])
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
     return " · ".join(parts)
+
+
+def missing_scores(result: EvalValues) -> list[str]:
+    """Return a line for each score that is null in some of the used rows."""
+    used = result.rows.used
+    return [
+        f"{printable(name)}: {count(rows.used)} rows, {count(used - rows.used)} without a value"
+        for name, rows in result.score_rows.items()
+        if rows.used < used
+    ]
 
 
 def metric_cells(metric: Metric) -> tuple[str, str, str]:
@@ -64,8 +75,9 @@ def metric_cells(metric: Metric) -> tuple[str, str, str]:
 
 def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
     """Return headers and rows of the table of one ``by`` column: main metrics, and the stderr of the first."""
-    wanted = _BINARY_SLICE_METRICS if result.task == "binary" else _SLICE_METRICS
-    chosen = [name for name in wanted if name in result.metrics] or list(result.metrics)[:4]
+    usual = _BINARY_SLICE_METRICS if result.task == "binary" else _SLICE_METRICS
+    wanted = [*result.config.scores[:2], *usual]
+    chosen = [name for name in wanted if name in result.metrics][:4] or list(result.metrics)[:4]
     headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
 
     def rows() -> Iterator[tuple[str, ...]]:
@@ -107,6 +119,7 @@ def render(result: EvalValues) -> RenderableType:
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
     if result.caution is not None:
         parts.append(Text(result.caution))
+    parts += [Text(line) for line in missing_scores(result)]
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
         table = _table(*headers)
@@ -117,13 +130,15 @@ def render(result: EvalValues) -> RenderableType:
             parts.append(
                 Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
             )
-    if result.has_losses:
+    if result.has_calibration:
         binary = result.task == "binary"
         names = ("prediction bin", "rows", "prediction", "positive") if binary else _BIN_HEADERS
         table = _table(*names)
         for cells in calibration_rows(result):
             table.add_row(*cells)
-        parts += [Text(), table, Text(f"\nNLL: {quantile_line(result)}")]
+        parts += [Text(), table]
+    if result.has_losses:
+        parts.append(Text(f"\nNLL: {quantile_line(result)}"))
     parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
     return Group(*parts)
 
@@ -159,6 +174,7 @@ def markdown(result: EvalValues) -> str:
     )
     if result.caution is not None:
         lines += ["", result.caution]
+    lines += [f"\n{markdown_text(line)}" for line in missing_scores(result)]
     for column in result.slices:
         lines += ["", *_markdown_table(*slice_rows(result, column))]
     lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]

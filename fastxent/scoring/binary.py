@@ -144,6 +144,7 @@ class BinaryScorer:
             weight=prepared.weight,
             cluster=None if c.cluster is None else prepared.columns[c.cluster],
             by={name: prepared.columns[name] for name in c.by},
+            scores=prepared.scores,
             score=values.astype(np.float64),
             positive=exact,
             minus_ones=int((minus & used).sum()),

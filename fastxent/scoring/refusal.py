@@ -29,7 +29,7 @@ def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.n
 
 
 def bad_number(config: EvalConfig, rows: Prepared, i: int, unsigned: Container[str | None] | None = None) -> str | None:
-    """What is wrong with the weight or the number of bytes of a row; None if nothing is.
+    """What is wrong with the weight, the number of bytes or the scores of a row; None if nothing is.
 
     unsigned: columns whose numbers must not be negative; that of bytes unless given.
     """
@@ -42,6 +42,10 @@ def bad_number(config: EvalConfig, rows: Prepared, i: int, unsigned: Container[s
         value = numbers(rows.columns[name].slice(i, 1), name)[0].as_py()
         if value is None or not math.isfinite(value) or (name in unsigned and value < 0):
             return f"column {name!r} is {'null' if value is None else value}"
+    for name in config.scores:
+        value = numbers(rows.columns[name].slice(i, 1), name)[0].as_py()
+        if value is not None and math.isnan(value):
+            return f"column {name!r} is nan"
     return None
 
 

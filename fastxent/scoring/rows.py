@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -39,6 +39,13 @@ class KeptOdds:
     positive: np.ndarray  # float64: the target, before smoothing
 
 
+@dataclass(frozen=True)
+class KeptColumns:
+    """What is kept of a batch of rows without logits."""
+
+    columns: dict[str, pa.Array]  # of the rows that passed the filter
+
+
 @dataclass
 class ScoredRows:
     """n rows scored. Every array is n long; values of rows whose status is not USED mean nothing.
@@ -61,10 +68,17 @@ class ScoredRows:
     n_bytes: np.ndarray | None = None  # float64
     cluster: pa.Array | None = None
     by: dict[str, pa.Array] = field(default_factory=dict)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)  # float64 each: numbers the dump holds; NaN is null
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
-    kept: Kept | KeptOdds | None = None  # of a batch that is swept again
+    kept: Kept | KeptOdds | KeptColumns | None = None  # of a batch that is read again
+
+    def select(self, mask: np.ndarray) -> Self:
+        """The rows of ``mask``; columns of groups stay as they are, since they are looked up elsewhere."""
+        chosen = {f.name: value[mask] for f in fields(self) if isinstance(value := getattr(self, f.name), np.ndarray)}
+        scores = {name: values[mask] for name, values in self.scores.items()}
+        return replace(self, **chosen, scores=scores)
 
 
 @dataclass

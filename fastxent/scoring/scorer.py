@@ -174,6 +174,7 @@ class Sweep:
             n_bytes=prepared.n_bytes,
             cluster=None if c.cluster is None else prepared.columns[c.cluster],
             by={name: prepared.columns[name] for name in c.by},
+            scores=prepared.scores,
             probabilities=self._probabilities,
         )
         if c.input != "logits":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Prepared:
     soft: Matrix | None  # (n, C)
     weight: np.ndarray | None  # (n,)
     n_bytes: np.ndarray | None  # (n,)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)  # (n,) each, NaN where null
 
     def place(self, i: int) -> int:
         """The place in the batch of row ``i``."""
@@ -56,7 +57,8 @@ class Preparation:
             columns, rows = {name: column.take(_indices(index)) for name, column in columns.items()}, len(index)
         target, soft = self._targets(columns, rows, dtype)
         weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
-        return Prepared(columns, batch.where, index, target, soft, weight, n_bytes)
+        scores = {name: self._scores(columns, name, target) for name in self.config.scores}
+        return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores)
 
     def _targets(
         self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
@@ -83,21 +85,32 @@ class Preparation:
             ids[np.asarray(column.is_null())] = NO_IGNORE
         return ids, Matrix.of(soft)
 
+    def _scores(self, columns: dict[str, pa.Array], name: str, target: np.ndarray) -> np.ndarray:
+        """A column of numbers, null as NaN. A row whose number is NaN is bad, and marked so in ``target``."""
+        values, valid = nullable(columns[name], name)
+        target[valid & np.isnan(values) & (target != NO_IGNORE)] = self.config.n_classes
+        return values
+
     def _numbers(self, columns: dict[str, pa.Array], name: str | None, target: np.ndarray) -> np.ndarray | None:
         """A column of weights or bytes. A row without a finite number, or with one that must not be negative, is bad,
         and marked so in ``target``."""
-        from fastxent.io.columns import float_column
-
         if name is None:
             return None
-        column = columns[name]
-        valid = np.asarray(column.is_valid())
-        values = np.full(len(valid), np.nan)
-        values[valid] = float_column(column.drop_null(), name)
+        values, _ = nullable(columns[name], name)
         with np.errstate(invalid="ignore"):
             unfit = ~np.isfinite(values) | ((values < 0) if name in self.unsigned else False)
         target[unfit & (target != NO_IGNORE)] = self.config.n_classes
         return values
+
+
+def nullable(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(a column of numbers as float64, NaN where null; where it is not null)."""
+    from fastxent.io.columns import float_column
+
+    valid = np.asarray(column.is_valid())
+    values = np.full(len(valid), np.nan)
+    values[valid] = float_column(column.drop_null(), name)
+    return values, valid
 
 
 def _indices(index: np.ndarray) -> pa.Array:

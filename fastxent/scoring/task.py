@@ -10,6 +10,7 @@ from fastxent.io.source import open_source
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer
 from fastxent.scoring.filter import Filter
+from fastxent.scoring.given import GivenScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer
 
@@ -17,15 +18,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> Scorer | BinaryScorer:
+_SCORERS: dict[str, type[Scorer | BinaryScorer]] = {"multiclass": Scorer, "binary": BinaryScorer}
+
+
+def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> Scorer | BinaryScorer | GivenScorer:
     """The scorer of a task, of scores of one float type. ``keeps``: what a visitor of the rows needs."""
-    kind = BinaryScorer if config.task == "binary" else Scorer
+    kind = _SCORERS.get(config.task, GivenScorer)
     return kind(config, dtype, keeps=keeps)
 
 
 def columns(config: EvalConfig) -> list[str]:
     """The columns that scoring reads beside the scores."""
     names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes]
+    names += [config.target_logprob, *config.scores]
     names += Filter(config.where).columns if config.where is not None else []
     return list(dict.fromkeys(name for name in names if name is not None))
 
@@ -35,8 +40,9 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
 
     `EvalState.update` adds all of them or, if one row is bad, none.
     """
-    source = open_source(batch, logits=config.logits, columns=columns(config), classes=config.classes)
-    if source.task != config.task:
+    logits = config.logits if config.has_logits else None
+    source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)
+    if config.has_logits and source.task != config.task:
         raise ConfigError(f"the batch is of a {source.task} dump, the state of a {config.task} one")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")

@@ -108,7 +108,7 @@ class BinaryPlan(Plan):
 
     def __init__(self, config: EvalConfig) -> None:
         self.names = selection(config, list(NAMES), UNLABELLED)
-        self.labelled = config.target is not None
+        self.labelled = self.losses = config.target is not None
         self.weighted = config.weight is not None
         self.clustered = config.cluster is not None
         self.means = []

@@ -33,8 +33,8 @@ class Distribution:
         self.least, self.largest = _NONE
 
     def add(self, rows: Summands) -> None:
-        """Count the NLL of rows, if they have targets."""
-        if rows.labelled:
+        """Count the NLL of rows, if they have one."""
+        if rows.losses:
             self.count(rows.rows.nll)
 
     def count(self, values: np.ndarray) -> None:

@@ -7,7 +7,7 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredR
 from fastxent.state.classes import Classes
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
+from fastxent.state.given import score_tables
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
 from fastxent.state.metrics import Bins, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
@@ -61,6 +62,12 @@ class EvalState:
             "nll": self.distribution,
         }
         self.scores = ranking_of(self.plan, [self.whole, *self.slices.values()])
+        self.given = score_tables(config, self.plan)
+        for table in self.given:
+            if table.column is None:
+                table.keys.code(_WHOLE)
+                table.resize()
+            self.parts[table.name] = table
         self.parts.update({"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()})
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
@@ -92,7 +99,7 @@ class EvalState:
         mask = rows.status == USED
         if rows.weight is not None:
             mask &= rows.weight != 0  # such a row contributes nothing, even where its loss is infinite
-        used = rows if mask.all() else _select(rows, mask)
+        used = rows if mask.all() else rows.select(mask)
         if self.plan.labelled:
             self.classes.check(used)
         summands = Summands.of(self.plan, used, rows.status, mask, groups, self.config.bins)
@@ -163,6 +170,7 @@ class EvalState:
             files=tuple(files),
             warnings=tuple(warnings),
             curves=curves,
+            score_rows={table.score: _rows(table.rows[0]) for table in self.given if table.column is None},
         )
 
     def _doubts(self) -> list[str]:
@@ -194,7 +202,13 @@ class EvalState:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
         found = [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
-        return ranking_figures(self.plan, found, self.scores.get(table.column))
+        found, curves = ranking_figures(self.plan, found, self.scores.get(table.column))
+        for given in self.given:
+            if given.column == table.column:
+                means = given.figures()
+                for key, metrics in zip(table.keys.names, found, strict=True):
+                    metrics[given.score] = means[key]
+        return found, curves
 
     def _slices(self, table: Table) -> dict[Any, Slice]:
         metrics, _ = self._metrics(table)
@@ -234,6 +248,7 @@ class EvalState:
                 parts.setdefault(outer, {})[inner] = array
             state.clusters = Keys.restored(_texts(header["clusters"]))
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
+            keys |= {t.name: keys["whole" if t.column is None else f"by {t.column}"] for t in state.given}
             for name, part in state.parts.items():
                 part.load(parts[name], keys.get(name, []), len(state.clusters))
             state.told = {name: header.get(name, 0) for name in state.told}
@@ -251,9 +266,14 @@ class EvalState:
         if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
             raise ValueError("clusters without rows")
         labelled = rows if self.plan.labelled else 0
-        counted = [*self.classes.counts[:2].sum(axis=1).tolist(), int(self.distribution.counts.sum())]
-        if any(count != labelled for count in counted):
-            raise ValueError("classes or losses that do not add up to the rows")
+        if any(count != labelled for count in self.classes.counts[:2].sum(axis=1).tolist()):
+            raise ValueError("classes that do not add up to the rows")
+        if int(self.distribution.counts.sum()) != (rows if self.plan.losses else 0):
+            raise ValueError("losses that do not add up to the rows")
+        for table in self.given:
+            every = self.whole if table.column is None else self.slices[table.column]
+            if (table.rows.sum(axis=1) != every.rows.sum(axis=1)).any():
+                raise ValueError("scores that do not add up to the rows")
         for scores in self.scores.values():
             if (scores.rows() > [scores.table.contributing(g) for g in range(len(scores.table.keys))]).any():
                 raise ValueError("more scores than rows")
@@ -265,7 +285,9 @@ def _room(header: dict[str, Any]) -> int:
     """Bytes that the calibration bins of a state may take, most of which are empty and compress to nothing."""
     groups = 1 + sum(len(keys) for keys in header["slices"].values())
     return int(
-        min(groups, 1 + MAX_SLICES * len(header["slices"])) * min(header["config"]["bins"], MOST_BINS) * _BIN_BYTES
+        min(groups, 1 + MAX_SLICES * len(header["slices"]))
+        * (min(header["config"]["bins"], MOST_BINS) + len(header["config"].get("scores", ())))
+        * _BIN_BYTES
     )
 
 
@@ -291,12 +313,6 @@ def _check_slices(name: str, count: int) -> None:
             f"by column {name!r} has more than {MAX_SLICES} distinct values; if rows that share one belong together "
             f"and only the standard errors should allow for that, use cluster={name!r} instead"
         )
-
-
-def _select(rows: ScoredRows, mask: np.ndarray) -> ScoredRows:
-    """The used rows; columns of groups are looked up elsewhere."""
-    chosen = {f.name: value[mask] for f in fields(rows) if isinstance(value := getattr(rows, f.name), np.ndarray)}
-    return replace(rows, **chosen)
 
 
 def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:

@@ -76,11 +76,16 @@ CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 def means(config: EvalConfig) -> list[Mean]:
     """Every mean that this configuration can have, in the order of display."""
     class_weight = ROWS if config.class_weight is None else CLASS_WEIGHT
-    return [
+    losses = [
         Mean("cross_entropy", LOSS, class_weight),
         Mean("cross_entropy_bits", LOSS, class_weight, bits=True),
         Mean("perplexity", LOSS, class_weight, exponential=True),
         *([Mean("bits_per_byte", NLL, BYTES, bits=True)] if config.n_bytes else []),
+    ]
+    if not config.has_logits:
+        return losses if config.task == "likelihood" else []
+    return [
+        *losses,
         Mean("accuracy", _hits(1), ROWS),
         *(Mean(f"top_{k}_accuracy", _hits(k), ROWS) for k in sorted(set(config.top_k)) if k > 1),
         Mean("mean_reciprocal_rank", RECIPROCAL_RANK, ROWS),
@@ -97,14 +102,22 @@ class Plan:
     def __init__(self, config: EvalConfig) -> None:
         every = means(config)
         names = [mean.name for mean in every]
-        self.names = selection(config, [*names[:-1], *CALIBRATION, names[-1]], UNLABELLED)
+        if config.has_logits:
+            names[-1:-1] = CALIBRATION
+        self.names = selection(config, names, UNLABELLED if config.has_logits else names)
         self.labelled = config.target is not None
-        self.means = [mean for mean in every if mean.name in self.names]
+        self.losses = self.labelled or config.task == "likelihood"
+        self._choose(config, [mean for mean in every if mean.name in self.names])
+
+    def _choose(self, config: EvalConfig, chosen: list[Mean]) -> None:
+        """Find the columns and products that the means need."""
+        self.means = chosen
         self.weighted = config.weight is not None
         self.clustered = config.cluster is not None
         needed = [column for mean in self.means for column in (mean.column, mean.over)]
         if not (self.weighted or self.clustered):  # plain counts of rows are known without summing
             needed = [column for column in needed if column is not ROWS]
+        needed = needed or [ROWS]
         # Rows whose class has weight 0 do not count in the standard error: they are counted out where there may be any.
         if CLASS_WEIGHT in needed and config.class_weight is not None and 0.0 in config.class_weight:
             needed.append(EFFECTIVE)
@@ -236,7 +249,7 @@ def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) 
     for name in config.metrics:
         if name == "bits_per_byte" and not config.n_bytes:
             raise ConfigError("metric 'bits_per_byte' needs n_bytes=, the column of bytes that each row stands for")
-        if name not in names:
+        if name not in (*names, *config.scores):
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
             raise ConfigError(f"unknown metric {name!r}; {hint}")

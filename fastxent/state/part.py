@@ -20,7 +20,8 @@ class Summands:
     A row is used here if its status is USED and its weight is not 0.
     """
 
-    labelled: bool
+    labelled: bool  # rows have targets
+    losses: bool  # rows have losses
     status: np.ndarray
     mask: np.ndarray  # (n,) whether a row is used
     by: dict[str, EncodedColumn]
@@ -42,7 +43,8 @@ class Summands:
         right = rows.rank == 0 if plan.labelled else np.zeros(len(place), bool)
         if isinstance(rows, BinaryRows) and plan.labelled:
             right = rows.positive
-        return cls(plan.labelled, status, mask, by, rows, plan.terms(rows), confidence, right, rows.weight, place)
+        terms, weight = plan.terms(rows), rows.weight
+        return cls(plan.labelled, plan.losses, status, mask, by, rows, terms, confidence, right, weight, place)
 
 
 class Part(Protocol):

@@ -24,9 +24,11 @@ def possible_metrics(options: Mapping[str, Any]) -> list[str]:
     """The metrics that a dump whose task is not known yet may have; ConfigError if no task has those asked for."""
     found: dict[str, None] = {}
     refused: list[ConfigError] = []
-    for task, n_classes in (("multiclass", 1), ("binary", 2)):
+    tasks = [("multiclass", 1), ("binary", 2)] if options.get("target_logprob") is None else [("likelihood", 1)]
+    for task, n_classes in tasks:
         try:
-            found |= dict.fromkeys(plan_of(EvalConfig(n_classes=n_classes, task=task, **options)).names)
+            config = EvalConfig(n_classes=n_classes, task=task, **options)
+            found |= dict.fromkeys([*plan_of(config).names, *config.scores])
         except ConfigError as error:
             refused.append(error)
     if not found:

@@ -145,7 +145,7 @@ def _per_row(
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
     check_not_source(path, job.source.files)
-    schema = per_row_schema(job.source.schema, id, job.source.task)
+    schema = per_row_schema(job.source.schema, id, job.recipe.config.task)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 
     def visit(index: int, rows: ScoredRows) -> None:

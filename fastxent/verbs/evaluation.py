@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastxent.engine.job import Job
-from fastxent.errors import ColumnError, StateError
+from fastxent.errors import ColumnError, ConfigError, StateError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import is_soft
 from fastxent.io.layout import all_names, find_field
@@ -33,7 +33,7 @@ class Evaluation:
     @property
     def whole(self) -> bool:
         """Soft targets are as large as the logits, and a visitor reads all logits of a batch again."""
-        return self.soft or self.visited
+        return self.soft or self.visited or not self.config.has_logits
 
     def scorer(self) -> Callable[[Batch], ScoredRows]:
         """The scorer of the task."""
@@ -75,26 +75,45 @@ class Evaluation:
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         dtype = values.pop("logits_dtype")
         unknown = {"n_classes": 1, "class_weight": None, "class_mask": None, "classes": None}  # before the dump is open
-        probe = EvalConfig(**{**values, **unknown, "threshold": DEFAULTS["threshold"]})
+        likelihood = values["target_logprob"] is not None
+        task = "likelihood" if likelihood else "multiclass"
+        if likelihood:
+            _refuse_beside(values, ("logits", "target"), "target_logprob, which stands in the place of both")
+            values["target"] = None
+        probe = EvalConfig(**{**values, **unknown, "threshold": DEFAULTS["threshold"], "task": task})
         beside = [*scored_columns(replace(probe, target=None, metrics=("all",))), *columns]
         optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
         classes = None if values["classes"] is None else listed(values["classes"])
         wanted = [*scored_columns(probe), *columns]
         opened = open_source(
-            source, logits=probe.logits, columns=wanted, dtype=dtype, classes=classes, optional=optional
-        )
+            source, logits=None if likelihood else probe.logits, columns=wanted, dtype=dtype, classes=classes,
+            optional=optional, needs_logits=likelihood or not (probe.scores and probe.logits == DEFAULTS["logits"]),
+        )  # fmt: skip
         if probe.on_bad_row == "error":
             opened.require_whole()
         part, reader = opened.parts[0]
+        if not opened.parts[0][1].layout.names:
+            task = task if likelihood else "scores"
+            _refuse_beside(values, ("target",) if task == "scores" else (), "scores alone, because there are no logits")
+            values["target"], optional = None, None
+        elif opened.task == "binary":
+            task = "binary"
         if optional is not None and optional not in reader.columns:
             left = unlabelled_metrics(opened.task)
             if not (set(probe.metrics) <= {*left, *(["all"] if unlabelled else [])}):
                 missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
                 raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(left)}")
             values["target"] = None
-        n_classes = 2 if opened.task == "binary" else opened.n_classes
-        config = EvalConfig(**{**values, "n_classes": n_classes, "task": opened.task})
+        n_classes = 2 if task == "binary" else opened.n_classes
+        config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         return Job(opened, cls(config, opened.dtype, _has_soft_targets(opened, config.target), visited))
+
+
+def _refuse_beside(values: dict[str, Any], options: tuple[str, ...], other: str) -> None:
+    """Raise ConfigError if one of ``options`` is given that has no meaning beside another."""
+    for name in options:
+        if values[name] not in (DEFAULTS[name], None):  # type: ignore[literal-required]
+            raise ConfigError(f"{name} cannot be combined with {other}; omit {name}")
 
 
 def _has_soft_targets(source: OpenSource, target: str | None) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.io.writers import carried, carried_field
 from fastxent.kernels.rows.record import NO_TARGET
-from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, BinaryRows, ScoredRows
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, BinaryRows, KeptColumns, ScoredRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ _STATUS = ["used", "ignored", "bad"]
 
 def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
     """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad"). Of binary dumps: id, nll,
-    predicted, probability (of the positive class), entropy, status."""
+    predicted, probability (of the positive class), entropy, status. Of log-probabilities: id, nll, status."""
     import pyarrow as pa
 
     number, whole = pa.float64(), pa.int64()
@@ -27,6 +27,10 @@ def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
         ("nll", number), ("rank", whole), ("predicted", whole), ("confidence", number), ("entropy", number),
         ("status", pa.dictionary(pa.int8(), pa.string())),
     ]  # fmt: skip
+    if task == "scores":
+        raise ConfigError("per_row needs logits or target_logprob; the scores of each row are in the dump itself")
+    if task == "likelihood":
+        figures = [figures[0], figures[-1]]
     if task == "binary":
         figures = [figures[0], figures[2], ("probability", number), *figures[4:]]
     if id in dict(figures):
@@ -44,8 +48,11 @@ def per_row_batch(rows: ScoredRows, schema: pa.Schema, id: str | None) -> pa.Rec
     unlabelled = unused | (rows.target == NO_TARGET)
     names = np.where(rows.status == IGNORED, 1, np.where(rows.status >= BAD_LOGITS, 2, 0)).astype(np.int8)
     columns = [] if id is None else [carried(rows.kept.columns[id], schema.field(id))]
-    compared = (rows.nll,) if isinstance(rows, BinaryRows) else (rows.nll, rows.rank)
-    columns += [pa.array(values, mask=unlabelled) for values in compared]
-    columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
+    if isinstance(rows.kept, KeptColumns):
+        columns.append(pa.array(rows.nll, mask=unused))
+    else:
+        compared = (rows.nll,) if isinstance(rows, BinaryRows) else (rows.nll, rows.rank)
+        columns += [pa.array(values, mask=unlabelled) for values in compared]
+        columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
     columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
     return pa.record_batch(columns, schema=schema)

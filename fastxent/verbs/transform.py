@@ -81,6 +81,8 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
         raise ConfigError(f"keep names {output!r}, which is the name of the result")
     room = int(options["memory"])
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
+    if not job.recipe.config.has_logits:
+        raise ConfigError("transform needs logits; target_logprob and scores alone are for evaluate")
     if job.source.task == "binary":
         check_output(output)
     if output == "grad" and job.recipe.config.target is None:

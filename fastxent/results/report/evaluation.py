@@ -73,7 +73,7 @@ def sections(result: EvalValues) -> list[Section]:
     found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", _input(result))]
     if result.curves is not None:
         found.append(("curves", "Curves", render(_TEMPLATE, part="calibration", plots=_curves(result), bins=None)))
-    if result.has_losses:
+    if result.has_calibration:
         found.append(("calibration", "Calibration", _calibration(result)))
     if any(result.slices.values()):
         found.append(("slices", "Slices", _slices(result)))
@@ -85,7 +85,7 @@ def sections(result: EvalValues) -> list[Section]:
 def summary(result: EvalValues) -> Markup:
     """Return the metrics and plots of the report, without its long tables."""
     drawn = _curves(result)
-    drawn += [_reliability(result)] if result.has_losses else []
+    drawn += [_reliability(result)] if result.has_calibration else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
     drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
     return _headline(result) + render(_TEMPLATE, part="calibration", plots=drawn, bins=None)
@@ -94,7 +94,7 @@ def summary(result: EvalValues) -> Markup:
 def _shown(result: EvalValues) -> list[str]:
     """Return the metrics of the headline and of the tables of slices."""
     names = _BINARY_NAMES if result.task == "binary" else _NAMES
-    return [name for name in names if name in result.metrics] or list(result.metrics)[:6]
+    return [name for name in (*names, *result.config.scores) if name in result.metrics] or list(result.metrics)[:6]
 
 
 def _headline(result: EvalValues) -> Markup:
@@ -247,7 +247,8 @@ def _slices(result: EvalValues) -> Markup:
 
 
 def _forests(result: EvalValues) -> list[str]:
-    return [name for name in _WITH_INTERVAL if name in result.metrics] or list(result.metrics)[:1]
+    names = (*_WITH_INTERVAL, *result.config.scores)
+    return [name for name in names if name in result.metrics] or list(result.metrics)[:1]
 
 
 def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:

@@ -1,0 +1,72 @@
+"""Rows without logits: the log-probability of what happened, or numbers that were computed elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.errors import BadRowError
+from fastxent.io.batch import Batch
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.lookalike import TOLERANCE
+from fastxent.scoring.refusal import bad_number
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, KeptColumns, ScoredRows
+from fastxent.scoring.targets import Preparation, Prepared, nullable
+
+
+class GivenScorer:
+    """Takes the loss of each row, if there is one, and its scores from columns.
+
+    keeps: bool. Keep the columns for a visitor.
+    """
+
+    def __init__(self, config: EvalConfig, dtype: str = "", *, keeps: bool = False) -> None:
+        self.config, self.keeps = config, keeps
+        self._prepare = Preparation(config)
+
+    def __call__(self, batch: Batch) -> ScoredRows:
+        """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        for _ in batch.parts:  # which hold nothing
+            pass
+        prepared, c = self._prepare(batch, np.dtype(np.float64)), self.config
+        n = len(prepared.target)
+        nothing, none = np.zeros(n), np.zeros(n, np.int64)
+        status, nll = np.full(n, USED, np.int8), nothing
+        if c.target_logprob is not None:
+            given, valid = nullable(prepared.columns[c.target_logprob], c.target_logprob)
+            nll = 0.0 - given  # a certain row costs 0.0, not -0.0
+            with np.errstate(invalid="ignore"):
+                status[~(given <= TOLERANCE)] = BAD_LOGITS
+            status[~valid] = IGNORED
+        status[(prepared.target == c.n_classes) & (status != IGNORED)] = BAD_TARGET
+        if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
+            self._refuse(prepared, status, nll)
+        return ScoredRows(
+            status=status,
+            target=prepared.target,
+            loss=nll,
+            class_weight=None,
+            nll=nll,
+            lse=nothing,
+            confidence=nothing,
+            predicted=none,
+            rank=none,
+            entropy=nothing,
+            brier=nothing,
+            weight=prepared.weight,
+            n_bytes=prepared.n_bytes,
+            cluster=None if c.cluster is None else prepared.columns[c.cluster],
+            by={name: prepared.columns[name] for name in c.by},
+            scores=prepared.scores,
+            kept=KeptColumns(prepared.columns) if self.keeps else None,
+        )
+
+    def shares(self, batch: Batch) -> np.ndarray:
+        """The weight of each row in the denominator of a mean."""
+        rows = self._prepare(batch, np.dtype(np.float64))
+        return np.ones(len(rows.target)) if rows.weight is None else rows.weight
+
+    def _refuse(self, prepared: Prepared, status: np.ndarray, nll: np.ndarray) -> None:
+        """Raise the error of the first bad row."""
+        i = int(np.argmax(status >= BAD_LOGITS))
+        why = f"the log-probability is {-nll[i]}" if status[i] == BAD_LOGITS else bad_number(self.config, prepared, i)
+        raise BadRowError(prepared.where, prepared.place(i), str(why))
