@@ -38,8 +38,10 @@ class Shown:
 
         A column that looks like weights is not used, because it would change every metric.
         """
+        if self.chosen is None:
+            return self._eval_given()
         target = next((name for name in self._usable("target") if not self._is_text(name)), None)
-        if self.chosen is None or target is None:
+        if target is None:
             return None
         words = ["fastxent", "eval", *map(_path, self.sources)]
         words += ["--logits", joined(self.chosen.name)] if self.chosen.name != "logits" else []
@@ -48,12 +50,26 @@ class Shown:
         words += ["--target", target] if target != "target" else []
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
         for role in ("cluster",) if self.chosen.task == "binary" else ("cluster", "n_bytes"):
-            words += [word for name in self._usable(role)[:1] for word in (f"--{role.replace('_', '-')}", name)]
+            words += [word for name in self._usable(role)[:1] for word in (_flag(role), name)]
+        return public_name(shlex.join(words))
+
+    def _eval_given(self) -> str | None:
+        """Return the command that evaluates a dump without logits, or None if it holds nothing to evaluate."""
+        words = ["fastxent", "eval", *map(_path, self.sources)]
+        given = {role: self._usable(role) for role in ("target_logprob", "scores") if role in self.found.roles}
+        if given.get("target_logprob"):
+            words += ["--target-logprob", given["target_logprob"][0]]
+        elif given.get("scores"):
+            words += ["--scores", ",".join(map(joined, given["scores"][:_MOST]))]
+        else:
+            return None
+        roles = ("cluster", "n_bytes") if "target_logprob" in given else ("cluster",)
+        words += [word for role in roles for name in self._usable(role)[:1] for word in (_flag(role), name)]
         return public_name(shlex.join(words))
 
     def _usable(self, role: str) -> list[str]:
         """Return the columns that an option can name: printable names that occur once."""
-        return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] == 1 and name]
+        return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] <= 1 and name]
 
     def _is_text(self, name: str) -> bool:
         kind = self.found.schema.field(name).type
@@ -128,6 +144,10 @@ class Shown:
             rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
             return f"The targets are strings; run: {given} {rest}"
         return f"No column looks like targets; run: {given} COLUMN"
+
+
+def _flag(role: str) -> str:
+    return f"--{role.replace('_', '-')}"
 
 
 def _path(source: str) -> str:

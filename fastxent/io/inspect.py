@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.types as pt
 from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, item_of
 from fastxent.io.families import expand
-from fastxent.io.layout import VOID, Layout
+from fastxent.io.layout import VOID, Layout, all_names, find_field
 from fastxent.io.parquet.part import ParquetPart
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import full_schema, warnings_of
@@ -34,6 +35,11 @@ _ROLES = {
 }
 _SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task|.*_(kind|group|type)"
 _SCORE = "p|p_.*|.*_p|ctr|p?ctr_.*|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
+_LOGPROB = r"(target_|token_|label_)?log_?p(robs?|robability)?|(target|token|label)_log_?likelihood"
+_METRIC = (
+    r"(.*\.)?(acc(uracy)?(_.*)?|(quasi_|prefix_)*(exact_match|em)(_.*)?|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
+    r"(is_)?correct|scores?|nll|loss)"
+)
 _LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")
 
 
@@ -65,7 +71,8 @@ class Description:
     readers: dict[str, str | None] = field(default_factory=dict)
     # ^ Parquet files -> why pyarrow reads their logits, or None where the native reader does
     roles: dict[str, list[str]] = field(default_factory=dict)
-    # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first
+    # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first; "target_logprob" and "scores"
+    # where no column looks like logits
     warnings: list[str] = field(default_factory=list)
 
 
@@ -91,6 +98,14 @@ def describe(source: Any, logits: str | None = None) -> Description:
         hits = [name for name in fitting if _rank(name, patterns) < len(patterns)]
         found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
     taken |= {names[0] for role, names in found.roles.items() if names and role != "cluster"}
+    if not found.logits and logits is None:
+        once = [name for name, times in Counter(all_names(schema)).items() if times == 1]
+        kinds = {name: column.type for name in once if (column := find_field(schema, name)) is not None}
+        numbers = [name for name, kind in kinds.items() if _fits(kind, "number") or pt.is_boolean(kind)]
+        likely = [name for name in numbers if pt.is_floating(kinds[name]) and re.fullmatch(_LOGPROB, name, re.I)]
+        scores = [name for name in numbers if re.fullmatch(_METRIC, name, re.IGNORECASE)]
+        found.roles |= {role: names for role, names in (("target_logprob", likely), ("scores", scores)) if names}
+        taken |= {*likely, *scores}
     found.roles["by"] = [f.name for f in schema if f.name not in taken and _slices(f)]
     _storage(parts, schema, chosen, found)
     return found
@@ -144,7 +159,7 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
         numbered = re.fullmatch(r"(.*?)\d+", column.name)
         if column.type in FLOATS and numbered and numbered[1]:
             families[numbered[1]] = families.get(numbered[1], 0) + 1
-        elif item is None and re.fullmatch(_SCORE, column.name, re.IGNORECASE):
+        elif item is None and re.fullmatch(_SCORE, column.name, re.I) and not re.fullmatch(_LOGPROB, column.name, re.I):
             try:
                 layout = Layout.find(part.schema, column.name, None, part.name)
             except ColumnError:

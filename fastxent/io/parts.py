@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError
-from fastxent.io import arrays, dicts, frames, llama, tensors
+from fastxent.io import arrays, dicts, frames, json_lines, llama, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import Layout, RowReader
@@ -142,10 +142,12 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return llama.LlamaPart(file)
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
+    if head.startswith(b"{"):
+        return json_lines.JsonLinesPart(file)
     what, cure = _unknown(head)
     raise SourceError(
-        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors and "
-        f"llama.cpp's .kld; {cure}"
+        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors, JSON lines "
+        f"and llama.cpp's .kld; {cure}"
     )
 
 
@@ -166,7 +168,6 @@ _OTHERS = {
     b"ORC": ("the file is ORC",
              "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
     b"\x89HDF": ("the file is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
-    b"{": ("the file is JSON", _DUCKDB.format("read_json('FILE')")),
     b"[": ("the file is JSON", _DUCKDB.format("read_json('FILE')")),
 }  # fmt: skip
 

@@ -367,7 +367,7 @@ def test_missing_columns(tmp_path: Path) -> None:
         (b"", r"is empty \(0 bytes\)"),
         (b"id\tlogits\n1\t2\n", "unknown format; supported formats are Parquet"),
         (b"id,logits\n1,2\n", r"looks like CSV; .*copy \(select \* from read_csv\('FILE'\)\) to 'x\.parquet'"),
-        (b'{"id": 1}\n', r"is JSON; .*read_json\('FILE'\)"),
+        (b'{"id":\n 1}\n', r"row 0 is not a JSON object in one line"),
         (b"SQLite format 3\0", r"a SQLite database; .*sqlite_scan\('FILE', 'TABLE'\)"),
         (bytes(8) + b"DUCK" + bytes(100), r"a DuckDB database; .*copy TABLE to 'x\.parquet'"),
         (b"\x89HDF\r\n\x1a\n", r"is HDF5; .*h5py\.File\(FILE\)"),

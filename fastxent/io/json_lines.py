@@ -1,0 +1,165 @@
+"""JSON lines: one object per row. The columns are its numbers, booleans and strings, and those of objects inside it.
+
+The types of the columns follow from the first lines: a number is float64, or int64 in ids. Lists are not columns, and
+neither is what is of several types there. The file is divided at line ends; each piece is parsed by pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from fastxent.errors import SourceError, Where
+from fastxent.io.batch import Batch
+from fastxent.io.layout import Layout, RowReader
+from fastxent.io.storage.files import File
+from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.stored import StoredBytes
+
+_PIECE = 8 << 20  # bytes of a unit, up to the end of its last line
+_LONGEST = 256 << 20  # of a line
+_SEEN_LINES, _SEEN_BYTES = 1000, 4 << 20
+_DEEPEST = 8  # objects inside objects that have columns
+_ID = re.compile(r"(.*_)?(id|idx|index)")
+
+
+@dataclass(frozen=True)
+class JsonUnit:
+    """Consecutive lines of a file. Picklable."""
+
+    file: File
+    reader: RowReader
+    where: Where
+    rows: int
+    begin: int  # bytes of the file
+    end: int
+    fields: tuple[pa.Field, ...]  # of the columns to read
+    version: Version | None = field(default=None, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:  # elsewhere the same file was written at another time
+        return {**self.__dict__, "version": None}
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.reader.row_bytes
+
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
+            batch = self._parsed(source.take(self.begin, self.end - self.begin))
+            yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(part_bytes)))
+
+    def _parsed(self, data: bytes) -> pa.RecordBatch:
+        from pyarrow import json as pj
+
+        place = f"cannot read {self.file.name}, rows {self.where.first_row}..{self.where.first_row + self.rows - 1}"
+        try:
+            table = pj.read_json(
+                pa.BufferReader(data),
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+                parse_options=pj.ParseOptions(pa.schema(self.fields), unexpected_field_behavior="ignore"),
+            )
+        except (pa.ArrowException, OSError) as error:
+            detail = " ".join(str(error).split())
+            raise SourceError(f"{place}: {detail}; a column must have one type in all lines") from None
+        if len(table) != self.rows:
+            raise SourceError(f"{place}: there are {len(table)} objects in them; write one object per line")
+        return table.combine_chunks().to_batches()[0]
+
+
+class JsonLinesPart:
+    """A file as a part of a source. Opening it reads the file once, to count its rows."""
+
+    format = "json lines"
+
+    def __init__(self, file: File) -> None:
+        self._version = Version.of(file)
+        self.file, self.name, self.hive, self.inputs = file, file.name, file.hive, (file,)
+        with unchanged(file, self._version), closing(StoredBytes(file, forward=True)) as source:
+            first: list[Any] = []
+            self.rows = 0
+            self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
+            for begin, data in _pieces(source):
+                lines = [line for line in data.split(b"\n") if not line.isspace() and line]
+                if lines:
+                    self._pieces.append((begin, begin + len(data), len(lines)))
+                if not first:
+                    first = self._objects(lines)
+                other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
+                if other is not None:
+                    raise self._no_object(self.rows + other)
+                self.rows += len(lines)
+        kind = _type("", first)
+        self.schema = pa.schema([] if kind is None else list(kind))
+
+    def _objects(self, lines: Iterable[bytes]) -> list[Any]:
+        found, size = list[Any](), 0
+        for number, line in enumerate(lines):
+            size += len(line)
+            if number == _SEEN_LINES or (number and size > _SEEN_BYTES):
+                break
+            try:
+                found.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+                raise SourceError(
+                    f"cannot read {self.name}: row {number} is not a JSON object in one line ({detail}); "
+                    "write one object per line"
+                ) from None
+            if not isinstance(found[-1], dict):
+                raise self._no_object(number)
+        return found
+
+    def _no_object(self, row: int) -> SourceError:
+        return SourceError(f"cannot read {self.name}: row {row} is not a JSON object; write one per line")
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        """None: there are no lists."""
+        return None
+
+    def units(self, reader: RowReader) -> Iterator[JsonUnit]:
+        roots = {name if self.schema.get_field_index(name) >= 0 else name.partition(".")[0] for name in reader.stored}
+        fields = tuple(column for column in self.schema if column.name in roots) or tuple(self.schema)[:1]
+        row = 0
+        for begin, end, rows in self._pieces:
+            where = Where(self.name, None, row)
+            yield JsonUnit(self.file, reader, where, rows, begin, end, fields, self._version)
+            row += rows
+
+
+def _pieces(source: StoredBytes) -> Iterator[tuple[int, bytes]]:
+    """(place, bytes) of consecutive pieces of a file that end at line ends."""
+    at, size = 0, _PIECE
+    while at < source.size:
+        data = source.take(at, min(size, source.size - at))
+        if at + len(data) < source.size:
+            data = data[: data.rfind(b"\n") + 1]
+        if not data:
+            if size >= _LONGEST:
+                raise SourceError(f"cannot read {source.name}: a line is longer than {_LONGEST >> 20} MB")
+            size *= 2
+            continue
+        yield at, data
+        at, size = at + len(data), _PIECE
+
+
+def _type(name: str, values: list[Any], depth: int = 0) -> pa.DataType | None:
+    """The type of a column that holds these values; None if it is not a column."""
+    kinds = {float if type(value) is int else type(value) for value in values if value is not None}
+    if kinds == {dict} and depth < _DEEPEST:
+        inner: dict[str, list[Any]] = {}
+        for value in values:
+            for key, item in (value or {}).items():
+                inner.setdefault(key, []).append(item)
+        found = ((key, _type(key, items, depth + 1)) for key, items in inner.items())
+        fields = [pa.field(key, kind) for key, kind in found if kind is not None]
+        return pa.struct(fields) if fields else None
+    if kinds == {float} or not kinds:
+        whole = all(value is None or (type(value) is int and abs(value) < 1 << 63) for value in values)
+        return pa.int64() if kinds and whole and _ID.fullmatch(name) else pa.float64()
+    return pa.bool_() if kinds == {bool} else pa.string() if kinds == {str} else None

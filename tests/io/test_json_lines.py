@@ -1,0 +1,171 @@
+"""JSON lines as evaluation harnesses write them: columns, values, and lines that are not rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import fastxent as fx
+from fastxent.cli.program import run
+from fastxent.io import json_lines
+from fastxent.io.inspect import describe
+from fastxent.io.source import open_source
+
+
+def sample(k: int) -> dict[str, Any]:
+    """One object of lm-evaluation-harness, with the parts that no column holds."""
+    return {
+        "doc_id": k,
+        "doc": {"question": f"q {k}\n", "subject": "abc"[k % 3], "choices": ["x", k], "gold": "A" if k % 2 else 1},
+        "target": str(k % 4),
+        "resps": [[[str(-1.5 * k), "False"]], k],
+        "filter": "none" if k % 2 else "strict",
+        "metrics": ["acc", "acc_norm"],
+        "doc_hash": f"{k:064x}",
+        "acc": float(k % 5 == 0),
+        "acc_norm": None if k % 7 == 3 else int(k % 4 == 1),
+        "exact_match": k % 6 == 0,
+        "brier_score": [k % 2, [0.25, 0.75]],
+    }
+
+
+SAMPLES = [sample(k) for k in range(211)]
+
+
+def written(path: Path, rows: list[Any], end: str = "\n") -> Path:
+    path.write_text(end.join(json.dumps(row) for row in rows) + end, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    return written(tmp_path / "samples_arc_2026.jsonl", SAMPLES)
+
+
+def test_scores_of_a_harness(samples, monkeypatch):
+    options = {"scores": ["acc", "acc_norm", "exact_match"], "by": ["doc.subject", "filter"], "cluster": "doc_id"}
+    result = fx.evaluate(samples, **options)
+    for name in options["scores"]:
+        values = [row[name] for row in SAMPLES if row[name] is not None]
+        assert result.metrics[name].value == pytest.approx(math.fsum(values) / len(values)), name
+        assert result.score_rows[name].used == len(values)
+    assert list(result.slices["doc.subject"]) == ["a", "b", "c"]
+    assert result.slices["filter"]["strict"].rows.used == 106
+    monkeypatch.setattr(json_lines, "_PIECE", 3000)  # several units, some of one line
+    for how in ({}, {"threads": 3}, {"memory": "1MB"}):
+        assert fx.evaluate(samples, **options, **how).state == result.state
+    units = fx.plan(samples, **options)
+    states = [pickle.loads(pickle.dumps(unit)).run() for unit in units]  # noqa: S301 - our own
+    assert fx.merge_states(states).result().metrics == result.metrics
+
+
+def test_columns_are_scalars_of_one_type(samples):
+    schema = open_source(samples, logits=None, columns=["acc"]).schema
+    assert {column.name: str(column.type) for column in schema} == {
+        "doc_id": "int64", "doc": "struct<question: string, subject: string>", "target": "string", "filter": "string",
+        "doc_hash": "string", "acc": "double", "acc_norm": "double", "exact_match": "bool",
+    }  # fmt: skip
+
+
+VALUE = st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-(2**60), 2**60))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(VALUE, st.text(max_size=5)), min_size=1, max_size=20), piece=st.integers(1, 200),
+    end=st.sampled_from(["\n", "\r\n", "\n\n", "\n \n"]), cut=st.booleans(),
+)  # fmt: skip
+def test_numbers_and_text_come_back(tmp_path, rows, piece, end, cut):
+    path = written(tmp_path / "x.jsonl", [{"x": x, "s": s, "ø": [s]} for x, s in rows], end)
+    if cut:
+        path.write_bytes(path.read_bytes().rstrip())  # no line end at the end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lines, "_PIECE", piece)
+        source = open_source(path, logits=None, columns=["x", "s"])
+        units = list(source.units())
+    found = [batch.columns for unit in units for batch in unit.read(7, 1 << 20, True)]
+    assert [x for columns in found for x in columns["x"].to_pylist()] == [
+        None if x is None else float(x) for x, _ in rows
+    ]
+    assert [s for columns in found for s in columns["s"].to_pylist()] == [s for _, s in rows]
+    assert source.rows == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"acc": 1.0}\n{"acc": "high"}\n', r"rows 0\.\.1: .*|no column 'acc'"),
+        ('{\n"acc": 1}\n', "row 0 is not a JSON object in one line"),
+        ('{"acc": 1}\n[1]\n', "row 1 is not a JSON object; write one per line"),
+        ('{"acc": 1}\n{"acc": \n', "row 1 is not a JSON object in one line"),
+        ('{"acc": 1} {"acc": 2}\n', "row 0 is not a JSON object in one line"),
+        ('{"acc": [1]}\n', "no column 'acc'"),
+        ('{"acc": NaN}\n', "row 0: column 'acc' is nan"),
+        ('{"a":' * 100_000 + "\n", "row 0 is not a JSON object in one line"),
+    ],
+)
+def test_lines_that_are_no_rows(tmp_path, text, message):
+    (tmp_path / "x.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(fx.FastxentError, match=message) as error:
+        fx.evaluate(tmp_path / "x.jsonl", scores="acc")
+    assert "\n" not in str(error.value)
+
+
+def test_what_comes_after_the_first_lines_is_refused_where_it_does_not_fit(tmp_path):
+    for late in ('{"acc": "high"}', "[1]", '{"acc": 1} {"acc": 2}', '{"acc": tru', "null", "\x00"):
+        (tmp_path / "x.jsonl").write_text('{"acc": 1.0}\n' * 1000 + late + "\n", encoding="utf-8")
+        with pytest.raises(
+            fx.SourceError, match=r"x\.jsonl(, rows 0\.\.1000: |: row 1000 is not a JSON object)"
+        ) as error:
+            fx.evaluate(tmp_path / "x.jsonl", scores="acc")
+        assert "\n" not in str(error.value)
+
+
+def test_broken_files_are_refused_or_read(tmp_path):
+    rng, path = random.Random(3), tmp_path / "x.jsonl"
+    seed = "".join(json.dumps(row) + "\n" for row in SAMPLES[:20]).encode()
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(400):
+        data = bytearray(seed)
+        for _ in range(rng.choice([1, 1, 3])):
+            data[rng.randrange(len(data))] = rng.choice(b'{}[],:"\\\n0aN\x00\xff')
+        path.write_bytes(data[: rng.randrange(1, len(data))] if rng.random() < 0.1 else data)
+        try:
+            result = fx.evaluate(path, scores="acc", on_bad_row="skip")
+        except fx.FastxentError as error:
+            outcomes["refused"] += "\n" not in str(error) and str(path) in str(error)
+            continue
+        assert 0 < result.rows.total <= 22
+        outcomes["read"] += 1
+    assert sum(outcomes.values()) == 400
+    assert min(outcomes.values()) > 50
+
+
+def test_inspect_and_the_command_line(samples, capsys):
+    found = describe(samples)
+    assert (found.formats, found.rows, found.logits) == (["json lines"], 211, [])
+    assert found.roles["scores"] == ["acc", "acc_norm", "exact_match"]
+    assert run(["inspect", str(samples)]) == 0
+    line = f"fastxent eval {samples} --scores acc,acc_norm,exact_match --cluster doc_id"
+    assert line in capsys.readouterr().out
+    assert run(line.split()[1:]) == 0
+    assert "acc_norm" in capsys.readouterr().out
+    assert run(["eval", str(samples)]) == 2
+    assert "no column 'logits'" in capsys.readouterr().err
+
+
+def test_inspect_proposes_log_probabilities(tmp_path, capsys):
+    written(tmp_path / "x.jsonl", [{"token_logprob": -1.5, "n_bytes": 3, "document": "a"}] * 3)
+    assert run(["inspect", str(tmp_path / "x.jsonl")]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"fastxent eval {tmp_path / 'x.jsonl'} --target-logprob token_logprob --cluster document --n-bytes n_bytes"
+        in shown
+    )
