@@ -48,6 +48,7 @@ def test_no_block_is_left_out():
         "prompt_logprobs",
         "lm-evaluation",
         "`acc`",
+        "work as they do with logits",
     )
     for sentence in readme.blocks():
         assert any(word in sentence for word in tested), sentence
@@ -71,6 +72,17 @@ def test_a_binary_dump(run):
     (result,) = run(readme.block("evaluates it. In Python"))
     assert result.task == "binary"
     assert pq.read_table("gradient.parquet").column_names == ["grad"]
+
+
+def test_without_logits(run):
+    table = pa.table({"logprob": [-1.0, -2.0], "n_bytes": [2, 4], "document": ["a", "b"]})
+    pq.write_table(table, "tokens.parquet")
+    samples = [{"doc": {"subject": "art"}, "acc": 1.0, "acc_norm": 0.0}, {"doc": {"subject": "law"}, "acc": None}]
+    with open("samples_mmlu.jsonl", "w") as file:
+        file.writelines(json.dumps(sample) + "\n" for sample in samples)
+    likelihood, scores = run(readme.block("work as they do with logits"))
+    assert likelihood.metrics["bits_per_byte"].value == pytest.approx(0.5 / np.log(2))
+    assert (scores.metrics["acc"].value, scores.score_rows["acc"].ignored) == (1.0, 1)
 
 
 def test_scikit_learn(run):

@@ -41,6 +41,12 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
+        target_logprob: str or None. The column of the log-probability of what happened, in a dump without logits. The
+            metrics are cross-entropy, perplexity and bits per byte. A row is ignored if it is null. The loss of -inf is
+            infinite. NaN and numbers above 0.001 are bad.
+        scores: str, list of str, or None. Columns of numbers that another program computed, beside logits or alone. The
+            mean of each is a metric with the name of the column. A null is left out of that mean only, and
+            ``score_rows`` counts the nulls. A row with NaN is bad.
         metrics: str, or list of str. Names of metrics, or "all".
         by: str, list of str, or None. Columns whose values make slices. Equal values make one slice, whatever type
             holds them: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are shown as text, in UTC
