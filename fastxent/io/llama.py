@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +109,11 @@ class LlamaUnit:
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
+
+    def slice(self, begin: int, end: int) -> LlamaUnit:
+        """Some rows of the unit."""
+        where = replace(self.where, first_row=self.where.first_row + begin)
+        return replace(self, where=where, rows=end - begin)
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         first, last = self.where.first_row, self.where.first_row + self.rows
