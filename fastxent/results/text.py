@@ -115,7 +115,7 @@ def render(result: EvalValues) -> RenderableType:
     """Return the result for a rich console."""
     table = _table("metric", "value", "stderr", "95 % interval")
     for name, metric in result.metrics.items():
-        table.add_row(name, *metric_cells(metric))
+        table.add_row(_cell(name), *metric_cells(metric))
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
     if result.caution is not None:
         parts.append(Text(result.caution))

@@ -212,7 +212,10 @@ def _with_errors(prefix: str, metrics: dict[str, Metric]) -> dict[str, float]:
     for name, metric in metrics.items():
         values = (metric.value, metric.stderr, *metric.ci95)
         endings = ("", "_stderr", "_ci95_low", "_ci95_high")
-        found |= {f"{prefix}{name}{ending}": value for ending, value in zip(endings, values, strict=True)}
+        place = f"{prefix}{_safe(name)}"
+        while place in found:  # two scores with the same safe name
+            place += "_"
+        found |= {f"{place}{ending}": value for ending, value in zip(endings, values, strict=True)}
     return found
 
 

@@ -124,7 +124,7 @@ def test_inspect_names_the_columns(path):
 def test_some_rows_of_a_unit(path):
     (unit,) = open_source(path, logits="logits", columns=BESIDE).units()
     for begin, end in [(0, 25), (0, 1), (7, 19), (24, 25)]:
-        (batch,) = unit.slice(begin, end).read(100, 1 << 20, True)
+        batch = next(unit.slice(begin, end).read(100, 1 << 20, True))
         assert batch.where.first_row == begin
         np.testing.assert_array_equal(batch.whole().values, ROWS["logits"][begin:end])
         for name in BESIDE:
