@@ -50,17 +50,15 @@ def at_most(nbytes: float) -> Iterator[None]:
         tracemalloc.stop()
 
 
-def parts(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    return packed.unpack(EvalState.empty(config(name)).add(case(name, 60)[1]).to_bytes())
+def check_mutants(header: Any, arrays: dict[str, np.ndarray], count: int, *, texts: float, seed: int) -> None:
+    """Check that damaged states are refused in one line and in little memory, or are whole states.
 
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_mutants_are_refused_or_are_states(name):
-    header, arrays = parts(name)
-    rng = random.Random(12)
+    texts: float from 0 to 1. The share of mutants whose header is changed; the others have changed arrays.
+    """
+    rng = random.Random(seed)
     made = read = refused = 0
-    for _ in range(MUTANTS):
-        text = rng.random() < 0.6
+    for _ in range(count):
+        text = rng.random() < texts
         try:
             data = forged(mutants.changed(header, rng) if text else header,
                           arrays if text else mutants.changed_arrays(arrays, rng))  # fmt: skip
@@ -76,8 +74,18 @@ def test_mutants_are_refused_or_are_states(name):
             result = state.merge(EvalState.empty(state.config)).result()
             assert fx.EvalResult.from_json(result.to_json()) == result
         read += 1
-    assert refused > MUTANTS / 2
+    assert refused > count / 2
     assert refused + read == made
+
+
+def parts(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    return packed.unpack(EvalState.empty(config(name)).add(case(name, 60)[1]).to_bytes())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_mutants_are_refused_or_are_states(name):
+    header, arrays = parts(name)
+    check_mutants(header, arrays, MUTANTS, texts=0.6, seed=12)
 
 
 PAYLOADS = [b"", b"\0" * 7, b"\0" * 8, b"\xff" * 8, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 4) + b"null"]
