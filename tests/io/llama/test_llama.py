@@ -124,11 +124,13 @@ def test_inspect_names_the_columns(path):
 def test_some_rows_of_a_unit(path):
     (unit,) = open_source(path, logits="logits", columns=BESIDE).units()
     for begin, end in [(0, 25), (0, 1), (7, 19), (24, 25)]:
-        batch = next(unit.slice(begin, end).read(100, 1 << 20, True))
+        batches = unit.slice(begin, end).read(100, 1 << 20, True)
+        batch = next(batches)
         assert batch.where.first_row == begin
         np.testing.assert_array_equal(batch.whole().values, ROWS["logits"][begin:end])
         for name in BESIDE:
             np.testing.assert_array_equal(batch.columns[name], ROWS[name][begin:end])
+        assert next(batches, None) is None
 
 
 # ---- files that are not what they say --------------------------------------------------------------------------------
