@@ -13,6 +13,13 @@ ROWS, CLASSES = 700, 23
 OPTIONS = dict(by=("kind", "doc"), cluster="doc", weight="weight", label_smoothing=0.1)
 
 
+def lists(values: np.ndarray, *, sized: bool = False) -> pa.Array:
+    """Rows of numbers (n, C) as lists; ``sized``: as lists of a fixed size."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    rows = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return rows if sized else rows.cast(pa.list_(flat.type))
+
+
 def table(rows: int = ROWS, seed: int = 7) -> pa.Table:
     """Logits that are right more often than not, and columns for `OPTIONS`."""
     rng = np.random.default_rng(seed)
@@ -20,9 +27,7 @@ def table(rows: int = ROWS, seed: int = 7) -> pa.Table:
     guess = rng.integers(0, CLASSES, rows)
     return pa.table(
         {
-            "logits": pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), CLASSES).cast(
-                pa.list_(pa.float32())
-            ),
+            "logits": lists(logits),
             "target": np.where(rng.random(rows) < 0.6, logits.argmax(axis=1), guess),
             "kind": rng.choice(["a", "b", "c"], rows),
             "doc": rng.integers(0, 40, rows),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import dumps
 import fastxent as fx
 from fastxent.cli.program import run
 from fastxent.io.storage.files import File, find_files
@@ -35,9 +36,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 
 def dump(path: Path, logits: Any = X, **columns: Any) -> Path:
-    rows = (
-        logits if isinstance(logits, pa.Array) else pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), 3)
-    )
+    rows = logits if isinstance(logits, pa.Array) else dumps.lists(logits, sized=True)
     pq.write_table(pa.table({"logits": rows, "target": np.arange(60) % 3, **columns}), path)
     return path
 
@@ -123,7 +122,7 @@ def test_names_with_commas(cli: Cli, tmp_path: Path) -> None:
 
 
 P = np.exp(X) / np.exp(X).sum(1, keepdims=True)
-BITS = pa.FixedSizeListArray.from_arrays(pa.array((X.view(np.uint32) >> 16).astype(np.uint16).reshape(-1)), 3)
+BITS = dumps.lists((X.view(np.uint32) >> 16).astype(np.uint16), sized=True)
 
 
 @pytest.mark.parametrize(

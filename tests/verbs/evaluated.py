@@ -9,6 +9,7 @@ import pyarrow as pa
 
 import fastxent as fx
 import reference as ref
+from dumps import lists
 
 N, C = 331, 23
 RNG = np.random.default_rng(7)
@@ -24,10 +25,9 @@ def dump(dtype: str = "float32", **columns) -> pa.Table:
     """The rows above as a table, their logits rounded to the dtype; ``columns`` replace or join."""
     values = LOGITS.astype(ref.DTYPES[dtype])
     tagged = dtype == "bfloat16"
-    flat = pa.array((values.view(np.uint16) if tagged else values).reshape(-1))
     table = {
         "id": pa.array([f"row {i}" for i in range(N)]),
-        "logits": pa.FixedSizeListArray.from_arrays(flat, C).cast(pa.list_(flat.type)),
+        "logits": lists(values.view(np.uint16) if tagged else values),
         "target": pa.array(TARGET),
         "kind": pa.array(KIND),
         "doc": pa.array(DOC),
@@ -60,6 +60,4 @@ def with_bad(values: dict[int, float], **columns) -> pa.Table:
     x = LOGITS.astype(np.float32)
     for row, value in values.items():
         x[row, 7] = value
-    return dump(
-        logits=pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), C).cast(pa.list_(pa.float32())), **columns
-    )
+    return dump(logits=lists(x), **columns)
