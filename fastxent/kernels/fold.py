@@ -20,7 +20,7 @@ from fastxent.kernels.simd.memory import load, store
 from fastxent.kernels.simd.words import add_words, load_word, or_words, sum_words, union_words, word_of
 
 COPY, PRODUCT, RECIPROCAL, BELOW, ONES, COUNTED, INTEGER = range(7)
-BLOCK = 512  # rows folded at a time: a few columns of them stay in the first-level cache
+BLOCK = 1024  # rows folded at a time: a few columns of them stay in the first-level cache
 _LEAST, _MOST = -1022, 1022  # of p: both the power and the unit are doubles
 WORDS = LIMBS + 3
 IN_ORDER = np.zeros(0, np.int64)  # of rows: all, one after another
@@ -87,41 +87,62 @@ def _read(address, rows, begin, n, words):  # type: ignore[no-untyped-def]
     if rows.size:
         for i in range(n):
             words[i] = load_word(address + 8 * rows[begin + i])
-    else:
-        for i in range(n):
-            words[i] = load_word(address + 8 * (begin + i))
+        return
+    address += 8 * begin
+    whole = n // 8 * 8
+    for i in range(0, whole, 8):
+        store(words.ctypes.data + 8 * i, load(address + 8 * i, 0.0), 0.0)
+    for i in range(whole, n):
+        words[i] = load_word(address + 8 * i)
 
 
 @jit
 def fill(line, rows, begin, n, out, other):  # type: ignore[no-untyped-def]
-    """The numbers of one summand, a line of `Terms.table`, for ``n`` rows, see `_read`. ``other``: room for as many."""
-    kind = line[0]
+    """The numbers of one summand, a line of `Terms.table`, for ``n`` rows, see `_read`. ``other``: room for as many.
+
+    Returns how many are 1 if all others are 0, else -1.
+    """
+    kind, weight = line[0], line[4]
     words = out.view(np.int64)
+    count = -1
     if kind == ONES:
         out[:n] = 1.0
+        count = n
     else:
         _read(line[1], rows, begin, n, words)
-        if kind == PRODUCT or kind == COUNTED:
-            _read(line[2], rows, begin, n, other.view(np.int64))
     if kind == PRODUCT:
-        for i in range(n):
-            out[i] *= other[i]
+        if line[2] != line[1]:
+            _read(line[2], rows, begin, n, other.view(np.int64))
+            for i in range(n):
+                out[i] *= other[i]
+        else:
+            for i in range(n):
+                out[i] *= out[i]
     elif kind == COUNTED:
+        _read(line[2], rows, begin, n, other.view(np.int64))
+        count = 0
         for i in range(n):
-            out[i] = 1.0 if (out[i] != 0.0) | (other[i] != 0.0) else 0.0
+            some = (out[i] != 0.0) | (other[i] != 0.0)
+            out[i] = 1.0 if some else 0.0
+            count += some
     elif kind == RECIPROCAL:
         for i in range(n):
             out[i] = 1.0 / (np.float64(words[i]) + 1.0)
     elif kind == BELOW:
+        count = 0
         for i in range(n):
-            out[i] = 1.0 if words[i] < line[3] else 0.0
+            below = words[i] < line[3]
+            out[i] = 1.0 if below else 0.0
+            count += below
     elif kind == INTEGER:
         for i in range(n):
             out[i] = np.float64(words[i])
-    if line[4]:
-        _read(line[4], rows, begin, n, other.view(np.int64))
-        for i in range(n):
-            out[i] *= other[i]
+    if not weight:
+        return count
+    _read(weight, rows, begin, n, other.view(np.int64))
+    for i in range(n):
+        out[i] *= other[i]
+    return -1
 
 
 @jit
@@ -136,8 +157,11 @@ def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fold(at, n, power, words):  # type: ignore[no-untyped-def]
-    """Add the ``n`` doubles at ``at``, at most 2**(power - 1) and a multiple of 8 of them, to a sum; they are lost."""
+def _fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
+    """Add the ``n`` doubles at ``at``, at most 2**(power - 1) and a multiple of 8 of them, to a sum.
+
+    ``room_at``: where as many may be stored, maybe the same place.
+    """
     while True:
         power = max(power, _LEAST)
         top = math.ldexp(1.5, power)
@@ -150,10 +174,11 @@ def _fold(at, n, power, words):  # type: ignore[no-untyped-def]
             rest = x - (cut - sigma)
             total = add_words(total, cut)
             left = or_words(left, rest)
-            store(at + i * 8, rest, 0.0)
+            store(room_at + i * 8, rest, 0.0)
         add_integer(words, sum_words(total) - n * word_of(top), power - 52 + SCALE)
         if union_words(left) << 1 == 0:  # without their signs
             return
+        at = room_at
         power -= 52
 
 
@@ -199,33 +224,45 @@ def _add_slowly(values, n, words, special, slot):  # type: ignore[no-untyped-def
 
 
 @jit
-def _fold_block(table, pairs, rows, begin, n, room, sums, special):  # type: ignore[no-untyped-def]
+def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no-untyped-def]
     """Add at most `BLOCK` rows to ``sums`` (columns + pairs, WORDS) and flags to ``special``.
 
-    ``room``: float64 (columns + 3, BLOCK).
+    terms, space: see `fold_rows`.
     """
+    table, pairs = terms
+    room, marks = space
     columns = table.shape[0]
     wide = (n + 7) // 8 * 8
     line = 8 * room.shape[1]
-    at = room.ctypes.data
+    first_at = room.ctypes.data
     high, low = room[columns], room[columns + 1]
-    high_at, low_at = at + columns * line, at + (columns + 1) * line
-    heights = room[columns + 2].view(np.int64)
+    high_at, low_at = first_at + columns * line, first_at + (columns + 1) * line
+    heights, at, counts = marks[0], marks[1], marks[2]
     for k in range(columns):
-        fill(table[k], rows, begin, n, room[k], low)
+        at[k] = first_at + k * line
+        if wide == n and not rows.size and table[k, 0] == COPY and not table[k, 4]:
+            at[k] = table[k, 1] + 8 * begin
+            heights[k] = _height(at[k], n)
+            counts[k] = -1
+            continue
+        counts[k] = fill(table[k], rows, begin, n, room[k], low)
         for i in range(n, wide):
             room[k, i] = 0.0
-        heights[k] = _height(at + k * line, wide)
+        if counts[k] >= 0:
+            add_integer(sums[k], counts[k], SCALE)
+            heights[k] = 1
+        else:
+            heights[k] = _height(at[k], wide)
     for p in range(pairs.shape[0]):
         a, b = pairs[p, 0], pairs[p, 1]
         height = heights[a] + heights[b]
         if height < -1500:
             continue
-        _multiply(at + a * line, at + b * line, wide, high_at, low_at)
+        _multiply(at[a], at[b], wide, high_at, low_at)
         words = sums[columns + p]
         if height < _MOST and heights[a] < 1500 and heights[b] < 1500:
-            _fold(high_at, wide, height + 1, words)
-            _fold(low_at, wide, height - 52, words)
+            _fold(high_at, high_at, wide, height + 1, words)
+            _fold(low_at, low_at, wide, height - 52, words)
             continue
         for i in range(n):
             if not abs(high[i]) < np.inf:
@@ -233,11 +270,12 @@ def _fold_block(table, pairs, rows, begin, n, room, sums, special):  # type: ign
         _add_slowly(high, n, words, special, columns + p)
         _add_slowly(low, n, words, special, columns + p)
     for k in range(columns):
-        if heights[k] < -1500:
+        if heights[k] < -1500 or counts[k] >= 0:
             continue
         if heights[k] < _MOST:
-            _fold(at + k * line, wide, heights[k] + 1, sums[k])
+            _fold(at[k], first_at + k * line, wide, heights[k] + 1, sums[k])
         else:
+            fill(table[k], rows, begin, n, room[k], low)
             _add_slowly(room[k], n, sums[k], special, k)
 
 
@@ -293,16 +331,15 @@ def fold_rows(terms, rows, begins, groups, done, room, held):  # type: ignore[no
     rows: int64, rows by group, or empty: they are in order.
     begins: int64 (groups + 1,), where each group begins among these.
     groups: int64 (groups,), their places in ``held``.
-    room: a tuple of float64 (columns + 3, BLOCK); int64 (sums, WORDS) and uint8 (sums,), zeros, for the group at hand;
-        the same for all groups together; int64 (2,), zeros, for `merge_words`.
+    room: a tuple of (float64 (columns + 2, BLOCK), int64 (3, columns)); int64 (sums, WORDS) and uint8 (sums,), zeros,
+        for the group at hand; the same for all groups together; int64 (2,), zeros, for `merge_words`.
     """
-    table, pairs = terms
-    block, words, special, all_words, all_special, needed = room
+    space, words, special, all_words, all_special, needed = room
     for g in range(done, groups.size):
         if not needed[1]:
             for begin in range(begins[g], begins[g + 1], BLOCK):
                 n = min(BLOCK, begins[g + 1] - begin)
-                _fold_block(table, pairs, rows, begin, n, block, words, special)
+                _fold_block(terms, rows, begin, n, space, words, special)
             for k in range(words.shape[0]):
                 all_special[k] |= special[k]
                 first, end = _balance(words[k])

@@ -13,6 +13,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from fastxent.kernels.cuts import END, FIRST, MIDDLE, MOST_ROWS, WIDTH, Cuts, add_cuts, cut_column, room
 from fastxent.kernels.exact import (
     EVERY, LIMBS, MASK, SCALE, carry, integer_of, special_flag, split,
 )  # fmt: skip
@@ -169,8 +170,8 @@ class ExactSums:
         ``groups[g]``: `add`, many times faster. Returns their sums together."""
         sums, total = Words.zeros(self.limbs.shape[1]), Words.zeros(self.limbs.shape[1])
         needed = np.zeros(2, np.int64)
-        block = np.empty((self.columns + 3, BLOCK))
-        room = (block, *sums, *total, needed)
+        space = np.empty((self.columns + 2, BLOCK)), np.empty((3, self.columns), np.int64)
+        room = (space, *sums, *total, needed)
         done = 0
         while True:
             done = fold_rows((terms.table, self._pairs), rows, begins, groups, done, room, self._held())
@@ -189,8 +190,30 @@ class ExactSums:
 
     def add_column(self, column: int, values: np.ndarray, codes: np.ndarray) -> None:
         """Add ``values[i]`` to the sum of one column of group ``codes[i]``."""
-        terms = np.ascontiguousarray(values, np.float64)[:, None]
+        values = np.ascontiguousarray(values, np.float64)
+        for begin in range(0, len(values), MOST_ROWS):
+            part, places = values[begin : begin + MOST_ROWS], codes[begin : begin + MOST_ROWS]
+            if self.groups <= len(part):
+                cuts = Cuts.zeros(self.groups, WIDTH, len(part))
+                cut_column(part, places, cuts.sums, cuts.left, room())
+                self.add_cuts(cuts, 0, column)
+            elif len(part):
+                self._add_each(column, part, places)
+
+    def _add_each(self, column: int, values: np.ndarray, codes: np.ndarray) -> None:
+        terms = values[:, None]
         self._add_terms(terms, np.array([column]), codes, *_exponents(terms))
+
+    def add_cuts(self, cuts: Cuts, first: int, column: int) -> None:
+        """Add the sums that begin at integer ``first`` of each place to those of one column of each group."""
+        sums = cuts.sums[:, first : first + WIDTH]
+        self._widen(FIRST if sums[:, WIDTH - 1].any() else MIDDLE, END)
+        add_cuts(sums, column, self._held())
+        values, at, count = cuts.left
+        places, offsets = np.divmod(at[: count[0]], cuts.sums.shape[1])
+        mine = offsets == first
+        if mine.any():
+            self._add_each(column, values[: count[0]][mine], places[mine])
 
     def _add_terms(self, terms: np.ndarray, slots: np.ndarray, codes: np.ndarray, lowest: int, highest: int) -> None:
         if lowest <= highest:

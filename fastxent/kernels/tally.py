@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 
 from fastxent.kernels.jit import jit
 
 
 @jit
-def tally_bins(values, edges, bins):  # type: ignore[no-untyped-def]
-    """The bin of each value, (edge k, edge k + 1], into ``bins``; NaN and what lies beyond, in the last or the first.
+def tally_status(status, codes, counts):  # type: ignore[no-untyped-def]
+    """Rows by group and status in ``counts`` (groups, statuses); without ``codes`` all are of group 0."""
+    for i in range(status.size):
+        counts[codes[i] if codes.size else 0, status[i]] += 1
 
-    Bins are as wide as each other, so the place of a number follows from it, within one bin.
-    """
-    last = edges.size - 2
-    for i in range(values.size):
-        x = values[i]
-        k = min(max(np.int64(x * (last + 1)), 0), last) if abs(x) < 2.0 else last
-        while k < last and x > edges[k + 1]:
-            k += 1
-        while k > 0 and x <= edges[k]:
-            k -= 1
-        bins[i] = k
+
+@jit
+def sort_by_group(codes, begins, rows):  # type: ignore[no-untyped-def]
+    """The rows by group, in their order, into ``rows``; where each group begins into ``begins`` (groups + 2,), zeros,
+    the last of which is lost."""
+    for i in range(codes.size):
+        begins[codes[i] + 2] += 1
+    for g in range(2, begins.size):
+        begins[g] += begins[g - 1]
+    for i in range(codes.size):
+        at = codes[i] + 1
+        rows[begins[at]] = i
+        begins[at] += 1
 
 
 @jit

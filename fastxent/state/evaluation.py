@@ -102,11 +102,11 @@ class EvalState:
         used = rows if mask.all() else rows.select(mask)
         if self.plan.labelled:
             self.classes.check(used)
-        summands = Summands.of(self.plan, used, rows.status, mask, groups, self.config.bins)
+        summands = Summands.of(self.plan, used, rows.status, mask, groups)
         if self.config.cluster is not None:
             clusters = EncodedColumn.of(_filter(rows.cluster, mask), self.config.cluster)
             summands.clusters = self.clusters.codes(clusters)
-        for part in self.parts.values():
+        for part in reversed(self.parts.values()):  # all rows after their slices: their sums are those of the slices
             part.add(summands)
         for name in self.told:
             self.told[name] += getattr(rows, name)

@@ -48,7 +48,7 @@ class ScoreTable(Table):
         mask[rows.mask] = there
         status = np.where(rows.mask & ~mask, IGNORED, rows.status)
         chosen = replace(rows.rows.select(there), nll=values[there])
-        summands = Summands.of(self.plan, chosen, status, mask, rows.by, self.bins)
+        summands = Summands.of(self.plan, chosen, status, mask, rows.by)
         summands.clusters = None if rows.clusters is None else rows.clusters[there]
         super().add(summands)
 

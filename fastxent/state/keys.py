@@ -114,13 +114,25 @@ class EncodedColumn:
                 f"column {name!r} of type {column.type} cannot group rows; choose a column of strings, numbers or dates"
             )
         indices = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        used, index = np.unique(indices, return_inverse=True)
+        used, index = _distinct(indices, len(distinct))
         distinct = distinct.take(pa.array(used, mask=used < 0))
         try:
             values = _times(distinct) if pt.is_temporal(distinct.type) else distinct.to_pylist()
         except UnicodeDecodeError as error:
             raise ColumnError(f"column {name!r} is not UTF-8: {error.object[:40]!r}; write it as UTF-8") from None
         return cls([key_of(value) for value in values], index)
+
+
+def _distinct(indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`numpy.unique` with the inverse, of numbers from -1 to size - 1: without sorting where ``size`` is moderate."""
+    if size > 4 * len(indices):
+        return np.unique(indices, return_inverse=True)
+    used = np.flatnonzero(np.bincount(indices + 1, minlength=size + 1)) - 1
+    if len(used) == size and -1 not in used[:1]:  # every entry of the dictionary, and no nulls
+        return used, indices
+    places = np.zeros(size + 1, np.int64)
+    places[used + 1] = np.arange(len(used))
+    return used, places[indices + 1]
 
 
 def _encoded(column: pa.Array) -> pa.DictionaryArray | None:

@@ -21,7 +21,6 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
 from fastxent.kernels.fold import BELOW, COPY, COUNTED, ONES, PRODUCT, RECIPROCAL, Summand, Terms
-from fastxent.kernels.tally import tally_bins
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import ScoredRows
@@ -224,13 +223,6 @@ class Bins:
 def bin_edges(bins: int) -> np.ndarray:
     """The doubles nearest to k/bins; bin k is (edge k, edge k + 1], and 0 lies in the first."""
     return np.arange(bins + 1) / bins
-
-
-def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """The calibration bin of each confidence."""
-    found = np.empty(len(confidence), np.int64)
-    tally_bins(np.ascontiguousarray(confidence), bin_edges(bins), found)
-    return found
 
 
 def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) -> list[str]:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
+from fastxent.kernels.cuts import Cuts
 from fastxent.kernels.fold import Terms
+from fastxent.kernels.grouped import Words
 from fastxent.scoring.rows import BinaryRows, ScoredRows
 from fastxent.state.keys import EncodedColumn
-from fastxent.state.metrics import Plan, bin_of
+from fastxent.state.metrics import Plan
+
+
+class Together(NamedTuple):
+    """The used rows of a batch, as a table of all rows adds them."""
+
+    bins: list[Cuts]
+    sums: Words | None
 
 
 @dataclass
@@ -26,25 +35,31 @@ class Summands:
     mask: np.ndarray  # (n,) whether a row is used
     by: dict[str, EncodedColumn]
     rows: ScoredRows  # (used,)
-    terms: Terms  # the columns of the plan, of the used rows
-    confidence: np.ndarray  # (used,) w·confidence
-    right: np.ndarray  # (used,) whether the prediction is right; in binary dumps the target, 0..1
-    weight: np.ndarray | None  # (used,)
-    bins: np.ndarray  # (used,) calibration bin
+    n: int  # of these
+    terms: Terms  # the columns of the plan
+    calibration: tuple[np.ndarray, ...]  # confidence, and what else `tally_calibration` takes
     clusters: np.ndarray | None = None  # (used,) cluster numbers
+    together: Together | None = None  # the used rows, once a table has summed them
 
     @classmethod
     def of(
-        cls, plan: Plan, rows: ScoredRows, status: np.ndarray, mask: np.ndarray, by: dict[str, EncodedColumn], bins: int
+        cls, plan: Plan, rows: ScoredRows, status: np.ndarray, mask: np.ndarray, by: dict[str, EncodedColumn]
     ) -> Summands:
         """``rows``: those that ``mask`` selects."""
-        confidence = rows.confidence if rows.weight is None else rows.confidence * rows.weight
-        place = bin_of(rows.confidence, bins)
-        right = rows.rank == 0 if plan.labelled else np.zeros(len(place), bool)
-        if isinstance(rows, BinaryRows) and plan.labelled:
-            right = rows.positive
-        terms, weight = plan.terms(rows), rows.weight
-        return cls(plan.labelled, plan.losses, status, mask, by, rows, terms, confidence, right, weight, place)
+        positive = rows.positive if isinstance(rows, BinaryRows) and plan.labelled else None
+        calibration = (
+            _column(rows.confidence, np.float64),
+            _column(rows.rank if plan.labelled else None, np.int64),
+            _column(positive, np.float64),
+            _column(rows.weight, np.float64),
+        )
+        n = len(rows.confidence)
+        return cls(plan.labelled, plan.losses, status, mask, by, rows, n, plan.terms(rows), calibration)
+
+
+def _column(values: np.ndarray | None, dtype: type) -> np.ndarray:
+    """A column as kernels take it; an empty one is none."""
+    return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 
 class Part(Protocol):

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.grouped import ExactSums
+from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
+from fastxent.kernels.grouped import ExactSums, Words
+from fastxent.kernels.tally import sort_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.keys import Keys
 from fastxent.state.metrics import Bins, Plan, Sums
 from fastxent.state.packed import stored, stored_counts, stored_sums
-from fastxent.state.part import Summands
+from fastxent.state.part import Summands, Together
 
 STATUSES = BAD_TARGET + 1
+_ONE_GROUP = np.zeros(0, np.int64)  # codes of rows that are all of group 0
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
 
@@ -44,39 +47,55 @@ class Table:
         self.sums.resize(len(self.pairs) if self.plan.clustered else groups)
 
     def add(self, rows: Summands) -> None:
-        """Add rows to the groups of their column."""
-        codes = None if self.column is None else self.keys.codes(rows.by[self.column])
+        """Add rows to the groups of their column. All rows are the groups of a column together, if one came before."""
+        codes = _ONE_GROUP if self.column is None else self.keys.codes(rows.by[self.column])
         self.resize()
-        groups = len(self.rows)
-        place, bins = rows.status.astype(np.int64), rows.bins
-        if codes is not None:
-            place = codes * STATUSES + place
-            if len(rows.bins) < len(codes):
-                codes = codes[rows.mask]
-            bins = codes * self.bins + bins
-        self.rows += np.bincount(place, minlength=groups * STATUSES).reshape(groups, STATUSES)
-        counts = np.bincount(bins, minlength=groups * self.bins)
-        self.binned += counts
-        self.calibration.add_column(CONFIDENCE, rows.confidence, bins)
-        if rows.weight is None:  # sums of ones: counted, then added bin by bin
-            right = np.zeros(groups * self.bins, np.int64)
-            if rows.right.dtype == bool:
-                right = np.bincount(bins[rows.right], minlength=groups * self.bins)
-            else:
-                self.calibration.add_column(CORRECT, rows.right, bins)
-            found = np.flatnonzero(counts)
-            ones = np.stack([np.zeros(len(found)), right[found], counts[found]], axis=1)
-            self.calibration.add(ones, found)
+        tally_status(rows.status, codes, self.rows)
+        if len(codes) > rows.n:
+            codes = codes[rows.mask]
+        together = rows.together if self.column is None else None
+        if together is None:
+            rows.together = together = Together(self._add_bins(rows, codes), self._add_rows(rows, codes))
         else:
-            self.calibration.add_column(CORRECT, rows.right * rows.weight, bins)
-            self.calibration.add_column(WEIGHT, rows.weight, bins)
+            for bins in together.bins:
+                self._add_places(bins)
+            if together.sums is not None:
+                self.sums.add_words(together.sums, 0)
         if rows.clusters is not None:
-            codes = np.zeros(len(bins), np.int64) if codes is None else codes
-            codes = self._pair_codes(codes, rows.clusters)
-        if codes is None:
-            self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, len(bins)]))
-        else:
+            codes = self._pair_codes(np.zeros(rows.n, np.int64) if self.column is None else codes, rows.clusters)
             self.sums.add_terms(rows.terms, codes)
+
+    def _add_bins(self, rows: Summands, codes: np.ndarray) -> list[Cuts]:
+        """Add rows to the calibration of their groups. Returns that of all of them, in pieces."""
+        found = []
+        for begin in range(0, rows.n, MOST_ROWS):
+            part = slice(begin, begin + MOST_ROWS)
+            cuts = Cuts.zeros(len(self.binned), PLACE, 3 * min(rows.n - begin, MOST_ROWS))
+            numbers = tuple(column[part] for column in rows.calibration)
+            tally_calibration(numbers, codes[part], self.bins, *cuts, room())
+            self._add_places(cuts)
+            found.append(cuts.together(self.bins))
+        return found
+
+    def _add_places(self, cuts: Cuts) -> None:
+        """Add counts and sums by bin of each group."""
+        counts = cuts.sums[:, ROWS]
+        self.binned += counts
+        if not self.plan.weighted:
+            cuts.sums[:, WEIGHT * WIDTH] = counts
+        for column in (CONFIDENCE, CORRECT, WEIGHT):
+            self.calibration.add_cuts(cuts, column * WIDTH, column)
+
+    def _add_rows(self, rows: Summands, codes: np.ndarray) -> Words | None:
+        """Add rows to the sums of their groups, but for clusters. Returns the sums of all."""
+        if self.plan.clustered:
+            return None
+        if self.column is None:
+            return self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, rows.n]))
+        begins, order = np.zeros(len(self.keys) + 2, np.int64), np.empty(rows.n, np.int64)
+        sort_by_group(codes, begins, order)
+        groups = np.flatnonzero(np.diff(begins[:-1]))
+        return self.sums.fold(rows.terms, groups, np.append(begins[groups], rows.n), order)
 
     def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         """(n,) places in ``sums`` of these pairs."""

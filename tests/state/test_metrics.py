@@ -14,11 +14,11 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from fastxent.errors import ConfigError
+from fastxent.kernels.cuts import PLACE, ROWS, Cuts, room, tally_calibration
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.rows import USED
 from fastxent.state.evaluation import EvalState
-from fastxent.state.metrics import bin_of
 from scored_cases import CLASSES, CONFIGS, case, config, logits_and_target, scored
 
 LN2 = math.log(2)
@@ -125,12 +125,25 @@ def test_calibration_is_its_definition(name):
     assert result.metrics["maximum_calibration_error"].value == pytest.approx(max(gaps), rel=1e-13)
 
 
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each number, as a group of its own."""
+    n = len(confidence)
+    cuts = Cuts.zeros(n * bins, PLACE, 3 * n)
+    numbers = confidence, np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    tally_calibration(numbers, np.arange(n), bins, *cuts, room())
+    counts = cuts.sums[:, ROWS].reshape(n, bins)
+    assert (counts.sum(axis=1) == 1).all()
+    return counts.argmax(axis=1)
+
+
 def test_bins_are_closed_above():
     for bins in (1, 3, 10, 15):
         edges = np.array([k / bins for k in range(bins + 1)])
         assert bin_of(edges, bins).tolist() == [0, *range(bins)]
         assert bin_of(np.nextafter(edges[:-1], 2), bins).tolist() == list(range(bins))
     assert bin_of(np.array([0.3]), 10).tolist() == [2]  # 3/10 and 0.3 are one double
+    beyond = np.array([-math.inf, -3.0, -1e-9, -0.0, 1.1, 1e300, math.inf, math.nan])
+    assert bin_of(beyond, 10).tolist() == [0, 0, 0, 0, 9, 9, 9, 9]
 
 
 def test_scikit_learn():
