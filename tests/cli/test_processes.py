@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fastxent.cli import program
 from tests.cli.running import DIGITS, check_failure, process
 
 
@@ -245,3 +247,13 @@ def test_warmup_with_nowhere_to_keep_kernels(tmp_path: Path) -> None:
     done = process("warmup", stdout=subprocess.PIPE, env=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("fastxent: error: cannot keep compiled kernels in ")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_an_interrupt_left_half_built_is_not_reported(interrupted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(program, "interrupted", lambda: interrupted)
+    monkeypatch.setattr(sys, "__unraisablehook__", reported.append)
+    what = SimpleNamespace(exc_type=AttributeError)
+    program._unraisable(what)  # type: ignore[arg-type]
+    assert reported == ([] if interrupted else [what])
