@@ -28,11 +28,14 @@ _HOME = {
         "fastxent.verbs.plan": ("plan", "merge_states"),
         "fastxent.verbs.transform": ("transform",),
         "fastxent.verbs.convert": ("convert",),
+        "fastxent.verbs.calibrate": ("fit_temperature",),
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
         "fastxent.results.result": ("EvalResult",),
         "fastxent.results.values": ("Metric",),
         "fastxent.results.conversion": ("Conversion", "Rounding"),
+        "fastxent.results.fitted": ("TemperatureFit",),
+        "fastxent.results.temperature": ("TemperatureSlice",),
         "fastxent.errors": (
             "FastxentError", "SourceError", "ColumnError", "ConfigError", "StateError", "OutputError", "EngineError",
             "BadRowError",
@@ -91,9 +94,12 @@ if TYPE_CHECKING:
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
     from fastxent.results.conversion import Conversion as Conversion, Rounding as Rounding
+    from fastxent.results.fitted import TemperatureFit as TemperatureFit
     from fastxent.results.result import EvalResult as EvalResult
+    from fastxent.results.temperature import TemperatureSlice as TemperatureSlice
     from fastxent.results.values import Metric as Metric
     from fastxent.state.evaluation import EvalState as EvalState
+    from fastxent.verbs.calibrate import fit_temperature as fit_temperature
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate
     from fastxent.verbs.plan import merge_states as merge_states, plan as plan

@@ -85,6 +85,16 @@ def test_without_logits(run):
     assert (scores.metrics["acc"].value, scores.score_rows["acc"].ignored) == (1.0, 1)
 
 
+def test_a_temperature(run):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 5))
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel()), 5)
+    columns = {"language": ["de", "en"] * 200, "document": np.arange(400) // 4}
+    target = np.where(rng.random(400) < 0.5, logits.argmax(axis=1), rng.integers(0, 5, 400))
+    pq.write_table(pa.table({"logits": rows, "target": target, **columns}), "validation.parquet")
+    run(readme.block("with a temperature for each language"))
+
+
 def test_scikit_learn(run):
     X, y = load_iris(return_X_y=True)
     classifier = LogisticRegression(max_iter=1000).fit(X, y.astype(str))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from fastxent.cli.arguments import destination
-from fastxent.cli.items import Items, flag, flatten, one_or_many
+from fastxent.cli.items import Fitted, Items, flag, flatten, one_or_many
 from fastxent.cli.options import QUIET, VERBOSE, Function, Setting, option, section
 from fastxent.options.option import Option, declarations
 
@@ -53,6 +53,8 @@ def _flag(name: str, found: Option, hint: Any) -> Setting:
         settings["type"] = _type_of(hint)
     elif found.form == "names":
         settings["callback"] = one_or_many
+    elif found.form == "fitted":
+        settings["type"] = Fitted()
     elif found.form == "file":
         settings["callback"] = destination
     elif found.form == "switch":

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from fastxent.errors import StateError
+
 
 class Items(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
     """A comma list, a JSON list (values may hold commas), or ``@FILE`` with one value per line or a JSON list.
@@ -48,6 +50,30 @@ class Items(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
         if "" in lines[:-1]:
             raise ValueError(f"line {lines.index('') + 1} is empty; write one value per line, or a JSON list")
         return [line for line in lines if line]
+
+
+class Fitted(click.ParamType):  # type: ignore[type-arg]
+    """A temperature: a number, or ``@FILE``, the JSON from ``fastxent calibrate``."""
+
+    name = "temperature"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the temperature."""
+        if not isinstance(value, str):
+            return float(value)
+        if not value.startswith("@"):
+            return float(click.FLOAT(value, param, ctx))
+        from fastxent.results.fitted import TemperatureFit
+
+        try:
+            fit = TemperatureFit.from_json(Path(value[1:]).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            self.fail(f"cannot read {value[1:]!r}: {getattr(error, 'strerror', None) or error}", param, ctx)
+        except StateError as error:
+            self.fail(f"{value[1:]}: {error}", param, ctx)
+        if fit.note is not None:
+            self.fail(f"{value[1:]} holds no temperature: {fit.note}", param, ctx)
+        return fit.temperature.value
 
 
 def split(text: str) -> list[str]:

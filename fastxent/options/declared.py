@@ -87,6 +87,33 @@ class TargetOptions(TypedDict, total=False):
     ]
 
 
+Softcap = Annotated[
+    float | None,
+    Option(
+        None,
+        optional(real("be a finite number above 0 or None", above=0.0)),
+        help="Replace logits by S·tanh(logit/S), before the temperature.",
+        section="Loss",
+        metavar="S",
+        inputs=("logits",),
+    ),
+]
+ClassMask = Annotated[
+    Any,
+    Option(
+        None,
+        optional(class_flags),
+        help="Flags 0/1, one per class; classes with 0 are excluded.",
+        section="Loss",
+        metavar="LIST|@FILE",
+        form="list",
+        entries=bool,
+        per_class=True,
+        inputs=("logits",),
+    ),
+]
+
+
 class ShapeOptions(TypedDict, total=False):
     """The step from logits to probabilities."""
 
@@ -95,41 +122,19 @@ class ShapeOptions(TypedDict, total=False):
         Option(
             1.0,
             real("be a finite number above 0", above=0.0),
-            help="Divisor of the logits.",
+            help="Divisor of the logits: a number, or @FILE from calibrate.",
             section="Loss",
-            metavar="T",
+            metavar="T|@FILE",
+            form="fitted",
             inputs=("logits",),
         ),
     ]
-    softcap: Annotated[
-        float | None,
-        Option(
-            None,
-            optional(real("be a finite number above 0 or None", above=0.0)),
-            help="Replace logits by S·tanh(logit/S), before the temperature.",
-            section="Loss",
-            metavar="S",
-            inputs=("logits",),
-        ),
-    ]
-    class_mask: Annotated[
-        Any,
-        Option(
-            None,
-            optional(class_flags),
-            help="Flags 0/1, one per class; classes with 0 are excluded.",
-            section="Loss",
-            metavar="LIST|@FILE",
-            form="list",
-            entries=bool,
-            per_class=True,
-            inputs=("logits",),
-        ),
-    ]
+    softcap: Softcap
+    class_mask: ClassMask
 
 
-class Options(TargetOptions, ShapeOptions, total=False):
-    """The options of an evaluation; `evaluate` describes each of them."""
+class ScoreOptions(TypedDict, total=False):
+    """The columns that rows are scored from."""
 
     logits: Logits
     target: Annotated[
@@ -142,6 +147,11 @@ class Options(TargetOptions, ShapeOptions, total=False):
             metavar="COLUMN",
         ),
     ]
+
+
+class InputOptions(TypedDict, total=False):
+    """What the scores are."""
+
     input: InputKind
     target_logprob: Annotated[
         str | None,
@@ -164,6 +174,11 @@ class Options(TargetOptions, ShapeOptions, total=False):
             form="repeated",
         ),
     ]
+
+
+class BesideOptions(TypedDict, total=False):
+    """The columns beside the scores, and what the scores stand for."""
+
     logits_dtype: LogitsDtype
     classes: Annotated[
         Sequence[str] | None,
@@ -221,6 +236,11 @@ class Options(TargetOptions, ShapeOptions, total=False):
             metavar="EXPR",
         ),
     ]
+
+
+class WeightOptions(TypedDict, total=False):
+    """The weights of the classes."""
+
     class_weight: Annotated[
         Any,
         Option(
@@ -234,6 +254,11 @@ class Options(TargetOptions, ShapeOptions, total=False):
             per_class=True,
         ),
     ]
+
+
+class MetricOptions(TypedDict, total=False):
+    """The metrics."""
+
     metrics: Annotated[
         str | Sequence[str],
         Option(
@@ -286,6 +311,12 @@ class Options(TargetOptions, ShapeOptions, total=False):
             section="Metrics",
         ),
     ]
+
+
+class Options(
+    TargetOptions, ShapeOptions, ScoreOptions, InputOptions, BesideOptions, WeightOptions, MetricOptions, total=False
+):
+    """The options of an evaluation; `evaluate` describes each of them."""
 
 
 OPTIONS: Mapping[str, Option] = declarations(Options)

@@ -27,8 +27,8 @@ class Option:
     flag: str or None. The flag, if it is not the name with dashes.
     shown: str or None. The default in words, for the help, if None stands for a default that depends on the run.
     form: str. The value of the flag: "value"; "names", one name or a comma list; "list", a comma list or @FILE;
-        "repeated", a comma list that may be given several times; "file", a file to write; "switch", no value, and
-        "--no-" before the name for the opposite.
+        "repeated", a comma list that may be given several times; "fitted", a number, or @FILE from calibrate; "file",
+        a file to write; "switch", no value, and "--no-" before the name for the opposite.
     entries: type. The type of the entries of a list.
     per_class: bool. Whether the list has one entry per class.
     inputs: values of the option ``input`` that this one goes with; empty for all.
@@ -41,7 +41,7 @@ class Option:
     metavar: str | None = None
     flag: str | None = None
     shown: str | None = None
-    form: Literal["value", "names", "list", "repeated", "file", "switch"] = "value"
+    form: Literal["value", "names", "list", "repeated", "fitted", "file", "switch"] = "value"
     entries: type = str
     per_class: bool = False
     inputs: tuple[str, ...] = ()

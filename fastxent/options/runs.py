@@ -10,7 +10,20 @@ from typing import Annotated, TypedDict
 
 from fastxent.options.checks import column_names, function, optional, path, text, whole, word
 from fastxent.options.choices import Engine, FloatName, Layout, OnOverflow, Output, Reduction
-from fastxent.options.declared import CLASS_ID, COLUMN, Logits, LogitsDtype, Names, Options
+from fastxent.options.declared import (
+    CLASS_ID,
+    COLUMN,
+    BesideOptions,
+    ClassMask,
+    IgnoreIndex,
+    Logits,
+    LogitsDtype,
+    MetricOptions,
+    Names,
+    Options,
+    ScoreOptions,
+    Softcap,
+)
 from fastxent.options.option import Option
 from fastxent.options.sizes import size
 
@@ -208,5 +221,26 @@ class ConvertOptions(RunOptions, total=False):
             word(OnOverflow),
             help="At a score too large for --dtype: stop, or write infinity.",
             section="Convert",
+        ),
+    ]
+
+
+class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions, total=False):
+    """The keywords of `fit_temperature`: those of `evaluate` that do not change the loss that is minimised."""
+
+    ignore_index: IgnoreIndex
+    softcap: Softcap
+    class_mask: ClassMask
+    id: Annotated[
+        str | None, Option(None, COLUMN, help="Row names, which decide the folds.", section="Columns", metavar="COLUMN")
+    ]
+    folds: Annotated[
+        int,
+        Option(
+            2,
+            whole("be an integer from 2 to 20", low=2, high=20),
+            help="Folds of the rows for metrics after recalibration.",
+            section="Metrics",
+            metavar="N",
         ),
     ]

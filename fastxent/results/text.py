@@ -7,7 +7,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -159,16 +159,28 @@ def _cell(text: str) -> Text:
 
 def terminal(result: EvalValues, width: int = WIDTH) -> str:
     """Return plain text, at most ``width`` columns wide."""
+    return "\n".join(_lines(render(result), width))
+
+
+def table_of(headers: list[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    table = _table(*headers)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return _lines(table, WIDTH)
+
+
+def _lines(shown: RenderableType, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(render(result))
-    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
+        console.print(shown)
+    return [line.rstrip() for line in capture.get().rstrip().splitlines()]
 
 
 def markdown(result: EvalValues) -> str:
     """Return Markdown tables of metrics and slices."""
     lines = [markdown_text(heading(result)), ""]
-    lines += _markdown_table(
+    lines += markdown_table(
         ["metric", "value", "stderr", "95 % interval"],
         ((f"`{name}`", *metric_cells(metric)) for name, metric in result.metrics.items()),
     )
@@ -176,15 +188,15 @@ def markdown(result: EvalValues) -> str:
         lines += ["", result.caution]
     lines += [f"\n{markdown_text(line)}" for line in missing_scores(result)]
     for column in result.slices:
-        lines += ["", *_markdown_table(*slice_rows(result, column))]
+        lines += ["", *markdown_table(*slice_rows(result, column))]
     lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(headers: list[str], rows: Iterator[tuple[str, ...]]) -> list[str]:
+def markdown_table(headers: list[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table. All cells but names of metrics are escaped."""
 
-    def line(cells: list[str] | tuple[str, ...]) -> str:
+    def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell if _CODE.fullmatch(cell) else markdown_text(cell) for cell in cells)} |"
 
     return [line(headers), "| --- |" + " ---: |" * (len(headers) - 1), *map(line, rows)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -147,7 +148,7 @@ class Slice(Values):
     metrics: dict[str, Metric]
 
 
-def labels(values: dict[Any, Slice]) -> list[str]:
+def labels(values: Mapping[Any, object]) -> list[str]:
     """Return the values of a column as distinct texts, for display and as JSON keys."""
     found: dict[str, None] = {}
     for value in values:

@@ -87,6 +87,7 @@ RATIOS = {
         Ratio("entropy", _form(ENTROPY)),
         Ratio("base_rate", _form(POSITIVE), rate=True),
         Ratio("mean_prediction", _form(PROBABILITY)),
+        Ratio("nll_minus_entropy", {LOSS.name: 1, ENTROPY.name: -1}),
         Ratio("calibration_ratio", _form(PROBABILITY), _form(POSITIVE)),
     )
 }
@@ -99,7 +100,7 @@ _MADE_OF = {
 NAMES = (
     "cross_entropy", "cross_entropy_bits", "normalized_entropy", "accuracy", "balanced_accuracy", "precision", "recall",
     "specificity", "f1", "matthews_corrcoef", *RANKING, "brier_score", "entropy", "base_rate", "mean_prediction",
-    "calibration_ratio", *CALIBRATION,
+    "calibration_ratio", *CALIBRATION, "nll_minus_entropy",
 )  # fmt: skip
 
 

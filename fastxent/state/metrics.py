@@ -66,9 +66,11 @@ RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: Summand(RECIPROCAL, rows.ran
 BRIER = Column("brier", lambda rows: rows.brier)
 ENTROPY = Column("entropy", lambda rows: rows.entropy, labelled=False)
 CONFIDENCE = Column("confidence", lambda rows: rows.confidence, labelled=False)
+OVERCONFIDENCE = Column("nll-entropy", lambda rows: rows.nll - rows.entropy)
 SQUARED_LSE = Column("lse*lse", lambda rows: Summand(PRODUCT, rows.lse, rows.lse), labelled=False)
 EFFECTIVE = Column("counted", lambda rows: Summand(COUNTED, rows.class_weight, rows.loss), indicator=True)
 UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
+ON_REQUEST = ("nll_minus_entropy",)  # metrics that "all" does not include
 CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 
 
@@ -92,6 +94,7 @@ def means(config: EvalConfig) -> list[Mean]:
         Mean("entropy", ENTROPY, ROWS),
         Mean("confidence", CONFIDENCE, ROWS),
         Mean("z_loss", SQUARED_LSE, ROWS),
+        Mean("nll_minus_entropy", OVERCONFIDENCE, ROWS),
     ]
 
 
@@ -102,7 +105,7 @@ class Plan:
         every = means(config)
         names = [mean.name for mean in every]
         if config.has_logits:
-            names[-1:-1] = CALIBRATION
+            names[-2:-2] = CALIBRATION
         self.names = selection(config, names, UNLABELLED if config.has_logits else names)
         self.labelled = config.target is not None
         self.losses = self.labelled or config.task == "likelihood"
@@ -237,7 +240,7 @@ def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) 
             raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(left)}")
         names = left
     if "all" in config.metrics:
-        return names
+        return [name for name in names if name not in ON_REQUEST or name in config.metrics]
     for name in config.metrics:
         if name == "bits_per_byte" and not config.n_bytes:
             raise ConfigError("metric 'bits_per_byte' needs n_bytes=, the column of bytes that each row stands for")

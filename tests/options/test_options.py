@@ -43,6 +43,11 @@ RUNNING: list[tuple[str, Any]] = [
 FILES: list[tuple[str, Any]] = [("per_row", 3), ("per_row", True), ("resume", 3), ("id", 3), ("id", ["w", 3])]
 
 
+KINDS = [
+    runs.EvaluateOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions, runs.TemperatureOptions,
+]  # fmt: skip
+
+
 def test_a_configuration_has_every_declared_option():
     declared = [name for name in OPTIONS if name != "logits_dtype"]  # how a file is read is not a part of it
     assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(["n_classes", "task", *declared])
@@ -72,7 +77,7 @@ def test_options_of_another_kind_of_scores(options, message):
     assert fx.cross_entropy(logits, target, temperature=1, softcap=None, z_loss=0, input="probs") > 0, "the defaults"
 
 
-@pytest.mark.parametrize("kind", [runs.EvaluateOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions])
+@pytest.mark.parametrize("kind", KINDS)
 def test_defaults_are_valid(kind):
     for name, option in declarations(kind).items():
         value = option.check(name, option.default)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fastxent.results.evaluation import EvalValues
+    from fastxent.results.temperature import TemperatureValues
 
 
 def write_html(result: EvalValues, path: str | PathLike[str]) -> None:
@@ -41,6 +42,23 @@ def html(result: EvalValues) -> str:
     from fastxent.results.text import heading
 
     return page(title(result), heading(result), sections(result))
+
+
+def write_fit_html(fit: TemperatureValues, path: str | PathLike[str]) -> None:
+    """Write the report of a temperature. The write is atomic. OutputError as in `write_html`."""
+    from fastxent.io.storage.atomic import check_destination, write_atomic
+
+    check_destination(path)
+    write_atomic(path, fit_html(fit))
+
+
+def fit_html(fit: TemperatureValues) -> str:
+    """Return the report of a temperature as HTML text."""
+    require()
+    from fastxent.results.report.page import page
+    from fastxent.results.report.temperature import sections
+
+    return page("Temperature", fit.lines()[0], sections(fit))
 
 
 def notebook_html(result: EvalValues) -> str:

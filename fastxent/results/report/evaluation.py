@@ -84,11 +84,11 @@ def sections(result: EvalValues) -> list[Section]:
 
 def summary(result: EvalValues) -> Markup:
     """Return the metrics and plots of the report, without its long tables."""
-    drawn = _curves(result)
-    drawn += [_reliability(result)] if result.has_calibration else []
+    found = _curves(result)
+    found += [_reliability(result)] if result.has_calibration else []
     few = [column for column, parts in result.slices.items() if 0 < len(parts) <= _FEW]
-    drawn += [_forest(result, column, metric) for column in few for metric in _forests(result)]
-    return _headline(result) + render(_TEMPLATE, part="calibration", plots=drawn, bins=None)
+    found += [_forest(result, column, metric) for column in few for metric in _forests(result)]
+    return _headline(result) + render(_TEMPLATE, part="calibration", plots=found, bins=None)
 
 
 def _shown(result: EvalValues) -> list[str]:
@@ -171,24 +171,24 @@ def _calibration(result: EvalValues) -> Markup:
         ],
         paged=False,
     )
-    drawn = [_reliability(result)]
+    found = [_reliability(result)]
     confidence, right = (result.metrics.get(name) for name in ("confidence", "accuracy"))
     if confidence is not None and right is not None:
         gap = 100 * (confidence.value - right.value)
         verdict = f"{'over' if gap > 0 else 'under'}confident by {abs(gap):.2g} points" if gap else "well calibrated"
         said = f" On average {verdict}: " if math.isfinite(gap) else " "
-        drawn.append(_drawn(
+        found.append(drawn(
             plots.confidence_accuracy(result),
             f"Accuracy against mean confidence.{said}mean confidence {number(confidence.value, 4)}, "
             f"accuracy {number(right.value, 4)}. Points below the line are overconfident.",
         ))  # fmt: skip
-    return render(_TEMPLATE, part="calibration", plots=drawn, bins=table)
+    return render(_TEMPLATE, part="calibration", plots=found, bins=table)
 
 
 def _reliability(result: EvalValues) -> tuple[Markup, str]:
     mean, share = plots.calibrated(result)
     caption = f"Reliability: {share} of the rows in each bin of {mean}. Below: number of rows in each bin."
-    return _drawn(plots.reliability(result), caption)
+    return drawn(plots.reliability(result), caption)
 
 
 def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
@@ -199,19 +199,19 @@ def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
     under = "" if area is None else f" The area under it is {number(area.value)}."
     mean = "" if precision is None else f" The average precision is {number(precision.value)}."
     return [
-        _drawn(
+        drawn(
             plots.roc_curve(result),
             "ROC curve: share of the positive rows against share of the negative rows that are predicted positive, at "
             f"each threshold.{under} The dot is the threshold {number(equal.threshold, 4)}, where both error rates are "
             f"about {number((equal.false_positive_rate + equal.false_negative_rate) / 2, 3)}.",
         ),
-        _drawn(
+        drawn(
             plots.precision_recall_curve(result),
             "Precision and recall at each threshold. The dashed line is the share of positive rows, which a random "
             f"score has.{mean} The dot is the threshold {number(best.threshold, 4)} with the best F1, "
             f"{number(best.f1, 4)}.",
         ),
-        _drawn(
+        drawn(
             plots.gains_curve(result),
             "Cumulative gains: share of the positive rows among the rows of the highest scores. The dashed line is a "
             "random order.",
@@ -222,7 +222,7 @@ def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
 def _nll(result: EvalValues) -> tuple[Markup, str]:
     more = result.nll_histogram.infinite
     caption = "Distribution of the NLL of a row: the area of a bar is its share of the rows. Below: cumulative share."
-    return _drawn(
+    return drawn(
         plots.nll_histogram(result),
         caption + (f" {count(more)} rows with an infinite NLL are not shown." if more else ""),
     )
@@ -262,7 +262,7 @@ def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
     undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
     if undefined:
         caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
-    return _drawn(plots.forest(result, column, metric), caption)
+    return drawn(plots.forest(result, column, metric), caption)
 
 
 def _slice_table(result: EvalValues, column: str) -> Table:
@@ -349,5 +349,6 @@ def _key(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
 
 
-def _drawn(plot: Drawing, caption: str) -> tuple[Markup, str]:
+def drawn(plot: Drawing, caption: str) -> tuple[Markup, str]:
+    """Return a plot as HTML, with its caption."""
     return Markup(inline(plot, caption)), caption
