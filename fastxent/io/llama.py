@@ -28,6 +28,7 @@ from fastxent.kernels.quantized import dequantize
 
 MAGIC = b"_logits_"
 _HEADER = 20  # bytes: the magic and three numbers
+_CODES = 4  # place of the first code in a row of 16-bit numbers
 _MOST_CLASSES = 1 << 24  # a hundred times the largest vocabulary
 _UNIT_ROWS = 1 << 18
 _INT = np.dtype("<i4")
@@ -180,7 +181,7 @@ class _Decoder:
             for i in np.flatnonzero(broken).tolist():
                 bad[i] = f"the row has the scale {scale[i]} and the least log-probability {floor[i]}"
             scale[broken] = np.nan
-            dequantize(data.view("<u2").reshape(there, -1)[:, 4:], scale, floor, values[:there])
+            dequantize(data.view("<u2").reshape(there, -1), _CODES, scale, floor, values[:there])
         values[there:] = np.nan
         bad.update(dict.fromkeys(range(there, n), str(h.missing)))
         return Part(values, "float32", bad, excess=h.classes * math.exp(-_RANGE))

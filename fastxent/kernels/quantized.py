@@ -8,11 +8,12 @@ from fastxent.kernels.jit import jit
 
 
 @jit
-def dequantize(codes, scale, floor, out):  # type: ignore[no-untyped-def]
-    """uint16 ``codes`` (n, at least C), float32 ``scale`` and ``floor`` (n,), float32 ``out`` (n, C). A product and a
-    sum, each rounded: the same bits on every processor."""
+def dequantize(rows, first, scale, floor, out):  # type: ignore[no-untyped-def]
+    """uint16 ``rows`` (n, at least first + C), whose codes begin at ``first``; float32 ``scale`` and ``floor`` (n,);
+    float32 ``out`` (n, C). A product and a sum, each rounded: the same bits on every processor."""
     n, c = out.shape
     for i in range(n):
         a, b = scale[i], floor[i]
+        codes, to = rows[i, first : first + c], out[i]  # as one array of two dimensions they would not be vectorised
         for j in range(c):
-            out[i, j] = np.float32(codes[i, j]) * a + b
+            to[j] = np.float32(codes[j]) * a + b

@@ -15,7 +15,9 @@ from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import IGNORED
+from fastxent.state.intervals import by_wilson
 from fastxent.state.metrics import NLL, ROWS, Mean, Plan
+from fastxent.state.packed import stored_counts
 from fastxent.state.part import Summands
 from fastxent.state.table import Table
 
@@ -34,6 +36,7 @@ class ScoreTable(Table):
     def __init__(self, plan: Plan, score: str, column: str | None) -> None:
         super().__init__(plan, 1, column)
         self.score = score
+        self.others = 0  # values that are neither 0 nor 1; without any, the mean is a rate
 
     @property
     def name(self) -> str:
@@ -51,14 +54,35 @@ class ScoreTable(Table):
         summands = Summands.of(self.plan, chosen, status, mask, rows.by)
         summands.clusters = None if rows.clusters is None else rows.clusters[there]
         super().add(summands)
+        self.others += int(((chosen.nll != 0.0) & (chosen.nll != 1.0)).sum())
+
+    def absorb(self, other: Table, clusters: np.ndarray) -> None:
+        """Add another table."""
+        assert isinstance(other, ScoreTable)
+        super().absorb(other, clusters)
+        self.others += other.others
+
+    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays to store."""
+        return {**super().arrays(clusters), "others": np.array([self.others])}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        super().load(arrays, keys, clusters)
+        self.others = int(stored_counts(arrays, "others", 1)[0])
 
     def figures(self) -> dict[str, Metric]:
         """The mean of each group, by its key."""
         places = self.by_group()
-        return {
-            key: self.plan.figures(self.sums_of(group, places[group]), self.bins_of(group))[self.score]
-            for group, key in enumerate(self.keys.names)
-        }
+        return {key: self._figure(group, places[group]) for group, key in enumerate(self.keys.names)}
+
+    def _figure(self, group: int, places: np.ndarray) -> Metric:
+        sums = self.sums_of(group, places)
+        mean = self.plan.figures(sums, self.bins_of(group))[self.score]
+        if self.others:
+            return mean
+        rows = None if self.plan.weighted or self.plan.clustered else float(sums.units)
+        return by_wilson(mean.value, mean.stderr, sums.units, rows)
 
 
 def score_tables(config: EvalConfig, plan: Plan) -> list[ScoreTable]:

@@ -126,6 +126,24 @@ def test_scores_alone_are_a_dump_of_their_own():
     assert (infinite.metrics["x"].value, infinite.metrics["y"].value) == (math.inf, 1.5)
 
 
+@pytest.mark.parametrize("options", [{}, {"weight": "w"}, {"cluster": "doc"}])
+def test_a_score_of_zeros_and_ones_is_a_rate(options):
+    right = np.arange(N) % 7 == 0
+    result = fx.evaluate(
+        table(logprob=None, right=right, half=right / 2), scores=["right", "half"], by="lang", **options
+    )
+    labels = {"logits": np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]]), "target": np.zeros(N, int)}
+    accuracy = fx.evaluate(table(**{name: list(column) for name, column in labels.items()}), by="lang", **options)
+    assert result.metrics["right"] == accuracy.metrics["accuracy"]
+    assert result.metrics["right"].method == "wilson"
+    assert result.metrics["half"].method == "t"
+    for lang, part in result.slices["lang"].items():
+        assert part.metrics["right"] == accuracy.slices["lang"][lang].metrics["accuracy"]
+    certain = fx.evaluate({"x": np.ones(50)}, scores="x").metrics["x"]
+    assert certain.ci95[0] < 0.95
+    assert fx.EvalState.from_bytes(result.state.to_bytes()).result().metrics == result.metrics
+
+
 def test_scores_beside_logits_leave_the_other_metrics_alone(tmp_path):
     logits = RNG.normal(size=(N, 5)).astype(np.float32)
     dump = table(logits=list(logits), target=RNG.integers(0, 5, N))
