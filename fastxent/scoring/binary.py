@@ -9,9 +9,11 @@ import numpy as np
 
 from fastxent.errors import BadRowError, ColumnError
 from fastxent.io.batch import Batch, Part
+from fastxent.io.storage.buffers import read_only
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import odds
+from fastxent.kernels.rows.labels import code_targets, count_kinds, predict, settle_targets
 from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.clip import bounds_of
@@ -56,8 +58,9 @@ class BinaryPreparation(Preparation):
                     "classes=('no', 'yes') (--classes no,yes)"
                 )
             ids = target_ids(column, c.ignore_index, c.classes)
-            invalid = (ids < MINUS_ONE) | (ids > 1)
-            return np.where(ids == c.ignore_index, NO_IGNORE, np.where(invalid, _INVALID, ids)), None
+            coded = np.empty(rows, np.int64)
+            code_targets(read_only(np.ascontiguousarray(ids)), c.ignore_index, NO_IGNORE, _INVALID, coded)
+            return coded, None
         with np.errstate(invalid="ignore"):
             ignored = np.isnan(shares) | (shares == c.ignore_index)
             minus = shares == -1.0
@@ -107,11 +110,10 @@ class BinaryScorer:
         prepared = self._prepare(batch, self._type.compute)
         n, c = len(prepared.target), self.config
         values, refused = self._scores(batch, prepared, n)
-        status = _statuses(prepared.target)
-        minus = prepared.target == MINUS_ONE
-        target = np.where(prepared.target == 1, 1, 0)
+        status, target, exact = _settled(prepared.target)
         labelled = c.target is not None
-        exact = target.astype(np.float64) if prepared.soft is None else prepared.soft.values[:, 0]
+        if prepared.soft is not None:
+            exact = prepared.soft.values[:, 0]
         positive = exact.astype(self._type.compute) if labelled else np.zeros(0, self._type.compute)
         record = np.empty((odds.FIELDS, n))
         shaped = self._shaped(values)
@@ -126,8 +128,11 @@ class BinaryScorer:
             status[bad & (status != IGNORED)] = BAD_LOGITS
         if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
             self._refuse(prepared, values, status, refused)
-        predicted = (values.astype(np.float64) / c.temperature >= self._least).astype(np.int64)
-        used = status == USED
+        predicted, rank = np.empty(n, np.int64), np.empty(n, np.int64)
+        score, counts = np.empty(n), np.zeros(3, np.int64)
+        predict(values, c.temperature, self._least, target, predicted, rank, score)
+        count_kinds(prepared.target, exact, score, status, USED, counts)
+        minus_ones, zeros, inside = counts.tolist()
         nothing = np.zeros(n)
         rows = BinaryRows(
             status=status,
@@ -138,18 +143,18 @@ class BinaryScorer:
             lse=nothing,
             confidence=record[odds.PROBABILITY],
             predicted=predicted,
-            rank=(predicted != target).astype(np.int64),
+            rank=rank,
             entropy=record[odds.ENTROPY],
             brier=record[odds.BRIER] if labelled else nothing,
             weight=prepared.weight,
             cluster=None if c.cluster is None else prepared.columns[c.cluster],
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
-            score=values.astype(np.float64),
+            score=score,
             positive=exact,
-            minus_ones=int((minus & used).sum()),
-            zeros=int((used & ~minus & (exact == 0.0)).sum()) if labelled else 0,
-            probabilities=int((used & (values >= 0) & (values <= 1)).sum()) if c.input == "logits" else 0,
+            minus_ones=minus_ones,
+            zeros=zeros if labelled else 0,
+            probabilities=inside if c.input == "logits" else 0,
         )
         if self.keeps:
             rows.kept = KeptOdds(prepared.columns, values, exact)
@@ -158,7 +163,7 @@ class BinaryScorer:
     def shares(self, batch: Batch) -> np.ndarray:
         """The weight of each row in the denominator of a mean, from the columns alone; bad rows are found later."""
         rows = self._prepare(batch, self._type.compute)
-        used = _statuses(rows.target) == USED
+        used = _settled(rows.target)[0] == USED
         return np.where(used, 1.0 if rows.weight is None else rows.weight, 0.0)
 
     def _scores(self, batch: Batch, prepared: Prepared, n: int) -> tuple[np.ndarray, dict[int, str]]:
@@ -219,6 +224,9 @@ def _rounded(value: float, dtype: str) -> Any:
     return widened(round_to(np.array([value]), dtype), dtype)[0]
 
 
-def _statuses(target: np.ndarray) -> np.ndarray:
-    """The status of each row, as its target and weight say it."""
-    return np.where(target == NO_IGNORE, IGNORED, np.where(target == _INVALID, BAD_TARGET, USED)).astype(np.int8)
+def _settled(coded: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(status, target 0 or 1, the target as float64) of each row, as its coded target says it."""
+    n = len(coded)
+    status, target, share = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n)
+    settle_targets(coded, NO_IGNORE, _INVALID, (IGNORED, BAD_TARGET, USED), status, target, share)
+    return status, target, share

@@ -102,8 +102,9 @@ class Cells:
         tops = (keys >> np.uint64(WIDTH - TOP)).astype(np.int64)
         new = np.flatnonzero(np.bincount(tops, minlength=1 << TOP).astype(bool) & (self._starts < 0))
         new = new[: (_MOST_NEAR - len(self._near)) >> rest]
-        self._starts[new] = len(self._near) + (np.arange(len(new)) << rest)
-        self._near = np.concatenate([self._near, np.zeros(len(new) << rest, np.int32)])
+        if len(new):
+            self._starts[new] = len(self._near) + (np.arange(len(new)) << rest)
+            self._near = np.concatenate([self._near, np.zeros(len(new) << rest, np.int32)])
         names = (keys >> np.uint64(WIDTH - TOP - rest)) & np.uint64((1 << rest) - 1)
         known = self._starts[tops] >= 0
         self._near[self._starts[tops[known]] + names[known].astype(np.int64)] = pages[known] + 1

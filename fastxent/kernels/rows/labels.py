@@ -1,0 +1,55 @@
+"""What becomes of rows of one number each: their targets, and what is predicted for them, in one pass each."""
+
+from __future__ import annotations
+
+from fastxent.kernels.jit import jit
+
+
+@jit
+def code_targets(ids, ignore, ignored, invalid, coded):  # type: ignore[no-untyped-def]
+    """Class ids into ``coded``: 1, 0 or -1 as they are, ``ignored`` for ``ignore``, ``invalid`` for all else."""
+    for i in range(ids.size):
+        t = ids[i]
+        valid = t if -1 <= t <= 1 else invalid
+        coded[i] = ignored if t == ignore else valid
+
+
+@jit
+def settle_targets(coded, ignored, invalid, statuses, status, target, share):  # type: ignore[no-untyped-def]
+    """The status of each row, and whether it is of the positive class, as an integer and as a float64.
+
+    coded: int64 (n,), of `code_targets`. statuses: the status of a row that is ignored, of one with an invalid target,
+    and of all others.
+    """
+    for i in range(coded.size):
+        t = coded[i]
+        other = statuses[1] if t == invalid else statuses[2]
+        status[i] = statuses[0] if t == ignored else other
+        target[i] = t == 1
+        share[i] = t == 1
+
+
+@jit
+def predict(values, temperature, least, target, predicted, rank, score):  # type: ignore[no-untyped-def]
+    """Scores as float64, whether they reach ``least`` after the temperature, and whether that is not the target."""
+    for i in range(values.size):
+        x = float(values[i])
+        score[i] = x
+        positive = x / temperature >= least
+        predicted[i] = positive
+        rank[i] = positive != (target[i] == 1)
+
+
+@jit
+def count_kinds(coded, share, score, status, used, counts):  # type: ignore[no-untyped-def]
+    """Add to ``counts`` the used rows whose target is -1, those of target 0, and those whose score lies in 0..1."""
+    minus, zero, inside = 0, 0, 0
+    for i in range(coded.size):
+        is_used = status[i] == used
+        is_minus = coded[i] == -1
+        minus += is_used and is_minus
+        zero += is_used and not is_minus and share[i] == 0.0
+        inside += is_used and 0.0 <= score[i] <= 1.0
+    counts[0] += minus
+    counts[1] += zero
+    counts[2] += inside
