@@ -265,9 +265,7 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         ids = np.asarray(found.fill_null(-1)).astype(np.int64)
         ids[ids < 0] = OUT_OF_RANGE
     elif pt.is_integer(kind) or pt.is_boolean(kind):
-        if array.null_count:
-            array = array.fill_null(False if pt.is_boolean(kind) else 0)
-        ids = np.asarray(array)
+        ids = np.asarray(array.fill_null(False if pt.is_boolean(kind) else 0) if array.null_count else array)
         ids = np.minimum(ids, OUT_OF_RANGE) if ids.dtype == np.uint64 else ids
         ids = ids.astype(np.int64, copy=False)
     elif pt.is_float32(kind) or pt.is_float64(kind):

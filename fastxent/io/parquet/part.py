@@ -116,7 +116,7 @@ class NativeUnit:
             if whole:
                 for values, bad, row in reads:
                     n, where = len(values), self._where(row)
-                    yield Batch(iter((Part(values, dtype, bad),)), take(n, where), where, n)
+                    yield Batch(iter((Part(values, dtype, self._told(bad)),)), take(n, where), where, n)
                 return
             rest: list[native.Rows] = []  # rows that were read past the end of a batch
 
@@ -127,7 +127,7 @@ class NativeUnit:
                     if k < len(values):
                         rest.append(native.Rows(values[k:], {i - k: bad[i] for i in bad if i >= k}, row + k))
                         bad = {i: bad[i] for i in bad if i < k}
-                    yield Part(values[:k], dtype, bad)
+                    yield Part(values[:k], dtype, self._told(bad))
                     begin = row + k
 
             last = self.chunk.first_row + self.rows
@@ -147,6 +147,12 @@ class NativeUnit:
         with closing(Rows(self.source.file, columns, rows)) as beside:
             beside.take(self.chunk.first_row)
             yield lambda n, where: self.reader.beside(beside.take(n), n, where), rows
+
+    def _told(self, bad: dict[int, str]) -> dict[int, str]:
+        """What is wrong with rows; of one number each it is that they hold none."""
+        if not bad or not self.reader.layout.scalar:
+            return bad
+        return dict.fromkeys(bad, f"logits hold a null, in column {self.reader.layout.names[0]!r}")
 
     def _where(self, row: int) -> Where:
         """The place of a row of the row group."""
@@ -238,8 +244,6 @@ class ParquetPart:
             return self._plans(footer, layout, n_classes)
 
     def _plans(self, footer: Footer, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
-        if layout.scalar:
-            return ["one number per row"] * self.groups
         column = None if layout.per_class else footer.called(layout.names[0])
         if column is None or len(column.leaves) != 1:
             return ["one column per class" if layout.per_class else "logits inside a struct"] * self.groups
