@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,13 +91,7 @@ def _where(rows: ScoredRows, chosen: np.ndarray) -> ScoredRows:
     import pyarrow as pa
 
     mask = pa.array(chosen)
-    found: dict[str, Any] = {}
-    for field in fields(rows):
-        value = getattr(rows, field.name)
-        if isinstance(value, np.ndarray):
-            found[field.name] = value[chosen] if len(value) == len(chosen) else value
-        elif type(value) is int:
-            found[field.name] = 0
     cluster = None if rows.cluster is None else rows.cluster.filter(mask)
     by = {name: column.filter(mask) for name, column in rows.by.items()}
-    return replace(rows, **found, cluster=cluster, by=by)
+    told = {field.name: 0 for field in fields(rows) if field.type == "int"}
+    return replace(rows.select(chosen), cluster=cluster, by=by, **told)  # type: ignore[arg-type]

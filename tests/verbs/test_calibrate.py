@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,10 @@ from scipy import special
 from scipy.optimize import brentq
 
 import fastxent as fx
+from fastxent.options.declared import DEFAULTS
+from fastxent.state.temperatures import NONE, Member
+from fastxent.verbs.calibrate import Tempering
+from fastxent.verbs.evaluation import Evaluation
 
 N, C = 3000, 7
 RNG = np.random.default_rng(11)
@@ -127,6 +132,30 @@ def test_the_same_bits_for_any_order_and_threads(tmp_path):
         two.slices,
     )
     assert one.after == two.after
+
+
+def test_the_state_of_a_read_survives_as_bytes():
+    config = fx.EvalConfig(n_classes=C, cluster="user", metrics=("cross_entropy", "nll_minus_entropy"))
+    members = (Member(config, (0, 0)), Member(replace(config, temperature=2.0), (1, NONE)))
+    recipe = Tempering(config, "float32", (1.0, 2.0), members, "user")
+    job = Evaluation.open(table(), {**DEFAULTS, "cluster": "user"})
+    score, state, halves = recipe.scorer(), recipe.empty(), [recipe.empty(), recipe.empty()]
+    for unit in job.source.units():
+        for batch in unit.read(700, 1 << 20, whole=True):
+            state.add(score(batch))
+    for unit in job.source.units():
+        for i, batch in enumerate(unit.read(311, 1 << 20, whole=True)):
+            halves[i % 2].add(score(batch))
+    data = state.to_bytes()
+    assert recipe.load(data).to_bytes() == data
+    assert halves[0].absorb(halves[1]).to_bytes() == data
+    first = np.array([zlib.crc32(f"int:{user}".encode()) % 2 == 0 for user in USER])
+    assert state.states[1].result().rows.used == first.sum()
+    with pytest.raises(fx.StateError, match="another configuration"):
+        replace(recipe, members=members[::-1]).load(data)
+    for damaged in (state.states[0].to_bytes(), data[:-1]):
+        with pytest.raises(fx.StateError):
+            recipe.load(damaged)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
