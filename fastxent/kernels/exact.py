@@ -138,9 +138,10 @@ def exact_fold(acc, values, parts):  # type: ignore[no-untyped-def]
     at = values.ctypes.data
     count = 0
     if values.size <= 1 << FOLD_BITS and finite(at, n):
-        top = 0.0
-        for i in range(n):
-            top = max(top, abs(values[i]))
+        tops = splat(0.0, 0.0)
+        for i in range(0, n, 8):
+            tops = vmax(absolute(load(at + i * 8, 0.0)), tops)
+        top = max_lanes(tops)
         while LEAST < top < MOST and count < parts.size:
             parts[count], top = upper_parts(at, n, top)
             count += 1

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.rows import blocks, emit, narrow, record as r, wide
+from fastxent.kernels.rows import blocks, emit, fused, record as r, wide
 from fastxent.kernels.rows.arguments import (
     Buffers, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
 from fastxent.kernels.exact import exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of
-from fastxent.kernels.rows.sweep import sweep_kernel
+from fastxent.kernels.rows.sweep import fused_sweep_kernel, sweep_kernel
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
@@ -90,7 +90,7 @@ class RowPass:
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
         self.keeps, self.offset = into is not None, 0
-        self._scratch = np.empty(narrow.scratch_bytes(c) if self.narrow else blocks.SCRATCH, np.uint8)
+        self._scratch = np.empty(fused.fused_bytes(c) if self.narrow else blocks.SCRATCH, np.uint8)
         self._scratch_at = address_of(self._scratch)
         o = options
         self._shape = tuple(
@@ -131,16 +131,32 @@ class RowPass:
             write.check(self)
         if losses is not None:
             losses.check(self.logits)
-        alone = self.single and write is None and losses is not None and losses.alone
-        kernel = sweep_kernel(
-            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None,
-            alone,
+        alone = self._fused(write, losses)
+        kernel = fused_sweep_kernel(*alone) if alone is not None else sweep_kernel(
+            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None
         )  # fmt: skip
         buffers = Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
         out = NO_OUTPUT if write is None else write.arguments()
         terms = None if losses is None else tuple(losses.terms.arguments())
         plan = None if losses is None else tuple(losses.arguments(self.chunk))
         return int(kernel(begin, end, self.chunk, self.arguments(), tuple(buffers), tuple(out), terms, plan))
+
+    def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[int, int, bool, bool, int] | None:
+        """Flags of the fused kernel, where no record is wanted and it can do all that is."""
+        mixed, shaped, mode = self.flags
+        output = fused.NOTHING if write is None else write.flags[0]
+        if not self.narrow or self.full or mixed or (write is None and losses is None):
+            return None
+        if output == emit.GRADIENT and (losses is None or shaped or mode != r.LOGITS):
+            return None
+        if losses is None:
+            return output, 0, False, shaped, mode
+        summed = losses.results.size == 0
+        if not losses.terms.plain or output not in (fused.NOTHING, emit.GRADIENT) or not (summed or losses.unit == 1.0):
+            return None
+        if summed or losses.results.dtype == np.float64:
+            return output, 2, summed, shaped, mode
+        return (output, 1, False, shaped, mode) if self.single and self.logits.compute_dtype == np.float32 else None
 
     def __call__(self, begin: int, end: int) -> None:
         """Fill `record`, `ids` and `status` with rows ``begin``..``end``, at most `chunk` of them."""
@@ -209,11 +225,6 @@ class Losses:
         self.terms, self.unit, self.scale, self.strict = terms, unit, scale, strict
         self.results = np.empty(0, np.float32) if results is None else results
         self.total, self.weights = exact_zeros(), exact_zeros()
-
-    @property
-    def alone(self) -> bool:
-        """Whether they are all that is wanted, number for number."""
-        return self.terms.plain and self.unit == 1.0 and self.results.size > 0 and self.results.dtype == np.float32
 
     def check(self, logits: Matrix) -> None:
         """Prove that what is looked up by row and by class is as long as these logits are."""

@@ -72,7 +72,7 @@ class Buffers(NamedTuple):
     """Room for the records of rows, and scratch memory.
 
     record: float64 (FIELDS, rows). ids: int64 (2, rows). status: int8 (rows,).
-    scratch: address of `narrow.scratch_bytes` or `blocks.SCRATCH` bytes.
+    scratch: address of `fused.fused_bytes` or `blocks.SCRATCH` bytes.
     keeps: bool. Whether every row has a column, the first of the matrix column ``offset``; else a chunk fits.
     offset: int.
     """
@@ -108,6 +108,20 @@ class Output(NamedTuple):
     stride: int
     streaming: bool
     coefficients: np.ndarray
+
+
+class Goals(NamedTuple):
+    """What becomes of rows of few classes.
+
+    loss: address. The losses. out: address. The first row of outputs. stride: int. Bytes from one of them to the next.
+    scale: float. The factor of a gradient. strict: bool. Nothing is written beside a target out of range.
+    """
+
+    loss: int
+    out: int
+    stride: int
+    scale: float
+    strict: bool
 
 
 class Terms(NamedTuple):

@@ -37,6 +37,16 @@ def bad_target(begin, n, status):  # type: ignore[no-untyped-def]
 
 
 @jit
+def first_wrong(ids, n_classes, targets):  # type: ignore[no-untyped-def]
+    """The first of these class ids that is out of range, or -1."""
+    for i in range(ids.size):
+        t = ids[i]
+        if t != targets.ignore and t != targets.none and not 0 <= t < n_classes:
+            return i
+    return -1
+
+
+@jit
 def count_losses(n, status):  # type: ignore[no-untyped-def]
     """How many rows count in a mean: those that are used, and the broken ones that make it NaN."""
     count = 0

@@ -19,11 +19,11 @@ from fastxent.kernels.rows.record import (
     SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish,
 )  # fmt: skip
 from fastxent.kernels.rows.numbers import VECTOR, apply_shape, fetch
-from fastxent.kernels.simd.arithmetic import fma, max_lanes, nll, select_eq, select_ge, select_gt, splat, vmax
+from fastxent.kernels.simd.arithmetic import fma, max_lanes, select_eq, select_ge, select_gt, splat, vmax, vmin
 from fastxent.kernels.simd.columns import load_columns, load_interleaved, load_whole_columns
 from fastxent.kernels.simd.exponentials import exp_biased, exp_framed, floor_exp, frames, log1p_inside, unbias
 from fastxent.kernels.simd.fields import load_flags, load_targets, load_wide, store_ints, store_wide
-from fastxent.kernels.simd.memory import load, load_scalar, store, store_first
+from fastxent.kernels.simd.memory import load, load_scalar, store
 from fastxent.kernels.simd.types import itemsize, lanes, lowest
 
 SPARE = 16  # columns of a tile beyond the classes
@@ -37,10 +37,6 @@ SLOTS = 8
 def tile_bytes(n_classes):  # type: ignore[no-untyped-def]
     """Room for a tile of logits, one of soft targets, and what is known of it."""
     return (2 * (n_classes + SPARE) + SLOTS) * VECTOR
-
-
-def scratch_bytes(n_classes: int) -> int:
-    return TILES * int(tile_bytes.py_func(n_classes))
 
 
 @inline
@@ -69,8 +65,9 @@ def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
     """The first step for one set of compile-time flags."""
 
     @inline
-    def find_tops(i, count, place, rows, targets, shape, soft):  # type: ignore[no-untyped-def]
-        """Load the tile of ``count`` rows from row ``i``; find its maxima and the targets' logits."""
+    def find_tops(i, count, place, rows, ids, targets, shape, soft):  # type: ignore[no-untyped-def]
+        """Load the tile of ``count`` rows from row ``i``, whose class ids are from ``ids`` on; find its maxima and the
+        targets' logits."""
         tag = rows.tag
         n_classes = rows.n_classes
         real = lowest(tag)  # a tag for what is in scratch: the compute type
@@ -78,15 +75,14 @@ def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
         zero = splat(0.0, tag)
         off = splat(-np.inf, tag)
         at = rows.address + i * rows.stride
-        ids = targets.ids.ctypes.data + i * 8
         if rows.stride <= 4 * n_classes * itemsize(tag):  # rows far apart would be lines without end
             fetch(at, w * rows.stride)
-        fetch(ids, w * 8)
+        fetch(ids + i * 8, w * 8)
         load_tile(at, rows.stride, count, n_classes, place, tag)
         if mixed and soft.address != 0:
             q_tile = place + (n_classes + SPARE) * VECTOR
             load_tile(soft.address + i * soft.stride, soft.stride, count, n_classes, q_tile, real)
-        t = load_targets(ids, count, n_classes, targets.ignore, targets.none, zero)
+        t = load_targets(ids + i * 8, count, n_classes, targets.ignore, targets.none, zero)
         top = off
         argmax = zero
         here = off
@@ -112,8 +108,9 @@ def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
 
 
 @functools.cache
-def add_up_of(full: bool, shaped: bool, mode: int) -> Any:
-    """The second step for one set of compile-time flags."""
+def add_up_of(full: bool, shaped: bool, mode: int, keep: bool = False) -> Any:
+    """The second step for one set of compile-time flags. keep: the exponentials take the place of the logits, and what
+    `exp_framed` has beside them that of the soft targets."""
 
     @inline
     def add_up(place, n_classes, shape, tag):  # type: ignore[no-untyped-def]
@@ -146,7 +143,11 @@ def add_up_of(full: bool, shaped: bool, mode: int) -> Any:
                 z = apply_shape(x, shape, mode)
                 store(place + c * VECTOR, z, real)
             if mode == LOGITS:
-                d, e = exp_framed(z, frame)
+                d, power, left = exp_framed(z, frame)
+                e = fma(power, left, power)
+                if keep:  # of -inf nothing
+                    store(place + c * VECTOR, select_eq(z, off, zero, power), real)
+                    store(place + (n_classes + SPARE + c) * VECTOR, left, real)
                 maxima = select_eq(d, zero, maxima + one, maxima)
                 e = select_eq(d, zero, zero, e)
             else:
@@ -158,8 +159,11 @@ def add_up_of(full: bool, shaped: bool, mode: int) -> Any:
                 ties = select_gt(t, number, select_eq(x, here, one, zero), zero)
                 above = above + select_gt(x, here, one, ties)
             total = rest + e  # and what the sum loses in rounding: one lane adds up all classes
-            back = total - rest
-            lost = lost + ((rest - (total - back)) + (e - back))
+            if mode == LOGITS:  # neither is negative
+                lost = lost + (vmin(rest, e) - (total - vmax(rest, e)))
+            else:
+                back = total - rest
+                lost = lost + ((rest - (total - back)) + (e - back))
             rest = total
             number = number + one
         rest = select_gt(splat(np.inf, tag), rest, rest + lost, rest) * splat(unbias(tag), tag)
@@ -208,82 +212,94 @@ def mix(k, place, line, rows, shape, soft):  # type: ignore[no-untyped-def]
 
 
 @functools.cache
-def write_rows_of(full: bool, mixed: bool, shaped: bool, mode: int, logged: bool, alone: bool) -> Any:
+def judge_of(shaped: bool, mode: int) -> Any:
+    """What says what became of the rows of a tile, for one set of compile-time flags."""
+
+    @inline
+    def judge(slot, shape, tag):  # type: ignore[no-untyped-def]
+        """(status, maximum, target's logit, sum of the others' exponentials) of the tile whose slots are at ``slot``;
+        NaN for a maximum that is not one, and for a target that is not there."""
+        real = lowest(tag)
+        zero = splat(0.0, tag)
+        undefined = splat(np.nan, tag)
+        code_used = splat(float(USED), tag)
+        t = load(slot + TARGET * VECTOR, real)
+        here = load(slot + CURRENT * VECTOR, real)
+        rest = load(slot + SUM * VECTOR, real)
+        reference = zero
+        if mode == LOGITS:
+            reference = load(slot + TOP * VECTOR, real)
+        if shaped and mode == LOGITS:
+            reference = apply_shape(reference, shape, mode)
+        if shaped or mode == PROBS:
+            here = apply_shape(here, shape, mode)
+        code = select_gt(splat(np.inf, tag), rest, code_used, splat(float(BAD_LOGITS), tag))
+        base = select_eq(code, code_used, reference, undefined)
+        code = select_eq(t, splat(-1.0, tag), splat(float(IGNORED), tag), code)
+        code = select_eq(t, splat(-2.0, tag), splat(float(BAD_TARGET), tag), code)
+        return code, base, select_ge(t, zero, here, undefined), rest
+
+    return judge
+
+
+@functools.cache
+def write_rows_of(full: bool, mixed: bool, shaped: bool, mode: int, logged: bool) -> Any:
     """The last step for one set of compile-time flags."""
+    judge = judge_of(shaped, mode)
 
     @inline
     def write_rows(i, count, place, rows, shape, soft, into):  # type: ignore[no-untyped-def]
-        """Write what the record of ``count`` rows from row ``i`` is made from; or only their losses."""
+        """Write what the record of ``count`` rows from row ``i`` is made from."""
         tag = rows.tag
         n_classes = rows.n_classes
         real = lowest(tag)
         size = itemsize(real)
         zero = splat(0.0, tag)
-        undefined = splat(np.nan, tag)
-        code_used = splat(float(USED), tag)
         slot = slots_of(place, n_classes)
-        t = load(slot + TARGET * VECTOR, real)
-        top = load(slot + TOP * VECTOR, real)
-        here = load(slot + CURRENT * VECTOR, real)
-        rest = load(slot + SUM * VECTOR, real)
-        reference = zero
-        if mode == LOGITS:
-            reference = apply_shape(top, shape, mode) if shaped else top
-        code = select_gt(splat(np.inf, tag), rest, code_used, splat(float(BAD_LOGITS), tag))
-        base = select_eq(code, code_used, reference, undefined)
-        code = select_eq(t, splat(-1.0, tag), splat(float(IGNORED), tag), code)
-        code = select_eq(t, splat(-2.0, tag), splat(float(BAD_TARGET), tag), code)
+        code, base, here, rest = judge(slot, shape, tag)
         store_ints(into.status.ctypes.data + i, count, code, np.int8(0))
-        if shaped or mode == PROBS:
-            here = apply_shape(here, shape, mode)
-        if alone:
-            tail = log1p_inside(rest) if mode == LOGITS else zero
-            y = select_eq(code, code_used, nll(base, here, tail), undefined)
-            y = select_eq(code, splat(float(IGNORED), tag), zero, y)
-            store_first(into.record.ctypes.data + i * size, count, y, real)
-        else:
-            line = into.record.strides[0]
-            k = into.record.ctypes.data + (into.at + i) * 8
-            store_wide(k + MAX * line, count, base)
-            store_wide(k + HERE * line, count, select_ge(t, zero, here, undefined))
-            store_wide(k + REST * line, count, rest)
-            if logged:
-                store_wide(k + LOG_SUM * line, count, log1p_inside(rest))
-            if full:
-                known = select_eq(code, code_used, splat(1.0, tag), zero)
-                minus = splat(-1.0, tag)
-                store_wide(k + LARGEST * line, count, top)
-                store_wide(k + SUM_ED * line, count, load(slot + SUM_D * VECTOR, real))
-                store_wide(k + SUM_EE * line, count, load(slot + SUM_2 * VECTOR, real))
-                predicted = select_gt(known, zero, load(slot + ARGMAX * VECTOR, real), minus)
-                above = load(slot + ABOVE * VECTOR, real)
-                rank = select_gt(known, zero, select_ge(t, zero, above, minus), minus)
-                store_ints(into.ids[PREDICTED].ctypes.data + (into.at + i) * 8, count, predicted, 0)
-                store_ints(into.ids[RANK].ctypes.data + (into.at + i) * 8, count, rank, 0)
-            if mixed:  # eight rows at a time
-                for h in range(0, count, 8):
-                    flat, soft_sum, soft_weight = mix(k + h * 8, place + h * size, line, rows, shape, soft)
-                    some = min(8, count - h)
-                    store_wide(k + LINEAR * line + h * 8, some, flat)
-                    store_wide(k + SOFT * line + h * 8, some, soft_sum)
-                    store_wide(k + SOFT_WEIGHT * line + h * 8, some, soft_weight)
+        line = into.record.strides[0]
+        k = into.record.ctypes.data + (into.at + i) * 8
+        store_wide(k + MAX * line, count, base)
+        store_wide(k + HERE * line, count, here)
+        store_wide(k + REST * line, count, rest)
+        if logged:
+            store_wide(k + LOG_SUM * line, count, log1p_inside(rest))
+        if full:
+            t = load(slot + TARGET * VECTOR, real)
+            known = select_eq(code, splat(float(USED), tag), splat(1.0, tag), zero)
+            minus = splat(-1.0, tag)
+            store_wide(k + LARGEST * line, count, load(slot + TOP * VECTOR, real))
+            store_wide(k + SUM_ED * line, count, load(slot + SUM_D * VECTOR, real))
+            store_wide(k + SUM_EE * line, count, load(slot + SUM_2 * VECTOR, real))
+            predicted = select_gt(known, zero, load(slot + ARGMAX * VECTOR, real), minus)
+            above = load(slot + ABOVE * VECTOR, real)
+            rank = select_gt(known, zero, select_ge(t, zero, above, minus), minus)
+            store_ints(into.ids[PREDICTED].ctypes.data + (into.at + i) * 8, count, predicted, 0)
+            store_ints(into.ids[RANK].ctypes.data + (into.at + i) * 8, count, rank, 0)
+        if mixed:  # eight rows at a time
+            for h in range(0, count, 8):
+                flat, soft_sum, soft_weight = mix(k + h * 8, place + h * size, line, rows, shape, soft)
+                some = min(8, count - h)
+                store_wide(k + LINEAR * line + h * 8, some, flat)
+                store_wide(k + SOFT * line + h * 8, some, soft_sum)
+                store_wide(k + SOFT_WEIGHT * line + h * 8, some, soft_weight)
 
     return write_rows
 
 
 @functools.cache
-def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False, alone: bool = False) -> Any:
+def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False) -> Any:
     """The kernel for one set of compile-time flags: those of `wide.wide_kernel`.
 
     single: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
-    quarter of two classes' time. alone: nothing but those losses is wanted; they go to an array given in place of the
-    record, which costs as much to write and to read as two classes do. Arguments are those of the wide kernel.
-    ``into.scratch`` is the address of `scratch_bytes` bytes.
+    quarter of two classes' time. Arguments are those of the wide kernel. ``into.scratch`` is the address of
+    `TILES` times `tile_bytes`.
     """
     logged = single and mode == LOGITS
     find_tops = find_tops_of(full, mixed, shaped)
     add_up = add_up_of(full, shaped, mode)
-    write_rows = write_rows_of(full, mixed, shaped, mode, logged, alone)
+    write_rows = write_rows_of(full, mixed, shaped, mode, logged)
 
     @jit
     def kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-def]
@@ -294,7 +310,7 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
             stop = min(n, group + TILES * w)
             place = into.scratch
             for i in range(group, stop, w):
-                find_tops(i, min(w, n - i), place, rows, targets, shape, soft)
+                find_tops(i, min(w, n - i), place, rows, targets.ids.ctypes.data, targets, shape, soft)
                 place += tile
             place = into.scratch
             for _ in range(group, stop, w):
@@ -304,7 +320,6 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
             for i in range(group, stop, w):
                 write_rows(i, min(w, n - i), place, rows, shape, soft, into)
                 place += tile
-        if not alone:
-            finish(into.at, n, into.record, rows.tag, full, mode, logged, False)
+        finish(into.at, n, into.record, rows.tag, full, mode, logged, False)
 
     return kernel

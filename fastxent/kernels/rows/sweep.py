@@ -11,11 +11,13 @@ from typing import Any
 from fastxent.kernels.exact import exact_add, exact_fold
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.arguments import (
-    Buffers, Into, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+    Buffers, Goals, Into, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
 from fastxent.kernels.rows.emit import GRADIENT, emit_kernel, narrow_emit_kernel
-from fastxent.kernels.rows.loss import bad_target, count_losses, gradient_coefficients, loss_rows, plain_losses
+from fastxent.kernels.rows.fused import fused_kernel
+from fastxent.kernels.rows.loss import count_losses, first_wrong, gradient_coefficients, loss_rows, plain_losses
 from fastxent.kernels.rows.narrow import narrow_kernel
+from fastxent.kernels.rows.record import BAD_TARGET
 from fastxent.kernels.rows.wide import wide_kernel
 
 
@@ -27,11 +29,9 @@ def sweep_kernel(
     single: bool,
     output: tuple[int, bool, bool, int] | None,
     losses: bool,
-    alone: bool,
 ) -> Any:
-    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel. alone: the row kernel writes
-    the losses itself."""
-    kernel = narrow_kernel(full, *flags, single, alone) if few else wide_kernel(full, *flags)
+    """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel."""
+    kernel = narrow_kernel(full, *flags, single) if few else wide_kernel(full, *flags)
     writes = output is not None
     gradient = output is not None and output[0] == GRADIENT
     write = None
@@ -57,14 +57,9 @@ def sweep_kernel(
             here = Rows(rows.address + b * rows.stride, rows.stride, n, rows.n_classes, rows.tag)
             aims = Targets(ids, targets.given, targets.ignore, targets.none)
             beside = Soft(soft.address + b * soft.stride, soft.stride)
-            place = loss.results[b : b + n] if alone else record
-            into = Into(place, buffers.ids, status, buffers.scratch, at)
+            into = Into(record, buffers.ids, status, buffers.scratch, at)
             kernel(here, aims, shape, beside, into)
-            if alone:
-                wrong = bad_target(b, n, status)
-                if wrong >= 0 and loss.strict:
-                    break
-            elif losses:
+            if losses:
                 if loss.plain and loss.results.size > 0:
                     wrong = plain_losses(b, n, record, status, loss.results[b : b + n], loss.unit)
                 elif loss.plain:
@@ -87,6 +82,43 @@ def sweep_kernel(
             if writes:
                 there = Output(out.address + b * out.stride, out.stride, out.streaming, out.coefficients)
                 write(here, there, into, ids, shape, beside)
+        return wrong
+
+    return sweep
+
+
+@functools.cache
+def fused_sweep_kernel(output: int, losses: int, summed: bool, shaped: bool, mode: int) -> Any:
+    """The loop over chunks around a fused kernel. summed: losses are added up, not kept."""
+    kernel = fused_kernel(output, losses, shaped, mode)
+
+    @jit
+    def sweep(begin, end, chunk, read, held, written, _, plan):  # type: ignore[no-untyped-def]
+        rows, targets, shape = Rows(*read[0]), Targets(*read[1]), Shape(*read[2])
+        scratch = Buffers(*held).scratch
+        out = Output(*written)
+        if losses:
+            loss = LossPlan(*plan)
+        wrong = -1
+        for b in range(begin, end, chunk):
+            n = min(chunk, end - b)
+            ids = targets.ids[b : b + n] if targets.given else targets.ids[:n]
+            here = Rows(rows.address + b * rows.stride, rows.stride, n, rows.n_classes, rows.tag)
+            aims = Targets(ids, targets.given, targets.ignore, targets.none)
+            goals = Goals(0, out.address + b * out.stride, out.stride, 1.0, False)
+            if losses:
+                place = loss.value if summed else loss.results[b : b + n]
+                goals = Goals(place.ctypes.data, goals.out, out.stride, loss.scale, loss.strict)
+            worst, counted = kernel(here, aims, shape, goals, scratch)
+            if losses:
+                if worst == BAD_TARGET and wrong < 0:
+                    wrong = b + first_wrong(ids, rows.n_classes, targets)
+                    if loss.strict:
+                        break
+                if summed:
+                    exact_fold(loss.total, loss.value[:n], loss.parts)
+                    loss.share[0] = counted
+                    exact_add(loss.weights, loss.share[:1])
         return wrong
 
     return sweep

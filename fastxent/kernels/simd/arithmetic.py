@@ -48,6 +48,16 @@ def vmax(typingctx, a, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def vmin(typingctx, a, x):  # type: ignore[no-untyped-def]
+    """Lanewise minimum; where ``a`` is NaN, ``x``."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return b.select(b.fcmp_ordered("<", args[0], args[1]), args[0], args[1])
+
+    return a(a, x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def absolute(typingctx, x):  # type: ignore[no-untyped-def]
     """|x|, lanewise."""
 

@@ -105,6 +105,38 @@ def load_interleaved(typingctx, address, n_classes, scratch, tag):  # type: igno
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_interleaved(typingctx, address, n_classes, scratch, tag):  # type: ignore[no-untyped-def]
+    """The inverse of `load_interleaved`."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where, count, scratch_, _ = args
+        width = out.lanes * {_F32: 4, _F64: 8}.get(memory_type(tag), 2)
+        done = b.append_basic_block("interleaved")
+        switch = b.switch(count, done)
+        for n in (1, 2, 3, 4):
+            block = b.append_basic_block(f"interleaved{n}")
+            switch.add_case(_I64(n), block)
+            b.position_at_end(block)
+            columns = [
+                b.load(b.inttoptr(b.add(scratch_, _I64(c * 64)), out.ir.as_pointer()), align=4) for c in range(n)
+            ]
+            for k in range(n):  # lane j holds number k·L + j, which is column (k·L + j) mod n of row (k·L + j) // n
+                lanes_ = [divmod(k * out.lanes + j, n) for j in range(out.lanes)]
+                part = columns[0]
+                for c in range(n):
+                    pick = [out.lanes + row if column == c else j for j, (row, column) in enumerate(lanes_)]
+                    part = shuffle(b, part, columns[c], pick)
+                raw = to_memory(b, part, tag)
+                b.store(raw, b.inttoptr(b.add(where, _I64(k * width)), raw.type.as_pointer()), align=1)
+            b.branch(done)
+        b.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store_columns(typingctx, address, stride, rows, count, scratch, tag):  # type: ignore[no-untyped-def]
     """The inverse of `load_columns`: L columns at ``scratch`` become the first ``rows`` rows of ``count`` numbers."""
     out = compute_type(tag)

@@ -155,28 +155,41 @@ def frames(typingctx, m):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exp_framed(typingctx, x, frame):  # type: ignore[no-untyped-def]
-    """(x - m, exp_biased(x - m)) for the m of `frames`; -inf becomes finite, NaN stays. What x - m loses in rounding is
-    not lost to the exponential."""
+    """(x - m, power, u) with exp_biased(x - m) = power·(1 + u) for the m of `frames`; -inf becomes finite, NaN stays.
+    What x - m loses in rounding is not lost to the exponential."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         shift, *frame_ = _fields(b, args[1])
         y, base, power, u = _exp_framed(V(b, args[0]) - shift, frame_)
-        return context.make_tuple(b, sig.return_type, [(y - base).v, power.fma(u, power).v])
+        return context.make_tuple(b, sig.return_type, [(y - base).v, power.v, u.v])
 
-    return types.UniTuple(x, 2)(x, frame), codegen
+    return types.UniTuple(x, 3)(x, frame), codegen
+
+
+def _scaled(high: V, low: V, power: V, u: V) -> V:
+    """(high + low)·power·(1 + u): all but one rounding touch only what is added to 2^n."""
+    whole = power * high
+    left = power.fma(high, whole * -1.0)
+    return whole + whole.fma(u, power.fma(low, left))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def scale_exp(typingctx, scale, scale_low, power, u):  # type: ignore[no-untyped-def]
+    """`times_exp` of what `exp_framed` found."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return _scaled(*(V(b, a) for a in args)).v
+
+    return power(scale, scale_low, power, u), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def times_exp(typingctx, scale, scale_low, x, frame):  # type: ignore[no-untyped-def]
-    """(scale + scale_low)·exp_biased(x - m) for the m of `frames`, within 1 ulp: all but one rounding touch only what
-    is added to 2^n."""
+    """(scale + scale_low)·exp_biased(x - m) for the m of `frames`, within 1 ulp."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         high, low, z = (V(b, a) for a in args[:3])
         shift, *frame_ = _fields(b, args[3])
-        _, _, power, u = _exp_framed(z - shift, frame_)
-        whole = power * high
-        left = power.fma(high, whole * -1.0)
-        return (whole + whole.fma(u, power.fma(low, left))).v
+        return _scaled(high, low, *_exp_framed(z - shift, frame_)[2:]).v
 
     return x(scale, scale_low, x, frame), codegen

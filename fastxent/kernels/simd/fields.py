@@ -67,6 +67,30 @@ def load_wide(typingctx, address, tag):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_eight(typingctx, address, x, tag):  # type: ignore[no-untyped-def]
+    """The inverse of `load_wide`. Returns what was stored, as float64."""
+    kind = LLVM[compute_type(tag).elem]
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        raw = args[1] if kind == _F64 else b.fptrunc(args[1], ir.VectorType(kind, 8))
+        b.store(raw, b.inttoptr(args[0], raw.type.as_pointer()), align=4)
+        return args[1] if kind == _F64 else b.fpext(raw, F64.ir)
+
+    return F64(types.int64, F64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_whole(typingctx, address, number):  # type: ignore[no-untyped-def]
+    """An int64 to memory."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        b.store(args[1], b.inttoptr(args[0], _I64.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def narrow_load(typingctx, address, count, tag):  # type: ignore[no-untyped-def]
     """The first ``count`` of a vector of float64 in memory, as lanes of the tag's compute type; 0 beyond."""
     out = compute_type(tag)
