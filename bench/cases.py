@@ -19,8 +19,9 @@ from bench.cpus import available_cpus
 from tests import reference as ref
 
 CLASSES = (1, 2, 10, 100, 1000, 32_000, 128_256)
+FEW = (2, 10)
 DTYPES = tuple(ref.DTYPES)
-JOBS = ("loss", "record", "gradient", "log_softmax", "binary")
+JOBS = ("loss", "fresh_loss", "record", "gradient", "log_softmax", "binary")
 BOUND = {"gradient": "copy", "log_softmax": "copy"}  # the ceiling of a job that writes as much as it reads; else "read"
 BYTES = 128 << 20  # of logits in a case of the table of marks; half of it in others
 _CHECKED = 200_000  # logits held against the oracle, in rows spread over the whole
@@ -47,14 +48,16 @@ class Case:
             return False
         if self.dtype in ("float16", "bfloat16"):
             return self.job == "loss" and self.classes >= 1000
-        few = self.job == "loss" and self.classes in (2, 10)
-        return self.dtype == "float32" and (self.job == "binary" or few or self.classes >= 1000)
+        few = self.job in ("loss", "fresh_loss", "gradient") and self.classes in FEW
+        some = self.job == "loss" and self.classes == 100
+        return self.dtype == "float32" and (self.job == "binary" or few or some or self.classes >= 1000)
 
 
 def cases() -> Iterator[Case]:
-    """Every case; a single class is the binary job, and that job has a single class."""
+    """Every case; a single class is the binary job, and that job has a single class. Losses into fresh memory, which
+    is a part of their time where classes are few, are the job "fresh_loss"."""
     for job in JOBS:
-        for classes in CLASSES:
+        for classes in FEW if job == "fresh_loss" else CLASSES:
             if (classes == 1) == (job == "binary"):
                 for dtype in DTYPES:
                     for threads in sorted({1, available_cpus()}):
@@ -112,6 +115,7 @@ def runner(case: Case, data: Data) -> Callable[[], Any]:
     x, target, out = data.x, data.target, data.out
     return {
         "loss": lambda: fx.cross_entropy(x, target, reduction="none", out=out),
+        "fresh_loss": lambda: fx.cross_entropy(x, target, reduction="none"),
         "record": lambda: fx.row_statistics(x, target),
         "gradient": lambda: fx.cross_entropy_with_grad(x, target, reduction="sum", out=out),
         "log_softmax": lambda: fx.log_softmax(x, out=out),
@@ -143,7 +147,7 @@ class Truth:
                 continue
             narrow = np.float64 if self.case.dtype == "float64" else np.float32
             tolerance = 36 * float(np.finfo(narrow).eps) + float(ml_dtypes.finfo(dtype).eps)
-            relative = self.case.job in ("loss", "binary")  # a small loss is as exact as a large one
+            relative = self.case.job in ("loss", "fresh_loss", "binary")  # a small loss is as exact as a large one
             self._compare(name, taken[name], truth, tolerance, 0 if relative else tolerance)
 
     def check_peer(self, result: Any, name: str) -> None:
@@ -174,7 +178,7 @@ def truth_of(case: Case, data: Data) -> Truth:
         record = ref.row_statistics(x, target)
         names = ("nll", "lse", "entropy", "confidence", "brier", "rank", "predicted")
         return Truth(case, rows, {name: getattr(record, name) for name in names})
-    if case.job == "loss":
+    if case.job in ("loss", "fresh_loss"):
         return Truth(case, rows, {"loss": ref.cross_entropy(x, target, reduction="none")})
     if case.job == "log_softmax":
         return Truth(case, rows, {"log_softmax": ref.log_softmax(x)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ def missing() -> list[str]:
 
 def competitors(case: Case, data: Data) -> dict[str, Call]:
     """{peer: call} for the peers installed that can do the case; `finished` makes NumPy arrays of what a call gives."""
+    if case.job == "fresh_loss":
+        case = replace(case, job="loss")
     made = {name: make(case, data) for name, make in _MAKERS.items() if installed(name)}
     return {name: call for name, call in made.items() if call is not None}
 
