@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,11 @@ def _column(x: np.ndarray, layout: str) -> pa.Array:
 
 
 def write(path: Path, x: np.ndarray, target: np.ndarray, layout: str, group: int = _GROUP) -> None:
-    """One file of the layout; ``group``: bytes of logits in a row group."""
+    """One file of the layout; ``group``: bytes of logits in a row group. "binary": each logit is a row."""
+    if layout == "binary":
+        table = pa.table({"logits": x.reshape(-1), "target": (x.reshape(-1) > 1).astype(np.int8)})
+        pq.write_table(table, path)
+        return
     rows = max(1, group // (4 * x.shape[1]))
     if layout == "arrow-ipc":
         table = pa.table({"logits": _column(x, layout), "target": target})
@@ -76,6 +80,45 @@ def write(path: Path, x: np.ndarray, target: np.ndarray, layout: str, group: int
 
 def _type(classes: int, layout: str) -> pa.DataType:
     return pa.binary(4 * classes) if layout == "fixed-size-binary" else pa.list_(pa.float32())
+
+
+def binary_dump(rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(probabilities, target, mean cross-entropy) of rows of one number each."""
+    rng = np.random.default_rng(4)
+    chance = 1.0 / (1.0 + np.exp(-rng.normal(-1.0, 1.5, rows)))
+    positive = (rng.random(rows) < chance).astype(np.int8)
+    chance = chance.astype(np.float32)
+    right = np.where(positive == 1, chance, 1.0 - chance.astype(np.float64))
+    return chance, positive, float(-np.log(right).mean())
+
+
+def write_binary(path: Path, chance: np.ndarray, positive: np.ndarray) -> None:
+    """A Parquet file of flat columns ``p`` and ``y``, with pyarrow's defaults."""
+    pq.write_table(pa.table({"p": chance, "y": positive}), path)
+
+
+def binary_peers(source: Path | dict[str, np.ndarray]) -> dict[str, Call]:
+    """{name: call} that give the mean loss of a binary dump, and compute the Brier score as well."""
+    if not isinstance(source, Path):
+        return {"scikit-learn": partial(_sklearn_binary, source)} if installed("scikit-learn") else {}
+    if not installed("duckdb"):
+        return {}
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute(f"SET threads = {available_cpus()}")
+    loss = "avg(-CASE WHEN y = 1 THEN ln(p) ELSE ln(1 - p::DOUBLE) END)"
+    query = f"SELECT {loss}, avg((p - y) * (p - y)) FROM '{source}'"
+    return {"duckdb": lambda: connection.execute(query).fetchone()[0]}
+
+
+def _sklearn_binary(columns: dict[str, np.ndarray]) -> float:
+    from sklearn import metrics
+
+    chance, positive = columns["p"].astype(np.float64), columns["y"]
+    metrics.brier_score_loss(positive, chance)
+    metrics.roc_auc_score(positive, chance)
+    return float(metrics.log_loss(positive, chance))
 
 
 # ---- what the file's speed is held against ---------------------------------------------------------------------

@@ -112,6 +112,17 @@ def _files(found: list[Found]) -> Iterator[Row]:
             yield Row(name, _peer(f), rate, f["ratio_to_file_read"], "file into memory", None, None)
 
 
+def _binary(found: list[Found]) -> Iterator[Row]:
+    for f in found:
+        if f["job"] != "evaluate binary" or "best_peer" not in f:
+            continue
+        name, rate = f"evaluate binary, {f['layout']}", f["rows"] / f["seconds"] / 1e6
+        mark, aim = (1.5, 3.0) if f["layout"] == "parquet" else (20.0, None)
+        yield Row(name, _peer(f), f"{rate:.0f} M rows/s", f["ratio_to_best_peer"], f["best_peer"], mark, aim)
+        if f["layout"] == "arrays":
+            yield Row("  the same", "-", f"{rate:.0f} M rows/s", rate, "M rows/s", 100.0, 250.0)
+
+
 # ---- fresh processes -------------------------------------------------------------------------------------------
 
 
@@ -134,4 +145,4 @@ def _memory(peak: dict[str, int]) -> Row:
 def rows(found: Iterable[Found], startup: dict[str, float], peak: dict[str, int]) -> list[Row]:
     """The whole table."""
     kept = list(found)
-    return [*_kernels(kept), *_files(kept), _memory(peak), *_startup(startup), *_threads(kept)]
+    return [*_kernels(kept), *_files(kept), *_binary(kept), _memory(peak), *_startup(startup), *_threads(kept)]

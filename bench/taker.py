@@ -19,7 +19,7 @@ import fastxent as fx
 from bench.cases import cases, data_of, runner, truth_of, use_threads
 from bench.cpus import available_cpus
 
-LAYOUTS = ("none", "zstd", "arrow-ipc")  # of the files that `evaluate` is timed on
+LAYOUTS = ("none", "zstd", "arrow-ipc", "binary")  # of the files that `evaluate` is timed on
 CLASSES = 1000
 FILES = {f"evaluate-C{CLASSES}-{layout}": layout for layout in LAYOUTS}
 # What an older or a broken fastxent may answer with; anything else is a mistake of this program.

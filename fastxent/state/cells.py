@@ -194,7 +194,8 @@ class Cells:
         places = np.empty(int(np.count_nonzero(filled)), np.int64)
         keys = np.empty(len(places), np.uint64)
         list_cells(names, shifts, order, filled, places, keys)
-        return Used(places, keys, owners[places >> BITS].astype(np.int64))
+        one = len(self.lengths) == 1
+        return Used(places, keys, np.zeros(len(places), np.int64) if one else owners[places >> BITS].astype(np.int64))
 
 
 def _bit_length(values: np.ndarray) -> np.ndarray:
