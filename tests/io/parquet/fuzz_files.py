@@ -58,11 +58,15 @@ def make_seeds(folder: Path) -> list[Seed]:
         "ids": pa.array([list(range(k % 4)) for k in range(ROWS)]),
         "pair": pa.array([{"a": k, "b": "x" * (k % 3)} for k in range(ROWS)]),
     }
-    for logits in ("logits", "l*"):
+    forms = {
+        "logits": {"logits": list(x)},
+        "l*": {f"l{k}": x[:, k] for k in range(CLASSES)},
+        "score": {"score": x[:, 0]},
+    }
+    for logits, columns in forms.items():
         for v2 in (False, True):
             for checksums in (False, True):
                 for codec in ("none", "snappy", "zstd"):
-                    columns = {"logits": list(x)} if logits == "logits" else {f"l{k}": x[:, k] for k in range(CLASSES)}
                     names = list(beside)
                     pick.shuffle(names)
                     sink = io.BytesIO()
