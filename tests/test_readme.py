@@ -95,6 +95,16 @@ def test_a_temperature(run):
     run(readme.block("with a temperature for each language"))
 
 
+def test_a_multilabel_dump(run):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(60, 3)).astype(np.float32)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), 3)
+    pq.write_table(pa.table({"logits": rows, "target": list(rng.integers(0, 2, (60, 3)))}), "tags.parquet")
+    (result,) = run(readme.block("look like those of C classes"))
+    assert result.task == "multilabel"
+    assert pq.read_table("probs.parquet")["softmax"][0].as_py() == pytest.approx(1 / (1 + np.exp(-logits[0])), rel=1e-6)
+
+
 def test_scikit_learn(run):
     X, y = load_iris(return_X_y=True)
     classifier = LogisticRegression(max_iter=1000).fit(X, y.astype(str))

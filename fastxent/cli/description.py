@@ -48,8 +48,11 @@ class Shown:
         words += ["--logits-dtype", "bfloat16"] if self.chosen.dtype is None else []
         words += ["--input", self.scores] if self.scores != "logits" else []
         words += ["--target", target] if target != "target" else []
+        words += [] if self.found.labels is None else ["--task", "multilabel"]
+        words += ["--target-ids"] if self.found.labels == "ids" else []
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
-        for role in ("cluster",) if self.chosen.task == "binary" else ("cluster", "n_bytes"):
+        single = self.chosen.task == "binary" or self.found.labels is not None
+        for role in ("cluster",) if single else ("cluster", "n_bytes"):
             words += [word for name in self._usable(role)[:1] for word in (_flag(role), name)]
         return public_name(shlex.join(words))
 

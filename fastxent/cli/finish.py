@@ -89,7 +89,7 @@ def check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -
     from fastxent.state.tasks import possible_metrics
 
     metrics = possible_metrics(
-        {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob")}
+        {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob")}, given["task"]
     )
     for condition in conditions:
         condition.check_metric(metrics)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
-from fastxent.io.columns import FLOATS, item_of
+from fastxent.io.columns import FLOATS, is_soft, item_of
 from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout, all_names, find_field
 from fastxent.io.parquet.part import ParquetPart
@@ -73,6 +73,7 @@ class Description:
     roles: dict[str, list[str]] = field(default_factory=dict)
     # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first; "target_logprob" and "scores"
     # where no column looks like logits
+    labels: str | None = None  # "flags" or "ids" if the first target is lists of which several may hold
     warnings: list[str] = field(default_factory=list)
 
 
@@ -117,9 +118,14 @@ def _fits(kind: pa.DataType, role: str) -> bool:
     text = pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
     if role == "number":
         return bool(pt.is_integer(kind) or pt.is_floating(kind))
-    return bool(
-        pt.is_integer(kind) or text or (role == "class" and (pt.is_boolean(kind) or item_of(kind)[0] in FLOATS))
-    )
+    return bool(pt.is_integer(kind) or text or (role == "class" and (pt.is_boolean(kind) or _of_targets(kind))))
+
+
+def _of_targets(kind: pa.DataType) -> bool:
+    """Whether rows of that type may be targets: probabilities, flags or ids."""
+    item = item_of(kind)[0]
+    number = item in FLOATS or (item is not None and (pt.is_integer(item) or pt.is_boolean(item)))
+    return bool(number and is_soft(kind))
 
 
 def _slices(column: pa.Field) -> bool:

@@ -12,20 +12,26 @@ import pyarrow.compute as pc
 
 from fastxent.errors import FastxentError
 from fastxent.io.batch import Batch
+from fastxent.io.columns import is_soft
 from fastxent.io.inspect import Candidate
+from fastxent.io.labels import flags_of, ids_of
 from fastxent.io.source import OpenSource, open_source
 from fastxent.kernels.floats import widened
 
 _ROWS, _BYTES = 10_000, 1 << 20
 _SCORES = 128 << 10  # bytes of scores; a reader of remote files prefetches several times as much
 _FEW, _MANY = 20, 1000  # slices
+_IGNORED = -100  # the default ignore_index
 _TOLERANCE = 1e-3  # of a sum of probabilities
 _PROBS = r"(.*_)?(probs?|probabilit(y|ies)|softmax)([_\W].*)?"
 _LOG_PROBS = r".*log_?prob.*"
 
 
-def score_kind(source: Any, chosen: Candidate) -> str:
-    """What the scores are, as ``--input`` says it: the first rows decide; without any, the name does."""
+def score_kind(source: Any, chosen: Candidate, labels: str | None = None) -> str:
+    """What the scores are, as ``--input`` says it: the first rows decide; without any, the name does.
+
+    labels: as `label_kind` gives it. Probabilities of labels have any sum.
+    """
     named = re.fullmatch(_PROBS, chosen.name, re.IGNORECASE) and not re.fullmatch(_LOG_PROBS, chosen.name, re.I)
     try:
         with closing(_batches(_opened(source, chosen, ()), _SCORES)) as batches:  # type: ignore[type-var]
@@ -34,7 +40,7 @@ def score_kind(source: Any, chosen: Candidate) -> str:
         return "probs" if named else "logits"
     values = widened(held.values[:_ROWS], held.dtype).astype(np.float64)
     values = values[np.isfinite(values).all(axis=1)]
-    if chosen.task == "binary" and len(values):
+    if (chosen.task == "binary" or labels is not None) and len(values):
         return "probs" if values.min() >= 0.0 and values.max() <= 1.0 else "logits"
     if not len(values) or values.shape[1] < 2:
         return "probs" if named else "logits"
@@ -42,6 +48,27 @@ def score_kind(source: Any, chosen: Candidate) -> str:
         return "probs" if named or _all_one(values.sum(axis=1)) else "logits"
     logs = values.max() <= 0.0 and re.fullmatch(_LOG_PROBS, chosen.name, re.IGNORECASE)
     return "log_probs" if logs and _all_one(np.exp(values).sum(axis=1)) else "logits"
+
+
+def label_kind(source: Any, chosen: Candidate, target: str) -> str | None:
+    """What lists of targets are in the first rows: "flags", one per class, of which not always one holds; "ids" of the
+    classes that hold; or None if they are one-hot or probabilities that sum to 1, or no lists of numbers."""
+    c = chosen.n_classes
+    try:
+        opened = _opened(source, chosen, (target,)).columns_only()
+        with closing(_batches(opened, _BYTES)) as batches:  # type: ignore[type-var]
+            column = next(batches).columns[target].slice(0, _ROWS)
+        if chosen.task == "binary" or c is None or not is_soft(column.type):
+            return None
+        flags, wrong = flags_of(column, c, _IGNORED)
+    except (FastxentError, StopIteration):
+        return None
+    if not wrong:
+        return None if _all_one(np.nansum(flags, axis=1)) else "flags"
+    try:
+        return None if ids_of(column, c, _IGNORED, None)[1] else "ids"
+    except FastxentError:
+        return None
 
 
 def slice_columns(source: Any, chosen: Candidate, names: Sequence[str]) -> list[str]:

@@ -82,6 +82,13 @@ def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
 
 
+def boolean(name: str, value: Any) -> bool:
+    """Check True or False."""
+    if not isinstance(_plain(value), bool):
+        raise ConfigError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
 def word(kind: Any) -> Check:
     """Return the check of a `Literal` type."""
     return lambda name, value: one_of(name, value, get_args(kind))

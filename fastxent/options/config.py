@@ -44,6 +44,7 @@ class EvalConfig:
     threshold: float = default("threshold")
     target_logprob: str | None = default("target_logprob")
     scores: tuple[str, ...] = default("scores")
+    target_ids: bool = default("target_ids")
     task: str = "multiclass"
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class EvalConfig:
     @property
     def has_logits(self) -> bool:
         """Whether rows hold scores, from which losses are computed."""
-        return self.task in ("multiclass", "binary")
+        return self.task in ("multiclass", "binary", "multilabel")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EvalConfig:
@@ -84,17 +85,23 @@ class EvalConfig:
 
 
 # Options that earlier versions did not have, and what they did: other states and results keep their bytes.
-_ADDED = {"threshold": default("threshold"), "task": "multiclass", "target_logprob": None, "scores": []}
+_ADDED = {
+    "threshold": default("threshold"),
+    "task": "multiclass",
+    "target_logprob": None,
+    "scores": [],
+    "target_ids": False,
+}
 _OF_SCORES = (
     "input", "ignore_index", "label_smoothing", "clip_eps", "temperature", "softcap", "class_mask", "class_weight",
     "classes", "top_k", "bins",
 )  # fmt: skip
+_OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
 # Options that a task does not have, and why.
 _REFUSED = {
-    "multiclass": (("threshold",), "is for binary dumps, which hold one score per row"),
-    "binary": (
-        ("n_bytes", "class_weight", "class_mask", "softcap", "top_k"), "is for rows of one score per class"
-    ),
+    "multiclass": (("threshold",), "is for binary dumps, which hold one score per row, and task='multilabel'"),
+    "binary": (_OF_CLASSES, "is for rows of one score per class"),
+    "multilabel": (_OF_CLASSES, "is for rows of one score per class, of which one is right"),
     "likelihood": (("threshold", *_OF_SCORES), "is for rows of scores; target_logprob names log-probabilities"),
     "scores": (("threshold", "n_bytes", *_OF_SCORES), "is for rows of logits, and there are none"),
 }  # fmt: skip
@@ -107,12 +114,14 @@ def _check_task(config: EvalConfig) -> None:
         value = getattr(config, name)
         if value != default(name):
             raise ConfigError(f"{name} must not be given, got {shown(value)}; it {rule}")
+    if config.target_ids and config.task != "multilabel":
+        raise ConfigError("target_ids must not be given, got True; it is for task='multilabel'")
     if config.task == "binary" and config.n_classes != 2:
         raise ConfigError(f"n_classes must be 2 for a binary dump, got {config.n_classes}")
-    if config.task == "binary" and config.input == "log_probs":
+    if config.task in ("binary", "multilabel") and config.input == "log_probs":
         raise ConfigError(
-            "input must be 'logits' or 'probs' for a binary dump, got 'log_probs'; the log-probability of one class "
-            "does not hold the other's where it is near 0"
+            f"input must be 'logits' or 'probs' for a {config.task} dump, got 'log_probs'; the log-probability of one "
+            "class does not hold the other's where it is near 0"
         )
     if (config.task == "likelihood") != (config.target_logprob is not None):
         raise ConfigError(f"target_logprob must be given for the task 'likelihood' only, got {config.task!r}")

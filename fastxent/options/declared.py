@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict, cast
 
 from fastxent.options.checks import (
+    boolean,
     class_flags,
     class_names,
     class_weights,
@@ -21,7 +22,7 @@ from fastxent.options.checks import (
     whole,
     word,
 )  # fmt: skip
-from fastxent.options.choices import FloatName, Input, OnBadRow
+from fastxent.options.choices import FloatName, Input, NamedTask, OnBadRow
 from fastxent.options.option import Option, declarations
 
 Names = str | Sequence[str] | None
@@ -174,6 +175,25 @@ class InputOptions(TypedDict, total=False):
             form="repeated",
         ),
     ]
+    task: Annotated[
+        NamedTask | None,
+        Option(
+            None,
+            optional(word(NamedTask)),
+            help="Kind of the dump; multilabel must be named, others are recognized.",
+            section="Columns",
+        ),
+    ]
+    target_ids: Annotated[
+        bool,
+        Option(
+            False,
+            boolean,
+            help="Targets are lists of the ids of the labels that hold.",
+            section="Columns",
+            form="switch",
+        ),
+    ]
 
 
 class BesideOptions(TypedDict, total=False):
@@ -287,7 +307,7 @@ class MetricOptions(TypedDict, total=False):
         Option(
             0.5,
             real("be a number from 0 to 1", low=0.0, high=1.0),
-            help="Binary dumps: a row with this probability or more is positive.",
+            help="Least probability of a positive prediction (binary, multilabel).",
             section="Metrics",
             metavar="P",
         ),

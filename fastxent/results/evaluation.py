@@ -97,7 +97,7 @@ class EvalValues:
 
     @property
     def task(self) -> str:
-        """The kind of the dump: "multiclass", "binary", "likelihood" or "scores"."""
+        """The kind of the dump: "multiclass", "binary", "multilabel", "likelihood" or "scores"."""
         return self.config.task
 
     @property

@@ -21,14 +21,22 @@ from fastxent.results.values import Metric, labels
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
 _BINARY_SLICE_METRICS = ("cross_entropy", "normalized_entropy", "roc_auc", "calibration_ratio")
+_MULTILABEL_SLICE_METRICS = ("cross_entropy", "micro_f1", "macro_f1", "mean_average_precision")
 _SHORT = {
+    "mean_average_precision": "mAP",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
     "expected_calibration_error": "ECE",
     "cross_entropy": "cross-entropy",
     "normalized_entropy": "norm. entropy",
     "calibration_ratio": "calib. ratio",
 }
 _MAX_SLICES = 20
-_BIN_HEADERS = ("confidence bin", "rows", "confidence", "accuracy")
+_BIN_HEADERS = {
+    "multiclass": ("confidence bin", "rows", "confidence", "accuracy"),
+    "binary": ("prediction bin", "rows", "prediction", "positive"),
+    "multilabel": ("prediction bin", "labels", "prediction", "positive"),
+}
 _CODE = re.compile(r"`\w+`")  # the cell of a metric's name
 _MARKUP = re.compile(r"[\\`*\[\]|~]")
 _LONGEST = 26  # the longest name of a metric; slice tables then fit in 80 columns
@@ -49,7 +57,8 @@ def heading(result: EvalValues) -> str:
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
-    kinds = {"multiclass": [f"{count(result.config.n_classes)} classes"], "binary": ["binary"]}
+    classes = count(result.config.n_classes)
+    kinds = {"multiclass": [f"{classes} classes"], "binary": ["binary"], "multilabel": [f"{classes} labels"]}
     parts += kinds.get(result.task, [])
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
@@ -75,8 +84,8 @@ def metric_cells(metric: Metric) -> tuple[str, str, str]:
 
 def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
     """Return headers and rows of the table of one ``by`` column: main metrics, and the stderr of the first."""
-    usual = _BINARY_SLICE_METRICS if result.task == "binary" else _SLICE_METRICS
-    wanted = [*result.config.scores[:2], *usual]
+    named = {"binary": _BINARY_SLICE_METRICS, "multilabel": _MULTILABEL_SLICE_METRICS}
+    wanted = [*result.config.scores[:2], *named.get(result.task, _SLICE_METRICS)]
     chosen = [name for name in wanted if name in result.metrics][:4] or list(result.metrics)[:4]
     headers = [column, "rows", *(cell for name in chosen for cell in _headers(name, name == chosen[0]))]
 
@@ -131,9 +140,7 @@ def render(result: EvalValues) -> RenderableType:
                 Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
             )
     if result.has_calibration:
-        binary = result.task == "binary"
-        names = ("prediction bin", "rows", "prediction", "positive") if binary else _BIN_HEADERS
-        table = _table(*names)
+        table = _table(*_BIN_HEADERS[result.task])
         for cells in calibration_rows(result):
             table.add_row(*cells)
         parts += [Text(), table]

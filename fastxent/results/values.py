@@ -77,7 +77,8 @@ class Rows(Values):
 class Calibration(Values):
     """Bins (lower, upper] of the confidence, one entry per bin. The means of an empty bin are NaN.
 
-    Of a binary dump, confidence is the probability of the positive class, and accuracy the share of positive rows.
+    Of a binary dump, confidence is the probability of the positive class, and accuracy the share of positive rows. Of a
+    multilabel dump, the same of all labels together: ``count`` counts labels.
 
     Attributes:
         lower, upper: float (bins,). Ends of each bin.
@@ -98,6 +99,8 @@ class Calibration(Values):
 @dataclass(frozen=True, eq=False)
 class PerClass(Values):
     """One entry per class that is the target or the prediction of a row. A ratio with denominator 0 is NaN.
+
+    Of a multilabel dump, one entry per label that some row does not ignore. ``nll`` is then a mean over all these rows.
 
     Attributes:
         class_id: int (classes,).

@@ -18,7 +18,7 @@ from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.refusal import bad_number
-from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, BinaryRows, KeptOdds
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, BinaryRows, KeptOdds, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
 
 if TYPE_CHECKING:
@@ -93,9 +93,11 @@ class BinaryScorer:
     keeps: bool. Keep what `transform` writes.
     """
 
+    _preparation: type[Preparation] = BinaryPreparation
+
     def __init__(self, config: EvalConfig, dtype: str, *, keeps: bool = False) -> None:
         self.config, self.keeps = config, keeps
-        self._prepare = BinaryPreparation(config)
+        self._prepare = self._preparation(config)
         self._type = FLOAT_TYPES[dtype]
         self._clip = bounds_of(config.clip_eps, config.input)
         self._kernel = odds.odds_kernel(config.input == "logits")
@@ -105,7 +107,7 @@ class BinaryScorer:
         else:
             self._least = math.log(t) - math.log1p(-t) if 0.0 < t < 1.0 else math.inf if t else -math.inf
 
-    def __call__(self, batch: Batch) -> BinaryRows:
+    def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         prepared = self._prepare(batch, self._type.compute)
         n, c = len(prepared.target), self.config

@@ -90,3 +90,23 @@ class BinaryRows(ScoredRows):
     positive: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 0..1: the target; 0 without labels
     minus_ones: int = 0  # used rows whose target is -1
     zeros: int = 0  # used rows whose target is 0
+
+
+def _no_labels() -> np.ndarray:
+    return np.empty((0, 0))
+
+
+@dataclass
+class MultilabelRows(ScoredRows):
+    """Rows of one number per label. ``loss``, ``brier`` and ``entropy`` are sums over the labels of a row that are not
+    ignored, ``nll`` their mean; ``rank`` is the number of labels that are predicted wrongly."""
+
+    score: np.ndarray = field(default_factory=_no_labels)  # (n, C) log-odds or probabilities, as given
+    positive: np.ndarray = field(default_factory=_no_labels)  # (n, C) 0..1: the targets; NaN where ignored
+    called: np.ndarray = field(default_factory=_no_labels)  # bool (n, C): predicted labels
+    probability: np.ndarray = field(default_factory=_no_labels)  # float64 (n, C)
+    losses: np.ndarray = field(default_factory=_no_labels)  # float64 (n, C): NLL
+    counted: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64: labels that are not ignored
+    held: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64: sum of their targets
+    calls: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64: how many of them are predicted
+    both: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64: sum of the targets of those

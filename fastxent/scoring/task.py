@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastxent.errors import ConfigError
 from fastxent.io.batch import batch_bytes
-from fastxent.io.source import open_source
+from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer
 from fastxent.scoring.filter import Filter
 from fastxent.scoring.given import GivenScorer
+from fastxent.scoring.multilabel import MultilabelScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer
 
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_SCORERS: dict[str, type[Scorer | BinaryScorer]] = {"multiclass": Scorer, "binary": BinaryScorer}
+_SCORERS: dict[str, type[Scorer | BinaryScorer]] = {
+    "multiclass": Scorer, "binary": BinaryScorer, "multilabel": MultilabelScorer
+}  # fmt: skip
 
 
 def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> Scorer | BinaryScorer | GivenScorer:
     """The scorer of a task, of scores of one float type. ``keeps``: what a visitor of the rows needs."""
     kind = _SCORERS.get(config.task, GivenScorer)
     return kind(config, dtype, keeps=keeps)
+
+
+def task_of(source: OpenSource, wanted: str | None) -> str:
+    """The task of a dump: ``wanted``, if its columns can be of it; else what they say."""
+    if wanted in (None, source.task) or (wanted == "multilabel" and source.task == "multiclass"):
+        return wanted or source.task
+    if source.task == "scores":
+        raise ConfigError(f"task must be None for a dump without logits, got {wanted!r}; omit task (--task)")
+    held = "one score per row" if source.task == "binary" else "rows of several scores"
+    raise ConfigError(f"task must be {source.task!r} for a dump of {held}, got {wanted!r}; omit task (--task)")
 
 
 def columns(config: EvalConfig) -> list[str]:
@@ -42,7 +55,7 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
     """
     logits = config.logits if config.has_logits else None
     source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)
-    if config.has_logits and source.task != config.task:
+    if config.has_logits and source.task != ("binary" if config.task == "binary" else "multiclass"):
         raise ConfigError(f"the batch is of a {source.task} dump, the state of a {config.task} one")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")

@@ -54,10 +54,13 @@ class Cells:
     """The pages of some owners. ``moved`` is called when pages move, none of them up.
 
     limit: int. Pages that one owner may have.
+    room: int or None. Pages that it may have before they are counted again, `limit` unless given: where there are many
+        owners, all of those beyond the limit then move at once. `settle` brings them within it.
     """
 
-    def __init__(self, limit: int, moved: Callable[[Moves], None]) -> None:
+    def __init__(self, limit: int, moved: Callable[[Moves], None], room: int | None = None) -> None:
         self.limit, self._moved = limit, moved
+        self._room = limit if room is None else room
         self.lengths = np.zeros(0, np.int64)
         self._held = np.zeros(0, np.int64)
         self._slots = np.zeros((_LEAST_SLOTS, 2), np.uint64)
@@ -115,14 +118,19 @@ class Cells:
         while True:
             shifts = WIDTH - self.lengths
             pages = self._slots, self._names, self._owner_of, self._held, self._used
-            begin = find_cells(keys, owners, begin, shifts, self.limit, pages, found)
+            begin = find_cells(keys, owners, begin, shifts, self._room, pages, found)
             if begin == len(keys):
                 return found
-            if self._held[owners[begin]] < self.limit:
+            if self._held[owners[begin]] < self._room:
                 self._grow()
             else:
                 self.shorten(self._due(keys, owners))
                 begin = 0
+
+    def settle(self) -> None:
+        """Bring every owner within its limit, so that the cells follow from the rows alone."""
+        if (self._held > self.limit).any():
+            self.shorten(self._due(np.zeros(0, np.uint64), np.zeros(0, np.int64)))
 
     def _grow(self) -> None:
         used, room = int(self._used[0]), 2 * len(self._names)

@@ -78,6 +78,11 @@ class Classes:
         places = np.flatnonzero(self.counts[:2].any(axis=0))
         return places, places if self.ids is None else self.ids[places]
 
+    def rows(self) -> list[int]:
+        """Rows by target, and by prediction: each is as many as the rows that have targets."""
+        found: list[int] = self.counts[:2].sum(axis=1).tolist()
+        return found
+
     def figures(self, names: tuple[str, ...] | None) -> PerClass:
         """The figures of every class that occurs."""
         places, seen = self._places()

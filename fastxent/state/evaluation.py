@@ -25,19 +25,22 @@ from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
 from fastxent.state.given import score_tables
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
+from fastxent.state.labels import Labels
 from fastxent.state.metrics import Bins, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.part import Part, Summands
 from fastxent.state.table import Table
-from fastxent.state.tasks import plan_of, ranking_figures, ranking_of
+from fastxent.state.tasks import labels_of, plan_of, ranking_figures, ranking_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_SLICES = 10_000
+_MOST_PAIRS, _FEWEST_SLICES = 1 << 15, 16  # of a slice and a label: each has sums and cells; slices always allowed
 _TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
 _TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _BIN_BYTES = 160  # of a calibration bin in a saved state
+_LABEL_BYTES = 400  # and of a label
 _ENOUGH = 10  # rows that look like probabilities, not by chance
 _WHOLE = "whole"  # the one group of the table of all rows
 
@@ -53,7 +56,9 @@ class EvalState:
         self.whole.keys.code(_WHOLE)
         self.whole.resize()
         self.slices = {name: Table(self.plan, config.bins, name) for name in config.by}
-        self.classes = Classes(config.n_classes, self.plan.weighted)
+        tables = [self.whole, *self.slices.values()]
+        self.labels = labels_of(self.plan, tables)
+        self.classes = self.labels.get(None) or Classes(config.n_classes, self.plan.weighted)
         self.distribution = Distribution()
         self.parts: dict[str, Part] = {  # by their names in a saved state
             "whole": self.whole,
@@ -61,7 +66,8 @@ class EvalState:
             "classes": self.classes,
             "nll": self.distribution,
         }
-        self.scores = ranking_of(self.plan, [self.whole, *self.slices.values()])
+        self.parts.update({f"labels by {name}": part for name, part in self.labels.items() if name is not None})
+        self.scores = ranking_of(self.plan, tables)
         self.given = score_tables(config, self.plan)
         for table in self.given:
             if table.column is None:
@@ -95,7 +101,7 @@ class EvalState:
         """Add scored rows, in place; an error leaves the state as it was."""
         groups = {name: EncodedColumn.of(rows.by[name], name) for name in self.slices}
         for name, column in groups.items():
-            _check_slices(name, self.slices[name].keys.union_size(column.keys))
+            self._check_slices(name, self.slices[name].keys.union_size(column.keys))
         mask = rows.status == USED
         if rows.weight is not None:
             mask &= rows.weight != 0  # such a row contributes nothing, even where its loss is infinite
@@ -111,6 +117,18 @@ class EvalState:
         for name in self.told:
             self.told[name] += getattr(rows, name)
         return self
+
+    def _check_slices(self, name: str, count: int) -> None:
+        """Bound the memory that slices take."""
+        most, what = MAX_SLICES, ""
+        if name in self.labels or (self.labels and name in self.scores):
+            most = min(most, max(_FEWEST_SLICES, _MOST_PAIRS // self.config.n_classes))
+            what = f", which is the most for macro metrics of {self.config.n_classes} labels"
+        if count > most:
+            raise ConfigError(
+                f"by column {name!r} has more than {most} distinct values{what}; if rows that share one belong "
+                f"together and only the standard errors should allow for that, use cluster={name!r} instead"
+            )
 
     def merge(self, other: EvalState) -> EvalState:
         """The state of the rows of both, as a new object. Associative and commutative."""
@@ -129,7 +147,7 @@ class EvalState:
         self._refuse_other_config(other.config)
         self.coverage.refuse_overlap(other.coverage)
         for name, table in self.slices.items():
-            _check_slices(name, table.keys.union_size(other.slices[name].keys.names))
+            self._check_slices(name, table.keys.union_size(other.slices[name].keys.names))
         clusters = self.clusters.absorb(other.clusters)
         for name, part in self.parts.items():
             part.absorb(other.parts[name], clusters)
@@ -148,7 +166,7 @@ class EvalState:
 
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
         """Every figure of the rows so far; the state stays as it is."""
-        bins = self.whole.bins_of(0)
+        bins = self.labels.get(None, self.whole).bins_of(0)
         (metrics,), curves = self._metrics(self.whole)
         warnings = self._doubts()
         held = self.coverage.held()
@@ -177,7 +195,7 @@ class EvalState:
         """Warnings about the rows."""
         used, told = int(self.whole.rows[0, USED]), self.told
         found = []
-        binary = self.config.task == "binary"
+        binary = self.config.task != "multiclass"
         look, kind = ("", "log-odds") if binary else (" and sum to 1", "logits")
         if told["probabilities"] >= max(_ENOUGH, used if binary else 0.9 * used):
             found.append(
@@ -201,7 +219,11 @@ class EvalState:
     def _metrics(self, table: Table) -> tuple[list[dict[str, Metric]], Curves | None]:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
-        found = [self.plan.figures(table.sums_of(g, places[g]), table.bins_of(g)) for g in range(len(table.keys))]
+        bins = self.labels.get(table.column, table)
+        found = [self.plan.figures(table.sums_of(g, places[g]), bins.bins_of(g)) for g in range(len(table.keys))]
+        if isinstance(bins, Labels):
+            for g, group in enumerate(found):
+                group.update({name: metric for name, metric in bins.macro(g).items() if name in group})
         found, curves = ranking_figures(self.plan, found, self.scores.get(table.column))
         for given in self.given:
             if given.column == table.column:
@@ -266,7 +288,7 @@ class EvalState:
         if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
             raise ValueError("clusters without rows")
         labelled = rows if self.plan.labelled else 0
-        if any(count != labelled for count in self.classes.counts[:2].sum(axis=1).tolist()):
+        if any(count != labelled for count in self.classes.rows()):
             raise ValueError("classes that do not add up to the rows")
         if int(self.distribution.counts.sum()) != (rows if self.plan.losses else 0):
             raise ValueError("losses that do not add up to the rows")
@@ -282,13 +304,14 @@ class EvalState:
 
 
 def _room(header: dict[str, Any]) -> int:
-    """Bytes that the calibration bins of a state may take, most of which are empty and compress to nothing."""
-    groups = 1 + sum(len(keys) for keys in header["slices"].values())
-    return int(
-        min(groups, 1 + MAX_SLICES * len(header["slices"]))
-        * (min(header["config"]["bins"], MOST_BINS) + len(header["config"].get("scores", ())))
-        * _BIN_BYTES
-    )
+    """Bytes that calibration bins and labels of a state may take, most of which are empty and compress to nothing."""
+    config, slices = header["config"], header["slices"]
+    groups = min(1 + sum(len(keys) for keys in slices.values()), 1 + MAX_SLICES * len(slices))
+    bins = groups * (min(config["bins"], MOST_BINS) + len(config.get("scores", ()))) * _BIN_BYTES
+    if config.get("task") != "multilabel":
+        return int(bins)
+    pairs = groups * config["n_classes"]
+    return int(2 * bins + min(pairs, config["n_classes"] + len(slices) * _MOST_PAIRS) * _LABEL_BYTES)
 
 
 def _texts(keys: Any) -> list[str]:
@@ -304,15 +327,6 @@ def _values(keys: Any) -> list[str]:
     for key in _texts(keys):
         value_of(key)
     return list(keys)
-
-
-def _check_slices(name: str, count: int) -> None:
-    """Bound the memory that slices take."""
-    if count > MAX_SLICES:
-        raise ConfigError(
-            f"by column {name!r} has more than {MAX_SLICES} distinct values; if rows that share one belong together "
-            f"and only the standard errors should allow for that, use cluster={name!r} instead"
-        )
 
 
 def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:

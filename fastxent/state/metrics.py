@@ -146,7 +146,7 @@ class Plan:
         return Terms(summands, rows.weight if self.weighted else None, self.counted)
 
     def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
-        """All chosen metrics of one group of rows."""
+        """All chosen metrics of one group of rows; those that follow from other parts are NaN."""
         found = {name: Metric(value) for name, value in bins.errors().items()}
         for mean in self.means:
             value, stderr = self._ratio(mean, sums)
@@ -160,7 +160,7 @@ class Plan:
                 found[mean.name] = by_student(value / LN2, 1.0 / LN2 * stderr, units - 1)
             else:
                 found[mean.name] = by_student(value, stderr, units - 1)
-        return {name: found[name] for name in self.names}
+        return {name: found.get(name, Metric(math.nan)) for name in self.names}
 
     @property
     def counted(self) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_cells, move_counts, tally_cells
 from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
-from fastxent.scoring.rows import BinaryRows
+from fastxent.scoring.rows import BinaryRows, MultilabelRows
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.part import Summands
@@ -20,6 +20,10 @@ from fastxent.state.table import Table
 
 _COUNTED_WHOLE, _COUNTED_SLICE = 1 << 18, 1 << 7  # 2^22 and 2,048 cells
 _WEIGHED_WHOLE, _WEIGHED_SLICE = 1 << 13, 1 << 4  # 131,072 and 256 cells
+_COUNTED_LABELS, _WEIGHED_LABELS = 1 << 16, 1 << 12  # of all labels of a multilabel dump together
+_COUNTED_LABEL, _WEIGHED_LABEL = 1 << 5, 1 << 2  # of one label at the least, and in a slice
+_ROOM = 2  # times that limit, until it is enforced for all labels at once
+_BLOCK = 1 << 15  # labels taken at a time
 _MOST_NARROW = (1 << 32) - 1  # rows that 32 bits can count
 NEGATIVE, POSITIVE = range(2)
 
@@ -27,8 +31,8 @@ NEGATIVE, POSITIVE = range(2)
 class Counted:
     """Rows by cell and class."""
 
-    def __init__(self, limit: int) -> None:
-        self.cells = Cells(limit, self._move)
+    def __init__(self, limit: int, room: int | None = None) -> None:
+        self.cells = Cells(limit, self._move, room)
         self.counts = np.zeros((0, 2), np.uint32)
         self._rows = 0
 
@@ -73,8 +77,8 @@ class Counted:
 class Weighed:
     """Sums of weights by cell and class, exact."""
 
-    def __init__(self, limit: int) -> None:
-        self.cells = Cells(limit, self._move)
+    def __init__(self, limit: int, room: int | None = None) -> None:
+        self.cells = Cells(limit, self._move, room)
         self.sums = ExactSums(2)
 
     def add(self, keys: np.ndarray, owners: np.ndarray, weights: np.ndarray) -> None:
@@ -118,12 +122,20 @@ def _regrouped(arrays: dict[str, np.ndarray], groups: np.ndarray, count: int) ->
 
 
 class Scores:
-    """The part of a state that ranks the rows of each group of ``table``."""
+    """The part of a state that ranks the rows of each group of ``table``.
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.counted = Counted(_COUNTED_WHOLE if self.whole else _COUNTED_SLICE)
-        self.weighed = Weighed(_WEIGHED_WHOLE if self.whole else _WEIGHED_SLICE)
+    labels: int or None. Labels of a multilabel dump: an owner of cells is then a label of a group, else a group.
+    """
+
+    def __init__(self, table: Table, labels: int | None = None) -> None:
+        self.table, self.labels = table, labels
+        self._owners = labels or 1  # of a group
+        counted, weighed = (_COUNTED_WHOLE, _WEIGHED_WHOLE) if self.whole else (_COUNTED_SLICE, _WEIGHED_SLICE)
+        if labels is not None:
+            counted = max(_COUNTED_LABEL, _COUNTED_LABELS // labels if self.whole else 0)
+            weighed = max(_WEIGHED_LABEL, _WEIGHED_LABELS // labels if self.whole else 0)
+        room = 1 if labels is None else _ROOM
+        self.counted, self.weighed = Counted(counted, room * counted), Weighed(weighed, room * weighed)
         self._resize()
 
     @property
@@ -133,33 +145,55 @@ class Scores:
 
     def _resize(self) -> None:
         for kind in (self.counted, self.weighed):
-            kind.cells.resize(len(self.table.keys))
+            kind.cells.resize(len(self.table.keys) * self._owners)
+
+    def _settle(self) -> None:
+        for kind in (self.counted, self.weighed):
+            kind.cells.settle()
+
+    def _owners_of(self, groups: np.ndarray) -> np.ndarray:
+        """The owners that groups have, in order."""
+        return (groups[:, None] * self._owners + np.arange(self._owners)).ravel()
 
     def add(self, summands: Summands) -> None:
         """Add rows to the groups of their column."""
         rows = summands.rows
-        assert isinstance(rows, BinaryRows)
+        assert isinstance(rows, BinaryRows | MultilabelRows)
         owners = np.zeros(len(rows.score), np.int64)
         if self.table.column is not None:
             owners = self.table.keys.codes(summands.by[self.table.column])
             owners = owners if len(owners) == len(rows.score) else owners[summands.mask]
         self._resize()
-        keys, positive = keys_of(rows.score), rows.positive
-        if rows.weight is None:
+        if isinstance(rows, BinaryRows):
+            self._add(rows.score, owners, rows.positive, rows.weight)
+            return
+        step = max(1, _BLOCK // self._owners)
+        for begin in range(0, len(owners), step):
+            some = slice(begin, begin + step)
+            positive = rows.positive[some]
+            known = ~np.isnan(positive)
+            mine = self._owners_of(owners[some]).reshape(known.shape)[known]
+            weight = None if rows.weight is None else np.repeat(rows.weight[some], known.sum(axis=1))
+            score, positive = (values[known].astype(np.float64) for values in (rows.score[some], positive))
+            self._add(score, mine, positive, weight)
+
+    def _add(self, score: np.ndarray, owners: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) -> None:
+        keys = keys_of(score)
+        if weight is None:
             whole = (positive == 0.0) | (positive == 1.0)
             if whole.all():
                 self.counted.add(keys, owners, positive)
                 return
             self.counted.add(keys[whole], owners[whole], positive[whole])
             keys, owners, positive = keys[~whole], owners[~whole], positive[~whole]
-        weight = np.ones(len(keys)) if rows.weight is None else rows.weight
+        weight = np.ones(len(keys)) if weight is None else weight
         shares = np.stack([weight * (1.0 - positive), weight * positive], axis=1)
         some = shares.any(axis=1)
         self.weighed.add(keys[some], owners[some], np.ascontiguousarray(shares[some]))
 
     def absorb(self, other: Scores, clusters: np.ndarray | None = None) -> None:
         """Add the rows of another."""
-        codes = self.table.keys.absorb(other.table.keys)
+        codes = self._owners_of(self.table.keys.absorb(other.table.keys))
         self._resize()
         self.counted.absorb(other.counted, codes)
         mine = self.weighed.cells
@@ -171,7 +205,8 @@ class Scores:
 
     def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The cells in use, by group in the order of keys, then by score."""
-        order = self.table.keys.order()
+        self._settle()
+        order = self._owners_of(self.table.keys.order())
         rank = np.argsort(order)
         found: dict[str, np.ndarray] = {}
         for name, kind in (("counted", self.counted), ("weighed", self.weighed)):
@@ -190,7 +225,7 @@ class Scores:
     def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
         self._resize()
-        groups = len(self.table.keys)
+        groups = len(self.table.keys) * self._owners
         for name, kind in (("counted", self.counted), ("weighed", self.weighed)):
             lengths = stored_counts(arrays, f"{name}/lengths", groups)
             numbers = stored_counts(arrays, f"{name}/cells", groups)
@@ -215,23 +250,28 @@ class Scores:
                 if not restored.limbs.any(axis=(1, 2)).all():
                     raise ValueError("cells without weights")
                 kind.merge(used, restored.arrays(np.arange(len(found))))
+            kind.cells.settle()
             if (kind.cells.lengths != lengths).any():
                 raise ValueError("more cells of scores than a group may have")
 
     def rows(self) -> np.ndarray:
-        """(groups,) rows counted; rows that are weighed are not among them."""
+        """(groups,) rows counted, of the label that has the most; rows that are weighed are not among them."""
         used = self.counted.used()
         counts = self.counted.counts[used.places].sum(axis=1)
-        return np.bincount(used.owners, weights=counts, minlength=len(self.table.keys)).astype(np.int64)
+        size = len(self.table.keys) * self._owners
+        each = np.bincount(used.owners, weights=counts, minlength=size).astype(np.int64)
+        most: np.ndarray = each.reshape(-1, self._owners).max(axis=1)
+        return most
 
     def ranked(self) -> list[Ranked]:
-        """The rows of each group by score."""
+        """The rows of each owner by score."""
+        self._settle()
         counted, weighed = self.counted.used(), self.weighed.used()
         rows = self.counted.counts[counted.places]
         unit = 1 << self.weighed.sums.scale
         each = self.weighed.sums.each(weighed.places) if len(weighed.places) else [[], []]
         weights = np.array([[rounded_ratio(x, unit) for x in column] for column in each]).reshape(2, -1).T
-        groups = np.arange(len(self.table.keys) + 1)
+        groups = np.arange(len(self.table.keys) * self._owners + 1)
         ends, heavy_ends = np.searchsorted(counted.owners, groups), np.searchsorted(weighed.owners, groups)
         found = []
         for g in range(len(groups) - 1):

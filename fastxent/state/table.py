@@ -21,6 +21,16 @@ _ONE_GROUP = np.zeros(0, np.int64)  # codes of rows that are all of group 0
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
 
+def add_bins(cuts: Cuts, binned: np.ndarray, calibration: ExactSums, weighted: bool) -> None:
+    """Add what `tally_calibration` made to the counts and sums of the bins of each group."""
+    counts = cuts.sums[:, ROWS]
+    binned += counts
+    if not weighted:
+        cuts.sums[:, WEIGHT * WIDTH] = counts
+    for column in (CONFIDENCE, CORRECT, WEIGHT):
+        calibration.add_cuts(cuts, column * WIDTH, column)
+
+
 class Table:
     """Counts and exact sums of the groups of one column; without a column all rows are one group.
 
@@ -58,7 +68,7 @@ class Table:
             rows.together = together = Together(self._add_bins(rows, codes), self._add_rows(rows, codes))
         else:
             for bins in together.bins:
-                self._add_places(bins)
+                add_bins(bins, self.binned, self.calibration, self.plan.weighted)
             if together.sums is not None:
                 self.sums.add_words(together.sums, 0)
         if rows.clusters is not None:
@@ -73,18 +83,9 @@ class Table:
             cuts = Cuts.zeros(len(self.binned), PLACE, 3 * min(rows.n - begin, MOST_ROWS))
             numbers = tuple(column[part] for column in rows.calibration)
             tally_calibration(numbers, codes[part], self.bins, *cuts, room())
-            self._add_places(cuts)
+            add_bins(cuts, self.binned, self.calibration, self.plan.weighted)
             found.append(cuts.together(self.bins))
         return found
-
-    def _add_places(self, cuts: Cuts) -> None:
-        """Add counts and sums by bin of each group."""
-        counts = cuts.sums[:, ROWS]
-        self.binned += counts
-        if not self.plan.weighted:
-            cuts.sums[:, WEIGHT * WIDTH] = counts
-        for column in (CONFIDENCE, CORRECT, WEIGHT):
-            self.calibration.add_cuts(cuts, column * WIDTH, column)
 
     def _add_rows(self, rows: Summands, codes: np.ndarray) -> Words | None:
         """Add rows to the sums of their groups, but for clusters. Returns the sums of all."""

@@ -9,7 +9,8 @@ from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.values import Metric
-from fastxent.state import binary, metrics, ranking
+from fastxent.state import binary, metrics, multilabel, ranking
+from fastxent.state.labels import Labels
 from fastxent.state.metrics import Plan
 from fastxent.state.scores import Scores
 from fastxent.state.table import Table
@@ -17,17 +18,19 @@ from fastxent.state.table import Table
 
 def plan_of(config: EvalConfig) -> Plan:
     """What to sum under a configuration."""
-    return binary.BinaryPlan(config) if config.task == "binary" else Plan(config)
+    kinds = {"binary": binary.BinaryPlan, "multilabel": multilabel.MultilabelPlan}
+    return kinds.get(config.task, Plan)(config)
 
 
-def possible_metrics(options: Mapping[str, Any]) -> list[str]:
-    """The metrics that a dump whose task is not known yet may have; ConfigError if no task has those asked for."""
+def possible_metrics(options: Mapping[str, Any], task: str | None = None) -> list[str]:
+    """The metrics that a dump of a task may have, or whose task is not known yet; ConfigError if no task has those
+    asked for."""
     found: dict[str, None] = {}
     refused: list[ConfigError] = []
-    tasks = [("multiclass", 1), ("binary", 2)] if options.get("target_logprob") is None else [("likelihood", 1)]
-    for task, n_classes in tasks:
+    known = options.get("target_logprob") is not None
+    for kind in ("likelihood",) if known else ("multiclass", "binary") if task is None else (task,):
         try:
-            config = EvalConfig(n_classes=n_classes, task=task, **options)
+            config = EvalConfig(n_classes=2 if kind == "binary" else 1, task=kind, **options)
             found |= dict.fromkeys([*plan_of(config).names, *config.scores])
         except ConfigError as error:
             refused.append(error)
@@ -38,13 +41,24 @@ def possible_metrics(options: Mapping[str, Any]) -> list[str]:
 
 def unlabelled(task: str) -> tuple[str, ...]:
     """The metrics that need no target."""
-    return binary.UNLABELLED if task == "binary" else metrics.UNLABELLED
+    named = {"binary": binary.UNLABELLED, "multilabel": multilabel.UNLABELLED}
+    return named.get(task, metrics.UNLABELLED)
+
+
+def labels_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Labels]:
+    """The labels of the groups of each table, by column, of a multilabel dump. Slices have them if a metric does."""
+    if not isinstance(plan, multilabel.MultilabelPlan):
+        return {}
+    each = any(name in (*multilabel.MACRO, *metrics.CALIBRATION) for name in plan.names)
+    return {table.column: Labels(plan, table) for table in tables if each or table.column is None}
 
 
 def ranking_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Scores]:
     """The scores of the groups of each table, by column, if a metric needs them."""
-    wanted = plan.labelled and any(name in binary.RANKING for name in plan.names)
-    return {table.column: Scores(table) for table in tables} if wanted else {}
+    ranking_names = {*binary.RANKING, *multilabel.RANKING}
+    wanted = plan.labelled and any(name in ranking_names for name in plan.names)
+    labels = plan.labels if isinstance(plan, multilabel.MultilabelPlan) else None
+    return {table.column: Scores(table, labels) for table in tables} if wanted else {}
 
 
 def ranking_figures(
@@ -53,11 +67,17 @@ def ranking_figures(
     """(the metrics of each group with those of its ranking, the curves if there is one group without a column)."""
     if scores is None:
         return found, None
-    made = {"roc_auc": ranking.roc_auc, "average_precision": ranking.average_precision}
+    make = ranking.roc_auc, ranking.average_precision
     ranked = scores.ranked()
     if plan.clustered:  # rows are not independent
         ranked = [rows._replace(counted=False) for rows in ranked]
-    chosen = [name for name in binary.RANKING if name in plan.names]
-    for group, rows in zip(found, ranked, strict=True):
-        group.update({name: made[name](rows) for name in chosen})
-    return found, ranking.curves(ranked[0]) if scores.whole else None
+    names = binary.RANKING if scores.labels is None else multilabel.RANKING
+    chosen = [(name, figure) for name, figure in zip(names, make, strict=True) if name in plan.names]
+    if scores.labels is None:
+        for group, rows in zip(found, ranked, strict=True):
+            group.update({name: figure(rows) for name, figure in chosen})
+        return found, ranking.curves(ranked[0]) if scores.whole else None
+    for g, group in enumerate(found):
+        mine = ranked[g * scores.labels : (g + 1) * scores.labels]
+        group.update({name: multilabel.mean_over_labels([*map(figure, mine)]) for name, figure in chosen})
+    return found, None

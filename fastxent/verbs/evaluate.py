@@ -36,8 +36,10 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         target: str or None. The column of class ids (integers, whole floats or decimals; strings with ``classes``), or
             of lists of probabilities, one-hot integers or bools. A row whose target is null or NaN is ignored. In a
             binary dump: 0 or 1 of any type, -1 or +1, strings with ``classes=(negative, positive)``, or floats from 0
-            to 1, the probability of the positive class; weights must not be negative there. None: the dump has no
-            targets. Without targets, or without a column "target", the metrics are those that need no target.
+            to 1, the probability of the positive class; weights must not be negative there. In a multilabel dump: lists
+            of 0 and 1, bools or probabilities, one per class, or with ``target_ids`` lists of the ids (or names, see
+            ``classes``) that hold; single labels that are null or NaN are ignored. None: the dump has no targets.
+            Without targets, or without a column "target", the metrics are those that need no target.
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
@@ -47,6 +49,9 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         scores: str, list of str, or None. Columns of numbers that another program computed, beside logits or alone. The
             mean of each is a metric with the name of the column. A null is left out of that mean only, and
             ``score_rows`` counts the nulls. A row with NaN is bad.
+        task: "multiclass", "binary", "multilabel" or None. "multilabel": any number of the classes of a row may hold,
+            and each score is the log-odds or the probability of one class. None: one of the others, as the columns say.
+        target_ids: bool. The targets of a multilabel dump are lists of ids.
         metrics: str, or list of str. Names of metrics, or "all".
         by: str, list of str, or None. Columns whose values make slices. Equal values make one slice, whatever type
             holds them: 1 and 1.0, decimals of any scale, times of any unit. Dates and times are shown as text, in UTC
@@ -71,12 +76,14 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         logits_dtype: float type or None. The type that a column of binary or of 16-bit integers holds.
         top_k: int, or list of int. The k of the top-k accuracies.
         bins: int. The number of calibration bins, of equal width.
-        threshold: float from 0 to 1. A row of a binary dump is predicted positive from this probability on.
+        threshold: float from 0 to 1. A row of a binary dump, or a label of a row, is predicted positive from this
+            probability on.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts bad rows in ``rows.bad``.
         threads: int or None. Number of threads. It never changes a result.
         memory: int of bytes, or str such as "512MB". Peak memory stays near this plus a constant. It never changes a
             result.
         per_row: path or None. A Parquet file for the nll, rank, predicted class, confidence and entropy of each row.
+            Other tasks have other columns.
         id: str or None. The column of row names in the file ``per_row``.
         resume: path or None. The folder of checkpoints. After a crash, the same call continues from the checkpoints, to
             the same bits. It raises StateError if a file or an option has changed.

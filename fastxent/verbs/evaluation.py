@@ -16,7 +16,7 @@ from fastxent.io.values import plain_type
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS, Options
 from fastxent.scoring.rows import ScoredRows
-from fastxent.scoring.task import columns as scored_columns, scorer_of
+from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
 
@@ -32,8 +32,8 @@ class Evaluation:
 
     @property
     def whole(self) -> bool:
-        """Soft targets are as large as the logits, and a visitor reads all logits of a batch again."""
-        return self.soft or self.visited or not self.config.has_logits
+        """Soft targets and labels are as large as the logits, and a visitor reads all logits of a batch again."""
+        return self.soft or self.visited or not self.config.has_logits or self.config.task == "multilabel"
 
     def scorer(self) -> Callable[[Batch], ScoredRows]:
         """The scorer of the task."""
@@ -73,14 +73,17 @@ class Evaluation:
         visited: bool. The logits of a scored batch are read again.
         """
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
-        dtype = values.pop("logits_dtype")
+        dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
         unknown = {"n_classes": 1, "class_weight": None, "class_mask": None, "classes": None}  # before the dump is open
         likelihood = values["target_logprob"] is not None
         task = "likelihood" if likelihood else "multiclass"
         if likelihood:
             _refuse_beside(values, ("logits", "target"), "target_logprob, which stands in the place of both")
             values["target"] = None
-        probe = EvalConfig(**{**values, **unknown, "threshold": DEFAULTS["threshold"], "task": task})
+            if asked is not None:
+                raise ConfigError("task cannot be combined with target_logprob; omit task")
+        unasked = {name: DEFAULTS[name] for name in ("threshold", "target_ids")}  # options of some tasks
+        probe = EvalConfig(**{**values, **unknown, **unasked, "task": task})
         beside = [*scored_columns(replace(probe, target=None, metrics=("all",))), *columns]
         optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
         classes = None if values["classes"] is None else listed(values["classes"])
@@ -91,15 +94,13 @@ class Evaluation:
         )  # fmt: skip
         if probe.on_bad_row == "error":
             opened.require_whole()
+        task = task if likelihood else task_of(opened, asked)
         part, reader = opened.parts[0]
         if not opened.parts[0][1].layout.names:
-            task = task if likelihood else "scores"
             _refuse_beside(values, ("target",) if task == "scores" else (), "scores alone, because there are no logits")
             values["target"], optional = None, None
-        elif opened.task == "binary":
-            task = "binary"
         if optional is not None and optional not in reader.columns:
-            left = unlabelled_metrics(opened.task)
+            left = unlabelled_metrics(task)
             if not (set(probe.metrics) <= {*left, *(["all"] if unlabelled else [])}):
                 missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
                 raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(left)}")

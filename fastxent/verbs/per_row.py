@@ -9,7 +9,7 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.io.writers import carried, carried_field
 from fastxent.kernels.rows.record import NO_TARGET
-from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, BinaryRows, KeptColumns, ScoredRows
+from fastxent.scoring.rows import BAD_LOGITS, IGNORED, USED, BinaryRows, KeptColumns, MultilabelRows, ScoredRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,9 @@ _STATUS = ["used", "ignored", "bad"]
 
 def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
     """id, nll, rank, predicted, confidence, entropy, status ("used", "ignored" or "bad"). Of binary dumps: id, nll,
-    predicted, probability (of the positive class), entropy, status. Of log-probabilities: id, nll, status."""
+    predicted, probability (of the positive class), entropy, status. Of multilabel dumps: id, nll (mean over the labels
+    of the row), wrong (labels that are predicted wrongly), entropy (as nll), status. Of log-probabilities: id, nll,
+    status."""
     import pyarrow as pa
 
     number, whole = pa.float64(), pa.int64()
@@ -33,6 +35,8 @@ def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
         figures = [figures[0], figures[-1]]
     if task == "binary":
         figures = [figures[0], figures[2], ("probability", number), *figures[4:]]
+    elif task == "multilabel":
+        figures = [figures[0], ("wrong", whole), *figures[4:]]
     if id in dict(figures):
         raise ConfigError(f"id={id!r} is also the name of another column of the per-row file; rename that column")
     return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
@@ -53,6 +57,9 @@ def per_row_batch(rows: ScoredRows, schema: pa.Schema, id: str | None) -> pa.Rec
     else:
         compared = (rows.nll,) if isinstance(rows, BinaryRows) else (rows.nll, rows.rank)
         columns += [pa.array(values, mask=unlabelled) for values in compared]
-        columns += [pa.array(values, mask=unused) for values in (rows.predicted, rows.confidence, rows.entropy)]
+        alone: tuple[np.ndarray, ...] = (rows.predicted, rows.confidence, rows.entropy)
+        if isinstance(rows, MultilabelRows):
+            alone = (np.divide(rows.entropy, rows.counted, where=rows.counted > 0, out=np.zeros(len(unused))),)
+        columns += [pa.array(values, mask=unused) for values in alone]
     columns.append(pa.DictionaryArray.from_arrays(pa.array(names), _STATUS))
     return pa.record_batch(columns, schema=schema)

@@ -47,7 +47,8 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
         source: as in `evaluate`.
         dest: path. A .parquet or .arrow file. It is complete under its name, or not there.
         output: "log_softmax", "softmax", or "grad", d loss / d logits. In a binary dump, "softmax" is the probability
-            of the positive class, "grad" is (p - y)·weight, and "log_softmax" is an error.
+            of the positive class, "grad" is (p - y)·weight, and "log_softmax" is an error. In a multilabel dump, both
+            are of each label, and the gradient of an ignored label is 0.
         reduction: "mean", "sum" or "none". The reduction of the loss whose gradient is written. For "mean" the gradient
             is divided by the total weight, from an earlier read of the targets and weights; "sum" and "none" are equal.
         dtype: float type or None. The type of the written values; None means that of the logits. bfloat16 is written as
@@ -83,8 +84,8 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
     if not job.recipe.config.has_logits:
         raise ConfigError("transform needs logits; target_logprob and scores alone are for evaluate")
-    if job.source.task == "binary":
-        check_output(output)
+    if job.recipe.config.task != "multiclass":
+        check_output(output, job.recipe.config.task)
     if output == "grad" and job.recipe.config.target is None:
         raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
     scale = 1.0

@@ -43,10 +43,12 @@ def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, ou
                           f"{some(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
     chosen, scores = (named[0] if named else None), "logits"
     if chosen is not None:
-        from fastxent.io.sample import score_kind, slice_columns
+        from fastxent.io.sample import label_kind, score_kind, slice_columns
 
         with progress_bar(None, "inspecting"):
-            scores = score_kind(source_of(source), chosen)
+            if found.roles["target"]:
+                found.labels = label_kind(source_of(source), chosen, found.roles["target"][0])
+            scores = score_kind(source_of(source), chosen, found.labels)
             found.roles["by"] = slice_columns(source_of(source), chosen, list(dict.fromkeys(found.roles["by"])))
     deliver(Shown(found, chosen, source, scores), format_, output)
     return 0

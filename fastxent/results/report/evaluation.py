@@ -38,6 +38,14 @@ _BINARY_NAMES = {
     "brier_score": "Brier score (0 to 1)",
     "calibration_ratio": "Mean prediction / base rate",
 }
+_MULTILABEL_NAMES = {
+    "cross_entropy": "Cross-entropy (nats)",
+    "exact_match": "Exact match",
+    "micro_f1": "Micro F1",
+    "macro_f1": "Macro F1",
+    "mean_average_precision": "Mean average precision",
+    "brier_score": "Brier score (0 to 1)",
+}
 _TIMING = {
     "seconds": "elapsed (s)",
     "rows_per_second": "rows/s",
@@ -48,6 +56,7 @@ _TIMING = {
     "state_seconds": "aggregation (s)",
     "write_seconds": "writing (s)",
 }
+_TITLES = {"multiclass": _NAMES, "binary": _BINARY_NAMES, "multilabel": _MULTILABEL_NAMES}
 _WITH_INTERVAL = ("cross_entropy", "accuracy")
 
 T = TypeVar("T")
@@ -93,7 +102,7 @@ def summary(result: EvalValues) -> Markup:
 
 def _shown(result: EvalValues) -> list[str]:
     """Return the metrics of the headline and of the tables of slices."""
-    names = _BINARY_NAMES if result.task == "binary" else _NAMES
+    names = _TITLES.get(result.task, _NAMES)
     return [name for name in (*names, *result.config.scores) if name in result.metrics] or list(result.metrics)[:6]
 
 
@@ -105,7 +114,7 @@ def _headline(result: EvalValues) -> Markup:
         low, high = metric.ci95
         interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
         cards.append(
-            Card({**_NAMES, **_BINARY_NAMES}.get(name, name.replace("_", " ")), number(metric.value), interval)
+            Card(_TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), number(metric.value), interval)
         )
     table = Table(
         "Metrics with standard errors and 95 % intervals",
@@ -157,7 +166,7 @@ def _calibration(result: EvalValues) -> Markup:
     mean, share = plots.calibrated(result)
     table = Table(
         f"Bins of the {mean}",
-        [Column("bin", "text"), Column("rows", "bar"), Column(mean), Column(share), Column("gap")],
+        [Column("bin", "text"), Column(_binned(result), "bar"), Column(mean), Column(share), Column("gap")],
         [
             [
                 Cell(f"({number(low, 3)}, {number(high, 3)}]"),
@@ -185,9 +194,15 @@ def _calibration(result: EvalValues) -> Markup:
     return render(_TEMPLATE, part="calibration", plots=found, bins=table)
 
 
+def _binned(result: EvalValues) -> str:
+    """Return what bins of calibration count: a row of a multilabel dump has many labels."""
+    return "labels" if result.task == "multilabel" else "rows"
+
+
 def _reliability(result: EvalValues) -> tuple[Markup, str]:
     mean, share = plots.calibrated(result)
-    caption = f"Reliability: {share} of the rows in each bin of {mean}. Below: number of rows in each bin."
+    what = _binned(result)
+    caption = f"Reliability: {share} of the {what} in each bin of {mean}. Below: number of {what} in each bin."
     return drawn(plots.reliability(result), caption)
 
 
@@ -292,11 +307,11 @@ def _slice_table(result: EvalValues, column: str) -> Table:
 
 
 def _classes(result: EvalValues) -> Markup:
-    by = result.per_class
+    by, several = result.per_class, result.task == "multilabel"
     columns = [
         Column("class", "number" if by.name is None else "text"), Column("rows", "bar", "rows with this target"),
         Column("predicted"), Column("correct"), Column("precision"), Column("recall"), Column("F1"),
-        Column("NLL", hint="mean of the rows with this target"),
+        Column("NLL", hint="mean of all rows" if several else "mean of the rows with this target"),
     ]  # fmt: skip
     most = max(by.support, default=0)
     order = _most(range(len(by.class_id)), by.support)

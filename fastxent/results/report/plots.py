@@ -94,7 +94,7 @@ def reliability(result: EvalValues) -> Drawing:
 
 def calibrated(result: EvalValues) -> tuple[str, str]:
     """Return the names of the two numbers that calibration compares."""
-    return ("prediction", "positive share") if result.task == "binary" else ("confidence", "accuracy")
+    return ("confidence", "accuracy") if result.task == "multiclass" else ("prediction", "positive share")
 
 
 def _curves(result: EvalValues) -> Curves:
