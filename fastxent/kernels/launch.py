@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.rows import blocks, emit, fused, record as r, wide
+from fastxent.kernels.rows import blocks, emit, fused, record as r, short, wide
 from fastxent.kernels.rows.arguments import (
     Buffers, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
@@ -86,11 +86,12 @@ class RowPass:
         self.narrow, self.full = c <= wide.NARROW, full
         self.single = single and self.narrow
         self.flags = (options.smoothed or soft is not None, options.shaped, options.mode)
+        self.short = not (self.narrow or full) and c <= short.SHORT and self.flags == (False, False, r.LOGITS)
         cached = CHUNK_BYTES // (c * logits.values.itemsize) if twice else CHUNK_ROWS
         self.chunk = max(1, min(CHUNK_ROWS, n, cached)) if chunk is None else max(1, chunk)
         self.record, self.ids, self.status = row_buffers(self.chunk) if into is None else into
         self.keeps, self.offset = into is not None, 0
-        self._scratch = np.empty(fused.fused_bytes(c) if self.narrow else blocks.SCRATCH, np.uint8)
+        self._scratch = np.empty(fused.fused_bytes(c) if self.narrow else max(blocks.SCRATCH, short.SCRATCH), np.uint8)
         self._scratch_at = address_of(self._scratch)
         o = options
         self._shape = tuple(
@@ -133,7 +134,8 @@ class RowPass:
             losses.check(self.logits)
         alone = self._fused(write, losses)
         kernel = fused_sweep_kernel(*alone) if alone is not None else sweep_kernel(
-            self.full, self.flags, self.narrow, self.single, None if write is None else write.flags, losses is not None
+            self.full, self.flags, self.narrow, self.short, self.single,
+            None if write is None else write.flags, losses is not None,
         )  # fmt: skip
         buffers = Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
         out = NO_OUTPUT if write is None else write.arguments()

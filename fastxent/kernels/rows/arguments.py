@@ -72,7 +72,7 @@ class Buffers(NamedTuple):
     """Room for the records of rows, and scratch memory.
 
     record: float64 (FIELDS, rows). ids: int64 (2, rows). status: int8 (rows,).
-    scratch: address of `fused.fused_bytes` or `blocks.SCRATCH` bytes.
+    scratch: address of `fused.fused_bytes`, `short.SCRATCH` or `blocks.SCRATCH` bytes.
     keeps: bool. Whether every row has a column, the first of the matrix column ``offset``; else a chunk fits.
     offset: int.
     """

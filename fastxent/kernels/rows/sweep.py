@@ -18,6 +18,7 @@ from fastxent.kernels.rows.fused import fused_kernel
 from fastxent.kernels.rows.loss import count_losses, first_wrong, gradient_coefficients, loss_rows, plain_losses
 from fastxent.kernels.rows.narrow import narrow_kernel
 from fastxent.kernels.rows.record import BAD_TARGET
+from fastxent.kernels.rows.short import short_kernel
 from fastxent.kernels.rows.wide import wide_kernel
 
 
@@ -26,12 +27,15 @@ def sweep_kernel(
     full: bool,
     flags: tuple[bool, bool, int],
     few: bool,
+    short: bool,
     single: bool,
     output: tuple[int, bool, bool, int] | None,
     losses: bool,
 ) -> Any:
     """The loop over chunks, around a row kernel, the loss of its rows, and an emit kernel."""
-    kernel = narrow_kernel(full, *flags, single) if few else wide_kernel(full, *flags)
+    kernel = short_kernel
+    if not short:
+        kernel = narrow_kernel(full, *flags, single) if few else wide_kernel(full, *flags)
     writes = output is not None
     gradient = output is not None and output[0] == GRADIENT
     write = None

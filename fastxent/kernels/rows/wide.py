@@ -3,6 +3,7 @@
 A row is taken in blocks: see blocks.py. Sums are carried in float64 from block to block and rescaled when the maximum
 rises, so a row is read from memory once, whatever its length. The order of operations depends on C and dtype alone. Up
 to `NARROW` classes a row is too short for vectors, and 16 (or 8) rows are taken side by side instead: see narrow.py.
+Where only losses are wanted, rows of up to `short.SHORT` classes go through short.py, to the same bits.
 
 Kernels trust their caller (`launch.py`): addresses, strides and array lengths have been proven.
 """

@@ -71,6 +71,17 @@ def absolute(typingctx, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def floor(typingctx, x):  # type: ignore[no-untyped-def]
+    """The largest whole number that is not above x, lanewise; x is float64."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(x.ir, [x.ir])
+        return b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.floor.v{x.lanes}f64"), [args[0]])
+
+    return x(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def nll(typingctx, top, here, log_sum):  # type: ignore[no-untyped-def]
     """(top - here) + log_sum, in float64, rounded once."""
 

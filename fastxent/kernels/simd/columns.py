@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -10,8 +11,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastxent.kernels.simd.memory import MINUS_INF, masked_load, suffix_of, to_memory, widen
-from fastxent.kernels.simd.types import compute_type, memory_type
-from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, I32 as _I32, I64 as _I64, lane_mask, shuffle
+from fastxent.kernels.simd.types import F64, compute_type, memory_type
+from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, I32 as _I32, I64 as _I64, lane_mask, shuffle, V
 
 
 def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -157,3 +158,44 @@ def store_columns(typingctx, address, stride, rows, count, scratch, tag):  # typ
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, types.int64, tag), codegen
+
+
+def _fold_rows(vectors: list[V], combine: Callable[[V, V], V]) -> ir.Value:
+    """L vectors of L lanes -> one, with in lane r what the lanes of vector r become, folded in halves: at each step,
+    the halves of two vectors side by side."""
+    n, left = len(vectors), len(vectors)
+    while left > 1:
+        left //= 2  # lanes of a row from now on
+        at = [[2 * left * r + j for r in range(n // (2 * left)) for j in range(left)]]
+        at.append([lane + left for lane in at[0]])
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [
+            combine(*(V(x.b, shuffle(x.b, x.v, y.v, [*half, *(n + lane for lane in half)])) for half in at))
+            for x, y in pairs
+        ]
+    return vectors[0].v
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def largest_of_rows(typingctx, scratch, tag):  # type: ignore[no-untyped-def]
+    """The largest lane of each of L vectors at ``scratch``, none of which is NaN."""
+    out = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where = [b.inttoptr(b.add(args[0], _I64(k * 64)), out.ir.as_pointer()) for k in range(out.lanes)]
+        return _fold_rows([V(b, b.load(pointer, align=4)) for pointer in where], lambda x, y: x.max(y))
+
+    return out(types.int64, tag), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sums_of_rows(typingctx, scratch, tag):  # type: ignore[no-untyped-def]
+    """`sum_lanes` of each of eight vectors at ``scratch``."""
+    kind = compute_type(tag)
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        where = [b.inttoptr(b.add(args[0], _I64(k * 64)), kind.ir.as_pointer()) for k in range(8)]
+        wide = [V(b, b.load(pointer, align=4)).wide() for pointer in where]
+        return _fold_rows([w[0] if len(w) == 1 else w[0] + w[1] for w in wide], lambda x, y: x + y)
+
+    return F64(types.int64, tag), codegen

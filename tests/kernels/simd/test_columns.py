@@ -8,7 +8,16 @@ import pytest
 import reference as ref
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd.columns import load_columns, load_interleaved, store_columns, store_interleaved
+from fastxent.kernels.simd.arithmetic import sum_lanes
+from fastxent.kernels.simd.columns import (
+    largest_of_rows,
+    load_columns,
+    load_interleaved,
+    store_columns,
+    store_interleaved,
+    sums_of_rows,
+)  # fmt: skip
+from fastxent.kernels.simd.memory import load, store
 
 
 @jit
@@ -68,3 +77,24 @@ def test_whole_tiles_of_few_columns_come_apart_and_together(fenced, dtype):
         _part(out.ctypes.data, count, scratch, base + start, FLOAT_TYPES[dtype].tag)
         assert (page[start:] == values.reshape(-1).view(np.uint8)).all()
         assert (page[start - 64 : start] == 0xAB).all()
+
+
+@jit
+def _fold(vectors, largest, sums, expected, tag):
+    at = vectors.ctypes.data
+    store(largest.ctypes.data, largest_of_rows(at, tag), tag)
+    for h in range(0, largest.size, 8):
+        store(sums.ctypes.data + h * 8, sums_of_rows(at + h * 64, tag), 0.0)
+    for k in range(largest.size):
+        expected[k] = sum_lanes(load(at + k * 64, tag))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_a_tile_are_folded_into_lanes(dtype):
+    lanes = 8 if dtype == "float64" else 16
+    vectors = (np.random.default_rng(0).normal(size=(lanes, lanes)) * 10.0 ** np.arange(-4, lanes - 4)).astype(dtype)
+    largest, sums, expected = np.empty(lanes, dtype), np.empty(lanes), np.empty(lanes)
+    _fold(vectors, largest, sums, expected, FLOAT_TYPES[dtype].tag)
+    np.testing.assert_array_equal(largest, vectors.max(axis=1))
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_allclose(sums, vectors.astype(np.float64).sum(axis=1), rtol=1e-12)
