@@ -24,6 +24,7 @@ _HOME = {
         "fastxent.functions.divergence": ("kl_divergence", "js_divergence"),
         "fastxent.engine.pool": ("get_num_threads", "set_num_threads"),
         "fastxent.verbs.evaluate": ("evaluate",),
+        "fastxent.verbs.compare": ("compare",),
         "fastxent.engine.units": ("WorkUnit",),
         "fastxent.verbs.plan": ("plan", "merge_states"),
         "fastxent.verbs.transform": ("transform",),
@@ -31,7 +32,13 @@ _HOME = {
         "fastxent.verbs.calibrate": ("fit_temperature",),
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
+        "fastxent.state.comparison": ("CompareState",),
         "fastxent.results.result": ("EvalResult",),
+        "fastxent.results.compare": ("CompareResult",),
+        "fastxent.results.comparison": (
+            "ChangedRow", "Compared", "ComparedRows", "ConfidenceBucket", "Divergence", "Flips", "MetricComparison",
+            "RankChange", "TargetProbability",
+        ),
         "fastxent.results.values": ("Metric",),
         "fastxent.results.conversion": ("Conversion", "Rounding"),
         "fastxent.results.fitted": ("TemperatureFit",),
@@ -93,13 +100,27 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
+    from fastxent.results.compare import CompareResult as CompareResult
+    from fastxent.results.comparison import (
+        ChangedRow as ChangedRow,
+        Compared as Compared,
+        ComparedRows as ComparedRows,
+        ConfidenceBucket as ConfidenceBucket,
+        Divergence as Divergence,
+        Flips as Flips,
+        MetricComparison as MetricComparison,
+        RankChange as RankChange,
+        TargetProbability as TargetProbability,
+    )
     from fastxent.results.conversion import Conversion as Conversion, Rounding as Rounding
     from fastxent.results.fitted import TemperatureFit as TemperatureFit
     from fastxent.results.result import EvalResult as EvalResult
     from fastxent.results.temperature import TemperatureSlice as TemperatureSlice
     from fastxent.results.values import Metric as Metric
+    from fastxent.state.comparison import CompareState as CompareState
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.calibrate import fit_temperature as fit_temperature
+    from fastxent.verbs.compare import compare as compare
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate
     from fastxent.verbs.plan import merge_states as merge_states, plan as plan

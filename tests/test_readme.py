@@ -85,6 +85,16 @@ def test_without_logits(run):
     assert (scores.metrics["acc"].value, scores.score_rows["acc"].ignored) == (1.0, 1)
 
 
+def test_a_comparison(run):
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(40, 5)), rng.integers(0, 5, 40)
+    columns = {"target": target, "language": ["python", "c"] * 20, "document": np.arange(40) // 4}
+    for name, values in {"base": logits, "quantised": logits.round(1)}.items():
+        rows = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 5)
+        pq.write_table(pa.table({"logits": rows, **columns}), f"{name}.parquet")
+    run(readme.block("The same comparison in Python"))
+
+
 def test_a_temperature(run):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(400, 5))

@@ -15,9 +15,12 @@ import click
 
 from fastxent.errors import ConfigError
 from fastxent.names import some
+from fastxent.results import comparison
+from fastxent.results.compare import CompareResult
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Metric, Rows, Slice, labels
 
+Part = EvalResult | Slice | comparison.Compared  # all rows, or those of a slice
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -30,7 +33,7 @@ _PATTERN = re.compile(
     r"(?:(?P<column>[^=:<>]+)=(?P<value>.*):)?\s*"
     r"(?P<metric>\w+(?:\.\w+)*)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=%]+)\s*(?P<percent>%?)\s*"
 )
-_ROWS = tuple(field.name for field in fields(Rows))
+_COUNTS = tuple(f"rows.{field.name}" for field in fields(Rows))
 _PARTS: dict[str, Callable[[Metric], float]] = {
     "": lambda metric: metric.value,
     "value": lambda metric: metric.value,
@@ -81,7 +84,7 @@ class Condition:
             raise ValueError(f"invalid number 'nan' in {text!r}; expected a value such as 0.9 or 90%")
         return cls(text, part["column"], part["value"], part["metric"], part["sign"], float(bound))
 
-    def check(self, result: EvalResult) -> list[str]:
+    def check(self, result: EvalResult | CompareResult) -> list[str]:
         """Return a message for each slice in which the condition holds. A metric that is NaN always fails."""
         found = []
         for label, part in self._parts(result):
@@ -92,7 +95,7 @@ class Condition:
         more = [f"{self.text} (and in {len(found) - _MOST_FAILURES} more)"] if len(found) > _MOST_FAILURES else []
         return found[:_MOST_FAILURES] + more
 
-    def _parts(self, result: EvalResult) -> list[tuple[str, EvalResult | Slice]]:
+    def _parts(self, result: EvalResult | CompareResult) -> list[tuple[str, Part]]:
         if self.column is None:
             return [("", result)]
         slices = result.slices.get(self.column)
@@ -100,7 +103,7 @@ class Condition:
             raise ConfigError(
                 f"cannot check --fail-if {self.text!r}: there are no slices of {self.column!r}; add --by {self.column}"
             )
-        named: dict[str, EvalResult | Slice] = dict(zip(labels(slices), slices.values(), strict=True))
+        named: dict[str, Part] = dict(zip(labels(slices), slices.values(), strict=True))
         if self.value == "*" and named:
             return list(named.items())
         if self.value not in named:
@@ -110,28 +113,38 @@ class Condition:
             )
         return [(str(self.value), named[str(self.value)])]
 
-    def check_metric(self, metrics: Iterable[str]) -> None:
-        """Raise ConfigError if the condition names neither one of ``metrics`` nor a count of rows."""
-        name, field = self._split(metrics)
-        counts = [f"rows.{field}" for field in _ROWS]
-        if self.metric in counts or (name in metrics and field in _PARTS):
+    def check_name(self, names: Iterable[str]) -> None:
+        """Raise ConfigError if the condition names none of these numbers."""
+        names = list(names)
+        if self.metric in names:
             return
-        if name in metrics:
-            known = f"expected {name}, {', '.join(f'{name}.{part}' for part in _PARTS if part)}"
+        name = self.metric.partition(".")[0]
+        parts = [other for other in names if other.partition(".")[0] == name]
+        if parts and name != "rows":
+            known = f"expected {some(parts)}"
         else:
-            known = _nearest(self.metric, [*metrics, *counts])
+            known = _nearest(self.metric, [other for other in names if "." not in other or other.startswith("rows.")])
         raise ConfigError(f"cannot check --fail-if {self.text!r}: there is no metric {self.metric!r}; {known}")
 
-    def _split(self, metrics: Iterable[str]) -> tuple[str, str]:
-        """(the metric, the part of it). The name of a score may have dots of its own."""
-        dotted = (name for name in metrics if "." in name and f"{self.metric}.".startswith(f"{name}."))
-        name = max(dotted, key=len, default=self.metric.partition(".")[0])
-        return name, self.metric[len(name) + 1 :]
+    def _read(self, part: Part) -> float:
+        numbers = comparison.numbers(part) if isinstance(part, comparison.Compared) else _numbers(part)
+        self.check_name(numbers)
+        return numbers[self.metric]
 
-    def _read(self, part: EvalResult | Slice) -> float:
-        self.check_metric(part.metrics)
-        name, field = self._split(part.metrics)
-        return float(getattr(part.rows, field) if name == "rows" else _PARTS[field](part.metrics[name]))
+
+def number_names(metrics: Iterable[str]) -> list[str]:
+    """Return the names of the numbers of an evaluation with these metrics."""
+    return [*(f"{name}.{part}" if part else name for name in metrics for part in _PARTS), *_COUNTS]
+
+
+def _numbers(part: EvalResult | Slice) -> dict[str, float]:
+    """Return every number of all rows or of a slice by name, as in "accuracy.ci95.low"."""
+    found = {
+        f"{name}.{field}" if field else name: read(metric)
+        for name, metric in part.metrics.items()
+        for field, read in _PARTS.items()
+    }
+    return {**found, **{name: float(getattr(part.rows, name.partition(".")[2])) for name in _COUNTS}}
 
 
 class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only

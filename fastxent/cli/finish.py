@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastxent.cli.conditions import Condition
+from fastxent.cli.conditions import Condition, number_names
 from fastxent.cli.leave import FAILED, say
 from fastxent.cli.output import chosen_format, deliver, to_stdout
 from fastxent.cli.progress import Report, progress_bar
@@ -19,6 +19,7 @@ from fastxent.io.storage.atomic import write_atomic
 from fastxent.io.writers import check_not_source
 
 if TYPE_CHECKING:
+    from fastxent.results.compare import CompareResult
     from fastxent.results.result import EvalResult
 
 
@@ -73,7 +74,7 @@ class Sinks:
         for path in existing:
             check_not_source(path, found)
 
-    def steps(self, result: EvalResult) -> Iterator[Callable[[], object]]:
+    def steps(self, result: Any) -> Iterator[Callable[[], object]]:
         """Yield the steps that write the result to every destination but ``output``."""
         if (state := self.state) is not None:
             yield lambda: _save(result, state)
@@ -82,7 +83,11 @@ class Sinks:
         yield from (functools.partial(result.log, tracker) for tracker in self.log)
 
 
-def check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -> None:
+def check_conditions(
+    conditions: tuple[Condition, ...],
+    given: dict[str, Any],
+    names: Callable[[Iterable[str]], list[str]] = number_names,
+) -> None:
     """Raise ConfigError before the run if a condition names a metric or slice that the result will not have."""
     if not conditions:
         return
@@ -91,20 +96,25 @@ def check_conditions(conditions: tuple[Condition, ...], given: dict[str, Any]) -
     metrics = possible_metrics(
         {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob")}, given["task"]
     )
+    known = names(metrics)
     for condition in conditions:
-        condition.check_metric(metrics)
+        condition.check_name(known)
         if condition.column is not None and condition.column not in (given["by"] or ()):
             raise ConfigError(f"cannot check --fail-if {condition.text!r}: there are no slices of "
                               f"{condition.column!r}; add --by {condition.column}")  # fmt: skip
 
 
-def _save(result: EvalResult, path: str) -> None:
+def _save(result: EvalResult | CompareResult, path: str) -> None:
     assert result.state is not None  # only results read from JSON have none
     write_atomic(path, result.state.to_bytes())
 
 
 def finish(
-    result: EvalResult, conditions: tuple[Condition, ...], sinks: Sinks, quiet: bool = False, verbose: bool = False
+    result: EvalResult | CompareResult,
+    conditions: tuple[Condition, ...],
+    sinks: Sinks,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> int:
     """Print the result, then write it, then check the conditions; return the exit code.
 

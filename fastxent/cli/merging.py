@@ -11,18 +11,18 @@ from fastxent.state.coverage import MIXED
 
 if TYPE_CHECKING:
     from fastxent.state.coverage import Coverage
-    from fastxent.state.evaluation import EvalState
+    from fastxent.state.saved import AnyState
 
 
-def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
+def merged(names: tuple[str, ...], partial: bool = False) -> AnyState:
     """Return the merged state of all files.
 
-    names: paths. Files written by ``eval --state``.
+    names: paths. Files written by ``eval --state`` or ``compare --state``.
     partial: bool. Whether shards may be missing.
     """
-    from fastxent.state.evaluation import EvalState
+    from fastxent.state.saved import absorbed
 
-    total: EvalState | None = None
+    total: AnyState | None = None
     places: dict[str, str] = {}
     holders: list[tuple[str, Coverage]] = []
     kinds: dict[bool, str] = {}  # whether whole -> the first such file
@@ -34,7 +34,7 @@ def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
         places[place] = name
         data = _read(name)
         state = _load(name, data)
-        total = EvalState.empty(state.config) if total is None else total
+        total = state.emptied() if total is None else total
         for other, held in holders:
             if (twice := held.overlap(state.coverage)) is not None:
                 raise StateError(f"{twice}, in {other} and in {name}; merge each shard once")
@@ -46,7 +46,7 @@ def merged(names: tuple[str, ...], partial: bool = False) -> EvalState:
             if (other := contents.setdefault(hashlib.sha256(data).digest(), name)) != name:
                 raise StateError(f"{name} holds the same rows as {other}; merge each state once")
         try:
-            total.absorb(state)
+            absorbed(total, state)
         except StateError as error:
             raise StateError(f"cannot merge {name} with {names[0]}: {error}") from error
     assert total is not None  # click requires at least one name
@@ -69,10 +69,10 @@ def _read(name: str) -> bytes:
         raise StateError(f"cannot read the state {name!r}: {error.strerror}") from error
 
 
-def _load(name: str, data: bytes) -> EvalState:
-    from fastxent.state.evaluation import EvalState
+def _load(name: str, data: bytes) -> AnyState:
+    from fastxent.state.saved import load_state
 
     try:
-        return EvalState.from_bytes(data)
+        return load_state(data)
     except StateError as error:
         raise StateError(f"{name}: {error}") from error

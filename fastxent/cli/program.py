@@ -19,6 +19,7 @@ import click
 
 from fastxent._version import __version__
 from fastxent.cli.commands.calibrate import calibrate
+from fastxent.cli.commands.compare import compare
 from fastxent.cli.commands.convert import convert
 from fastxent.cli.commands.eval import eval_
 from fastxent.cli.commands.inspect import inspect
@@ -74,7 +75,7 @@ def cli() -> None:
     """Compute cross-entropy and every other metric of logits in one pass."""
 
 
-for _command in (eval_, calibrate, transform, convert, inspect, merge, report, warmup):
+for _command in (eval_, compare, calibrate, transform, convert, inspect, merge, report, warmup):
     cli.add_command(_command)
 
 

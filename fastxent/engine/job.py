@@ -12,7 +12,6 @@ from fastxent.engine.recipe import Recipe
 from fastxent.errors import ConfigError
 from fastxent.io.source import OpenSource
 from fastxent.io.storage.identity import Identity
-from fastxent.kernels.floats import FLOAT_TYPES
 
 if TYPE_CHECKING:
     from fastxent.io.batch import Unit
@@ -32,16 +31,14 @@ class Job(Generic[R]):
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of logits in memory."""
-        return self.source.n_classes * FLOAT_TYPES[self.source.dtype].width
+        return self.source.row_bytes
 
     def pieces(self, what: str = "a plan") -> Pieces:
         """All units of a source of files, in order; ``what`` needs them."""
-        found: Pieces = []
-        for part, reader in self.source.filled:
-            if not part.inputs:
+        for part, _ in self.source.parts:
+            if part.rows != 0 and not part.inputs:
                 raise ConfigError(f"{what} needs files, but {part.name} is in memory; write it to a file first")
-            found += [(unit, part.inputs) for unit in part.units(reader)]
-        return found
+        return list(self.source.pieces())
 
     @cached_property
     def identities(self) -> dict[str, Identity]:

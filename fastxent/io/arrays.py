@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,6 +102,10 @@ class ArrayUnit:
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
+
+    def slice(self, begin: int, end: int) -> ArrayUnit:
+        """Some rows of the unit."""
+        return replace(self, where=replace(self.where, first_row=self.where.first_row + begin), rows=end - begin)
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         first, last = self.where.first_row, self.where.first_row + self.rows

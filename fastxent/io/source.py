@@ -17,7 +17,9 @@ from fastxent.io.layout import NO_LOGITS, VOID, Layout, RowReader, all_names, fi
 from fastxent.io.parquet import part as parquet
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.storage.doubts import doubts
+from fastxent.io.storage.files import File
 from fastxent.io.values import tag_of
+from fastxent.kernels.floats import FLOAT_TYPES
 
 Chooser = Callable[[pa.Schema, tuple[str, ...]], Sequence[str]]  # of columns, given all and those of the logits
 
@@ -45,6 +47,11 @@ class OpenSource:
     def rows(self) -> int | None:
         counts = [part.rows for part, _ in self.parts]
         return None if None in counts else sum(count for count in counts if count)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of logits in memory."""
+        return self.n_classes * FLOAT_TYPES[self.dtype].width
 
     @property
     def nbytes(self) -> int | None:
@@ -81,8 +88,12 @@ class OpenSource:
 
     def units(self) -> Iterator[Unit]:
         """Every row of the source once, in the order of files and rows."""
+        return (unit for unit, _ in self.pieces())
+
+    def pieces(self) -> Iterator[tuple[Unit, tuple[File, ...]]]:
+        """The units, each with the files that it reads; none if it is in memory."""
         for part, reader in self.filled:
-            yield from part.units(reader)
+            yield from ((unit, part.inputs) for unit in part.units(reader))
 
     @property
     def filled(self) -> list[tuple[Part, RowReader]]:

@@ -119,6 +119,10 @@ class RowPass:
         targets = Targets(ids, self.target is not None, self.ignore_index, self.none)
         return tuple(rows), tuple(targets), self._shape, self._soft
 
+    def buffers(self) -> Buffers:
+        """Where kernels leave what they find."""
+        return Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
+
     def sweep(self, begin: int, end: int, write: Emit | None = None, losses: Losses | None = None) -> int:
         """Rows ``begin``..``end``, chunk by chunk: their record, then their losses, then what is written back.
 
@@ -137,11 +141,10 @@ class RowPass:
             self.full, self.flags, self.narrow, self.short, self.single,
             None if write is None else write.flags, losses is not None,
         )  # fmt: skip
-        buffers = Buffers(self.record, self.ids, self.status, self._scratch_at, self.keeps, self.offset)
         out = NO_OUTPUT if write is None else write.arguments()
         terms = None if losses is None else tuple(losses.terms.arguments())
         plan = None if losses is None else tuple(losses.arguments(self.chunk))
-        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(buffers), tuple(out), terms, plan))
+        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(self.buffers()), tuple(out), terms, plan))
 
     def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[int, int, bool, bool, int] | None:
         """Flags of the fused kernel, where no record is wanted and it can do all that is."""

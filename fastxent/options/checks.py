@@ -132,6 +132,14 @@ def text(what: str) -> Check:
     return checked
 
 
+def two_names(name: str, value: Any) -> tuple[str, str]:
+    """Check two different names."""
+    found = listed(value)
+    if len(found) != 2 or not all(isinstance(item, str) for item in found) or found[0] == found[1]:
+        raise ConfigError(f"{name} must be two different strings, got {shown(value)}")
+    return found[0], found[1]
+
+
 def path(name: str, value: Any) -> str | os.PathLike[str]:
     """Check the path of a file or folder."""
     if not isinstance(value, str | os.PathLike):

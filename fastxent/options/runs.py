@@ -5,10 +5,10 @@ The keywords of each verb are a TypedDict. Keywords, defaults, checks and flags 
 
 # Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
-from fastxent.options.checks import column_names, function, optional, path, text, whole, word
+from fastxent.options.checks import column_names, function, optional, path, text, two_names, whole, word
 from fastxent.options.choices import Engine, FloatName, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
@@ -122,6 +122,29 @@ class PlanOptions(Options, total=False):
 
     unit_size: Annotated[int | str, Option("256MB", size)]
     memory: Memory
+
+
+class CompareOptions(Options, SplitOptions, total=False):
+    """The keywords of `compare`."""
+
+    id: Annotated[
+        str | None,
+        Option(None, COLUMN, help="Names of the rows that changed most.", section="Compare", metavar="COLUMN"),
+    ]
+    names: Annotated[
+        Sequence[str],
+        Option(("a", "b"), two_names, help="Names of the two dumps.", section="Compare", metavar="LIST", form="list"),
+    ]
+    largest: Annotated[
+        int,
+        Option(
+            20,
+            whole("be an integer from 0 to 10000", low=0, high=10_000),
+            help="Number of rows that changed most to report.",
+            section="Compare",
+            metavar="N",
+        ),
+    ]
 
 
 class TransformOptions(Options, RunOptions, total=False):

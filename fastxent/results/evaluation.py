@@ -43,7 +43,11 @@ _CURVES: dict[str, Any] = {"roc": RocCurve, "precision_recall": PrecisionRecallC
 FEW_CLUSTERS, FEW_ROWS = 30, 100  # below which intervals are approximate
 
 
-def _few(count: int, enough: int, what: str) -> str | None:
+def few_units(rows: int, clusters: int | None) -> str | None:
+    """Return the sentence of `EvalValues.caution`."""
+    if not rows:
+        return None
+    count, enough, what = (rows, FEW_ROWS, "used row") if clusters is None else (clusters, FEW_CLUSTERS, "cluster")
     if count >= enough:
         return None
     return f"The intervals are approximate, because there are only {count} {what}{'s' * (count != 1)}."
@@ -58,7 +62,7 @@ class SavedState(Protocol):
 
 
 @functools.cache
-def _versions() -> tuple[tuple[str, str], ...]:
+def versions() -> tuple[tuple[str, str], ...]:
     packages = [(name, importlib.metadata.version(name)) for name in ("numba", "numpy", "pyarrow")]
     return (("fastxent", __version__), *packages, ("python", platform.python_version()))
 
@@ -82,7 +86,7 @@ class EvalValues:
     timing: dict[str, Any] | None = None
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=lambda: dict(_versions()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     state: SavedState | None = None
     curves: Curves | None = None
     score_rows: dict[str, Rows] = field(default_factory=dict)
@@ -108,11 +112,7 @@ class EvalValues:
     @property
     def caution(self) -> str | None:
         """A sentence about the intervals if few clusters or rows were used; None otherwise."""
-        if not self.rows.used:
-            return None
-        if self.clusters is not None:
-            return _few(self.clusters, FEW_CLUSTERS, "cluster")
-        return _few(self.rows.used, FEW_ROWS, "used row")
+        return few_units(self.rows.used, self.clusters)
 
     @property
     def has_calibration(self) -> bool:

@@ -31,7 +31,7 @@ _SHORT = {
     "normalized_entropy": "norm. entropy",
     "calibration_ratio": "calib. ratio",
 }
-_MAX_SLICES = 20
+MAX_SLICES = 20
 _BIN_HEADERS = {
     "multiclass": ("confidence bin", "rows", "confidence", "accuracy"),
     "binary": ("prediction bin", "rows", "prediction", "positive"),
@@ -122,25 +122,25 @@ def quantile_line(result: EvalValues) -> str:
 
 def render(result: EvalValues) -> RenderableType:
     """Return the result for a rich console."""
-    table = _table("metric", "value", "stderr", "95 % interval")
+    table = new_table("metric", "value", "stderr", "95 % interval")
     for name, metric in result.metrics.items():
-        table.add_row(_cell(name), *metric_cells(metric))
+        table.add_row(cell(name), *metric_cells(metric))
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
     if result.caution is not None:
         parts.append(Text(result.caution))
     parts += [Text(line) for line in missing_scores(result)]
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
-        table = _table(*headers)
-        for row in itertools.islice(rows, _MAX_SLICES):
-            table.add_row(*map(_cell, row))
+        table = new_table(*headers)
+        for row in itertools.islice(rows, MAX_SLICES):
+            table.add_row(*map(cell, row))
         parts += [Text(), table]
-        if len(values) > _MAX_SLICES:
+        if len(values) > MAX_SLICES:
             parts.append(
-                Text(f"… and {len(values) - _MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
+                Text(f"… and {len(values) - MAX_SLICES} more values of {printable(column)}; the JSON has all of them")
             )
     if result.has_calibration:
-        table = _table(*_BIN_HEADERS[result.task])
+        table = new_table(*_BIN_HEADERS[result.task])
         for cells in calibration_rows(result):
             table.add_row(*cells)
         parts += [Text(), table]
@@ -150,15 +150,15 @@ def render(result: EvalValues) -> RenderableType:
     return Group(*parts)
 
 
-def _table(first: str, *others: str) -> Table:
+def new_table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(_cell(first))  # rich may wrap a long name, but no number
+    table.add_column(cell(first))  # rich may wrap a long name, but no number
     for header in others:
-        table.add_column(_cell(header), justify="right", no_wrap=True)
+        table.add_column(cell(header), justify="right", no_wrap=True)
     return table
 
 
-def _cell(text: str) -> Text:
+def cell(text: str) -> Text:
     """Return a name from a dump without markup and control characters, cut to `_LONGEST`."""
     clean = printable(text)
     return Text(clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…")
@@ -166,22 +166,23 @@ def _cell(text: str) -> Text:
 
 def terminal(result: EvalValues, width: int = WIDTH) -> str:
     """Return plain text, at most ``width`` columns wide."""
-    return "\n".join(_lines(render(result), width))
+    return plain_text(render(result), width)
 
 
 def table_of(headers: list[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table."""
-    table = _table(*headers)
+    table = new_table(*headers)
     for row in rows:
-        table.add_row(*map(_cell, row))
-    return _lines(table, WIDTH)
+        table.add_row(*map(cell, row))
+    return plain_text(table, WIDTH).splitlines()
 
 
-def _lines(shown: RenderableType, width: int) -> list[str]:
+def plain_text(shown: RenderableType, width: int) -> str:
+    """Return what a console of ``width`` columns shows, without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(shown)
-    return [line.rstrip() for line in capture.get().rstrip().splitlines()]
+    return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
 def markdown(result: EvalValues) -> str:

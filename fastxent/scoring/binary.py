@@ -35,7 +35,7 @@ class BinaryPreparation(Preparation):
         super().__init__(config)
         self.unsigned = {config.weight}
 
-    def _targets(
+    def targets(
         self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
     ) -> tuple[np.ndarray, Matrix | None]:
         """(targets, probabilities). There are probabilities, (n, 1), where the column holds floats."""

@@ -6,7 +6,7 @@ A batch is prepared (its columns), swept (its logits, part by part) and put toge
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,24 +43,39 @@ class Scorer:
         self.options = Options(mode, config.softcap, config.temperature, mask, weight, smoothed)
         self.plain = Options(mode, config.softcap, config.temperature, mask)
         self.clip = bounds_of(config.clip_eps, config.input)
-        self._prepare = Preparation(config)
-        self._compute = FLOAT_TYPES[dtype].compute
+        self.prepare = Preparation(config)
+        self.compute = FLOAT_TYPES[dtype].compute
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        sweep = Sweep(self, self._prepare(batch, self._compute))
+        sweep = Sweep(self, self.prepare(batch, self.compute))
         for part in batch.parts:
             sweep.add(part)
         return sweep.rows()
 
     def shares(self, batch: Batch) -> np.ndarray:
         """The weight of each row in the denominator of a mean, from the columns alone; bad rows are found later."""
-        rows = self._prepare(batch, np.dtype(np.float64))
+        rows = self.prepare(batch, np.dtype(np.float64))
         used = (rows.target >= 0) & (rows.target < self.config.n_classes)
         shares = np.ones(len(used)) if rows.weight is None else rows.weight
         if rows.soft is None and self.options.class_weight is not None:
             shares = self.options.class_weight[np.where(used, rows.target, 0)] * shares
         return np.where(used, shares, 0.0)
+
+
+class Turn(NamedTuple):
+    """The rows of a part that are swept: rows ``begin`` to ``end`` of the batch.
+
+    places: (rows,) in the part; None if all rows of the part are there.
+    given, matrix: (rows, C) as they were read, and within the bounds of ``clip``.
+    """
+
+    part: Part
+    places: np.ndarray | None
+    given: Matrix
+    matrix: Matrix
+    begin: int
+    end: int
 
 
 class Sweep:
@@ -71,6 +86,7 @@ class Sweep:
         n = len(prepared.target)
         self._record, self._ids, self._status = self._into = row_buffers(n)
         self._take: RowPass | None = None
+        self._turn: Turn
         self._read = self._end = 0  # rows of the batch, and of the prepared rows, so far
         self._probabilities = 0
         self._tolerance = TOLERANCE
@@ -84,6 +100,12 @@ class Sweep:
 
     def add(self, part: Part) -> None:
         """Sweep the next rows of the batch."""
+        take = self.turn_to(part)
+        take.sweep(0, take.logits.n)
+        self.settle()
+
+    def turn_to(self, part: Part) -> RowPass:
+        """The pass over the next rows of the batch, for `settle` once they have been swept."""
         scorer, prepared = self._scorer, self._prepared
         first, begin, values, index = self._read, self._end, part.values, None
         self._read += len(values)
@@ -95,38 +117,44 @@ class Sweep:
         given = matrix = Matrix.of(values, part.dtype)
         if scorer.clip is not None:
             matrix = Matrix.of(np.clip(widened(values, part.dtype), *scorer.clip))
-        self._pass(matrix, begin, end)
-        status = self._status[begin:end]
-        if scorer.config.input != "logits":
-            self._mark(given, begin, end)
-        if scorer.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
-            i = int(np.argmax(status >= BAD_LOGITS))
-            self._refuse(part, i if index is None else int(index[i]), begin + i)
-        if scorer.probes:
-            temperature = scorer.config.temperature
-            self._probabilities += count_distributions(
-                values, part.dtype, self._record[:, begin:end], status, temperature
-            )
-        if scorer.keeps:
-            self._kept, self._last = given, matrix
+        self._turn = Turn(part, index, given, matrix, begin, end)
+        return self._pass(self._turn)
 
-    def _pass(self, matrix: Matrix, begin: int, end: int) -> None:
-        """Fill the record of rows ``begin`` to ``end``."""
-        scorer, target = self._scorer, self._prepared.target[begin:end]
-        soft_targets = self._prepared.soft
-        some = None if soft_targets is None else Matrix.of(soft_targets.values[begin:end])
+    def _pass(self, turn: Turn) -> RowPass:
+        """The pass that fills the record of the rows."""
+        matrix, begin = turn.matrix, turn.begin
+        target, soft_targets = self._prepared.target[begin : turn.end], self._prepared.soft
+        some = None if soft_targets is None else Matrix.of(soft_targets.values[begin : turn.end])
         if self._take is None or some is not None:
             how: dict[str, Any] = {"full": True, "chunk": CHUNK_ROWS, "into": self._into}
-            self._take = RowPass(matrix, target, NO_IGNORE, scorer.options, some, **how)
+            self._take = RowPass(matrix, target, NO_IGNORE, self._scorer.options, some, **how)
             self._take.offset = begin
         else:
             self._take.turn_to(matrix, target, begin)
-        self._take.sweep(0, matrix.n)
+        return self._take
+
+    def settle(self) -> None:
+        """Judge the rows that have been swept: `BadRowError` for the first bad one, unless bad rows are skipped."""
+        scorer, (part, places, given, matrix, begin, end) = self._scorer, self._turn
+        status, some = self._status[begin:end], None if self._take is None else self._take.soft
         if some is not None:
             with np.errstate(all="ignore"):  # rows that are not used
                 self._brier[begin:end] = soft.brier(matrix, some, scorer.plain)
                 if scorer.options.class_weight is not None:
+                    target = self._prepared.target[begin:end]
                     self._nll[begin:end] = soft.unweighted_nll(matrix, target, some, scorer.plain)
+        if scorer.config.input != "logits":
+            self._mark(given, begin, end)
+        if scorer.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
+            i = int(np.argmax(status >= BAD_LOGITS))
+            self._refuse(part, i if places is None else int(places[i]), begin + i)
+        if scorer.probes:
+            temperature = scorer.config.temperature
+            self._probabilities += count_distributions(
+                given.values, part.dtype, self._record[:, begin:end], status, temperature
+            )
+        if scorer.keeps:
+            self._kept, self._last = given, matrix
 
     def _mark(self, given: Matrix, begin: int, end: int) -> None:
         """Mark rows that cannot be probabilities or log-probabilities."""

@@ -49,18 +49,23 @@ class Preparation:
 
     def __call__(self, batch: Batch, dtype: np.dtype[Any]) -> Prepared:
         """``dtype``: of the soft targets, if the targets are soft."""
-        columns, index, rows = batch.columns, None, batch.rows
+        index, rows = None, batch.rows
         if self._filter is not None:
-            index = self._filter.rows(columns)
+            index = self._filter.rows(batch.columns)
             index = None if len(index) == rows else index
-        if index is not None:
-            columns, rows = {name: column.take(_indices(index)) for name, column in columns.items()}, len(index)
-        target, soft = self._targets(columns, rows, dtype)
+        columns, rows = self.taken(batch, index), rows if index is None else len(index)
+        target, soft = self.targets(columns, rows, dtype)
         weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
         scores = {name: self._scores(columns, name, target) for name in self.config.scores}
         return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores)
 
-    def _targets(
+    def taken(self, batch: Batch, index: np.ndarray | None) -> dict[str, pa.Array]:
+        """The columns of a batch at the places of ``index``, or at all."""
+        if index is None:
+            return batch.columns
+        return {name: column.take(_indices(index)) for name, column in batch.columns.items()}
+
+    def targets(
         self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
     ) -> tuple[np.ndarray, Matrix | None]:
         """(class ids, soft targets). The id of a soft target is its likeliest class."""

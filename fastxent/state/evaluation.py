@@ -6,9 +6,9 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from fastxent.state.distribution import Distribution
 from fastxent.state.given import score_tables
 from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
 from fastxent.state.labels import Labels
-from fastxent.state.metrics import Bins, bin_edges
+from fastxent.state.metrics import Bins, Plan, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.part import Part, Summands
 from fastxent.state.table import Table
@@ -35,6 +35,7 @@ from fastxent.state.tasks import labels_of, plan_of, ranking_figures, ranking_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+St = TypeVar("St", bound="EvalState")
 MAX_SLICES = 10_000
 _MOST_PAIRS, _FEWEST_SLICES = 1 << 15, 16  # of a slice and a label: each has sums and cells; slices always allowed
 _TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
@@ -50,7 +51,7 @@ class EvalState:
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        self.plan = plan_of(config)
+        self.plan = self._plan_of(config)
         self.clusters = Keys()
         self.whole = Table(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
@@ -79,10 +80,18 @@ class EvalState:
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
 
+    @staticmethod
+    def _plan_of(config: EvalConfig) -> Plan:
+        return plan_of(config)
+
     @classmethod
     def empty(cls, config: EvalConfig) -> EvalState:
         """The state of no rows."""
         return cls(config)
+
+    def emptied(self) -> EvalState:
+        """The state of no rows under the same options."""
+        return EvalState.empty(self.config)
 
     @property
     def total(self) -> int:
@@ -173,7 +182,7 @@ class EvalState:
         if held is not None:
             warnings.append(f"these metrics are of {held} only")
         return EvalResult(
-            rows=_rows(self.whole.rows[0]),
+            rows=rows_of(self.whole.rows[0]),
             metrics=metrics,
             calibration=_calibration(bins, self.plan.weighted)
             if self.plan.labelled
@@ -188,7 +197,7 @@ class EvalState:
             files=tuple(files),
             warnings=tuple(warnings),
             curves=curves,
-            score_rows={table.score: _rows(table.rows[0]) for table in self.given if table.column is None},
+            score_rows={table.score: rows_of(table.rows[0]) for table in self.given if table.column is None},
         )
 
     def _doubts(self) -> list[str]:
@@ -216,6 +225,10 @@ class EvalState:
             found.append("every used row has weight 0: every mean is undefined")
         return found
 
+    def figures_of(self, table: Table) -> list[dict[str, Metric]]:
+        """The metrics of each group of a table."""
+        return self._metrics(table)[0]
+
     def _metrics(self, table: Table) -> tuple[list[dict[str, Metric]], Curves | None]:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
@@ -236,7 +249,7 @@ class EvalState:
         metrics, _ = self._metrics(table)
         order = table.keys.order().tolist()
         values = distinct_values([table.keys.names[g] for g in order])
-        return {value: Slice(_rows(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
+        return {value: Slice(rows_of(table.rows[g]), metrics[g]) for value, g in zip(values, order, strict=True)}
 
     def to_bytes(self, compression: int = 6) -> bytes:
         """The state as bytes that check themselves: equal states give equal bytes, at one ``compression`` (0 to 9)."""
@@ -259,9 +272,14 @@ class EvalState:
     @classmethod
     def from_bytes(cls, data: bytes) -> EvalState:
         """The inverse of `to_bytes`; StateError if the bytes are damaged or of another version."""
+        return cls._restored(data, cls)
+
+    @staticmethod
+    def _restored(data: bytes, made: Callable[[EvalConfig], St]) -> St:
+        """The state of ``data``, which ``made`` makes for its configuration."""
         header, arrays = unpack(data, _room)
         try:
-            state = cls(EvalConfig.from_dict(header["config"]))
+            state = made(EvalConfig.from_dict(header["config"]))
             if set(header["slices"]) != set(state.slices):
                 raise ValueError("slices of other columns")
             parts: dict[str, dict[str, np.ndarray]] = {}
@@ -299,7 +317,7 @@ class EvalState:
         for scores in self.scores.values():
             if (scores.rows() > [scores.table.contributing(g) for g in range(len(scores.table.keys))]).any():
                 raise ValueError("more scores than rows")
-        if any(not (type(count) is int and 0 <= count <= total[USED]) for count in self.told.values()):
+        if any(not (type(count) is int and 0 <= count <= total.sum()) for count in self.told.values()):
             raise ValueError("more warnings than rows")
 
 
@@ -337,7 +355,7 @@ def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:
     return column if mask.all() else column.filter(pa.array(mask))
 
 
-def _rows(counts: np.ndarray) -> Rows:
+def rows_of(counts: np.ndarray) -> Rows:
     logits, target = int(counts[BAD_LOGITS]), int(counts[BAD_TARGET])
     return Rows(int(counts.sum()), int(counts[USED]), int(counts[IGNORED]), logits + target, logits, target)
 

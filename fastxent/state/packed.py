@@ -78,6 +78,17 @@ def unpack(
     return header, arrays
 
 
+def header_of(data: bytes) -> dict[str, Any]:
+    """The header of a saved state, as it stands; no entries if it cannot be read."""
+    try:
+        start, stream = len(MAGIC) + 1 + 40, zlib.decompressobj()
+        size = struct.unpack("<Q", stream.decompress(data[start:], 8))[0]
+        header = json.loads(stream.decompress(stream.unconsumed_tail, min(size, _FLOOR)))
+    except (*DAMAGED, zlib.error, struct.error):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
 def read_state(file: BinaryIO) -> bytes:
     """The bytes of a file that begins as a state does; what does not, such as /dev/zero, is not read to its end."""
     start = file.read(len(MAGIC))

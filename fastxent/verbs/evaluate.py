@@ -8,10 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastxent.engine.checkpoints import Checkpoints
 from fastxent.engine.job import Job
-from fastxent.engine.loop import Loop
-from fastxent.engine.shards import Shard
+from fastxent.engine.run import run_job
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ConfigError
 from fastxent.options.option import taking
@@ -108,44 +106,18 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     >>> result.metrics["accuracy"].value
     0.75
     """
-    per_row, id, resume, shard = options["per_row"], options["id"], options["resume"], options["shard"]
-    threads, engine, progress = options["threads"], options["engine"], options["progress"]
-    for name, given in {"resume": resume, 'engine="ray"': engine != "local" or None}.items():
+    per_row, id = options["per_row"], options["id"]
+    for name, given in {"resume": options["resume"], 'engine="ray"': options["engine"] != "local" or None}.items():
         if per_row is not None and given is not None:
             raise ConfigError(
                 f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
             )
-    room = int(options["memory"])
     job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
-    units, rows = job.source.units(), job.source.rows
     with ExitStack() as stack:
-        part = ledger = visit = done = None
-        if resume is not None or shard is not None or engine != "local":
-            what = f"engine={engine!r}" if engine != "local" else "resume" if resume is not None else "shard"
-            pieces = job.pieces(what)
-            if shard is not None:
-                part = Shard.parse(shard)
-                pieces = part.of_pieces(pieces)
-            counts = [unit.rows for unit, _ in pieces]
-            rows = None if None in counts else sum(count for count in counts if count)
-            units = (unit for unit, _ in pieces)
-        if resume is not None:
-            ledger = stack.enter_context(Checkpoints(resume, job, shard and str(part)))
-        if engine == "ray":
-            from fastxent.engine.ray import run
-
-            state, timing = run(job, pieces, threads=threads, memory=room, rows=rows, progress=progress, ledger=ledger)
-        else:
-            if per_row is not None:
-                visit, done = _per_row(stack, job, per_row, id, room // 4)
-            loop = Loop(
-                job.recipe, units, row_bytes=job.row_bytes, threads=threads, memory=room, rows=rows, progress=progress,
-                visit=visit, done=done, ledger=ledger,
-            )  # fmt: skip
-            state, timing = loop.run()
-        if part is not None:
-            state.coverage = part.coverage(job)
-    timing["fallbacks"] = job.source.fallbacks
+        visit = done = None
+        if per_row is not None:
+            visit, done = _per_row(stack, job, per_row, id, int(options["memory"]) // 4)
+        state, timing = run_job(job, options, visit, done)
     result = state.result(timing=timing, files=job.source.files)
     return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
 

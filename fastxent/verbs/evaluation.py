@@ -107,7 +107,7 @@ class Evaluation:
             values["target"] = None
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
-        return Job(opened, cls(config, opened.dtype, _has_soft_targets(opened, config.target), visited))
+        return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited))
 
 
 def _refuse_beside(values: dict[str, Any], options: tuple[str, ...], other: str) -> None:
@@ -117,7 +117,7 @@ def _refuse_beside(values: dict[str, Any], options: tuple[str, ...], other: str)
             raise ConfigError(f"{name} cannot be combined with {other}; omit {name}")
 
 
-def _has_soft_targets(source: OpenSource, target: str | None) -> bool:
+def has_soft_targets(source: OpenSource, target: str | None) -> bool:
     """Whether targets of some file are probabilities."""
     found = [find_field(part.schema, target) for part, _ in source.parts if target is not None]
     return any(field is not None and is_soft(plain_type(field.type)) for field in found)

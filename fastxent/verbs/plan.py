@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from fastxent.engine.units import WorkUnit, work_units
 from fastxent.errors import ConfigError, StateError
 from fastxent.options.checks import shown
 from fastxent.options.option import taking
 from fastxent.options.runs import PlanOptions
+from fastxent.state.comparison import CompareState
 from fastxent.state.coverage import MIXED
 from fastxent.state.evaluation import EvalState
+from fastxent.state.saved import AnyState, absorbed, load_state
 from fastxent.verbs.evaluation import Evaluation
+
+S = TypeVar("S", EvalState, CompareState)
 
 
 @taking(PlanOptions, checks=True)
@@ -50,30 +54,32 @@ def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState
     return work_units(job, job.pieces(), int(options["unit_size"]), int(options["memory"]))
 
 
-def merge_states(states: Iterable[EvalState | bytes]) -> EvalState:
+def merge_states(states: Iterable[S | bytes]) -> S:
     """Merge states of different rows.
 
     Args:
-        states: iterable of `EvalState`, or of bytes of `EvalState.to_bytes`. They are taken one at a time, so that an
-            iterator of any length needs the memory of two states.
+        states: iterable of `EvalState`, or of `CompareState`, or of bytes of their `to_bytes`. They are taken one at a
+            time, so that an iterator of any length needs the memory of two states.
 
     Raises:
         StateError: the configurations differ, a unit of a plan or a shard is there twice or missing, or there are
             states of runs that were not split besides, which do not say what they hold.
     """
-    merged: EvalState | None = None
+    merged: AnyState | None = None
     kinds: set[bool] = set()
     for given in states:
-        state = EvalState.from_bytes(given) if isinstance(given, bytes) else given
-        if not isinstance(state, EvalState):
-            raise ConfigError(f"states must be EvalState objects or their bytes, got {shown(given)}")
+        state: Any = load_state(given) if isinstance(given, bytes) else given
+        if not isinstance(state, AnyState):
+            raise ConfigError(
+                f"states must be EvalState objects, CompareState objects or their bytes, got {shown(given)}"
+            )
         if state.total:
             kinds.add(state.coverage.whole)
         if len(kinds) > 1:
             raise StateError(MIXED)
-        merged = (EvalState.empty(state.config) if merged is None else merged).absorb(state)
+        merged = absorbed(state.emptied() if merged is None else merged, state)
     if merged is None:
         raise StateError("no states to merge; give at least one")
     if (missing := merged.coverage.missing()) is not None:
         raise StateError(f"{missing}; merge all parts together")
-    return merged
+    return cast(S, merged)

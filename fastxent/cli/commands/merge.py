@@ -14,7 +14,7 @@ from fastxent.cli.options import Command, option, section
 from fastxent.cli.progress import progress_bar
 
 
-@click.command(cls=Command, short_help="Merge states saved by eval --state.", epilog="""\b
+@click.command(cls=Command, short_help="Merge states saved by eval or compare --state.", epilog="""\b
 Examples:
   fastxent eval part-1.parquet --state part-1.state
   fastxent eval part-2.parquet --state part-2.state
@@ -42,5 +42,5 @@ def merge(state_files: tuple[str, ...], partial: bool, quiet: bool, **given: Any
     sinks.check([], lambda: ())
     with progress_bar(False if quiet else None, "merging"):
         state = merged(state_files, partial)
-        result = replace(state.result(), state=state)
+        result: Any = replace(state.result(), state=state)
     return finish(result, conditions, sinks, quiet)

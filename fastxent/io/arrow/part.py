@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -87,6 +87,14 @@ class IpcUnit:
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
+
+    def slice(self, begin: int, end: int) -> IpcUnit:
+        """Some rows of the unit."""
+        number, skip = self.first_batch, self.skip + begin
+        while skip and skip >= self.ipc.index.batches[number].rows:
+            number, skip = number + 1, skip - self.ipc.index.batches[number].rows
+        where = replace(self.where, first_row=self.where.first_row + begin)
+        return replace(self, where=where, rows=end - begin, first_batch=number, skip=skip)
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         reader = self.reader
@@ -211,6 +219,11 @@ class MemoryUnit:
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
+
+    def slice(self, begin: int, end: int) -> MemoryUnit:
+        """Some rows of the unit."""
+        where = replace(self.where, first_row=self.where.first_row + begin)
+        return MemoryUnit(self.batch.slice(begin, end - begin), self.reader, where)
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         step = min(rows, self.reader.rows_in(part_bytes)) if whole else rows

@@ -1,0 +1,59 @@
+"""``fastxent compare``: two dumps of the same rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastxent.cli import arguments, options
+from fastxent.cli.arguments import local_files
+from fastxent.cli.finish import Sinks, check_conditions, finish, progress
+from fastxent.cli.flags import declared, running
+from fastxent.cli.options import Command, section
+from fastxent.options.declared import SECTIONS
+from fastxent.options.runs import CompareOptions
+from fastxent.results.comparison import number_names
+
+
+@click.command(cls=Command, short_help="Compare two dumps of the same rows.", epilog="""\b
+Examples:
+  fastxent compare base.parquet quantised.parquet
+  fastxent compare base/ new/ --by language --cluster document --names base,new
+  fastxent compare a.parquet b.parquet --fail-if 'cross_entropy.difference>0.01'
+  fastxent compare a.parquet b.parquet --fail-if 'kl_divergence_ab.p99>0.1'
+
+\b
+A difference is B - A, row by row, with the standard error of paired rows.
+
+Exit codes: 0 success, 1 a --fail-if condition holds, 2 invalid usage or input, 70 internal
+error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
+@click.argument("a")
+@click.argument("b")
+@declared(CompareOptions, "Compare", *SECTIONS)
+@options.printing
+@section("Output", arguments.output(), arguments.STATE)
+@running(CompareOptions)
+def compare(**given: Any) -> int:
+    """Compare two dumps of the same rows: the difference of every metric, KL and JS divergence, and flips.
+
+    A and B are each a file, a glob, a folder or a URL. Row i of A is row i of B.
+    """
+    import fastxent as fx
+
+    a, b = given.pop("a"), given.pop("b")
+    given |= {"report": None, "log": ()}
+    conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
+    check_conditions(conditions, given, number_names)
+    sinks.check([], lambda: local_files((a, b)))
+    quiet, resume = given["quiet"], given["resume"]
+    try:
+        with progress(given, "comparing") as report:
+            result = fx.compare(a, b, progress=report, **given)
+    except KeyboardInterrupt:
+        if resume is None:
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; progress is saved in {resume}; run the same command again to continue"
+        ) from None
+    return finish(result, conditions, sinks, quiet, verbose)

@@ -1,0 +1,310 @@
+"""Two dumps of the same rows, read side by side: units, batches and parts of both that begin and end at the same rows.
+
+The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `PairUnit` takes units of both
+until they end at the same row, or until there are enough of them; then the longer side is divided, and what cannot be
+divided is read twice, once for either pair. Within a pair each batch ends where a batch of either side ends, and each
+part where a part does, so that nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from fastxent.errors import SourceError, Where
+from fastxent.io.batch import Batch, Part, Unit
+from fastxent.io.source import OpenSource
+from fastxent.io.storage.files import File
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ENOUGH = 256 << 20  # bytes of logits of a pair from which units are divided that have to be read twice then
+Piece = tuple[Unit, tuple[File, ...]]
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A unit of which some rows can be read without the others."""
+
+    def slice(self, begin: int, end: int) -> Unit:
+        """The unit of these rows of the unit."""
+        ...
+
+
+@dataclass(frozen=True)
+class PairPart(Part):
+    """Consecutive rows of the first dump, and in ``other`` the same rows of the second."""
+
+    other: Part = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class PairBatch(Batch):
+    """Consecutive rows of the first dump, whose parts are of type `PairPart`; ``other``: the second, without parts."""
+
+    other: Batch
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows of a unit: ``rows`` (None: all) behind the first ``skip``."""
+
+    unit: Unit
+    skip: int = 0
+    rows: int | None = None
+
+    def cut(self, place: int) -> tuple[Span, Span]:
+        """Its first ``place`` rows, and the others."""
+        assert self.unit.rows is not None  # units of unknown length are not divided
+        whole = self.unit.rows if self.rows is None else self.skip + self.rows
+        if isinstance(self.unit, Divisible):
+            middle = self.skip + place
+            parts = self.unit.slice(self.skip, middle), self.unit.slice(middle, whole)
+            return Span(parts[0]), Span(parts[1])
+        return replace(self, rows=place), Span(self.unit, self.skip + place, whole - self.skip - place)
+
+
+@dataclass(frozen=True)
+class PairUnit:
+    """The same rows of two dumps. Picklable if both are on disk."""
+
+    left: tuple[Span, ...]
+    right: tuple[Span, ...]
+    row_bytes: tuple[int, int]  # of a row of logits in memory
+    where: Where
+    rows: int | None
+
+    @property
+    def nbytes(self) -> int | None:
+        return None if self.rows is None else self.rows * sum(self.row_bytes)
+
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        """Batches of both; ``part_bytes`` is shared by the two."""
+        shares = [max(1, part_bytes * own // sum(self.row_bytes)) for own in self.row_bytes]
+        most = max(1, part_bytes // sum(self.row_bytes))
+        with ExitStack() as stack:
+            a, b = (
+                stack.enter_context(closing(_Feed(spans, rows, share, whole)))
+                for spans, share in zip((self.left, self.right), shares, strict=True)
+            )
+            while (n := min(a.fill(), b.fill())) > 0:
+                parts = _parts(a, b, n, most)
+                yield PairBatch(parts, *a.take(n), n, Batch(iter(()), *b.take(n), n))
+                for _ in parts:  # what the caller has left
+                    pass
+            for longer, other in ((a, b), (b, a)):
+                if longer.fill():
+                    _, where = longer.take(1)
+                    raise unequal(f"{where.file} has a row {where.first_row} where {other.file or 'the other'} ends")
+
+
+def _parts(a: _Feed, b: _Feed, n: int, most: int) -> Iterator[PairPart]:
+    while n:
+        k = min(n, most, a.ready(), b.ready())
+        own, other = a.part(k), b.part(k)
+        yield PairPart(own.values, own.dtype, own.bad, own.excess, other=other)
+        n -= k
+
+
+_Batches = Generator[tuple[Batch, int, int], None, None]
+
+
+class _Feed:
+    """The rows of some spans, batch by batch, and of each batch part by part, as many at a time as are asked for."""
+
+    def __init__(self, spans: tuple[Span, ...], rows: int, part_bytes: int, whole: bool) -> None:
+        self._batches = self._read(spans, rows, part_bytes, whole)
+        self._batch: Batch | None = None
+        self._at = 0  # rows of the batch whose columns have been handed out
+        self._limit = 0  # rows of the batch that belong to the spans
+        self._part: Part | None = None
+        self._used = 0  # rows of the part that have been handed out
+        self.file = ""  # of the last batch
+
+    def close(self) -> None:
+        self._batches.close()
+
+    @staticmethod
+    def _read(spans: tuple[Span, ...], rows: int, part_bytes: int, whole: bool) -> _Batches:
+        """Batches, each with the first of its rows that belongs to a span, and the end of those."""
+        for span in spans:
+            skip, left = span.skip, span.rows
+            if left == 0:
+                continue
+            with closing(span.unit.read(rows, part_bytes, whole)) as batches:  # type: ignore[type-var]
+                for batch in batches:
+                    begin = min(skip, batch.rows)
+                    end = batch.rows if left is None else min(batch.rows, begin + left)
+                    skip -= begin
+                    if left is not None:
+                        left -= end - begin
+                    yield batch, begin, end
+                    if left == 0:
+                        break
+
+    def fill(self) -> int:
+        """Rows left of the current batch, which is the next one if none are; 0 at the end."""
+        while self._batch is None or self._at == self._limit:
+            self._drain()
+            found = next(self._batches, None)
+            if found is None:
+                return 0
+            self._batch, begin, self._limit = found
+            self.file = self._batch.where.file
+            self._at = begin
+            self._skip(begin)
+        return self._limit - self._at
+
+    def _drain(self) -> None:
+        """Read what is left of the parts of a batch, which may be the reader's way to its next."""
+        self._part = None
+        if self._batch is not None:
+            for _ in self._batch.parts:
+                pass
+        self._batch = None
+
+    def _skip(self, n: int) -> None:
+        while n:
+            k = min(n, self.ready())
+            self._used += k
+            n -= k
+
+    def take(self, n: int) -> tuple[dict[str, pa.Array], Where]:
+        """The columns and the place of the next ``n`` rows, no more than are left of the batch."""
+        assert self._batch is not None
+        begin, self._at = self._at, self._at + n
+        where = replace(self._batch.where, first_row=self._batch.where.first_row + begin)
+        if n == self._batch.rows:
+            return self._batch.columns, where
+        return {name: column.slice(begin, n) for name, column in self._batch.columns.items()}, where
+
+    def ready(self) -> int:
+        """Rows left of the current part, which is the next one if none are."""
+        assert self._batch is not None
+        while self._part is None or self._used == len(self._part.values):
+            self._part, self._used = None, 0
+            self._part = next(self._batch.parts)
+        return len(self._part.values) - self._used
+
+    def part(self, k: int) -> Part:
+        """The next ``k`` rows, no more than are `ready`."""
+        assert self._part is not None
+        begin, self._used = self._used, self._used + k
+        if k == len(self._part.values):
+            return self._part
+        bad = {i - begin: why for i, why in self._part.bad.items() if begin <= i < begin + k}
+        return replace(self._part, values=self._part.values[begin : begin + k], bad=bad)
+
+
+# ---- the two dumps ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class PairSource(OpenSource):
+    """Two dumps that have been opened; all but ``other`` is of the first, ``parts`` and ``dtype`` are of both."""
+
+    other: OpenSource = field(kw_only=True)
+    first: OpenSource = field(kw_only=True)
+
+    @classmethod
+    def of(cls, a: OpenSource, b: OpenSource) -> PairSource:
+        """Raises `SourceError` if the two cannot have the same rows."""
+        if a.task != b.task or a.n_classes != b.n_classes:
+            raise SourceError(
+                f"two dumps that are compared must have the same classes, got {_width(a)} in {a.files[0]} and "
+                f"{_width(b)} in {b.files[0]}"
+            )
+        if a.rows != b.rows and a.rows is not None and b.rows is not None:
+            raise unequal(f"got {a.rows} in {a.files[0]} and {b.rows} in {b.files[0]}")
+        return cls(a.n_classes, f"{a.dtype}, {b.dtype}", a.schema, [*a.parts, *b.parts], other=b, first=a)
+
+    @property
+    def rows(self) -> int | None:
+        return self.first.rows if self.other.rows is None else self.other.rows
+
+    @property
+    def row_bytes(self) -> int:
+        return self.first.row_bytes + self.other.row_bytes
+
+    @property
+    def fallbacks(self) -> list[dict[str, str]]:
+        return [*self.first.fallbacks, *self.other.fallbacks]
+
+    def require_whole(self) -> None:
+        self.first.require_whole()
+        self.other.require_whole()
+
+    def pieces(self) -> Iterator[Piece]:
+        """Pairs of units that cover every row of both once, each with the files that it reads."""
+        widths = self.first.row_bytes, self.other.row_bytes
+        if self.rows is None or any(part.rows is None for part, _ in self.parts):  # read by one worker
+            left, right = ([(Span(unit), files) for unit, files in s.pieces()] for s in (self.first, self.other))
+            if left or right:
+                yield _paired(left, right, widths, None)
+            return
+        sides: tuple[list[_Held], list[_Held]] = ([], [])
+        held = [0, 0]  # rows of the spans that wait
+        units = [source.pieces() for source in (self.first, self.other)]
+        done = 0
+        while True:
+            shorter = 0 if held[0] <= held[1] else 1
+            piece = next(units[shorter], None)
+            if piece is None:
+                break
+            sides[shorter].append((Span(piece[0]), piece[1]))
+            held[shorter] += piece[0].rows or 0
+            n = min(held)
+            longer = 0 if held[0] > held[1] else 1
+            if not n or (held[0] != held[1] and not self._divides(sides[longer][-1][0], n)):
+                continue
+            pair = tuple(_first_rows(side, n) for side in sides)
+            yield _paired(pair[0], pair[1], widths, n)
+            held = [held[0] - n, held[1] - n]
+            done += n
+        if held != [0, 0]:
+            raise unequal(
+                f"got {done + held[0]} in {self.first.files[0]} and {done + held[1]} in {self.other.files[0]}"
+            )
+
+    def _divides(self, span: Span, n: int) -> bool:
+        """Whether the pair ends within this span, at ``n`` rows."""
+        return isinstance(span.unit, Divisible) or n * self.row_bytes >= _ENOUGH
+
+
+_Held = tuple[Span, tuple[File, ...]]
+
+
+def _first_rows(side: list[_Held], n: int) -> list[_Held]:
+    """Take the spans of the first ``n`` rows out of those that wait."""
+    taken: list[_Held] = []
+    while n:
+        span, files = side.pop(0)
+        assert span.unit.rows is not None
+        rows = span.unit.rows - span.skip if span.rows is None else span.rows
+        if rows > n:
+            span, rest = span.cut(n)
+            side.insert(0, (rest, files))
+            rows = n
+        taken.append((span, files))
+        n -= rows
+    return taken
+
+
+def _paired(left: list[_Held], right: list[_Held], widths: tuple[int, int], rows: int | None) -> Piece:
+    spans = [tuple(span for span, _ in side) for side in (left, right)]
+    first = (left or right)[0][0]
+    where = replace(first.unit.where, first_row=first.unit.where.first_row + first.skip)
+    files = {file.name: file for _, files in (*left, *right) for file in files}
+    return PairUnit(spans[0], spans[1], widths, where, rows), tuple(files.values())
+
+
+def unequal(what: str) -> SourceError:
+    """The error of two dumps with different numbers of rows."""
+    return SourceError(f"two dumps that are compared row by row must have the same number of rows: {what}")
+
+
+def _width(source: OpenSource) -> str:
+    return "one number per row" if source.task == "binary" else str(source.n_classes)

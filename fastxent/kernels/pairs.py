@@ -1,0 +1,37 @@
+"""Pairs of rows through the kernels: proves that two passes fit together, and runs them over rows side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.launch import RowPass
+from fastxent.kernels.rows.divergences import FIELDS
+from fastxent.kernels.rows.pair_sweep import pair_sweep_kernel
+
+CHUNK_BYTES = 1 << 18  # of the logits of both: they stay in the second-level cache
+
+
+def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int) -> None:
+    """Fill the records of two passes, and ``out`` (`divergences.FIELDS`, rows) from ``column`` on, with all their rows.
+
+    Both passes keep every row, read the same number of rows and classes, and shape them alike.
+    """
+    left, right = a.logits, b.logits
+    if (left.n, left.n_classes) != (right.n, right.n_classes) or left.compute_dtype != right.compute_dtype:
+        raise TypeError("the two are not of one shape and compute type")
+    shapes = [(o.mode, o.softcap, o.temperature, o.class_mask is None) for o in (a.options, b.options)]
+    if shapes[0] != shapes[1] or not np.array_equal(a.options.class_mask, b.options.class_mask):  # type: ignore[arg-type]
+        raise TypeError("the two are shaped differently")
+    for take in (a, b):
+        take.check(0, left.n)
+        if not (take.keeps and take.full and take.offset >= 0 and take.offset + left.n <= len(take.status)):
+            raise IndexError("a pass has no room for the records of its rows")
+    fits = out.dtype == np.float64 and out.flags.c_contiguous and out.ndim == 2 and out.shape[0] == FIELDS
+    if not fits or not 0 <= column <= column + left.n <= out.shape[1]:
+        raise IndexError("there is no room for the divergences")
+    pair_bytes = left.n_classes * (left.values.itemsize + right.values.itemsize)
+    chunk = max(1, min(a.chunk, b.chunk, CHUNK_BYTES // pair_bytes))
+    kinds = [(take.full, take.flags, take.narrow) for take in (a, b)]
+    kernel = pair_sweep_kernel(*kinds, left.compute_dtype == np.float64)
+    held = tuple(a.buffers()), tuple(b.buffers())
+    kernel(left.n, chunk, a.arguments(), held[0], b.arguments(), held[1], out, column)

@@ -1,0 +1,204 @@
+"""Three divergences of two rows of C numbers, in one sweep over both: KL(a‖b), KL(b‖a) and Jensen-Shannon.
+
+A class of probabilities p and q, of which the larger is ``big``, adds a sum of numbers that are not negative. With
+s = |log(q/p)| and t = exp(-s) these are
+
+    big·(1 - t - t·s)                              to KL of the row that has the smaller probability
+    big·(s - 1 + t)                                to KL of the row that has the larger
+    big·((1 + t)·(log 2 - log(1 + t)) - t·s) / 2   to Jensen-Shannon
+
+as power series in s where s is small, so that nothing cancels. KL has Σ (q - p) too much, which is 0 for two
+distributions; for rows with other sums it is the generalised divergence. log(q/p) is the difference of the two numbers,
+each less the maximum of its row, less the difference of the logarithms of the two sums: it keeps its digits where two
+rows hardly differ. Computed in float32 for numbers of at most that precision, and added up in float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.numbers import apply_shape, read
+from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
+from fastxent.kernels.simd.arithmetic import (
+    absolute, add_wide, count_ge, fma, keep_first, max_lanes, select_eq, select_gt, splat, sum_lanes, vmax,
+)  # fmt: skip
+from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
+from fastxent.kernels.simd.memory import load_first, store_first
+from fastxent.kernels.simd.types import lanes
+
+KL_AB, KL_BA, JS, CHANGE = range(
+    4
+)  # of the output: what a pair of rows is left with; CHANGE of the target's probability
+FIELDS = 4
+CLOSE = 0.25  # s below which the series serve
+_FAR = 1e4  # s from which t is 0
+_BLOCK = 16  # vectors that are added up in their own precision
+# (log 2 - log(1 + t)) / (1 - t) for t from 0 to 1, within 1.2e-7: a minimax fit.
+_LOG_REST = (
+    0.6931471824645996, -0.3068501651287079, 0.1930721402168274, -0.13935670256614685, 0.10508415848016739,
+    -0.07428433001041412, 0.04226599633693695, -0.01589288003742695, 0.002814623760059476,
+)  # fmt: skip
+
+
+def _hyperbolic(terms: int) -> list[float]:
+    """Coefficients of the even powers of s, from s² on, of (log 2 - H) / 2, where H is the entropy of the two
+    probabilities 1/(1 + t) and t/(1 + t). Its derivative is (s/8)·(1 - tanh²(s/2))."""
+    tanh = [Fraction(1)]  # of odd powers: tanh' = 1 - tanh²
+    for n in range(1, terms):
+        tanh.append(-sum((tanh[k] * tanh[n - 1 - k] for k in range(n)), Fraction(0)) / (2 * n + 1))
+    slope = [(2 * n + 1) * c / 4**n / 8 for n, c in enumerate(tanh)]
+    return [float(c / (2 * n + 2)) for n, c in enumerate(slope)]
+
+
+def _series(double: bool) -> tuple[list[float], list[float], list[float]]:
+    """Coefficients, from that of s² on, for the smaller, for the larger and for Jensen-Shannon."""
+    powers = range(2, 13 if double else 7)
+    smaller = [(-1) ** k * (k - 1) / math.factorial(k) for k in powers]
+    larger = [(-1) ** k / math.factorial(k) for k in powers]
+    return smaller, larger, _hyperbolic(7 if double else 3)
+
+
+def _horner(coefficients: Iterable[float]) -> Any:
+    """The compiled polynomial of these coefficients, the lowest first."""
+    last, *others = reversed(list(coefficients))
+    rest = tuple(others)
+
+    @inline
+    def polynomial(x):  # type: ignore[no-untyped-def]
+        total = splat(last, x)
+        for k in rest:
+            total = fma(total, x, splat(k, x))
+        return total
+
+    return polynomial
+
+
+@functools.cache
+def _terms(double: bool) -> tuple[Any, Any]:
+    """The functions of (s, t) that ``big`` is multiplied by, where s is small and where it need not be."""
+    small, large, even = map(_horner, _series(double))
+    log_rest = _horner(_LOG_REST)
+
+    @inline
+    def close(s, t):  # type: ignore[no-untyped-def]
+        square = s * s
+        both = splat(1.0, s) + t
+        return square * small(s), square * large(s), both * (square * even(square))
+
+    @inline
+    def any_(s, t):  # type: ignore[no-untyped-def]
+        one = splat(1.0, s)
+        most = splat(_FAR, s)
+        held = t * select_gt(most, s, s, most)  # t·s, 0 where s is infinite
+        if double:
+            rest = splat(math.log(2.0), s) - log1p(t)
+        else:
+            rest = (one - t) * log_rest(t)
+        return (one - t) - held, (s - one) + t, ((one + t) * rest - held) * splat(0.5, s)
+
+    return close, any_
+
+
+@functools.cache
+def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
+    """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
+    close, any_ = _terms(double)
+
+    @inline
+    def add(x, y, gap, log_sums, sums, tag):  # type: ignore[no-untyped-def]
+        """Add a vector of classes. x, y: the numbers less the maximum of their rows; gap: log q - log p, less y - x."""
+        zero = splat(0.0, x)
+        unit = splat(unbias(tag), x)
+        off = splat(-np.inf, x)
+        p = x - log_sums[0]
+        q = y - log_sums[1]
+        top = vmax(p, q)
+        big = exp_biased(floor_exp(top)) * unit
+        apart = y - x
+        d = apart - gap
+        s = absolute(d)
+        t = exp_biased(floor_exp(zero - s)) * unit
+        less, more, middle = close(s, t)
+        present = select_eq(top, off, zero, s)
+        near = splat(CLOSE, x)
+        if count_ge(present, near) > 0:
+            far_less, far_more, far_middle = any_(s, t)
+            less = select_gt(near, s, less, far_less)
+            more = select_gt(near, s, more, far_more)
+            middle = select_gt(near, s, middle, far_middle)
+        infinite = splat(np.inf, x)
+        less = select_eq(top, off, zero, big * less)
+        more = select_eq(top, off, zero, select_eq(s, infinite, infinite, big * more))
+        middle = select_eq(top, off, zero, big * middle)
+        rises = select_gt(d, zero, less, more)
+        falls = select_gt(d, zero, more, less)
+        unlike = vmax(select_eq(top, off, zero, absolute(apart)), sums[3])
+        return sums[0] + rises, sums[1] + falls, sums[2] + middle, unlike
+
+    @jit
+    def kernel(left, right, shape, of_a, of_b, out, at):  # type: ignore[no-untyped-def]
+        """left, right: fields of `Rows`, one row of each beside another. of_a, of_b: their `Into`. Row i goes to column
+        ``at + i`` of ``out``."""
+        n_classes = left.n_classes
+        w = lanes(left.tag)
+        wide = splat(0.0, 0.0)
+        none = splat(0.0, left.tag)
+        for i in range(left.n):
+            k, m = of_a.at + i, of_b.at + i
+            if of_a.status[i] != USED or of_b.status[i] != USED:
+                out[KL_AB, at + i] = np.nan
+                out[KL_BA, at + i] = np.nan
+                out[JS, at + i] = np.nan
+                continue
+            base_a = base_b = sum_a = sum_b = 0.0
+            if mode == LOGITS:
+                base_a, base_b = of_a.record[MAX, k], of_b.record[MAX, m]
+                sum_a, sum_b = of_a.record[LOG_SUM, k], of_b.record[LOG_SUM, m]
+            gap = splat(sum_b - sum_a, left.tag)
+            log_sums = splat(sum_a, left.tag), splat(sum_b, left.tag)
+            bases = splat(base_a, left.tag), splat(base_b, left.tag)
+            ab, ba, js, unlike = wide, wide, wide, none
+            for first in range(0, n_classes, w * _BLOCK):
+                sums = none, none, none, unlike
+                for c in range(first, min(first + w * _BLOCK, n_classes), w):
+                    count = min(w, n_classes - c)
+                    x = read(left.address + i * left.stride, c, count, left.tag, shape.mask_at)
+                    y = read(right.address + i * right.stride, c, count, right.tag, shape.mask_at)
+                    if mode == PROBS:  # the lanes beyond hold no number that has a logarithm
+                        x = keep_first(x, count)
+                        y = keep_first(y, count)
+                    if shaped or mode == PROBS:
+                        x = apply_shape(x, shape, mode)
+                        y = apply_shape(y, shape, mode)
+                    sums = add(x - bases[0], y - bases[1], gap, log_sums, sums, left.tag)
+                ab = add_wide(ab, sums[0], w)
+                ba = add_wide(ba, sums[1], w)
+                js = add_wide(js, sums[2], w)
+                unlike = sums[3]
+            alike = max_lanes(unlike) == 0.0  # but for a constant: the two sums may yet differ in their last bit
+            out[KL_AB, at + i] = 0.0 if alike else sum_lanes(ab)
+            out[KL_BA, at + i] = 0.0 if alike else sum_lanes(ba)
+            out[JS, at + i] = 0.0 if alike else min(sum_lanes(js), math.log(2.0)) if mode == LOGITS else sum_lanes(js)
+
+    return kernel
+
+
+@jit
+def target_changes(before, after, out):  # type: ignore[no-untyped-def]
+    """exp(-after) - exp(-before) into ``out``, of contiguous float64 NLLs."""
+    zero = splat(0.0, 0.0)
+    unit = splat(unbias(0.0), 0.0)
+    for i in range(0, out.size, 8):
+        count = min(8, out.size - i)
+        x = load_first(before.ctypes.data + i * 8, count, 0.0)
+        y = load_first(after.ctypes.data + i * 8, count, 0.0)
+        p = exp_biased(floor_exp(zero - vmax(x, zero))) * unit
+        q = exp_biased(floor_exp(zero - vmax(y, zero))) * unit
+        store_first(out.ctypes.data + i * 8, count, q - p, 0.0)

@@ -1,0 +1,47 @@
+"""The result of a comparison: its values, and the forms they are shown in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastxent.results.comparison import CompareValues
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class CompareResult(CompareValues):
+    """The result of `compare`: read-only values, printed as tables.
+
+    ``result.metrics["cross_entropy"].difference.ci95`` is the interval of the paired difference, b - a.
+
+    Attributes:
+        rows: ComparedRows. Counts of rows: total, used (in both), ignored, bad, only_a, only_b.
+        metrics: dict of name to MetricComparison (a, b, difference, p_value, correlation, …).
+        perplexity_ratio: Metric or None. Perplexity of b over that of a.
+        divergences: dict. "kl_divergence_ab", "kl_divergence_ba" and "js_divergence", each a Divergence (mean, max,
+            quantiles, by_confidence), in nats.
+        same_top_1: Metric. The share of rows with the same predicted class.
+        target_probability: TargetProbability or None. The change of the probability of the target.
+        flips: Flips or None. Rows by whether either dump predicts the target.
+        rank: RankChange or None. The change of the rank of the target.
+        slices: dict of column to dict of value to Compared: the fields above, of the rows of a slice.
+        largest: tuple of ChangedRow. The rows that changed most.
+        names: (str, str). Names of the two dumps.
+        config: EvalConfig. The options.
+        clusters: int or None. Number of clusters.
+        timing: dict or None. Seconds, rates and threads of the run.
+        files: two tuples of str. The input files of either dump.
+        warnings: tuple of str. What may be wrong with the dumps or the options.
+        versions: dict of str to str. Versions of fastxent and of the libraries that it uses.
+        state: CompareState or None. The state that the result was computed from.
+    """
+
+    def __repr__(self) -> str:
+        from fastxent.results.comparison_text import terminal
+
+        return terminal(self)
+
+    def to_markdown(self) -> str:
+        """Return Markdown tables of metrics, divergences and slices."""
+        from fastxent.results.comparison_text import markdown
+
+        return markdown(self)

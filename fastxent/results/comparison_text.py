@@ -1,0 +1,203 @@
+"""A comparison as text: tables for a terminal of 80 columns, and Markdown."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fastxent.names import printable
+from fastxent.results.comparison import Compared, CompareValues, Flips
+from fastxent.results.text import (
+    MAX_SLICES,
+    WIDTH,
+    cell,
+    count,
+    markdown_table,
+    markdown_text,
+    new_table,
+    number,
+    plain_text,
+)  # fmt: skip
+from fastxent.results.values import Metric, labels
+
+_MOST_CHANGED = 5  # rows in a table; the JSON has all
+_DIVERGENCES = {"kl_divergence_ab": "KL(a‖b)", "kl_divergence_ba": "KL(b‖a)", "js_divergence": "Jensen-Shannon"}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table before it is laid out: its first column is text, the others are numbers."""
+
+    headers: list[str]
+    rows: list[tuple[str, ...]]
+    more: str = ""  # a line below
+
+
+def _heading(result: CompareValues) -> str:
+    rows, a, b = result.rows, *result.names
+    parts = [f"{a} → {b}", f"{count(rows.total)} rows", f"{count(rows.used)} used"]
+    others = (
+        (rows.ignored, "ignored"),
+        (rows.bad, "bad"),
+        (rows.only_a, f"only in {a}"),
+        (rows.only_b, f"only in {b}"),
+    )
+    parts += [f"{count(n)} {name}" for n, name in others if n]
+    parts += ["binary" if result.config.task == "binary" else f"{count(result.config.n_classes)} classes"]
+    if result.clusters is not None:
+        parts.append(f"{count(result.clusters)} clusters ({result.config.cluster})")
+    return printable(" · ".join(parts))
+
+
+def _interval(metric: Metric) -> str:
+    low, high = metric.ci95
+    return "" if low != low else f"{number(low, 3)} … {number(high, 3)}"
+
+
+def _p_value(value: float) -> str:
+    return "" if value != value else "<1e-4" if value < 1e-4 else f"{value:.2g}"
+
+
+def _metrics(result: CompareValues) -> _Table:
+    a, b = result.names
+    return _Table(
+        ["metric", a, b, f"{b} - {a}", "95 % interval", "p"],
+        [
+            (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), _interval(m.difference),
+             _p_value(m.p_value))
+            for name, m in result.metrics.items()
+        ],
+    )  # fmt: skip
+
+
+def _divergences(result: CompareValues) -> _Table:
+    return _Table(
+        ["divergence, in nats", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
+        [
+            (_DIVERGENCES[name], number(d.mean.value, 4), _interval(d.mean),
+             *(number(d.quantiles[q], 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
+            for name, d in result.divergences.items()
+        ],
+    )  # fmt: skip
+
+
+def _together(result: CompareValues) -> list[str]:
+    """Lines about what both dumps make of a row."""
+
+    def shown(metric: Metric) -> str:
+        return f"{number(metric.value, 4)} ({_interval(metric)})" if _interval(metric) else number(metric.value, 4)
+
+    lines = [f"Same top prediction: {shown(result.same_top_1)}"]
+    if result.perplexity_ratio is not None:
+        lines.append(f"Perplexity ratio: {shown(result.perplexity_ratio)}")
+    if result.flips is not None:
+        lines.append(f"Flips: {_flips(result.flips)}")
+    target = result.target_probability
+    if target is not None:
+        lines.append(
+            f"Target probability: mean change {shown(target.mean)}, RMS {number(target.rms.value, 3)}, "
+            f"largest {number(target.max, 3)}"
+        )
+    if result.rank is not None:
+        changed = number(100 * result.rank.changed.value, 3)
+        lines.append(f"Rank of the target: mean change {number(result.rank.mean.value, 3)}, changed in {changed} %")
+    return lines
+
+
+def _flips(flips: Flips) -> str:
+    clustered = "" if flips.z is None else f", clustered z = {number(flips.z, 3)}"
+    return (
+        f"{count(flips.right_to_wrong)} right→wrong, {count(flips.wrong_to_right)} wrong→right "
+        f"({count(flips.both_right)} both right, {count(flips.both_wrong)} both wrong), "
+        f"p = {_p_value(flips.p_value)}{clustered}"
+    )
+
+
+def _slices(result: CompareValues, column: str, most: int | None = None) -> _Table:
+    found = result.slices[column]
+    main = next(iter(result.metrics), None)
+    headers = [column, "rows"]
+    if main is not None:
+        headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "difference", "p", "p (Holm)"]
+    headers += ["KL(a‖b)", "same top 1"]
+
+    def row(label: str, part: Compared) -> tuple[str, ...]:
+        cells = [label, count(part.rows.used)]
+        if main is not None:
+            m = part.metrics[main]
+            adjusted = m.adjusted_p_value
+            cells += [number(m.a.value, 4), number(m.difference.value, 3), _p_value(m.p_value),
+                      "" if adjusted is None else _p_value(adjusted)]  # fmt: skip
+        kl, same = part.divergences["kl_divergence_ab"].mean, part.same_top_1
+        return (*cells, number(kl.value, 3), number(same.value, 3))
+
+    rows = (row(label, part) for label, part in zip(labels(found), found.values(), strict=True))
+    shown = list(itertools.islice(rows, most))
+    left = len(found) - len(shown)
+    more = f"… and {left} more values of {printable(column)}; the JSON has all of them" if left else ""
+    return _Table(headers, shown, more)
+
+
+def _changed(result: CompareValues) -> _Table:
+    def place(name: object, file: str, row: int) -> str:
+        return str(name) if name is not None else f"{file.rpartition('/')[2]}, row {row}"
+
+    return _Table(
+        ["row that changed most", "target", "NLL a", "NLL b", "top a", "top b", "KL(a‖b)"],
+        [
+            (place(r.id, r.file, r.row), "" if r.target is None else str(r.target), number(r.nll_a, 3),
+             number(r.nll_b, 3), str(r.predicted_a), str(r.predicted_b), number(r.kl_divergence_ab, 3))
+            for r in result.largest[:_MOST_CHANGED]
+        ],
+    )  # fmt: skip
+
+
+def _tables(result: CompareValues, most: int | None) -> Iterator[_Table | list[str]]:
+    yield _metrics(result)
+    yield _divergences(result)
+    yield _together(result)
+    for column in result.slices:
+        yield _slices(result, column, most)
+    if result.largest:
+        yield _changed(result)
+
+
+def render(result: CompareValues) -> RenderableType:
+    """Return the comparison for a rich console."""
+    parts: list[RenderableType] = [Text(_heading(result), style="bold")]
+    for found in _tables(result, MAX_SLICES):
+        parts.append(Text())
+        if isinstance(found, list):
+            parts += map(Text, found)
+            continue
+        laid_out = new_table(*found.headers)
+        for row in found.rows:
+            laid_out.add_row(*map(cell, row))
+        parts.append(laid_out)
+        parts += [Text(found.more)] if found.more else []
+    if result.caution is not None:
+        parts.append(Text(f"\n{result.caution}"))
+    parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
+    return Group(*parts)
+
+
+def terminal(result: CompareValues, width: int = WIDTH) -> str:
+    """Return plain text, at most ``width`` columns wide."""
+    return plain_text(render(result), width)
+
+
+def markdown(result: CompareValues) -> str:
+    """Return Markdown tables of metrics, divergences, slices and the rows that changed most."""
+    lines = [markdown_text(_heading(result))]
+    for found in _tables(result, None):
+        if isinstance(found, list):
+            lines += ["", *(f"- {markdown_text(line)}" for line in found)]
+        else:
+            lines += ["", *markdown_table(found.headers, iter(found.rows))]
+    lines += ["", result.caution] if result.caution is not None else []
+    lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,140 @@
+"""Batches of two dumps through the kernels: the rows of either, as `scorer` scores them, and what sets them apart.
+
+The columns beside the logits are those of the first dump; the second has its targets, which must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from fastxent.errors import BadRowError
+from fastxent.io.batch import Batch
+from fastxent.io.lockstep import PairBatch, PairPart
+from fastxent.kernels.floats import widened
+from fastxent.kernels.launch import CHUNK_ROWS, RowPass, row_buffers
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.pairs import sweep_pairs
+from fastxent.kernels.rows.divergences import CHANGE, FIELDS, JS, KL_AB, KL_BA, target_changes
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.scorer import Scorer, Sweep
+from fastxent.scoring.targets import NO_IGNORE, Prepared
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ADVICE = "compare two dumps of the same rows in the same order"
+
+
+def _none() -> np.ndarray:
+    return np.empty(0)
+
+
+@dataclass
+class PairRows(ScoredRows):
+    """n rows of two dumps: those of the first, those of the second, and what sets them apart.
+
+    A row is USED if it is in both. Divergences in nats; ``change`` is that of the target's probability.
+    """
+
+    other: ScoredRows | None = None  # of the second dump
+    kl_ab: np.ndarray = field(default_factory=_none)  # float64
+    kl_ba: np.ndarray = field(default_factory=_none)
+    js: np.ndarray = field(default_factory=_none)
+    change: np.ndarray = field(default_factory=_none)
+    file: str = ""  # of the first dump
+    row: np.ndarray = field(default_factory=_none)  # int64: the rows within that file
+    id: pa.Array | None = None
+
+    def select(self, mask: np.ndarray) -> Self:
+        """The rows of ``mask``, of both dumps."""
+        return replace(super().select(mask), other=self.second.select(mask))
+
+    @property
+    def second(self) -> ScoredRows:
+        """The rows of the second dump."""
+        assert self.other is not None  # only an instance under construction has none
+        return self.other
+
+
+class PairScorer:
+    """Scores batches of two dumps of C scores under one configuration.
+
+    dtypes: (str, str). Float types of the logits. id: name of a column of the first dump, or None.
+    """
+
+    def __init__(self, config: EvalConfig, dtypes: tuple[str, str], id: str | None = None) -> None:
+        self.config, self.id = config, id
+        self._a, self._b = (Scorer(config, dtype) for dtype in dtypes)
+
+    def __call__(self, batch: PairBatch) -> PairRows:
+        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        a, b = self._a, self._b
+        prepared = a.prepare(batch, a.compute)
+        matched = self._matched(prepared, batch.other)
+        apart = np.empty((FIELDS, len(prepared.target)))
+        left, right = Sweep(a, prepared), Sweep(b, matched)
+        for part in batch.parts:
+            assert isinstance(part, PairPart)
+            takes = left.turn_to(part), right.turn_to(part.other)
+            _sweep(*takes, apart)
+            left.settle()
+            right.settle()
+        return self._rows(batch, prepared, left.rows(), right.rows(), apart)
+
+    def _matched(self, prepared: Prepared, batch: Batch) -> Prepared:
+        """The same rows of the second dump, whose target must be the same."""
+        c, compute = self.config, self._b.compute
+        columns = {**prepared.columns, **self._a.prepare.taken(batch, prepared.index)}
+        target, soft = prepared.target, prepared.soft
+        if c.target is not None and c.target in batch.columns:
+            target, soft = self._a.prepare.targets(columns, len(target), compute)
+            unlike = target != prepared.target
+            if soft is not None and prepared.soft is not None:
+                unlike |= (soft.values != prepared.soft.values.astype(compute)).any(axis=1)
+            bad = np.flatnonzero(unlike)
+            if bad.size:
+                self._refuse(int(bad[0]), prepared, columns, batch)
+        return Prepared(columns, batch.where, prepared.index, prepared.target, soft, prepared.weight, prepared.n_bytes)
+
+    def _refuse(self, i: int, prepared: Prepared, columns: dict[str, Any], batch: Batch) -> None:
+        name = str(self.config.target)
+        here, there = columns[name][i].as_py(), prepared.columns[name][i].as_py()
+        place = f"{prepared.where.file}, row {prepared.where.first_row + prepared.place(i)}"
+        what = f"the target is {here!r}, but {there!r} in {place}"
+        if isinstance(here, list):
+            what = f"the target is not that of {place}"
+        raise BadRowError(batch.where, prepared.place(i), what, ADVICE)
+
+    def _rows(self, batch: PairBatch, prepared: Prepared, a: ScoredRows, b: ScoredRows, apart: np.ndarray) -> PairRows:
+        a.status = b.status = np.maximum(a.status, b.status)  # used in both; else why it is not
+        if self.config.target is not None:
+            target_changes(*map(np.ascontiguousarray, (a.nll, b.nll)), apart[CHANGE])
+        n, where = len(a.status), batch.where
+        places = np.arange(n) if prepared.index is None else prepared.index
+        return PairRows(
+            **vars(a), other=b, kl_ab=apart[KL_AB], kl_ba=apart[KL_BA], js=apart[JS], change=apart[CHANGE],
+            file=where.file, row=where.first_row + places,
+            id=None if self.id is None else prepared.columns[self.id],
+        )  # fmt: skip
+
+
+def _sweep(a: RowPass, b: RowPass, apart: np.ndarray) -> None:
+    """Fill the records of two passes, and the columns of ``apart`` that belong to their rows."""
+    column = a.offset
+    if a.logits.compute_dtype != b.logits.compute_dtype:
+        for take in (a, b):
+            take.sweep(0, take.logits.n)
+        a, b = (_widened(take) for take in (a, b))
+    sweep_pairs(a, b, apart, column)
+
+
+def _widened(take: RowPass) -> RowPass:
+    """A pass over the same rows as float64."""
+    values = widened(take.logits.values, take.logits.dtype).astype(np.float64)
+    options = replace(take.options, class_weight=None, smoothed=False)
+    into = row_buffers(len(values))
+    return RowPass(Matrix.of(values), take.target, NO_IGNORE, options, full=True, chunk=CHUNK_ROWS, into=into)

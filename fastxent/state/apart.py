@@ -1,0 +1,258 @@
+"""The parts of a comparison's state beside its means: quantiles, flips, groups by confidence, the largest changes."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from fastxent.kernels.tally import tally_patterns
+from fastxent.results.comparison import QUANTILES, ChangedRow
+from fastxent.results.encoding import float_in, number_out
+from fastxent.scoring.pairs import PairRows
+from fastxent.state.keys import EncodedColumn, value_of
+from fastxent.state.metrics import Plan
+from fastxent.state.packed import stored, stored_counts
+from fastxent.state.part import Summands
+from fastxent.state.table import Table
+
+CONFIDENCE_EDGES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the first dump: (edge, next edge], the first one closed
+_MANTISSA, _LOW, _HIGH = 8, -60, 17  # a bin is at most 1/256 wide relative to its lower edge
+_SHIFT = 52 - _MANTISSA
+_FIRST = (1023 + _LOW) << _MANTISSA
+_BINS = ((_HIGH - _LOW) << _MANTISSA) + 3  # one below (zero too), the grid, one above, and one for infinity
+_NONE = math.inf, -math.inf  # least and largest of no values
+
+
+def pairs_of(rows: Summands) -> PairRows:
+    """The rows, which are those of two dumps."""
+    return cast(PairRows, rows.rows)
+
+
+class Quantities:
+    """Counts of numbers on a logarithmic grid, of those below 0 too; the least and the largest, exactly.
+
+    of: function of rows. The numbers, none of them NaN; None if the rows have none.
+    """
+
+    def __init__(self, of: Callable[[PairRows], np.ndarray | None]) -> None:
+        self._of = of
+        self.counts = np.zeros((2, _BINS), np.int64)  # of numbers of at least 0, and of the magnitudes of the others
+        self.least, self.largest = _NONE
+
+    def add(self, rows: Summands) -> None:
+        """Count the numbers of rows."""
+        values = self._of(pairs_of(rows))
+        if values is None or not values.size:
+            return
+        below = values < 0.0
+        for counts, some in zip(self.counts, (values[~below], -values[below]), strict=True):
+            tally_patterns((some + 0.0).view(np.int64), _SHIFT, _FIRST - 1, counts)  # + 0.0: zero has one sign
+        self.least = min(self.least, float(values.min()) + 0.0)
+        self.largest = max(self.largest, float(values.max()) + 0.0)
+
+    def absorb(self, other: Quantities, clusters: np.ndarray) -> None:
+        """Add the counts of another."""
+        self.counts += other.counts
+        self.least, self.largest = min(self.least, other.least), max(self.largest, other.largest)
+
+    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
+        """``counts``, and ``extremes``: the least and the largest number."""
+        return {"counts": self.counts, "extremes": np.array([self.least, self.largest])}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        self.counts = stored_counts(arrays, "counts", 2, _BINS)
+        self.least, self.largest = stored(arrays, "extremes", np.float64, 2).tolist()
+        if not (self.least <= self.largest if self.counts.any() else (self.least, self.largest) == _NONE):
+            raise ValueError("extremes that contradict the counts")
+
+    def quantiles(self) -> dict[float, float]:
+        """Each of `QUANTILES` as NumPy interpolates it: between the numbers beside place q·(n - 1), within 0.2 %."""
+        ends = np.cumsum(np.concatenate([self.counts[1, ::-1], self.counts[0]]))
+        total = int(ends[-1])
+        if not total:
+            return dict.fromkeys(QUANTILES, math.nan)
+        found = {}
+        for q in QUANTILES:
+            place = q * (total - 1)
+            lower = min(int(place), total - 1)
+            low, high = (self._ranked(ends, min(rank, total - 1)) for rank in (lower, lower + 1))
+            share = place - lower
+            found[q] = low if share == 0.0 or low == high else low + share * (high - low)
+        return found
+
+    def _ranked(self, ends: np.ndarray, rank: int) -> float:
+        """The number that so many others precede."""
+        if rank == 0 or rank == int(ends[-1]) - 1:
+            return self.least if rank == 0 else self.largest
+        return self._value(int(np.searchsorted(ends, rank, side="right")))
+
+    def _value(self, place: int) -> float:
+        """The middle of a bin, no further out than the numbers go."""
+        bin_ = place - _BINS if place >= _BINS else _BINS - 1 - place
+        middle = (_edge(bin_) + _edge(bin_ + 1)) / 2 if 0 < bin_ < _BINS - 2 else 0.0 if bin_ == 0 else math.inf
+        return min(max(middle if place >= _BINS else -middle, self.least), self.largest)
+
+    def histogram(self, edges: np.ndarray) -> list[int]:
+        """Counts between ``edges``, each number at the middle of its bin."""
+        filled = np.flatnonzero(self.counts.ravel())
+        places = np.where(filled < _BINS, filled + _BINS, 2 * _BINS - 1 - filled)
+        values = [self._value(int(place)) for place in places]
+        found, _ = np.histogram(values, edges, weights=self.counts.ravel()[filled])
+        return [int(n) for n in found]
+
+
+def _edge(bin_: int) -> float:
+    """The lower edge of a bin of the grid."""
+    return float(np.array((bin_ + _FIRST - 1) << _SHIFT, np.int64).view(np.float64))
+
+
+class Flips:
+    """Counts of rows by whether either dump is right, for each group of ``table``: 2·(first is right) + (second is)."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.counts = np.zeros((0, 4), np.int64)
+        self._resize()
+
+    def _resize(self) -> None:
+        groups = len(self.table.keys)
+        if groups > len(self.counts):
+            self.counts = np.pad(self.counts, ((0, groups - len(self.counts)), (0, 0)))
+
+    def add(self, rows: Summands) -> None:
+        """Count rows, if they have targets."""
+        codes = np.zeros(len(rows.rows.rank), np.int64)
+        if self.table.column is not None:
+            codes = self.table.keys.codes(rows.by[self.table.column])
+            codes = codes if len(codes) == len(rows.rows.rank) else codes[rows.mask]
+        self._resize()
+        if rows.labelled:
+            pairs = pairs_of(rows)
+            kinds = 2 * (pairs.rank == 0) + (pairs.second.rank == 0)
+            self.counts += np.bincount(4 * codes + kinds, minlength=self.counts.size).reshape(self.counts.shape)
+
+    def absorb(self, other: Flips, clusters: np.ndarray) -> None:
+        """Add the counts of another."""
+        codes = self.table.keys.absorb(other.table.keys)
+        self._resize()
+        np.add.at(self.counts, codes, other.counts)
+
+    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
+        """``counts`` of the groups in the order of their keys."""
+        self._resize()
+        return {"counts": self.counts[self.table.keys.order()]}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        self.counts = stored_counts(arrays, "counts", len(self.table.keys), 4)
+
+
+class ByConfidence(Table):
+    """A table of the rows by the confidence of the first dump, in the buckets of `CONFIDENCE_EDGES`."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, 1, "confidence of the first dump")
+        self._own = [f"int:{k}" for k in range(len(CONFIDENCE_EDGES) - 1)]
+        for key in self._own:
+            self.keys.code(key)
+        self.resize()
+
+    def add(self, rows: Summands) -> None:
+        """Add rows to their buckets."""
+        index = np.zeros(len(rows.status), np.int64)  # a row that is not used has no confidence
+        places = np.searchsorted(CONFIDENCE_EDGES, rows.rows.confidence) - 1
+        index[rows.mask] = np.clip(places, 0, len(self._own) - 1)
+        by = {str(self.column): EncodedColumn(self._own, index)}
+        summands = Summands.of(self.plan, rows.rows, rows.status, rows.mask, by)
+        summands.clusters = rows.clusters
+        super().add(summands)
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        super().load(arrays, self.keys.names_in_order(), clusters)
+
+
+class Largest:
+    """The rows that changed most: by the change of the NLL, without targets by KL(a‖b); ties by file and row."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.rows: list[ChangedRow] = []
+
+    def add(self, rows: Summands) -> None:
+        """Take in the rows that changed more than those held."""
+        pairs, other = pairs_of(rows), pairs_of(rows).second
+        sizes = pairs.kl_ab
+        if rows.labelled:
+            with np.errstate(invalid="ignore"):
+                sizes = np.abs(other.nll - pairs.nll)
+            sizes = np.where(other.nll == pairs.nll, 0.0, sizes)  # infinite ones too
+        if not self.most or not sizes.size:
+            return
+        least = self.rows[-1].size if len(self.rows) == self.most else 0.0
+        if len(sizes) > self.most:
+            least = max(least, float(np.partition(sizes, -self.most)[-self.most]))
+        ties = np.flatnonzero((sizes == least) & (least > 0.0))[: self.most]
+        chosen = np.concatenate([np.flatnonzero(sizes > least), ties])
+        ids = None
+        if pairs.id is not None:
+            column = pairs.id if rows.mask.all() else pairs.id.filter(_bools(rows.mask))
+            ids = EncodedColumn.of(column.take(_integers(chosen)), "id")
+        found = []
+        for k, i in enumerate(chosen.tolist()):
+            name = None if ids is None else value_of(ids.keys[ids.index[k]])
+            labelled = (int(pairs.target[i]), float(pairs.nll[i]), float(other.nll[i]))
+            target, before, after = labelled if rows.labelled else (None, math.nan, math.nan)
+            found.append(ChangedRow(
+                pairs.file, int(pairs.row[i]), name, float(sizes[i]) + 0.0, target, before, after,
+                int(pairs.predicted[i]), int(other.predicted[i]), float(pairs.kl_ab[i]),
+            ))  # fmt: skip
+        self._keep(found)
+
+    def _keep(self, more: list[ChangedRow]) -> None:
+        self.rows = heapq.nsmallest(self.most, [*self.rows, *more], key=_order)
+
+    def absorb(self, other: Largest, clusters: np.ndarray) -> None:
+        """Take in the rows of another."""
+        self._keep(other.rows)
+
+    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
+        """``rows``: JSON text."""
+        listed = [[number_out(value) for value in vars(row).values()] for row in self.rows]
+        return {"rows": np.frombuffer(json.dumps(listed, allow_nan=False).encode(), np.uint8)}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        listed = json.loads(stored(arrays, "rows", np.uint8, -1).tobytes())
+        self.rows = [ChangedRow(*(_number(place, value) for place, value in enumerate(row))) for row in listed]
+        if len(self.rows) > self.most or self.rows != sorted(self.rows, key=_order):
+            raise ValueError("changed rows that are not in order")
+
+
+def _order(row: ChangedRow) -> tuple[Any, ...]:
+    return -row.size, row.file, row.row, repr(row.id), row.target or 0, row.predicted_a, row.predicted_b
+
+
+_FLOATS = (3, 5, 6, 9)  # fields of a `ChangedRow` that are floats
+
+
+def _number(place: int, value: Any) -> Any:
+    return float_in(value) if place in _FLOATS else value
+
+
+def _bools(mask: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.array(mask)
+
+
+def _integers(index: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    return pa.array(index)

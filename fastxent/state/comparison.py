@@ -1,0 +1,341 @@
+"""The partial state of a comparison: the states of two dumps over the rows that are used in both, and what is paired.
+
+Like `EvalState` it holds integers and exact sums only, so it depends on its rows alone: not on their order, nor on how
+they were split over batches, threads or machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastxent.errors import StateError
+from fastxent.kernels.exact import rounded_root
+from fastxent.options.config import EvalConfig
+from fastxent.results.compare import CompareResult
+from fastxent.results.comparison import (
+    Compared,
+    ComparedRows,
+    ConfidenceBucket,
+    Divergence,
+    Flips as FlipCounts,
+    MetricComparison,
+    RankChange,
+    TargetProbability,
+)  # fmt: skip
+from fastxent.results.values import Metric
+from fastxent.scoring.pairs import PairRows
+from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, Flips, Largest, Quantities
+from fastxent.state.coverage import Coverage
+from fastxent.state.differences import (
+    CHANGE,
+    DIVERGENCES,
+    FLIP,
+    RANK_CHANGE,
+    RANK_CHANGED,
+    SAME,
+    SQUARED_CHANGE,
+    PairPlan,
+)  # fmt: skip
+from fastxent.state.evaluation import EvalState, rows_of
+from fastxent.state.intervals import by_student, by_wilson
+from fastxent.state.keys import distinct_values
+from fastxent.state.metrics import Column, Plan, Sums
+from fastxent.state.packed import DAMAGED, pack, unpack
+from fastxent.state.table import Table
+
+HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's probability
+MARK = "comparison"  # in the header of a saved state
+
+
+class PairState(EvalState):
+    """The state of the first dump, and of what is paired."""
+
+    def __init__(self, config: EvalConfig, largest: int = 0) -> None:
+        super().__init__(config)
+        self.quantities = {
+            "kl_divergence_ab": Quantities(lambda rows: rows.kl_ab),
+            "kl_divergence_ba": Quantities(lambda rows: rows.kl_ba),
+            "js_divergence": Quantities(lambda rows: rows.js),
+        }
+        if self.plan.labelled:
+            self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
+        self.by_confidence = ByConfidence(_Divergences(config))
+        self.largest = Largest(largest)
+        self.flips = {table.column: Flips(table) for table in (self.whole, *self.slices.values())}
+        self.parts.update({f"pairs {name}": part for name, part in self.quantities.items()})
+        self.parts.update({"confidence": self.by_confidence, "largest": self.largest})
+        self.parts.update({"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()})
+
+    @staticmethod
+    def _plan_of(config: EvalConfig) -> Plan:
+        return PairPlan(config)
+
+    @classmethod
+    def restored(cls, data: bytes, largest: int) -> PairState:
+        """The inverse of `to_bytes`."""
+        return cls._restored(data, lambda config: cls(config, largest))
+
+    @property
+    def pair_plan(self) -> PairPlan:
+        """The plan, which is that of pairs."""
+        assert isinstance(self.plan, PairPlan)
+        return self.plan
+
+
+class _Divergences(Plan):
+    """What to sum for the mean divergences alone."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        super().__init__(replace(config, metrics=("entropy",)))
+        pairs = PairPlan(replace(config, metrics=("entropy",)))
+        self.apart = {column.name: pairs.apart[column.name] for column in DIVERGENCES.values()}
+        for column in DIVERGENCES.values():
+            self._index[column.name] = len(self.columns)
+            self.columns.append(column)
+        self.pairs = list(dict.fromkeys(
+            [*self.pairs, *(p for mean in self.apart.values() for p in self._pairs(mean) if p is not None)]
+        ))  # fmt: skip
+
+    def mean(self, column: Column, sums: Sums) -> tuple[float, float]:
+        """Mean and standard error of a divergence."""
+        return self._ratio(self.apart[column.name], sums)
+
+
+class CompareState:
+    """Counts and exact sums of the rows of two dumps seen so far; `empty` is the identity of `merge`."""
+
+    def __init__(self, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> None:
+        self.config, self.names = config, names
+        self.first, self.second = PairState(config, largest), EvalState(config)
+
+    @classmethod
+    def empty(cls, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> CompareState:
+        """The state of no rows."""
+        return cls(config, largest, names)
+
+    @property
+    def total(self) -> int:
+        """Rows of any status."""
+        return self.first.total
+
+    @property
+    def coverage(self) -> Coverage:
+        """The parts of a divided run that it holds; empty for any other rows."""
+        return self.first.coverage
+
+    @coverage.setter
+    def coverage(self, coverage: Coverage) -> None:
+        self.first.coverage = coverage
+
+    def add(self, rows: PairRows) -> CompareState:
+        """Add scored rows, in place; an error leaves the state as it was."""
+        self.first.add(rows)
+        self.second.add(rows.second)
+        return self
+
+    def merge(self, other: CompareState) -> CompareState:
+        """The state of the rows of both, as a new object. Associative and commutative."""
+        return self.emptied().absorb(self).absorb(other)
+
+    def emptied(self) -> CompareState:
+        """The state of no rows under the same options."""
+        return CompareState(self.config, self.first.largest.most, self.names)
+
+    def absorb(self, other: CompareState) -> CompareState:
+        """Add the rows of another state, in place; an error leaves this one as it was."""
+        mine, theirs = ({"largest": state.first.largest.most, "names": state.names} for state in (self, other))
+        for option, value in mine.items():
+            if value != theirs[option]:
+                raise StateError(
+                    f"states of different configurations do not merge: {option}={value!r} here, "
+                    f"{theirs[option]!r} there"
+                )
+        self.first.absorb(other.first)
+        self.second.absorb(other.second)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompareState) and self.to_bytes(0) == other.to_bytes(0)
+
+    __hash__ = None  # type: ignore[assignment]  # a state grows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompareState.from_bytes, (self.to_bytes(1),)
+
+    def to_bytes(self, compression: int = 6) -> bytes:
+        """The state as bytes that check themselves: equal states give equal bytes, at one ``compression`` (0 to 9)."""
+        header = {MARK: 1, "largest": self.first.largest.most, "names": list(self.names)}
+        sides = {"a": self.first.to_bytes(compression), "b": self.second.to_bytes(compression)}
+        return pack(header, {name: np.frombuffer(data, np.uint8) for name, data in sides.items()}, 0)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CompareState:
+        """The inverse of `to_bytes`; StateError if the bytes are damaged or of another version."""
+        header, arrays = unpack(data)
+        try:
+            if header.get(MARK) != 1:
+                raise StateError("it is the state of an evaluation, not of a comparison")
+            largest, (a, b) = header["largest"], header["names"]
+            if not (type(largest) is int and largest >= 0 and isinstance(a, str) and isinstance(b, str)):
+                raise ValueError("impossible options")
+            second = EvalState.from_bytes(arrays["b"].tobytes())
+            state = cls(second.config, largest, (a, b))
+            state.first = PairState.restored(arrays["a"].tobytes(), largest)
+            state.second = second
+            if state.first.config != second.config or (state.first.whole.rows != second.whole.rows).any():
+                raise ValueError("two dumps of different rows")
+        except DAMAGED as error:
+            raise StateError(f"a damaged saved state: {error}") from None
+        return state
+
+    # ---- the result --------------------------------------------------------------------------------------------------
+
+    def result(
+        self,
+        timing: dict[str, Any] | None = None,
+        files: tuple[Iterable[str], Iterable[str]] = ((), ()),
+    ) -> CompareResult:
+        """Every figure of the rows so far; the state stays as it is."""
+        a, b = self.first.result(), self.second.result()
+        (whole,) = self._compared(self.first.whole, self.second.whole)
+        warnings = dict.fromkeys([*a.warnings, *b.warnings])
+        return CompareResult(
+            **{**vars(whole), **self._details(whole)},
+            slices={name: self._slices(table, self.second.slices[name]) for name, table in self.first.slices.items()},
+            largest=tuple(self.first.largest.rows),
+            names=self.names,
+            config=self.config,
+            clusters=a.clusters,
+            timing=timing,
+            files=(tuple(files[0]), tuple(files[1])),
+            warnings=tuple(warnings),
+        )
+
+    def _compared(self, table: Table, other: Table) -> list[Compared]:
+        """What the groups of a column differ in, in the order of the keys."""
+        plan = self.first.pair_plan
+        places, figures = table.by_group(), self.first.figures_of(table)
+        order = other.keys.order().tolist()
+        others = self.second.figures_of(other)
+        of_key = {other.keys.names[g]: others[g] for g in order}
+        found = []
+        for g in table.keys.order().tolist():
+            sums = table.sums_of(g, places[g])
+            metrics, ratio = plan.comparisons(figures[g], of_key[table.keys.names[g]], sums)
+            found.append(self._group(table, g, sums, metrics, ratio))
+        return found
+
+    def _group(
+        self, table: Table, g: int, sums: Sums, metrics: dict[str, MetricComparison], ratio: Metric | None
+    ) -> Compared:
+        plan, freedom = self.first.pair_plan, sums.units - 1
+        independent = None if plan.weighted or plan.clustered else float(sums.units)
+
+        def mean(column: Column) -> Metric:
+            value, stderr = plan.mean(column, sums)
+            if column.indicator:
+                return by_wilson(value, stderr, sums.units, independent)
+            return by_student(value, stderr, freedom)
+
+        labelled = plan.labelled
+        return Compared(
+            rows=ComparedRows(**vars(rows_of(table.rows[g]))),
+            metrics=metrics,
+            perplexity_ratio=ratio,
+            divergences={name: Divergence(mean(column)) for name, column in DIVERGENCES.items()},
+            same_top_1=mean(SAME),
+            target_probability=TargetProbability(mean(CHANGE), _root(mean(SQUARED_CHANGE))) if labelled else None,
+            flips=self._flips(table, g, sums) if labelled else None,
+            rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled else None,
+        )
+
+    def _flips(self, table: Table, g: int, sums: Sums) -> FlipCounts:
+        wrong, to_right, to_wrong, right = self.first.flips[table.column].counts[g].tolist()
+        z = None
+        if self.first.plan.clustered:
+            place = self.first.plan.columns.index(FLIP)
+            total, squares = sums.totals[place], sums.products[(place, place)] or 0
+            root = rounded_root(total * total, squares)
+            z = root if total >= 0 else -root
+        return FlipCounts(right, wrong, to_wrong, to_right, mcnemar(to_wrong, to_right), z)
+
+    def _details(self, whole: Compared) -> dict[str, Any]:
+        """The fields of all rows that slices have in part."""
+        found = self.first.quantities
+        buckets = self._buckets()
+        divergences = {
+            name: replace(
+                divergence, max=_most(found[name].largest), quantiles=found[name].quantiles(),
+                by_confidence=buckets[name],
+            )
+            for name, divergence in whole.divergences.items()
+        }  # fmt: skip
+        target = whole.target_probability
+        if target is not None:
+            changes = found["target_probability"]
+            edges, counts = HISTOGRAM_EDGES.tolist(), changes.histogram(HISTOGRAM_EDGES)
+            target = replace(
+                target, max=_most(max(-changes.least, changes.largest)), quantiles=changes.quantiles(),
+                histogram=(tuple(edges), tuple(counts)),
+            )  # fmt: skip
+        return {"divergences": divergences, "target_probability": target}
+
+    def _buckets(self) -> dict[str, tuple[ConfidenceBucket, ...]]:
+        table = self.first.by_confidence
+        plan, places = table.plan, table.by_group()
+        assert isinstance(plan, _Divergences)
+        found: dict[str, list[ConfidenceBucket]] = {name: [] for name in DIVERGENCES}
+        for g in range(len(table.keys)):
+            sums = table.sums_of(g, places[g])
+            for name, column in DIVERGENCES.items():
+                metric = by_student(*plan.mean(column, sums), sums.units - 1)
+                ends = CONFIDENCE_EDGES[g], CONFIDENCE_EDGES[g + 1]
+                found[name].append(ConfidenceBucket(*ends, table.contributing(g), metric))
+        return {name: tuple(each) for name, each in found.items()}
+
+    def _slices(self, table: Table, other: Table) -> dict[Any, Compared]:
+        found = self._compared(table, other)
+        adjusted = {name: holm([part.metrics[name].p_value for part in found]) for name in self.first.plan.names}
+        values = distinct_values(table.keys.names_in_order())
+        return {
+            value: replace(part, metrics={
+                name: replace(metric, adjusted_p_value=adjusted[name][k]) for name, metric in part.metrics.items()
+            })
+            for k, (value, part) in enumerate(zip(values, found, strict=True))
+        }  # fmt: skip
+
+
+def mcnemar(to_wrong: int, to_right: int) -> float:
+    """The exact p-value of McNemar's test: min(1, 2·P(Binomial(n, 1/2) <= the smaller)); 1 without flips."""
+    from scipy.special import bdtr
+
+    n = to_wrong + to_right
+    return min(1.0, 2.0 * float(bdtr(min(to_wrong, to_right), n, 0.5))) if n else 1.0
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979); what is NaN stays and does not count."""
+    known = sorted((p, k) for k, p in enumerate(p_values) if p == p)
+    found, least = list(p_values), 0.0
+    for rank, (p, k) in enumerate(known):
+        least = max(least, min(1.0, p * (len(known) - rank)))
+        found[k] = least
+    return found
+
+
+def _root(square: Metric) -> Metric:
+    """The root of a mean square; its standard error by the delta method, its interval from that of the square."""
+    value = math.sqrt(square.value) if square.value >= 0.0 else math.nan
+    low, high = (math.sqrt(max(0.0, end)) if end == end else math.nan for end in square.ci95)
+    slope = 0.5 / value if value > 0.0 else math.nan
+    return Metric(value, 0.0 if square.stderr == 0.0 else slope * square.stderr, (low, high), square.method)
+
+
+def _most(value: float) -> float:
+    """The largest number; NaN if there is none."""
+    return math.nan if value == -math.inf else value

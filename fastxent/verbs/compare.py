@@ -1,0 +1,56 @@
+"""`compare`: two dumps of the same rows, paired row by row, in one pass over both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+from fastxent.engine.run import run_job
+from fastxent.options.option import taking
+from fastxent.options.runs import CompareOptions
+from fastxent.verbs.comparison import Comparison
+
+if TYPE_CHECKING:
+    from fastxent.results.compare import CompareResult
+
+
+@taking(CompareOptions, checks=True)
+def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
+    """Compare two dumps of the same rows: every metric's paired difference, and how far apart the predictions are.
+
+    Row i of one dump is row i of the other. The dumps may differ in format, float type, row groups and files.
+
+    Args:
+        a, b: dumps, as in `evaluate`. Both have the logits (and the target) under the same names. All other columns
+            (``by``, ``cluster``, ``weight``, ``n_bytes``, ``id``, those of ``where``) are read from ``a``. The target
+            may be missing in ``b``; where it is there, it must be that of ``a``.
+        names: (str, str). Names of the dumps, for display.
+        largest: int. Number of rows in ``result.largest``: those whose NLL changed most.
+        id: str or None. A column of row names, for ``result.largest``.
+        threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a figure.
+        logits, target, by, cluster, …: as in `evaluate`, for both dumps.
+
+    Returns:
+        `CompareResult`. A difference is b - a. Its standard error is that of paired rows (of clusters, with
+        ``cluster``), its p-value that of Student's t. Metrics that are not means have no standard error. A row that is
+        bad in one dump is used in neither. The same bits for any number of threads, batch size, order of files, split
+        over workers, or number of interruptions.
+
+    Raises:
+        SourceError: the numbers of rows or of classes differ.
+        BadRowError: a row is bad, or the targets of a row differ.
+        As `evaluate` besides.
+
+    >>> import numpy as np, fastxent as fx
+    >>> a = {"logits": np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]}
+    >>> b = {"logits": 2 * np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]}
+    >>> result = fx.compare(a, b)
+    >>> result.metrics["accuracy"].difference.value, result.flips.right_to_wrong
+    (0.0, 0)
+    >>> result.metrics["cross_entropy"].difference.value < 0
+    True
+    """
+    job, files = Comparison.open(a, b, options)
+    state, timing = run_job(job, options)
+    result = state.result(timing=timing, files=files)
+    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
