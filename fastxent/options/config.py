@@ -50,14 +50,16 @@ class EvalConfig:
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
         object.__setattr__(self, "n_classes", n_classes)
-        for name in (field.name for field in fields(self) if field.name in OPTIONS):
+        for name in (field.name for field in fields(self) if field.name in OPTIONS and field.name != "task"):
             option = OPTIONS[name]
             value = option.check(name, getattr(self, name))
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
-            if option.per_class and value is not None and len(value) != n_classes:
-                raise ConfigError(f"{name} must have {n_classes} entries, one per class, got {len(value)}")
         one_of("task", self.task, get_args(Task))
         _check_task(self)
+        for name, option in OPTIONS.items():
+            value = getattr(self, name, None)
+            if option.per_class and value is not None and len(value) != n_classes:
+                raise ConfigError(f"{name} must have {n_classes} entries, one per class, got {len(value)}")
         check_input(OPTIONS.items(), self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -275,6 +275,7 @@ def test_infinite_losses_and_no_rows():
         ({"target_logprob": "p", "logits": "x"}, "logits cannot be combined with target_logprob"),
         ({"target_logprob": "p", "target": "x"}, "target cannot be combined with target_logprob"),
         ({"target_logprob": "p", "temperature": 2.0}, "temperature must not be given, got 2.0"),
+        ({"target_logprob": "p", "class_weight": [1, 2]}, "class_weight must not be given, got"),
         ({"target_logprob": "q"}, "no column 'q'"),
         ({"target_logprob": "t"}, "column 't' must hold numbers, got string"),
         ({"scores": "q"}, "no column 'q'"),
