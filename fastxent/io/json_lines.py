@@ -66,7 +66,8 @@ class JsonUnit:
             )
         except (pa.ArrowException, OSError) as error:
             detail = " ".join(str(error).split())
-            raise SourceError(f"{place}: {detail}; a column must have one type in all lines") from None
+            rule = "; a column must have one type in all lines" if re.search("changed|convert", detail) else ""
+            raise SourceError(f"{place}: {detail}{rule}") from None
         if len(table) != self.rows:
             raise SourceError(f"{place}: there are {len(table)} objects in them; write one object per line")
         return table.combine_chunks().to_batches()[0]

@@ -33,6 +33,8 @@ _MOST_CLASSES = 1 << 24  # a hundred times the largest vocabulary
 _UNIT_ROWS = 1 << 18
 _INT = np.dtype("<i4")
 _RANGE = 16.0  # nats between the largest logit and the floor
+_LARGEST_CODE = 65535  # of the likeliest class
+_ABOVE = 1e-3  # nats: log-probabilities above 0 by so much are no rounding
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,9 @@ class _Decoder:
             data = read_only(self._source.read(offset, length))
             heads = data.view("<f4").reshape(there, -1)[:, :2].astype(np.float32)
             scale, floor = heads[:, 0].copy(), heads[:, 1].copy()
-            broken = ~(np.isfinite(scale) & (scale >= 0) & np.isfinite(floor))
+            with np.errstate(over="ignore", invalid="ignore"):
+                largest = floor + _LARGEST_CODE * scale
+            broken = ~((scale >= 0) & (largest <= _ABOVE) & np.isfinite(largest))
             for i in np.flatnonzero(broken).tolist():
                 bad[i] = f"the row has the scale {scale[i]} and the least log-probability {floor[i]}"
             scale[broken] = np.nan

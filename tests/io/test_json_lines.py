@@ -109,6 +109,8 @@ def test_numbers_and_text_come_back(tmp_path, rows, piece, end, cut):
         ('{"acc": [1]}\n', "no column 'acc'"),
         ('{"acc": NaN}\n', "row 0: column 'acc' is nan"),
         ('{"a":' * 100_000 + "\n", "row 0 is not a JSON object in one line"),
+        ('{"acc": 1e999}\n', r"rows 0\.\.0: .* in row 0$"),
+        ('{"acc": 1, "acc": 0}\n', r"rows 0\.\.0: .* was specified twice in row 0$"),
     ],
 )
 def test_lines_that_are_no_rows(tmp_path, text, message):

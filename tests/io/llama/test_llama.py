@@ -191,8 +191,12 @@ def test_no_chunk_is_no_row(path):
 
 
 @pytest.mark.parametrize(
-    ("scale", "floor"), [(np.nan, -3.0), (np.inf, -3.0), (-1.0, -3.0), (1.0, np.nan), (1.0, -np.inf), (1.0, np.inf)]
-)
+    ("scale", "floor"),
+    [
+        (np.nan, -3.0), (np.inf, -3.0), (-1.0, -3.0), (1.0, np.nan), (1.0, -np.inf), (1.0, np.inf),
+        (1.0, -3.0), (0.0, 0.25), (2.0**-13, -5.0),  # the largest log-probability is above 0
+    ],
+)  # fmt: skip
 def test_a_row_that_no_writer_made_is_bad(path, scale, floor):
     data = bytearray(DATA)
     begin = 20 + 4 * 60 + 24 * 3
