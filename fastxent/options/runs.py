@@ -255,7 +255,10 @@ class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions,
     softcap: Softcap
     class_mask: ClassMask
     id: Annotated[
-        str | None, Option(None, COLUMN, help="Row names, which decide the folds.", section="Columns", metavar="COLUMN")
+        str | None,
+        Option(
+            None, COLUMN, help="Column whose rows of one value are in one fold.", section="Columns", metavar="COLUMN"
+        ),
     ]
     folds: Annotated[
         int,

@@ -43,6 +43,7 @@ _TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _BIN_BYTES = 160  # of a calibration bin in a saved state
 _LABEL_BYTES = 400  # and of a label
 _ENOUGH = 10  # rows that look like probabilities, not by chance
+USE_PROBS = 'use input="probs" (--input probs)'  # advice in a warning
 _WHOLE = "whole"  # the one group of the table of all rows
 
 
@@ -209,7 +210,7 @@ class EvalState:
         if told["probabilities"] >= max(_ENOUGH, used if binary else 0.9 * used):
             found.append(
                 f"the scores of {told['probabilities']} of {used} rows lie within 0..1{look}; if they are "
-                f'probabilities and not {kind}, use input="probs" (--input probs)'
+                f"probabilities and not {kind}, {USE_PROBS}"
             )
         for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
             if told[name]:

@@ -21,6 +21,7 @@ from fastxent.results.temperature import TemperatureSlice
 from fastxent.results.values import Metric, Slice
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import scorer_of
+from fastxent.state.evaluation import USE_PROBS
 from fastxent.state.temperatures import NONE, Member, Temperatures
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.stationary import Slopes
@@ -32,11 +33,13 @@ _NEAR = 0.1  # of ln T: the temperatures of the second read lie this far on eith
 _FINE, _MOST_FINE = 8, 24  # of them
 _PROOF = 1e-6  # relative: the minimum is proven to lie within
 _MOST_READS = 8
+_USE_LOGARITHMS = "fit a temperature to their logarithms"  # there is no ``input``
 _REASONS = {
-    "unbounded": "No temperature is best: the lower it is, the lower is the loss, because the rows are all right or "
-    "nearly so.",
-    "no signal": "No temperature is best: the higher it is, the lower is the loss, because the scores say nothing "
-    "about the targets.",
+    "unbounded": "No temperature from 1/4096 up is best: the lower it is, the lower is the loss. The rows are all right "
+    "or nearly so, or the scores are very small.",
+    "no signal": "No temperature up to 4096 is best: the higher it is, the lower is the loss. The scores say nothing "
+    "about the targets, or they are very large.",
+    "flat": "No temperature is best: the loss is the same at every temperature that was tried.",
     "no rows": "No temperature is best: no row was used, or a loss is infinite or undefined.",
 }
 
@@ -206,7 +209,8 @@ class _Fit:
             self._errors[t] = state.result().metrics[_EXCESS]
             self._whole.proofs[t] = self._errors[t].value
         before = states[0].result(files=source.files)
-        results = {"before": replace(before, warnings=(*before.warnings, *source.warnings))}
+        warnings = [text.replace(USE_PROBS, _USE_LOGARITHMS) for text in (*before.warnings, *source.warnings)]
+        results = {"before": replace(before, warnings=tuple(warnings))}
         if len(states) > 3:
             results["after"] = states[3].result(files=source.files)
         return results
@@ -270,4 +274,6 @@ class _Fit:
         low, high = self._whole.bracket()
         if not self._whole.finite():
             return _REASONS["no rows"]
+        if self._whole.flat():
+            return _REASONS["flat"]
         return _REASONS["unbounded" if low == 0.0 and high < math.inf else "no signal"]

@@ -47,7 +47,7 @@ def test_a_fit_without_a_temperature_is_not_applied(tmp_path, capsys):
     np.save(tmp_path / "logits.npy", 5 * np.eye(3, dtype=np.float32))
     np.save(tmp_path / "target.npy", np.arange(3))
     assert run(["calibrate", str(tmp_path), "--output", str(tmp_path / "fit.json")]) == 0
-    assert "No temperature is best" in capsys.readouterr().out
+    assert "No temperature from 1/4096 up is best" in capsys.readouterr().out
     assert run(["eval", str(tmp_path), "--temperature", f"@{tmp_path / 'fit.json'}"]) == 2
     assert "holds no temperature" in capsys.readouterr().err
     assert run(["eval", str(tmp_path), "--temperature", "x"]) == 2

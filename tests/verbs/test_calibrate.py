@@ -178,7 +178,9 @@ def test_any_scale(seed, scale, classes, n):
     [
         (5 * np.eye(4), "the lower it is, the lower is the loss"),
         (-5 * np.eye(4), "the higher it is, the lower is the loss"),
-        (np.zeros((4, 4)), "the scores say nothing about the targets"),
+        (-5e4 * np.eye(4), "or they are very large"),
+        (5e-9 * np.eye(4), "or the scores are very small"),
+        (np.zeros((4, 4)), "the same at every temperature"),
         (np.where(np.eye(4) > 0, -np.inf, 0.0), "a loss is infinite or undefined"),
     ],
 )
@@ -192,6 +194,13 @@ def test_no_temperature_is_invented(logits, note, tmp_path):
     assert math.isnan(fit.refinement_loss)
     assert repr(fx.TemperatureFit.from_json(fit.to_json())) == repr(fit)
     fit.to_html(tmp_path / "fit.html")
+
+
+def test_probabilities_are_told_with_advice_that_this_command_can_follow():
+    fit = fx.fit_temperature(table(logits=special.softmax(LOGITS, axis=1)))
+    assert [text.partition("; ")[2] for text in fit.warnings] == [
+        "if they are probabilities and not logits, fit a temperature to their logarithms"
+    ]
 
 
 def test_no_rows():

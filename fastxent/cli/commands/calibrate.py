@@ -30,7 +30,7 @@ def calibrate(**given: Any) -> int:
     """Find the temperature that minimises the cross-entropy of a dump, with its error, from about three reads.
 
     The metrics after recalibration are cross-fitted: no row is scored with a temperature that was fitted to it.
-    SOURCE is as in fastxent eval.
+    SOURCE is the same as in fastxent eval.
     """
     import fastxent as fx
 

@@ -28,7 +28,7 @@ Examples:
 def convert(**given: Any) -> int:
     """Rewrite a dump into the layout that reads fastest, and print the cost of rounding its scores.
 
-    DEST ends in .parquet or .arrow. It is written to a temporary name and renamed. SOURCE is the same as in fastxent
+    DEST ends in .parquet or .arrow; it is written to a temporary name and renamed. SOURCE is the same as in fastxent
     eval.
     """
     import fastxent as fx

@@ -32,7 +32,7 @@ Examples:
     options.QUIET,
 )
 def merge(state_files: tuple[str, ...], partial: bool, quiet: bool, **given: Any) -> int:
-    """Merge saved states, and print the metrics of all their rows. They are bit-identical to those of one run.
+    """Merge saved states, and print the metrics of all their rows: bit-identical to the metrics of one run.
 
     The order of the states does not matter. These are errors: states with different options, a state or shard that is
     given twice, a missing shard, and shards together with the state of a whole run.

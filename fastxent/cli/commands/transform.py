@@ -32,7 +32,8 @@ Examples:
 def transform(**given: Any) -> int:
     """Write log-softmax, softmax or the gradient of every row to a new file, and print the metrics.
 
-    DEST ends in .parquet or .arrow. It is written to a temporary name and renamed.
+    DEST ends in .parquet or .arrow; it is written to a temporary name and renamed. SOURCE is the same as in fastxent
+    eval.
     """
     import fastxent as fx
 
