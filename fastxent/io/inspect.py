@@ -37,7 +37,7 @@ _SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task
 _SCORE = "p|p_.*|.*_p|ctr|p?ctr_.*|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
 _LOGPROB = r"(target_|token_|label_)?log_?p(robs?|robability)?|(target|token|label)_log_?likelihood"
 _METRIC = (
-    r"(.*\.)?(acc(uracy)?(_.*)?|(quasi_|prefix_)*(exact_match|em)(_.*)?|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
+    r"(.*\.)?(acc(uracy)?(_.*)?|(.*_)?match(_.*)?|em|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
     r"(is_)?correct|scores?|nll|loss)"
 )
 _LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")

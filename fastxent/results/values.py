@@ -59,10 +59,10 @@ class Rows(Values):
     Attributes:
         total: int. All rows that were read.
         used: int. Rows that the metrics are computed from.
-        ignored: int. Rows whose target is null or ``ignore_index``.
+        ignored: int. Rows whose target is null or ``ignore_index``, or whose log-probability is null.
         bad: int. Invalid rows that were skipped with ``on_bad_row="skip"``.
-        bad_logits: int. Bad rows whose logits are invalid.
-        bad_target: int. Bad rows whose target is invalid.
+        bad_logits: int. Bad rows whose logits or log-probability are invalid.
+        bad_target: int. Bad rows whose target, weight, number of bytes or score is invalid.
     """
 
     total: int

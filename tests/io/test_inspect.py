@@ -8,9 +8,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fastxent.cli.program import run
 from fastxent.io.inspect import Candidate, describe
 
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+
+
+def test_details_of_lighteval(tmp_path: Path, capsys) -> None:
+    """Structs of what was asked, answered and measured; only the numbers of the last are scores."""
+    doc = {"choices": ["A", "B"], "gold_index": [0], "query": "q"}
+    rows = [
+        {
+            "doc": doc,
+            "model_response": {"logprobs": [-1.0, -2.0]},
+            "metric": {"acc": float(k % 2), "extractive_match": 1},
+        }
+        for k in range(6)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "details.parquet")
+    assert describe(tmp_path / "details.parquet").roles["scores"] == ["metric.acc", "metric.extractive_match"]
+    assert run(["inspect", str(tmp_path / "details.parquet")]) == 0
+    line = f"fastxent eval {tmp_path / 'details.parquet'} --scores metric.acc,metric.extractive_match"
+    assert capsys.readouterr().out.endswith(f"run:\n  {line}\n")
+    assert run(line.split()[1:]) == 0
+    assert "metric.acc" in capsys.readouterr().out
 
 
 def test_a_language_model_dump(tmp_path: Path) -> None:
