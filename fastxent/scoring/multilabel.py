@@ -34,7 +34,7 @@ class MultilabelPreparation(Preparation):
         super().__init__(config)
         self.unsigned = {config.weight}
 
-    def _targets(
+    def targets(
         self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
     ) -> tuple[np.ndarray, Matrix | None]:
         """(the kind of each row, its labels)."""

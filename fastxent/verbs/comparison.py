@@ -58,6 +58,8 @@ class Comparison:
     ) -> tuple[Job[Comparison], tuple[tuple[str, ...], tuple[str, ...]]]:
         """(the job of two dumps of the same rows under the options of `compare`, the files of either dump)."""
         id = options["id"]
+        if options["scores"]:
+            raise ConfigError("scores cannot be combined with compare; omit scores, or evaluate each dump with them")
         job = Evaluation.open(a, options, columns=() if id is None else (id,), unlabelled=True)
         config, first = job.recipe.config, job.source
         if config.task != "multiclass":
