@@ -159,12 +159,6 @@ class ExactSums:
             _expand(block, self._left, self._right, part)
             self._add_terms(part, self._slots, codes[begin : begin + self._BLOCK], *_exponents(part))
 
-    def add_terms(self, terms: Terms, codes: np.ndarray) -> None:
-        """Add row i to the sums of group ``codes[i]``."""
-        for begin in range(0, len(codes), self._BLOCK):
-            part = codes[begin : begin + self._BLOCK]
-            self.add(terms.block(begin, len(part)).T, part)
-
     def fold(self, terms: Terms, groups: np.ndarray, begins: np.ndarray, rows: np.ndarray = IN_ORDER) -> Words:
         """Add rows ``begins[g]`` .. ``begins[g + 1]`` of ``rows`` (of all rows without it) to the sums of
         ``groups[g]``: `add`, many times faster. Returns their sums together."""
@@ -263,29 +257,6 @@ class ExactSums:
         words = self.limbs[groups]
         return [[integer_of(row) for row in words[:, k]] for k in range(words.shape[1])]
 
-    def sums_of_products(self, groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[int]:
-        """Σ_g S_a(g)·S_b(g) over these groups for each pair (a, b) of sums, as multiples of 2**(-2 scale).
-
-        One matrix product for all pairs: limbs are cut into halves of 16 bits, whose products and the sums
-        of 2**14 of them are integers that float64 holds exactly, in whatever order BLAS adds them.
-        """
-        self.carry()
-        sums, width = self.limbs.shape[1], 2 * (self.limbs.shape[2] + 1)
-        gram = np.zeros((sums * width, sums * width), np.int64)
-        for begin in range(0, len(groups), 1 << 14):
-            limbs = self.limbs[groups[begin : begin + (1 << 14)]]
-            limbs = np.concatenate([limbs[:, :, :-1], limbs[:, :, -1:] & MASK, limbs[:, :, -1:] >> 32], axis=2)
-            halves = np.stack([limbs & 0xFFFF, limbs >> 16], axis=3).astype(np.float64).reshape(len(limbs), -1)
-            # A copy, or NumPy calls syrk: 7 times slower than gemm where OpenBLAS shares its processors.
-            gram += (halves.T @ halves.copy()).astype(np.int64)
-        blocks = gram.reshape(sums, width, sums, width)
-        totals = []
-        for a, b in pairs:
-            skewed = np.pad(blocks[a, :, b], ((0, 0), (0, width))).ravel()[:-width].reshape(width, -1)
-            diagonals = skewed.sum(axis=0).tolist()  # of equal i + j, hence of equal power of two
-            totals.append(sum(word << (16 * power) for power, word in enumerate(diagonals)))
-        return totals
-
     def arrays(self, order: np.ndarray) -> dict[str, np.ndarray]:
         """The groups in this order, for storage, over the least window: the bytes follow from the sums alone."""
         self.carry()
@@ -299,6 +270,13 @@ class ExactSums:
         while limbs.shape[2] > 1 and np.abs(limbs[:, :, -1]).max() <= 1 << 29:  # mostly a bare sign: 0 or -1
             limbs = np.concatenate([limbs[:, :, :-2], limbs[:, :, -2:-1] + (limbs[:, :, -1:] << 32)], axis=2)
         return {"base": self.base + used[:1], "limbs": limbs, "special": self.special[order]}
+
+    @classmethod
+    def of_limbs(cls, base: int, limbs: np.ndarray, special: np.ndarray) -> ExactSums:
+        """Sums of these limbs, all but the last of each in 0 .. 2**32, and flags."""
+        sums = cls(limbs.shape[1], groups=len(limbs))
+        sums.base, sums.limbs, sums.special = base, limbs, special
+        return sums
 
     @classmethod
     def restore(

@@ -21,10 +21,11 @@ from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, Rows, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.classes import Classes
+from fastxent.state.clusters import Clusters
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
 from fastxent.state.given import score_tables
-from fastxent.state.keys import EncodedColumn, Keys, distinct_values, value_of
+from fastxent.state.keys import EncodedColumn, distinct_values, value_of
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import Bins, Plan, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
@@ -53,7 +54,7 @@ class EvalState:
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
         self.plan = self._plan_of(config)
-        self.clusters = Keys()
+        self.clusters = Clusters()
         self.whole = Table(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
         self.whole.resize()
@@ -120,8 +121,7 @@ class EvalState:
             self.classes.check(used)
         summands = Summands.of(self.plan, used, rows.status, mask, groups)
         if self.config.cluster is not None:
-            clusters = EncodedColumn.of(_filter(rows.cluster, mask), self.config.cluster)
-            summands.clusters = self.clusters.codes(clusters)
+            summands.clusters = self.clusters.codes(_filter(rows.cluster, mask), self.config.cluster)
         for part in reversed(self.parts.values()):  # all rows after their slices: their sums are those of the slices
             part.add(summands)
         for name in self.told:
@@ -287,7 +287,7 @@ class EvalState:
             for name, array in arrays.items():
                 outer, _, inner = name.rpartition("|")
                 parts.setdefault(outer, {})[inner] = array
-            state.clusters = Keys.restored(_texts(header["clusters"]))
+            state.clusters = Clusters(_texts(header["clusters"]))
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
             keys |= {t.name: keys["whole" if t.column is None else f"by {t.column}"] for t in state.given}
             for name, part in state.parts.items():
@@ -304,7 +304,7 @@ class EvalState:
         total, rows = self.whole.rows[0], self.whole.contributing(0)
         if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
             raise ValueError("slices that do not add up to all rows")
-        if len({cluster for _, cluster in self.whole.pairs}) != len(self.clusters):
+        if len(self.whole.pairs) != (len(self.clusters) if self.plan.clustered else 0):
             raise ValueError("clusters without rows")
         labelled = rows if self.plan.labelled else 0
         if any(count != labelled for count in self.classes.rows()):

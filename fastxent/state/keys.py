@@ -56,7 +56,7 @@ def value_of(key: str) -> Any:
     return int(text) if tag == "int" else float(text) if tag == "float" else text
 
 
-def _place(key: str) -> tuple[str, str, str]:
+def place_of(key: str) -> tuple[str, str, str]:
     """What keys are sorted by: numbers are beside one another."""
     tag, _, text = key.partition(":")
     return "float" if tag in ("int", "decimal") else tag, text, tag
@@ -198,12 +198,12 @@ class Keys:
 
     def order(self) -> np.ndarray:
         """The numbers in the order of the sorted keys."""
-        places = [_place(name) for name in self.names]
+        places = [place_of(name) for name in self.names]
         return np.array(sorted(range(len(places)), key=places.__getitem__), np.int64)
 
     def names_in_order(self) -> list[str]:
         """The keys in that order."""
-        return sorted(self.names, key=_place)
+        return sorted(self.names, key=place_of)
 
 
 def distinct_values(keys: list[str]) -> list[Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
+from fastxent.kernels.dense import DenseSums
 from fastxent.kernels.grouped import ExactSums, Words
+from fastxent.kernels.hashed import Numbers
 from fastxent.kernels.tally import sort_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.keys import Keys
@@ -17,6 +19,7 @@ from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.part import Summands, Together
 
 STATUSES = BAD_TARGET + 1
+_CLUSTER_BITS = 40  # of a pair of group and cluster
 _ONE_GROUP = np.zeros(0, np.int64)  # codes of rows that are all of group 0
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
@@ -44,8 +47,8 @@ class Table:
         self.rows = np.zeros((0, STATUSES), np.int64)
         self.binned = np.zeros(0, np.int64)
         self.calibration = ExactSums(3)
-        self.pairs: dict[tuple[int, int], int] = {}  # (group, cluster) -> its place in `sums`
-        self.sums = ExactSums(len(plan.columns), () if plan.clustered else plan.pairs)
+        self.pairs = Numbers()  # group and cluster of each place in `sums`, as one number
+        self.sums = DenseSums(len(plan.columns)) if plan.clustered else ExactSums(len(plan.columns), plan.pairs)
 
     def resize(self) -> None:
         """Make room for every key."""
@@ -69,11 +72,22 @@ class Table:
         else:
             for bins in together.bins:
                 add_bins(bins, self.binned, self.calibration, self.plan.weighted)
-            if together.sums is not None:
+            if together.sums is not None and isinstance(self.sums, ExactSums):
                 self.sums.add_words(together.sums, 0)
         if rows.clusters is not None:
-            codes = self._pair_codes(np.zeros(rows.n, np.int64) if self.column is None else codes, rows.clusters)
-            self.sums.add_terms(rows.terms, codes)
+            self._add_clusters(np.zeros(rows.n, np.int64) if self.column is None else codes, rows)
+
+    def _add_clusters(self, groups: np.ndarray, rows: Summands) -> None:
+        """Add rows to the sums of their pairs of group and cluster."""
+        assert rows.clusters is not None
+        assert isinstance(self.sums, DenseSums)
+        places = self.pairs.codes(groups << _CLUSTER_BITS | rows.clusters)
+        self.sums.resize(len(self.pairs))
+        self.sums.add(rows.terms, places)
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Group and cluster of each place in ``sums``."""
+        return self.pairs.distinct >> _CLUSTER_BITS, self.pairs.distinct & (1 << _CLUSTER_BITS) - 1
 
     def _add_bins(self, rows: Summands, codes: np.ndarray) -> list[Cuts]:
         """Add rows to the calibration of their groups. Returns that of all of them, in pieces."""
@@ -89,7 +103,7 @@ class Table:
 
     def _add_rows(self, rows: Summands, codes: np.ndarray) -> Words | None:
         """Add rows to the sums of their groups, but for clusters. Returns the sums of all."""
-        if self.plan.clustered:
+        if isinstance(self.sums, DenseSums):
             return None
         if self.column is None:
             return self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, rows.n]))
@@ -98,29 +112,19 @@ class Table:
         groups = np.flatnonzero(np.diff(begins[:-1]))
         return self.sums.fold(rows.terms, groups, np.append(begins[groups], rows.n), order)
 
-    def _pair_codes(self, groups: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-        """(n,) places in ``sums`` of these pairs."""
-        distinct, inverse = np.unique(groups << 40 | clusters, return_inverse=True)
-        found = [
-            self.pairs.setdefault((code >> 40, code & (1 << 40) - 1), len(self.pairs)) for code in distinct.tolist()
-        ]
-        self.sums.resize(len(self.pairs))
-        return np.array(found, np.int64)[inverse]
-
     def absorb(self, other: Table, clusters: np.ndarray) -> None:
         """Add another table, whose cluster c is ``clusters[c]`` here."""
         codes = self.keys.absorb(other.keys)
+        places = codes
         if self.plan.clustered:
-            found = [
-                self.pairs.setdefault((int(codes[group]), int(clusters[cluster])), len(self.pairs))
-                for group, cluster in other.pairs
-            ]
+            group, cluster = other._pairs()
+            places = self.pairs.codes(codes[group] << _CLUSTER_BITS | clusters[cluster])
         self.resize()
         np.add.at(self.rows, codes, other.rows)
         binned = (codes[:, None] * self.bins + np.arange(self.bins)).ravel()
         np.add.at(self.binned, binned, other.binned)
         self.calibration.merge_into(other.calibration, binned)
-        self.sums.merge_into(other.sums, np.array(found, np.int64) if self.plan.clustered else codes)
+        self.sums.merge_into(other.sums, places)  # type: ignore[arg-type]  # of one kind under one plan
 
     def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
         """The groups in the order of their keys, for storage; clusters are numbered as they will be in that order."""
@@ -128,8 +132,8 @@ class Table:
         binned = (order[:, None] * self.bins + np.arange(self.bins)).ravel()
         found = {"rows": self.rows[order], "binned": self.binned[binned]}
         if self.plan.clustered:
-            pairs = np.array(list(self.pairs), np.int64).reshape(-1, 2)
-            pairs = np.stack([np.argsort(order)[pairs[:, 0]], np.argsort(clusters)[pairs[:, 1]]], axis=1)
+            group, cluster = self._pairs()
+            pairs = np.stack([np.argsort(order)[group], np.argsort(clusters)[cluster]], axis=1)
             order = np.lexsort((pairs[:, 1], pairs[:, 0]))
             found["pairs"] = pairs[order]
         calibration, sums = self.calibration.arrays(binned), self.sums.arrays(order)
@@ -138,7 +142,7 @@ class Table:
 
     def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
-        groups = places = len(keys)
+        groups = len(keys)
         self.keys = Keys.restored(keys)
         self.rows = stored_counts(arrays, "rows", groups, STATUSES)
         self.binned = stored_counts(arrays, "binned", groups * self.bins)
@@ -149,18 +153,20 @@ class Table:
             pairs = stored(arrays, "pairs", np.int64, -1, 2)
             if np.any(pairs < 0) or np.any(pairs >= (groups, clusters)):
                 raise ValueError("clusters out of range")
-            self.pairs = {(group, cluster): place for place, (group, cluster) in enumerate(pairs.tolist())}
-            places = len(self.pairs)
-            if places < len(pairs):
+            self.pairs.codes(pairs[:, 0] << _CLUSTER_BITS | pairs[:, 1])
+            if len(self.pairs) < len(pairs):
                 raise ValueError("a pair of group and cluster is there twice")
         self.calibration = ExactSums.restore(3, (), groups * self.bins, stored_sums(arrays, "calibration/"))
-        self.sums = ExactSums.restore(self.sums.columns, self.sums.products, places, stored_sums(arrays))
+        if isinstance(self.sums, DenseSums):
+            self.sums = DenseSums.restore(self.sums.columns, len(self.pairs), stored_sums(arrays))
+        else:
+            self.sums = ExactSums.restore(self.sums.columns, self.sums.products, groups, stored_sums(arrays))
 
     def by_group(self) -> list[np.ndarray]:
         """For each group its places in ``sums``: one, or those of its clusters."""
         if not self.plan.clustered:
             return [np.array([group]) for group in range(len(self.keys))]
-        groups = np.fromiter((group for group, _ in self.pairs), np.int64, len(self.pairs))
+        groups, _ = self._pairs()
         order = np.argsort(groups, kind="stable")
         return np.split(order, np.cumsum(np.bincount(groups, minlength=len(self.keys)))[:-1])
 
@@ -168,19 +174,18 @@ class Table:
         """The exact sums of one group, for `Plan.figures`."""
         columns, scale = len(self.plan.columns), self.sums.scale
         totals, special = self.sums.totals(places)
-        if self.plan.clustered:
+        counted = self.plan.counted
+        if isinstance(self.sums, DenseSums):
             products: list[int | None] = [*self.sums.sums_of_products(places, self.plan.pairs)]
             units = len(places)
+            counted = None if counted is None else self.sums.nonzero(places, counted)
         else:
             products = [
                 None if flags else total << scale
                 for total, flags in zip(totals[columns:], special[columns:], strict=True)
             ]
             units = self.contributing(group)
-        counted = self.plan.counted
-        if counted is not None:
-            each = self.sums.each(places)[counted]
-            counted = sum(map(bool, each)) if self.plan.clustered else sum(each) >> scale
+            counted = None if counted is None else totals[counted] >> scale
         return Sums(units, scale, totals, special, dict(zip(self.plan.pairs, products, strict=True)), counted)
 
     def contributing(self, group: int) -> int:

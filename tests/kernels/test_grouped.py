@@ -114,19 +114,6 @@ def test_damaged_sums_are_refused(name, value):
         ExactSums.restore(1, [], 1, {**stored, name: value})
 
 
-@given(rows, st.sets(st.integers(0, 4), min_size=1))
-def test_sums_of_products_over_groups(rows, chosen):
-    sums = ExactSums(2, groups=5)
-    if rows:
-        sums.add(np.array([r[1:] for r in rows], float), np.array([r[0] for r in rows], np.int64))
-    groups = np.array(sorted(chosen))
-    pairs = [(0, 0), (0, 1), (1, 1)]
-    expected = [sum((value(sums, g, a) * value(sums, g, b) for g in groups), Fraction(0)) for a, b in pairs]
-    got = sums.sums_of_products(groups, pairs)
-    assert [Fraction(total, 1 << 2 * sums.scale) for total in got] == expected
-    assert sums.totals(groups)[0][0] == sum(value(sums, g, 0) for g in groups) * 2**sums.scale
-
-
 @pytest.mark.parametrize("term", [-1.7976931348623157e308, 0.1, -(2.0**-1074), 2.0**1023, 1.0 + 2.0**-52])
 def test_many_equal_terms_do_not_overflow_a_limb(term):
     n = 100_003

@@ -1,0 +1,85 @@
+"""Distinct whole numbers, numbered in the order of their first appearance: a table that is searched and filled in one
+pass, four bytes for each of its slots."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.jit import jit
+
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
+_HALF = np.uint64(32)
+
+
+@jit
+def find_numbers(numbers, begin, slots, distinct, used, codes):  # type: ignore[no-untyped-def]
+    """The code of each number from ``begin`` on, into ``codes``; numbers that are not there are entered.
+
+    slots: int32, a power of two of them, -1 or a code. At least one stays -1.
+    distinct: int64, the number of each code; ``used[0]`` of them.
+    Returns the first number that there is no room for: all of ``distinct`` are in use.
+    """
+    mask = np.uint64(slots.size - 1)
+    last, code = np.int64(0), np.int64(-1)
+    for i in range(begin, numbers.size):
+        number = numbers[i]
+        if code >= 0 and number == last:  # runs cost next to nothing
+            codes[i] = code
+            continue
+        mixed = np.uint64(number) * _SPREAD
+        at = (mixed ^ (mixed >> _HALF)) & mask
+        code = np.int64(slots[at])
+        while code >= 0 and distinct[np.uint64(code)] != number:
+            at = (at + np.uint64(1)) & mask
+            code = np.int64(slots[at])
+        if code < 0:
+            if used[0] >= distinct.size:
+                return i
+            code = used[0]
+            used[0] += 1
+            slots[at] = code
+            distinct[code] = number
+        codes[i] = code
+        last = number
+    return numbers.size
+
+
+@jit
+def enter_numbers(distinct, count, slots):  # type: ignore[no-untyped-def]
+    """Enter ``count`` distinct numbers into empty slots, of which there are more."""
+    mask = np.uint64(slots.size - 1)
+    for code in range(count):
+        mixed = np.uint64(distinct[code]) * _SPREAD
+        at = (mixed ^ (mixed >> _HALF)) & mask
+        while slots[at] >= 0:
+            at = (at + np.uint64(1)) & mask
+        slots[at] = code
+
+
+class Numbers:
+    """Codes of int64 numbers."""
+
+    def __init__(self) -> None:
+        self._distinct = np.zeros(64, np.int64)
+        self._slots = np.full(128, -1, np.int32)
+        self._used = np.zeros(1, np.int64)
+
+    def __len__(self) -> int:
+        return int(self._used[0])
+
+    @property
+    def distinct(self) -> np.ndarray:
+        """The number of each code."""
+        return self._distinct[: len(self)]
+
+    def codes(self, numbers: np.ndarray) -> np.ndarray:
+        """(n,) the code of each of ``numbers`` (int64, contiguous); those that are new get the next ones."""
+        found = np.empty(len(numbers), np.int64)
+        done = 0
+        while (done := find_numbers(numbers, done, self._slots, self._distinct, self._used, found)) < len(numbers):
+            self._distinct = np.resize(self._distinct, len(self) * 3 // 2)
+            size = 1 << (len(self._distinct) * 4 // 3).bit_length()
+            if size > len(self._slots):
+                self._slots = np.full(size, -1, np.int32)
+                enter_numbers(self._distinct, len(self), self._slots)
+        return found
