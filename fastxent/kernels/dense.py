@@ -1,6 +1,7 @@
-"""Exact sums of a great many groups, in little memory: integers of 32-bit words, two's complement.
+"""Exact sums of a great many groups, in little memory: integers of 64-bit words, two's complement.
 
-They are what `exact` holds, with every carry handed on at once. A sum of numbers of everyday size takes 12 to 20 bytes.
+They are what `exact` holds, with every carry handed on at once. A sum of numbers of everyday size takes 16 bytes: it
+reaches from 2**-115 to 2**11, and takes numbers below 2**10.
 """
 
 from __future__ import annotations
@@ -9,51 +10,65 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastxent.kernels.exact import MASK, SCALE, integer_of, special_flag, split
+from fastxent.kernels.exact import MASK, SCALE, integer_of, special_flag
 from fastxent.kernels.fold import BLOCK, Terms
 from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.simd.prefetch import prefetch
 
-_FIRST = 31  # where windows begin at first
-_CHUNK = 1 << 14  # groups whose sums are widened at a time
+_FIRST = 15  # where windows begin at first, in words of 64 bits
+_LEAST = 1 << 16  # groups that there is room for: what none of them has used yet takes no memory
+_ROOM = 1 << 62  # a last word beyond is widened before more is added
+_LOW = 8  # shifts by which a mantissa stays within a word, and far below its end
+_AHEAD = 8  # rows whose sums are prefetched
+_ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
 @inline
-def _add(flat, origin, width, at, low, high):  # type: ignore[no-untyped-def]
-    """Add ``low`` (0 .. 2**32) to word ``at`` of the sum at ``origin``, and ``high`` (signed) to the next. False if the
-    sum does not fit, and is as it was."""
-    end = width - 1
-    word = np.int64(flat[origin + at]) + low
-    over = high + (word >> 32)
-    place = at + 1
-    # what each word becomes is known before one is changed: the top word decides
-    carry = over
-    while place < end:
-        carry = (np.int64(flat[origin + place]) + (carry & MASK) >> 32) + (carry >> 32)
+def _position(bits):  # type: ignore[no-untyped-def]
+    """(bit of a sum at which the finite double with these bits begins, its signed mantissa)."""
+    exponent = (bits >> 52) & 0x7FF
+    normal = min(exponent, 1)
+    mantissa = (bits & 0xFFFFFFFFFFFFF) | (normal << 52)
+    sign = bits >> 63
+    return exponent + 1 - normal, (mantissa ^ sign) - sign
+
+
+@inline
+def _add(flat, at, end, mantissa, shift):  # type: ignore[no-untyped-def]
+    """Add mantissa·2**shift, shift below 64, to the words ``at`` .. ``end`` - 1, two at least, whose last has room."""
+    low = np.uint64(mantissa) << np.uint64(shift)
+    high = (mantissa >> 1) >> (63 - shift)
+    word = flat[at] + low
+    high += np.int64(word < low)
+    flat[at] = word
+    over = np.uint64(high)
+    word = flat[at + 1] + over
+    flat[at + 1] = word
+    carry = np.int64(word < over) + (high >> 63)
+    place = at + 2
+    while carry != 0 and place < end:
+        word = flat[place]
+        flat[place] = word + np.uint64(carry)
+        carry = np.int64(word == np.uint64(0xFFFFFFFFFFFFFFFF)) if carry > 0 else -np.int64(word == _ZERO)
         place += 1
-    top = np.int64(np.int32(flat[origin + end])) + carry
-    if not -(1 << 31) <= top < 1 << 31:
-        return False
-    flat[origin + at] = np.uint32(word & MASK)
-    place = at + 1
-    while place < end and over != 0:
-        word = np.int64(flat[origin + place]) + (over & MASK)
-        flat[origin + place] = np.uint32(word & MASK)
-        over = (over >> 32) + (word >> 32)
-        place += 1
-    flat[origin + end] = np.uint32(top & MASK)
-    return True
 
 
 @jit
-def _add_rows(values, codes, done, words, base, special):  # type: ignore[no-untyped-def]
-    """words[codes[i]] += values[:, i]; the first ``done`` numbers are in. How many are: at less than all, the next one
+def _add_rows(values, codes, done, words, start, special):  # type: ignore[no-untyped-def]
+    """words[codes[i]] += values[:, i]; the first ``done`` numbers are in. How many are: if less than all, the next one
     does not fit the window."""
     columns, n = values.shape
     bits = values.view(np.int64)
     flat, width = words.reshape(words.size), words.shape[2]
+    row = columns * width
+    address = words.ctypes.data
     first = done % columns
     for i in range(done // columns, n):
+        if i + _AHEAD < n:
+            ahead = address + codes[i + _AHEAD] * row * 8
+            for line in range(0, row * 8 + 63, 64):
+                prefetch(ahead + line)
         for k in range(first, columns):
             b = bits[k, i]
             if (b >> 52) & 0x7FF == 0x7FF:
@@ -61,79 +76,99 @@ def _add_rows(values, codes, done, words, base, special):  # type: ignore[no-unt
                 continue
             if b << 1 == 0:
                 continue
-            limb, low, high = split(b)
-            at = np.int64(limb) - base
-            origin = (codes[i] * columns + k) * width
-            if at < 0 or at + 2 > width or not _add(flat, origin, width, at, low, high):
+            position, mantissa = _position(b)
+            at = (position >> 6) - start
+            origin = codes[i] * row + k * width
+            top = np.int64(flat[np.uint64(origin + width - 1)])
+            shift = position & 63
+            if at < 0 or at + (1 if shift <= _LOW else 2) > width or not -_ROOM <= top < _ROOM:
                 return i * columns + k
+            if at + 1 == width:
+                flat[np.uint64(origin + at)] = np.uint64(top + (mantissa << shift))
+            else:
+                _add(flat, np.uint64(origin + at), np.uint64(origin + width), mantissa, shift)
         first = 0
     return n * columns
 
 
 @jit
-def _merge(others, other_base, codes, done, words, base):  # type: ignore[no-untyped-def]
-    """words[codes[g]] += others[g], whose window is inside, for all but ``done`` sums. How many are in: see
-    `_add_rows`."""
+def _merge(others, shift, codes, done, words):  # type: ignore[no-untyped-def]
+    """words[codes[g]] += others[g], whose windows begin ``shift`` words later, for all but ``done`` sums. How many are
+    in: see `_add_rows`."""
     groups, sums, count = others.shape
-    shift, width = other_base - base, words.shape[2]
-    for p in range(done, groups * sums):
-        g, k = p // sums, p % sums
-        sign = np.int64(np.int32(others[g, k, count - 1])) >> 31
-        for store in range(2):  # first see whether it fits
-            carry = np.int64(0)
+    width = words.shape[2]
+    for g in range(done // sums, groups):
+        for k in range(done % sums if g == done // sums else 0, sums):
+            there, here = others[g, k], words[codes[g], k]
+            last, top = np.int64(there[count - 1]), np.int64(here[width - 1])
+            if not (-_ROOM <= last < _ROOM and -_ROOM <= top < _ROOM):
+                return g * sums + k
+            carry = _ZERO
             for t in range(shift, width):
-                there = np.int64(others[g, k, t - shift]) if t - shift < count else sign & MASK
-                word = np.int64(words[codes[g], k, t]) + there + carry
-                if t == width - 1:
-                    top = np.int64(np.int32(words[codes[g], k, t])) + np.int64(np.int32(np.uint32(there))) + carry
-                    if not -(1 << 31) <= top < 1 << 31:
-                        return p
-                if store:
-                    words[codes[g], k, t] = np.uint32(word & MASK)
-                carry = word >> 32
+                more = there[t - shift] if t - shift < count else np.uint64(last >> 63)
+                word = here[t] + more
+                over = np.uint64(word < more)
+                word += carry
+                carry = over | np.uint64(word < carry)
+                here[t] = word
     return groups * sums
 
 
 @jit
-def _products(words, groups, pairs, sums):  # type: ignore[no-untyped-def]
-    """Add the products of sums ``pairs`` of each group to ``sums`` (pairs, 2 · width + 1), words without carries."""
-    top = words.shape[2] - 1
+def _totals(halves, groups, sums):  # type: ignore[no-untyped-def]
+    """Add the sums of these groups to ``sums`` (columns, words of 32 bits), without carries."""
+    top = halves.shape[2] - 1
+    for g in groups:
+        for k in range(halves.shape[1]):
+            for t in range(top):
+                sums[k, t] += np.int64(halves[g, k, t])
+            sums[k, top] += np.int64(np.int32(halves[g, k, top]))
+
+
+@jit
+def _products(halves, groups, pairs, sums):  # type: ignore[no-untyped-def]
+    """Add the products of sums ``pairs`` of each group to ``sums`` (pairs, words of 32 bits), without carries."""
+    top = halves.shape[2] - 1
     for g in groups:
         for p in range(pairs.shape[0]):
-            a, b = words[g, pairs[p, 0]], words[g, pairs[p, 1]]
+            square = pairs[p, 0] == pairs[p, 1]
+            a, b = halves[g, pairs[p, 0]], halves[g, pairs[p, 1]]
             for i in range(top + 1):
                 if not a[i]:
                     continue
-                for j in range(top + 1):
+                for j in range(i if square else 0, top + 1):
                     if not b[j]:
                         continue
+                    times = 1 + (square and i < j)
                     if i < top and j < top:
                         product = np.uint64(a[i]) * np.uint64(b[j])
-                        sums[p, i + j] += np.int64(product & np.uint64(MASK))
-                        sums[p, i + j + 1] += np.int64(product >> np.uint64(32))
+                        low, high = np.int64(product & np.uint64(MASK)), np.int64(product >> np.uint64(32))
                     else:
                         x = np.int64(np.int32(a[i])) if i == top else np.int64(a[i])
                         y = np.int64(np.int32(b[j])) if j == top else np.int64(b[j])
-                        sums[p, i + j] += (x * y) & MASK
-                        sums[p, i + j + 1] += (x * y) >> 32
+                        low, high = (x * y) & MASK, (x * y) >> 32
+                    sums[p, i + j] += low * times
+                    sums[p, i + j + 1] += high * times
 
 
 class DenseSums:
-    """Exact sums of ``columns`` numbers a row by group. ``words`` is uint32 (groups, columns, window)."""
+    """Exact sums of ``columns`` numbers a row by group. ``words`` is (groups, columns, window)."""
 
     _ROWS = 8 * BLOCK  # laid out at a time
 
     def __init__(self, columns: int) -> None:
-        self.columns, self.groups, self.base = columns, 0, _FIRST
-        self.words = np.zeros((0, columns, 3), np.uint32)
+        self.columns, self.groups, self._start = columns, 0, _FIRST
+        self.words = np.zeros((0, columns, 2), np.uint64)
         self.special = np.zeros((0, columns), np.uint8)
 
     def resize(self, groups: int) -> None:
         """Make room for groups 0 .. ``groups`` - 1; new ones are empty."""
         if groups > len(self.words):
-            room = max(groups, len(self.words) * 5 // 4)
-            self.words.resize((room, *self.words.shape[1:]), refcheck=False)  # in place, where the system can
-            self.special.resize((room, self.columns), refcheck=False)
+            room = max(groups, 2 * len(self.words), min(4 * len(self.words), 1 << 20), _LEAST)
+            held, special = self.words[: self.groups], self.special[: self.groups]
+            self.words = np.zeros((room, *held.shape[1:]), np.uint64)
+            self.special = np.zeros((room, self.columns), np.uint8)
+            self.words[: self.groups], self.special[: self.groups] = held, special
         self.groups = max(self.groups, groups)
 
     def add(self, terms: Terms, codes: np.ndarray) -> None:
@@ -142,58 +177,58 @@ class DenseSums:
             part = codes[begin : begin + self._ROWS]
             values = terms.block(begin, len(part))
             done = 0
-            while (done := _add_rows(values, part, done, self.words, self.base, self.special)) < values.size:
+            while (done := _add_rows(values, part, done, self.words, self._start, self.special)) < values.size:
                 row, column = divmod(done, self.columns)
                 self._fit(values[column, row])
 
     def _fit(self, value: float) -> None:
         """Widen the window for a number that did not fit."""
-        limb = max((int(np.float64(value).view(np.int64)) >> 52) & 0x7FF, 1) >> 5
-        end = self.base + self.words.shape[2]
-        inside = self.base <= limb and limb + 2 <= end
-        self._widen(min(limb, self.base), end + 1 if inside else max(end, limb + 2))
+        word = max((int(np.float64(value).view(np.int64)) >> 52) & 0x7FF, 1) >> 6
+        end = self._start + self.words.shape[2]
+        inside = self._start <= word and word + 2 <= end
+        self._widen(min(word, self._start), end + 1 if inside else max(end, word + 2))
 
     def _widen(self, first: int, end: int) -> None:
-        """Make the window reach over words ``first`` .. ``end`` - 1."""
-        below, width = self.base - first, self.words.shape[2]
-        above = end - self.base - width
-        if below <= 0 and above <= 0:
-            return
-        below, above = max(below, 0), max(above, 0)
-        words = np.zeros((len(self.words), self.columns, below + width + above), np.uint32)
-        words[:, :, below : below + width] = self.words
-        if above:
-            words[:, :, below + width :] = np.where(self.words[:, :, -1:] >> 31, np.uint32(MASK), np.uint32(0))
-        self.words, self.base = words, self.base - below
+        """Make the window reach over words ``first`` .. ``end`` - 1 at least."""
+        width = self.words.shape[2]
+        below, above = max(self._start - first, 0), max(end - self._start - width, 0)
+        if below or above:
+            held, room = self.words[: self.groups], len(self.words)
+            self.words = np.zeros((room, self.columns, below + width + above), np.uint64)
+            self.words[: self.groups, :, below : below + width] = held
+            if above:
+                signs = (held[:, :, -1:].view(np.int64) >> 63).view(np.uint64)
+                self.words[: self.groups, :, below + width :] = signs
+            self._start -= below
 
     def merge_into(self, other: DenseSums, codes: np.ndarray) -> None:
         """Add group g of ``other`` to group ``codes[g]`` here; no two g share a code."""
-        self._widen(other.base, other.base + other.words.shape[2])
-        words, done = other.words[: other.groups], 0
-        while (done := _merge(words, other.base, codes, done, self.words, self.base)) < len(words) * self.columns:
-            self._widen(self.base, self.base + self.words.shape[2] + 1)
+        words = other.words[: other.groups]
+        self._widen(other._start, other._start + words.shape[2])
+        done, shift = 0, other._start - self._start
+        while (done := _merge(words, shift, codes, done, self.words)) < len(words) * self.columns:
+            if words.shape[2] + shift < self.words.shape[2]:  # a last word there may be full now
+                words = np.concatenate([words, (words[:, :, -1:].view(np.int64) >> 63).view(np.uint64)], axis=2)
+            else:
+                self._widen(self._start, self._start + self.words.shape[2] + 1)
         self.special[codes] |= other.special[: other.groups]
 
     @property
     def scale(self) -> int:
         """Integers below stand for multiples of 2**-scale."""
-        return SCALE - 32 * self.base
+        return SCALE - 64 * self._start
 
-    def _exact(self, groups: np.ndarray) -> ExactSums:
-        """Some of the sums in their wide form."""
-        words = self.words[groups]
-        limbs = words.astype(np.int64)
-        limbs[:, :, -1] = words[:, :, -1].view(np.int32)
-        return ExactSums.of_limbs(self.base, limbs, self.special[groups])
-
-    def _chunks(self, groups: np.ndarray) -> list[ExactSums]:
-        return [self._exact(groups[begin : begin + _CHUNK]) for begin in range(0, len(groups), _CHUNK)]
+    @property
+    def _halves(self) -> np.ndarray:
+        """The words in halves of 32 bits, of which the last is signed."""
+        return self.words.view(np.uint32)
 
     def totals(self, groups: np.ndarray) -> tuple[list[int], list[int]]:
         """Each sum over these groups together, as integers, and the flags of those that are not finite."""
-        found = [chunk.totals(np.arange(chunk.groups)) for chunk in self._chunks(groups)]
-        totals = [sum(totals[k] for totals, _ in found) for k in range(self.columns)]
-        return totals, np.bitwise_or.reduce(self.special[groups], axis=0).tolist()
+        sums = np.zeros((self.columns, 2 * self.words.shape[2]), np.int64)
+        _totals(self._halves, groups, sums)
+        special = np.bitwise_or.reduce(self.special[groups], axis=0)
+        return [integer_of(row) for row in sums], special.tolist()
 
     def nonzero(self, groups: np.ndarray, column: int) -> int:
         """In how many of these groups the sum of a column is not 0."""
@@ -201,20 +236,29 @@ class DenseSums:
 
     def sums_of_products(self, groups: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[int]:
         """Σ_g S_a(g)·S_b(g) over these groups for each pair (a, b) of sums, as multiples of 2**(-2 scale)."""
-        sums = np.zeros((len(pairs), 2 * self.words.shape[2] + 1), np.int64)
-        _products(self.words, groups, np.array(pairs, np.int64).reshape(-1, 2), sums)
+        sums = np.zeros((len(pairs), 4 * self.words.shape[2] + 1), np.int64)
+        _products(self._halves, groups, np.array(pairs, np.int64).reshape(-1, 2), sums)
         return [integer_of(row) for row in sums]
 
     def arrays(self, order: np.ndarray) -> dict[str, np.ndarray]:
         """The groups in this order, for storage: what `ExactSums.arrays` makes of equal sums."""
-        return self._exact(order).arrays(np.arange(len(order)))
+        halves = self._halves[order]
+        limbs = halves.astype(np.int64)
+        limbs[:, :, -1] = halves[:, :, -1].view(np.int32)
+        return ExactSums.of_limbs(2 * self._start, limbs, self.special[order]).arrays(np.arange(len(order)))
 
     @classmethod
     def restore(cls, columns: int, groups: int, arrays: dict[str, np.ndarray]) -> DenseSums:
         """The inverse of `arrays`; ValueError if these cannot be the sums of that many groups."""
         exact = ExactSums.restore(columns, (), groups, arrays)
         exact.carry()
+        limbs = exact.limbs
+        below, above = exact.base % 2, (exact.base + limbs.shape[2]) % 2
+        limbs = np.pad(limbs, ((0, 0), (0, 0), (below, 0)))
+        if above:
+            limbs = np.concatenate([limbs, limbs[:, :, -1:] >> 63], axis=2)
         sums = cls(columns)
-        sums.groups, sums.base = groups, exact.base
-        sums.words, sums.special = (exact.limbs & MASK).astype(np.uint32), exact.special
+        sums.groups, sums._start = groups, (exact.base - below) // 2
+        sums.words = np.ascontiguousarray((limbs & MASK).astype(np.uint32)).view(np.uint64)
+        sums.special = exact.special
         return sums

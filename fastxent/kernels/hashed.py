@@ -26,6 +26,11 @@ def find_numbers(numbers, begin, slots, distinct, used, codes):  # type: ignore[
         if code >= 0 and number == last:  # runs cost next to nothing
             codes[i] = code
             continue
+        last = number
+        if 0 <= number < used[0] and distinct[np.uint64(number)] == number:
+            code = number  # its own code: in no slot
+            codes[i] = code
+            continue
         mixed = np.uint64(number) * _SPREAD
         at = (mixed ^ (mixed >> _HALF)) & mask
         code = np.int64(slots[at])
@@ -37,10 +42,10 @@ def find_numbers(numbers, begin, slots, distinct, used, codes):  # type: ignore[
                 return i
             code = used[0]
             used[0] += 1
-            slots[at] = code
+            if number != code:
+                slots[at] = code
             distinct[code] = number
         codes[i] = code
-        last = number
     return numbers.size
 
 
@@ -49,6 +54,8 @@ def enter_numbers(distinct, count, slots):  # type: ignore[no-untyped-def]
     """Enter ``count`` distinct numbers into empty slots, of which there are more."""
     mask = np.uint64(slots.size - 1)
     for code in range(count):
+        if distinct[code] == code:
+            continue
         mixed = np.uint64(distinct[code]) * _SPREAD
         at = (mixed ^ (mixed >> _HALF)) & mask
         while slots[at] >= 0:
