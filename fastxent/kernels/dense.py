@@ -17,7 +17,7 @@ from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd.prefetch import prefetch
 
 _FIRST = 15  # where windows begin at first, in words of 64 bits
-_LEAST = 1 << 16  # groups that there is room for: what none of them has used yet takes no memory
+_LEAST = 256  # groups that there is room for at first
 _ROOM = 1 << 62  # a last word beyond is widened before more is added
 _LOW = 8  # shifts by which a mantissa stays within a word, and far below its end
 _AHEAD = 8  # rows whose sums are prefetched
@@ -74,9 +74,8 @@ def _add_rows(values, codes, done, words, start, special):  # type: ignore[no-un
             if (b >> 52) & 0x7FF == 0x7FF:
                 special[codes[i], k] |= special_flag(b)
                 continue
-            if b << 1 == 0:
-                continue
             position, mantissa = _position(b)
+            position = position if mantissa else start << 6  # zeros fit anywhere: a branch would be mispredicted
             at = (position >> 6) - start
             origin = codes[i] * row + k * width
             top = np.int64(flat[np.uint64(origin + width - 1)])
@@ -164,6 +163,7 @@ class DenseSums:
     def resize(self, groups: int) -> None:
         """Make room for groups 0 .. ``groups`` - 1; new ones are empty."""
         if groups > len(self.words):
+            # what no group has used yet takes no memory
             room = max(groups, 2 * len(self.words), min(4 * len(self.words), 1 << 20), _LEAST)
             held, special = self.words[: self.groups], self.special[: self.groups]
             self.words = np.zeros((room, *held.shape[1:]), np.uint64)

@@ -6,9 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd.prefetch import prefetch
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 _HALF = np.uint64(32)
+_AHEAD = 12  # numbers whose slots are prefetched
 
 
 @jit
@@ -21,8 +23,12 @@ def find_numbers(numbers, begin, slots, distinct, used, codes):  # type: ignore[
     """
     mask = np.uint64(slots.size - 1)
     last, code = np.int64(0), np.int64(-1)
+    address = slots.ctypes.data
     for i in range(begin, numbers.size):
         number = numbers[i]
+        if i + _AHEAD < numbers.size:
+            mixed = np.uint64(numbers[i + _AHEAD]) * _SPREAD
+            prefetch(address + np.int64((mixed ^ (mixed >> _HALF)) & mask) * 4)
         if code >= 0 and number == last:  # runs cost next to nothing
             codes[i] = code
             continue
