@@ -121,6 +121,18 @@ def test_inspect_names_the_columns(path):
     assert (found.roles["target"][0], found.roles["cluster"]) == ("target", ["chunk"])
 
 
+def test_two_files_are_compared_as_their_rows_are(path, tmp_path):
+    other = tmp_path / "quantized.kld"
+    head = 20 + 4 * 60  # with the tokens, which must agree
+    other.write_bytes(DATA[:head] + handmade.example(seed=5)[head:])
+    rows = handmade.read(other.read_bytes())
+    options = {"by": "position", "cluster": "chunk"}
+    found, truth = fx.compare(path, other, **options), fx.compare(ROWS, rows, **options)
+    assert found.metrics == truth.metrics
+    assert found.divergences == truth.divergences
+    assert found.divergences["kl_divergence_ab"].mean.value > 0.0
+
+
 def test_some_rows_of_a_unit(path):
     (unit,) = open_source(path, logits="logits", columns=BESIDE).units()
     for begin, end in [(0, 25), (0, 1), (7, 19), (24, 25)]:
