@@ -35,8 +35,8 @@ _PROOF = 1e-6  # relative: the minimum is proven to lie within
 _MOST_READS = 8
 _USE_LOGARITHMS = "fit a temperature to their logarithms"  # there is no ``input``
 _REASONS = {
-    "unbounded": "No temperature from 1/4096 up is best: the lower it is, the lower is the loss. The rows are all right "
-    "or nearly so, or the scores are very small.",
+    "unbounded": "No temperature from 1/4096 up is best: the lower it is, the lower is the loss. The rows are all "
+    "right or nearly so, or the scores are very small.",
     "no signal": "No temperature up to 4096 is best: the higher it is, the lower is the loss. The scores say nothing "
     "about the targets, or they are very large.",
     "flat": "No temperature is best: the loss is the same at every temperature that was tried.",
