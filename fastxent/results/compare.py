@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 
 from fastxent.results.comparison import CompareValues
 
@@ -45,3 +46,33 @@ class CompareResult(CompareValues):
         from fastxent.results.comparison_text import markdown
 
         return markdown(self)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write a self-contained HTML report.
+
+        Args:
+            path: str or path. The file to write.
+
+        Raises:
+            OutputError: if the file cannot be written, or matplotlib or jinja2 is not installed.
+        """
+        from fastxent.results.report import write_comparison_html
+
+        write_comparison_html(self, path)
+
+    def log(self, tracker: str) -> str:
+        """Log the result to a tracker: every number by name, the options and the result as JSON.
+
+        Args:
+            tracker: str. ``jsonl:FILE`` appends one line to FILE; ``mlflow:URI`` creates a run.
+
+        Returns:
+            str. The path of the file, or the id of the MLflow run.
+
+        Raises:
+            ConfigError: if ``tracker`` is invalid.
+            OutputError: if the tracker cannot be written or reached, or MLflow is not installed.
+        """
+        from fastxent.results.trackers import log
+
+        return log(self, tracker)

@@ -29,7 +29,7 @@ _DIVERGENCES = {"kl_divergence_ab": "KL(a‖b)", "kl_divergence_ba": "KL(b‖a)"
 
 
 @dataclass(frozen=True)
-class _Table:
+class TextTable:
     """A table before it is laid out: its first column is text, the others are numbers."""
 
     headers: list[str]
@@ -37,7 +37,8 @@ class _Table:
     more: str = ""  # a line below
 
 
-def _heading(result: CompareValues) -> str:
+def heading(result: CompareValues) -> str:
+    """Return the names of the dumps and the counts of rows, classes and clusters in one line."""
     rows, a, b = result.rows, *result.names
     parts = [f"{a} → {b}", f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     others = (
@@ -62,9 +63,9 @@ def _p_value(value: float) -> str:
     return "" if value != value else "<1e-4" if value < 1e-4 else f"{value:.2g}"
 
 
-def _metrics(result: CompareValues) -> _Table:
+def _metrics(result: CompareValues) -> TextTable:
     a, b = result.names
-    return _Table(
+    return TextTable(
         ["metric", a, b, f"{b} - {a}", "95 % interval", "p"],
         [
             (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), _interval(m.difference),
@@ -74,8 +75,8 @@ def _metrics(result: CompareValues) -> _Table:
     )  # fmt: skip
 
 
-def _divergences(result: CompareValues) -> _Table:
-    return _Table(
+def _divergences(result: CompareValues) -> TextTable:
+    return TextTable(
         ["divergence, in nats", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
         [
             (_DIVERGENCES[name], number(d.mean.value, 4), _interval(d.mean),
@@ -117,7 +118,7 @@ def _flips(flips: Flips) -> str:
     )
 
 
-def _slices(result: CompareValues, column: str, most: int | None = None) -> _Table:
+def _slices(result: CompareValues, column: str, most: int | None = None) -> TextTable:
     found = result.slices[column]
     main = next(iter(result.metrics), None)
     headers = [column, "rows"]
@@ -139,14 +140,14 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> _Tab
     shown = list(itertools.islice(rows, most))
     left = len(found) - len(shown)
     more = f"… and {left} more values of {printable(column)}; the JSON has all of them" if left else ""
-    return _Table(headers, shown, more)
+    return TextTable(headers, shown, more)
 
 
-def _changed(result: CompareValues) -> _Table:
+def _changed(result: CompareValues) -> TextTable:
     def place(name: object, file: str, row: int) -> str:
         return str(name) if name is not None else f"{file.rpartition('/')[2]}, row {row}"
 
-    return _Table(
+    return TextTable(
         ["row that changed most", "target", "NLL a", "NLL b", "top a", "top b", "KL(a‖b)"],
         [
             (place(r.id, r.file, r.row), "" if r.target is None else str(r.target), number(r.nll_a, 3),
@@ -156,7 +157,8 @@ def _changed(result: CompareValues) -> _Table:
     )  # fmt: skip
 
 
-def _tables(result: CompareValues, most: int | None) -> Iterator[_Table | list[str]]:
+def tables(result: CompareValues, most: int | None = None) -> Iterator[TextTable | list[str]]:
+    """Return the tables, and the lines between them. most: slices of a column; None for all."""
     yield _metrics(result)
     yield _divergences(result)
     yield _together(result)
@@ -168,8 +170,8 @@ def _tables(result: CompareValues, most: int | None) -> Iterator[_Table | list[s
 
 def render(result: CompareValues) -> RenderableType:
     """Return the comparison for a rich console."""
-    parts: list[RenderableType] = [Text(_heading(result), style="bold")]
-    for found in _tables(result, MAX_SLICES):
+    parts: list[RenderableType] = [Text(heading(result), style="bold")]
+    for found in tables(result, MAX_SLICES):
         parts.append(Text())
         if isinstance(found, list):
             parts += map(Text, found)
@@ -192,8 +194,8 @@ def terminal(result: CompareValues, width: int = WIDTH) -> str:
 
 def markdown(result: CompareValues) -> str:
     """Return Markdown tables of metrics, divergences, slices and the rows that changed most."""
-    lines = [markdown_text(_heading(result))]
-    for found in _tables(result, None):
+    lines = [markdown_text(heading(result))]
+    for found in tables(result, None):
         if isinstance(found, list):
             lines += ["", *(f"- {markdown_text(line)}" for line in found)]
         else:

@@ -12,15 +12,17 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from fastxent.errors import ConfigError, OutputError
 from fastxent.io.storage.atomic import check_destination
+from fastxent.results.comparison import Compared, CompareValues, numbers
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.values import Metric, labels
+from fastxent.results.values import Metric, Slice, labels
 
+Logged = EvalValues | CompareValues
 EXPERIMENT = "fastxent"  # unless MLFLOW_EXPERIMENT_NAME is set
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # per request to MLflow
 _LONGEST_NAME, _LONGEST_PARAM = 250, 500
@@ -54,11 +56,11 @@ def check(tracker: str) -> None:
         _check_store(place)
 
 
-def log(result: EvalValues, tracker: str) -> str:
+def log(result: Logged, tracker: str) -> str:
     """Log a result.
 
     Args:
-        result: EvalValues. The result.
+        result: EvalValues or CompareValues. The result.
         tracker: str. ``jsonl:FILE`` or ``mlflow:URI``.
 
     Returns:
@@ -78,7 +80,7 @@ def _parsed(tracker: str) -> tuple[str, str]:
 # ---- JSON lines ------------------------------------------------------------------------------------------------
 
 
-def _append(result: EvalValues, path: str) -> str:
+def _append(result: Logged, path: str) -> str:
     """Append one line: the time, and the JSON of the result. If the write fails, the file is unchanged."""
     check_destination(path)
     values = {"logged": datetime.now(UTC).isoformat(timespec="seconds"), **result.to_dict()}
@@ -133,7 +135,7 @@ def _settings() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _run(result: EvalValues, uri: str) -> str:
+def _run(result: Logged, uri: str) -> str:
     """Log to a new run. If ``uri`` is empty, use the server that MLflow is set to, and its active run if any."""
     mlflow = _mlflow()
     _check_store(uri)
@@ -141,7 +143,7 @@ def _run(result: EvalValues, uri: str) -> str:
         return _logged(mlflow, result, uri)
 
 
-def _logged(mlflow: Any, result: EvalValues, uri: str) -> str:
+def _logged(mlflow: Any, result: Logged, uri: str) -> str:
     from mlflow.entities import Metric as Point, Param
 
     active = mlflow.active_run() if not uri else None
@@ -175,11 +177,13 @@ def _experiment(client: Any) -> str:
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _name(result: EvalValues) -> str | None:
+def _name(result: Logged) -> str | None:
+    if isinstance(result, CompareValues):
+        return " → ".join(result.names)
     return os.path.basename(result.files[0]) or None if len(result.files) == 1 else None
 
 
-def _params(result: EvalValues) -> Iterator[tuple[str, str]]:
+def _params(result: Logged) -> Iterator[tuple[str, str]]:
     """Yield options, input files and versions. Long values are cut; the artifact ``result.json`` has them whole."""
     values = result.config.to_dict() | {"files": list(result.files)}
     values |= {f"version.{_safe(name)}": version for name, version in result.versions.items()}
@@ -188,20 +192,26 @@ def _params(result: EvalValues) -> Iterator[tuple[str, str]]:
         yield name, text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 1] + "…"
 
 
-def _metrics(result: EvalValues) -> Iterator[tuple[str, float]]:
+def _metrics(result: Logged) -> Iterator[tuple[str, float]]:
     """Yield counts of rows and all metrics with standard errors and intervals; slices as ``slice/column/value/…``.
 
     NaN is skipped.
     """
     found: dict[str, float] = {f"rows/{name}": float(n) for name, n in vars(result.rows).items()}
-    found |= _with_errors("", result.metrics)
-    for column, parts in result.slices.items():
+    if isinstance(result, CompareValues):
+        found |= _paired("", result)
+    else:
+        found |= _with_errors("", result.metrics)
+    slices: Mapping[str, Mapping[Any, Slice | Compared]] = result.slices
+    for column, parts in slices.items():
         for label, part in zip(labels(parts), parts.values(), strict=True):
             place = f"slice/{_safe(column)}/{_safe(label)}"
             while f"{place}/rows" in found:  # two values with the same safe name
                 place += "_"
             found[f"{place}/rows"] = float(part.rows.used)
-            found |= _with_errors(f"{place}/", part.metrics)
+            found |= (
+                _paired(f"{place}/", part) if isinstance(part, Compared) else _with_errors(f"{place}/", part.metrics)
+            )
     for name, value in found.items():
         if not math.isnan(value):
             yield name, value
@@ -219,16 +229,21 @@ def _with_errors(prefix: str, metrics: dict[str, Metric]) -> dict[str, float]:
     return found
 
 
+def _paired(prefix: str, part: Compared) -> dict[str, float]:
+    """Every number of a comparison but the counts of rows."""
+    return {f"{prefix}{name}": value for name, value in numbers(part).items() if not name.startswith("rows.")}
+
+
 def _safe(text: str) -> str:
     """Return a part of a name that MLflow accepts: letters, digits and ``_-. ``, not only dots."""
     safe = _UNSAFE.sub("_", text).strip(" .")[: (_LONGEST_NAME - 60) // 2]
     return safe or "_"
 
 
-def _artifacts(result: EvalValues) -> Iterator[tuple[str, str]]:
+def _artifacts(result: Logged) -> Iterator[tuple[str, str]]:
     """Yield the result as JSON, and the report if matplotlib and jinja2 are installed."""
     yield "result.json", result.to_json()
     if all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
-        from fastxent.results.report import html
+        from fastxent.results.report import comparison_html, html
 
-        yield "report.html", html(result)
+        yield "report.html", comparison_html(result) if isinstance(result, CompareValues) else html(result)

@@ -91,3 +91,15 @@ def test_errors(cli: Cli, dumps, tmp_path):
     check_failure(*cli("compare", dumps[0], str(tmp_path / "c.parquet")), "c.parquet")
     check_failure(*cli("compare", *dumps, "--output", dumps[1]), "b.parquet")
     check_failure(*cli("compare", *dumps, "--names", "a"), "names must be two different")
+
+
+def test_report_and_log(cli: Cli, dumps, tmp_path):
+    report, log = tmp_path / "r.html", tmp_path / "runs.jsonl"
+    given = ["--report", str(report), "--log", f"jsonl:{log}", "--by", "kind", "--names", "base,<new>", "-q"]
+    assert cli("compare", *dumps, *given)[0] == 0
+    text = report.read_text()
+    for shown in ("base → &lt;new&gt;", "KL(a‖b)", "Both dumps together", "p (Holm)"):
+        assert shown in text
+    assert "<new>" not in text
+    (line,) = log.read_text().splitlines()
+    assert json.loads(line)["names"] == ["base", "<new>"]

@@ -141,7 +141,7 @@ def test_the_change_of_a_probability():
 
 def test_rows_that_do_not_fit_together_are_refused():
     x = np.zeros((3, 70))
-    out = np.empty((FIELDS, 3))
+    out = np.zeros((FIELDS, 3))
     for other, dtypes in ((x[:2], ("float32", "float32")), (x[:, :60], ("float32",) * 2), (x, ("float32", "float64"))):
         with pytest.raises(TypeError, match="shape and compute type"):
             sweep_pairs(*(passes(x, x, dtypes)[0], passes(other, other, dtypes)[1]), out, 0)

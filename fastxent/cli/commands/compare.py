@@ -32,7 +32,7 @@ error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @click.argument("b")
 @declared(CompareOptions, "Compare", *SECTIONS)
 @options.printing
-@section("Output", arguments.output(), arguments.STATE)
+@section("Output", arguments.output(), arguments.REPORT, arguments.STATE, arguments.LOG)
 @running(CompareOptions)
 def compare(**given: Any) -> int:
     """Compare two dumps of the same rows: the difference of every metric, KL and JS divergence, and flips.
@@ -42,7 +42,6 @@ def compare(**given: Any) -> int:
     import fastxent as fx
 
     a, b = given.pop("a"), given.pop("b")
-    given |= {"report": None, "log": ()}
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given, number_names)
     sinks.check([], lambda: local_files((a, b)))

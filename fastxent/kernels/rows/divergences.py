@@ -47,22 +47,21 @@ _LOG_REST = (
 )  # fmt: skip
 
 
-def _hyperbolic(terms: int) -> list[float]:
-    """Coefficients of the even powers of s, from s² on, of (log 2 - H) / 2, where H is the entropy of the two
-    probabilities 1/(1 + t) and t/(1 + t). Its derivative is (s/8)·(1 - tanh²(s/2))."""
+def _series(double: bool) -> tuple[list[float], list[float]]:
+    """Coefficients, from that of s² on, for the larger probability and for Jensen-Shannon.
+
+    The latter is (1 + t)·h, where h = (log 2 - H) / 2 for the entropy H of the probabilities 1/(1 + t) and t/(1 + t);
+    h' = (s/8)·(1 - tanh²(s/2)).
+    """
+    count = 11 if double else 5
     tanh = [Fraction(1)]  # of odd powers: tanh' = 1 - tanh²
-    for n in range(1, terms):
+    for n in range(1, count):
         tanh.append(-sum((tanh[k] * tanh[n - 1 - k] for k in range(n)), Fraction(0)) / (2 * n + 1))
-    slope = [(2 * n + 1) * c / 4**n / 8 for n, c in enumerate(tanh)]
-    return [float(c / (2 * n + 2)) for n, c in enumerate(slope)]
-
-
-def _series(double: bool) -> tuple[list[float], list[float], list[float]]:
-    """Coefficients, from that of s² on, for the smaller, for the larger and for Jensen-Shannon."""
-    powers = range(2, 13 if double else 7)
-    smaller = [(-1) ** k * (k - 1) / math.factorial(k) for k in powers]
-    larger = [(-1) ** k / math.factorial(k) for k in powers]
-    return smaller, larger, _hyperbolic(7 if double else 3)
+    h = [(2 * n + 1) * c / 4**n / 8 / (2 * n + 2) for n, c in enumerate(tanh)]  # of even powers
+    powers = [Fraction((-1) ** k, math.factorial(k)) for k in range(count + 2)]  # of t
+    powers[0] += 1
+    both = [sum((h[n] * powers[k - 2 * n] for n in range(k // 2 + 1)), Fraction(0)) for k in range(count)]
+    return [float(powers[k + 2]) for k in range(count)], [float(c) for c in both]
 
 
 def _horner(coefficients: Iterable[float]) -> Any:
@@ -83,14 +82,15 @@ def _horner(coefficients: Iterable[float]) -> Any:
 @functools.cache
 def _terms(double: bool) -> tuple[Any, Any]:
     """The functions of (s, t) that ``big`` is multiplied by, where s is small and where it need not be."""
-    small, large, even = map(_horner, _series(double))
+    large, both = map(_horner, _series(double))
     log_rest = _horner(_LOG_REST)
 
     @inline
-    def close(s, t):  # type: ignore[no-untyped-def]
+    def close(s):  # type: ignore[no-untyped-def]
         square = s * s
-        both = splat(1.0, s) + t
-        return square * small(s), square * large(s), both * (square * even(square))
+        more = square * large(s)
+        less = fma(splat(-1.0, s) - s, more, square)  # as s·(1 - t) = less + more and 1 - t = s - more
+        return less, more, square * both(s)
 
     @inline
     def any_(s, t):  # type: ignore[no-untyped-def]
@@ -124,11 +124,11 @@ def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
         apart = y - x
         d = apart - gap
         s = absolute(d)
-        t = exp_biased(floor_exp(zero - s)) * unit
-        less, more, middle = close(s, t)
+        less, more, middle = close(s)
         present = select_eq(top, off, zero, s)
         near = splat(CLOSE, x)
         if count_ge(present, near) > 0:
+            t = exp_biased(floor_exp(zero - s)) * unit
             far_less, far_more, far_middle = any_(s, t)
             less = select_gt(near, s, less, far_less)
             more = select_gt(near, s, more, far_more)

@@ -14,6 +14,7 @@ from fastxent.errors import OutputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from fastxent.results.comparison import CompareValues
     from fastxent.results.evaluation import EvalValues
     from fastxent.results.temperature import TemperatureValues
 
@@ -50,6 +51,24 @@ def write_fit_html(fit: TemperatureValues, path: str | PathLike[str]) -> None:
 
     check_destination(path)
     write_atomic(path, fit_html(fit))
+
+
+def write_comparison_html(result: CompareValues, path: str | PathLike[str]) -> None:
+    """Write the report of a comparison. The write is atomic. OutputError as in `write_html`."""
+    from fastxent.io.storage.atomic import check_destination, write_atomic
+
+    check_destination(path)
+    write_atomic(path, comparison_html(result))
+
+
+def comparison_html(result: CompareValues) -> str:
+    """Return the report of a comparison as HTML text."""
+    require()
+    from fastxent.results.comparison_text import heading
+    from fastxent.results.report.comparison import sections
+    from fastxent.results.report.page import page
+
+    return page(" → ".join(result.names), heading(result), sections(result))
 
 
 def fit_html(fit: TemperatureValues) -> str:
