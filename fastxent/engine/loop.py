@@ -105,9 +105,12 @@ class Loop(Generic[S]):
         if self._failure is not None:
             raise self._failure[1]
         states = [worker.state for worker in workers] if self.ledger is None else [self.ledger.result()]
-        state = states[0]
+        state, clock = states[0], workers[0].clock
+        merging, cpu = time.perf_counter(), time.thread_time()
         for other in states[1:]:
             state.absorb(other)
+        clock.state += time.perf_counter() - merging
+        clock.cpu += time.thread_time() - cpu
         elapsed = time.perf_counter() - start
         spent = timing.summary([worker.clock for worker in workers], elapsed, self._rows_read, self.row_bytes)
         if self.ledger is not None:

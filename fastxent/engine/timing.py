@@ -1,10 +1,10 @@
 """Where the time of a run goes: each worker's seconds by kind of work, and how much of the clock it was computing.
 
 ``read`` is bytes coming in (or waiting for them), ``decode`` making rows of logits of them: pages, levels, codecs, and
-all that pyarrow does, which does not tell its own reading apart. ``kernel`` is scoring, ``state`` summing, ``write``
-output and checkpoints. What is missing to the sum of the threads' time is the loop itself and its end, when the last
-units are under way. A thread's utilisation is its processor time over the time of the run: less than 1 where it
-waited, for the disk, for another thread, or for a processor.
+all that pyarrow does, which does not tell its own reading apart. ``kernel`` is scoring, ``state`` summing, merging and
+making the result, ``write`` output and checkpoints. What is missing to the sum of the threads' time is the loop itself
+and its end, when the last units are under way. A thread's utilisation is its processor time over the time of the run:
+less than 1 where it waited, for the disk, for another thread, or for a processor.
 """
 
 from __future__ import annotations
@@ -62,6 +62,25 @@ def summary(clocks: list[Clock], elapsed: float, rows: int, row_bytes: int) -> d
         **{f"{kind}_seconds": total[kind] for kind in KINDS},
         "utilisation": [min(1.0, clock.cpu / elapsed) for clock in clocks],
     }
+
+
+def ended(timing: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """`summary` of a run after which one thread made the result of its state in so many seconds.
+
+    >>> found = ended(summary([Clock(state=1.0, cpu=10.0)], 10.0, 5000, 4000), 2.5)
+    >>> found["seconds"], found["rows_per_second"], found["state_seconds"], found["utilisation"]
+    (12.5, 400.0, 3.5, [1.0])
+    """
+    total = timing["seconds"] + seconds
+    share = timing["seconds"] / total
+    found = {**timing, "seconds": total}
+    for rate in ("rows_per_second", "gb_per_second"):
+        found[rate] = timing[rate] * share
+    if "utilisation" in timing:
+        first, *others = (busy * share for busy in timing["utilisation"])
+        found["utilisation"] = [min(1.0, first + seconds / total), *others]
+        found["state_seconds"] = timing["state_seconds"] + seconds
+    return found
 
 
 def lines(timing: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from fastxent.engine.job import Job
 from fastxent.engine.run import run_job
 from fastxent.engine.sink import OrderedSink
+from fastxent.engine.timing import ended
 from fastxent.errors import ConfigError
 from fastxent.options.option import taking
 from fastxent.options.runs import EvaluateOptions
@@ -118,8 +120,10 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         if per_row is not None:
             visit, done = _per_row(stack, job, per_row, id, int(options["memory"]) // 4)
         state, timing = run_job(job, options, visit, done)
-    result = state.result(timing=timing, files=job.source.files)
-    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
+    start = time.perf_counter()
+    result = state.result(files=job.source.files)
+    timing = ended(timing, time.perf_counter() - start)
+    return replace(result, timing=timing, warnings=(*result.warnings, *job.source.warnings), state=state)
 
 
 def _per_row(
