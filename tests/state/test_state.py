@@ -152,6 +152,17 @@ def test_clusters_of_one_row_change_nothing(name):
     plain = EvalState.empty(cfg).add(rows).result().to_dict()
     rows.cluster = pa.array([f"row {i}" for i in range(len(rows.status))])
     clustered = EvalState.empty(replace(cfg, cluster="id")).add(rows).result().to_dict()
+    groups = [(clustered["metrics"], plain["metrics"])]
+    groups += [
+        (part["metrics"], plain["slices"][column][value]["metrics"])
+        for column, parts in clustered["slices"].items()
+        for value, part in parts.items()
+    ]
+    for mine, expected in groups:
+        for metric, other in zip(mine.values(), expected.values(), strict=True):
+            if metric.get("method") == "wilson" and name != "weight":  # of clusters with Student's t, else with z
+                (low, high), (least, most) = metric.pop("ci95"), other.pop("ci95")
+                assert low <= least <= most <= high
     assert json.dumps(clustered["metrics"]) == json.dumps(plain["metrics"])
     assert json.dumps(clustered["slices"]) == json.dumps(plain["slices"])
     assert clustered["clusters"] == len(rows.status)
