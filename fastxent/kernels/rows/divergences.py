@@ -30,8 +30,8 @@ from fastxent.kernels.simd.arithmetic import (
     absolute, add_wide, count_ge, fma, keep_first, max_lanes, select_eq, select_gt, splat, sum_lanes, vmax,
 )  # fmt: skip
 from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
-from fastxent.kernels.simd.memory import load_first, store_first
-from fastxent.kernels.simd.types import lanes
+from fastxent.kernels.simd.memory import load, load_first, store_first
+from fastxent.kernels.simd.types import itemsize, lanes
 
 KL_AB, KL_BA, JS, CHANGE = range(
     4
@@ -116,31 +116,38 @@ def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
         """Add a vector of classes. x, y: the numbers less the maximum of their rows; gap: log q - log p, less y - x."""
         zero = splat(0.0, x)
         unit = splat(unbias(tag), x)
-        off = splat(-np.inf, x)
-        p = x - log_sums[0]
-        q = y - log_sums[1]
-        top = vmax(p, q)
-        big = exp_biased(floor_exp(top)) * unit
+        infinite = splat(np.inf, x)
+        top = vmax(x - log_sums[0], y - log_sums[1])
+        big = exp_biased(floor_exp(top)) * unit  # 0 where neither row has the class
         apart = y - x
         d = apart - gap
         s = absolute(d)
+        s = select_eq(s, s, s, zero)  # NaN where neither row has the class
         less, more, middle = close(s)
-        present = select_eq(top, off, zero, s)
         near = splat(CLOSE, x)
-        if count_ge(present, near) > 0:
+        if count_ge(s, near) > 0:
             t = exp_biased(floor_exp(zero - s)) * unit
             far_less, far_more, far_middle = any_(s, t)
             less = select_gt(near, s, less, far_less)
             more = select_gt(near, s, more, far_more)
             middle = select_gt(near, s, middle, far_middle)
-        infinite = splat(np.inf, x)
-        less = select_eq(top, off, zero, big * less)
-        more = select_eq(top, off, zero, select_eq(s, infinite, infinite, big * more))
-        middle = select_eq(top, off, zero, big * middle)
+        less = big * less
+        more = select_eq(s, infinite, infinite, big * more)
+        middle = big * middle
         rises = select_gt(d, zero, less, more)
         falls = select_gt(d, zero, more, less)
-        unlike = vmax(select_eq(top, off, zero, absolute(apart)), sums[3])
+        unlike = vmax(absolute(apart), sums[3])
         return sums[0] + rises, sums[1] + falls, sums[2] + middle, unlike
+
+    @inline
+    def take(rows, i, c, count, shape):  # type: ignore[no-untyped-def]
+        """``count`` numbers of row i from class ``c`` on; a whole vector without the mask of a part of one."""
+        at = rows.address + i * rows.stride
+        if shaped or count < lanes(rows.tag):
+            x = read(at, c, count, rows.tag, shape.mask_at)
+        else:
+            x = load(at + c * itemsize(rows.tag), rows.tag)
+        return x
 
     @jit
     def kernel(left, right, shape, of_a, of_b, out, at):  # type: ignore[no-untyped-def]
@@ -169,8 +176,8 @@ def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
                 sums = none, none, none, unlike
                 for c in range(first, min(first + w * _BLOCK, n_classes), w):
                     count = min(w, n_classes - c)
-                    x = read(left.address + i * left.stride, c, count, left.tag, shape.mask_at)
-                    y = read(right.address + i * right.stride, c, count, right.tag, shape.mask_at)
+                    x = take(left, i, c, count, shape)
+                    y = take(right, i, c, count, shape)
                     if mode == PROBS:  # the lanes beyond hold no number that has a logarithm
                         x = keep_first(x, count)
                         y = keep_first(y, count)
