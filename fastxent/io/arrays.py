@@ -24,6 +24,7 @@ from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, Part, even
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
@@ -161,7 +162,7 @@ class StoredUnit(ArrayUnit):
                 yield Batch(parts(begin, begin + n), reader.beside(beside, n, where), where, n)
 
 
-class ArraysPart:
+class ArraysPart(Remarks):
     """Arrays of the same rows. ``named``: the columns that will be read, or globs of them, as far as they are known.
 
     An array that is not named and fits no column, or has other rows, is left alone: `refused` says why.

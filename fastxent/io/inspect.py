@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, is_soft, item_of
 from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout, all_names, find_field
+from fastxent.io.parquet.footer import ChunkInfo
 from fastxent.io.parquet.part import ParquetPart
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import full_schema, warnings_of
@@ -189,18 +191,19 @@ def _storage(parts: list[Part], schema: pa.Schema, logits: str | None, found: De
         return
     names = _names(schema, logits) if logits else ()
     found.row_groups = sum(part.groups for part in inside)
-    chunks = [chunk for part in inside for group in part.chunks(names) for chunk in group]
+    chosen = next((candidate for candidate in found.logits if candidate.name == logits), None)
+    n_classes = None if chosen is None else chosen.n_classes
+    chunks: list[ChunkInfo] = []
+    for part in inside:
+        layout = None
+        if logits is not None and chosen is not None and n_classes is not None:
+            with suppress(ColumnError):  # of another type there: nothing reads these files together
+                layout = Layout.find(part.schema, logits, chosen.dtype or "bfloat16", part.name)
+        stored, reasons = part.storage(names, layout, n_classes)
+        chunks += stored
+        if layout is not None:
+            found.readers[part.name] = next(iter(reasons), None)
     found.compressed_bytes = sum(chunk.size for chunk in chunks)
     found.uncompressed_bytes = sum(chunk.unfolded for chunk in chunks)
     found.codecs = list(dict.fromkeys(chunk.codec for chunk in chunks))
     found.encodings = list(dict.fromkeys(name for chunk in chunks for name in sorted(chunk.encodings)))
-    chosen = next((candidate for candidate in found.logits if candidate.name == logits), None)
-    if logits is None or chosen is None or chosen.n_classes is None:
-        return
-    for part in inside:
-        try:
-            layout = Layout.find(part.schema, logits, chosen.dtype or "bfloat16", part.name)
-        except ColumnError:
-            continue  # of another type there: nothing reads these files together
-        reasons = (plan for plan in part.plans(layout, chosen.n_classes) if isinstance(plan, str))
-        found.readers[part.name] = next(reasons, None)

@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from fastxent.errors import SourceError, Where
+from fastxent.errors import ColumnError, SourceError, Where
 from fastxent.io.batch import Batch
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
@@ -73,7 +74,7 @@ class JsonUnit:
         return table.combine_chunks().to_batches()[0]
 
 
-class JsonLinesPart:
+class JsonLinesPart(Remarks):
     """A file as a part of a source. Opening it reads the file once, to count its rows."""
 
     format = "json lines"
@@ -97,6 +98,14 @@ class JsonLinesPart:
                 self.rows += len(lines)
         kind = _type("", first)
         self.schema = pa.schema([] if kind is None else list(kind))
+        others = dict.fromkeys(key for row in first for key in row if key not in self.schema.names)
+        self.refused = {
+            key: ColumnError(
+                f"column {key!r} of {self.name} must hold numbers, booleans or strings in all lines, and of one type; "
+                "lists are not columns"
+            )
+            for key in others
+        }
 
     def _objects(self, lines: Iterable[bytes]) -> list[Any]:
         found, size = list[Any](), 0

@@ -20,6 +20,7 @@ from fastxent.errors import SourceError, Where
 from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, Part, even
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.remarks import Remarks
 from fastxent.io.storage.buffers import buffers, read_only
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
@@ -195,7 +196,7 @@ def _nothing(rows: int) -> pa.RecordBatch:
     return pa.record_batch([pa.nulls(rows)], names=[""])
 
 
-class LlamaPart:
+class LlamaPart(Remarks):
     """A file as a part of a source."""
 
     format = "llama.cpp log-probabilities"
@@ -204,6 +205,7 @@ class LlamaPart:
         self._version = Version.of(file)
         self.file, self.header = file, _read_header(file)
         self.name, self.hive, self.inputs, self.rows = file.name, file.hive, (file,), self.header.rows
+        self.missing = self.header.missing
         number = pa.int32()
         self.schema = pa.schema(
             {

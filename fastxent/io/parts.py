@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from fastxent.errors import SourceError
+from fastxent.errors import FastxentError, SourceError
 from fastxent.io import arrays, dicts, frames, json_lines, llama, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
@@ -37,6 +37,13 @@ class Part(Protocol):
     def hive(self) -> tuple[tuple[str, str | None], ...]: ...
     @property
     def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
+
+    @property
+    def missing(self) -> str | None: ...  # this and the next two: as in `Remarks`
+    @property
+    def fallback(self) -> str | None: ...
+    @property
+    def refused(self) -> Mapping[str, FastxentError]: ...
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Classes in the first row that has any, where the schema does not tell."""

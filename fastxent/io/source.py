@@ -10,11 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io import arrays, llama
-from fastxent.io.arrow import part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import NO_LOGITS, VOID, Layout, RowReader, all_names, find_field
-from fastxent.io.parquet import part as parquet
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.storage.doubts import doubts
 from fastxent.io.storage.files import File
@@ -64,7 +61,7 @@ class OpenSource:
     @property
     def fallbacks(self) -> list[dict[str, str]]:
         """Files whose logits went through pyarrow, and why: of the units taken so far, and the first of many."""
-        found = ((part.name, part.fallback) for part, _ in self.parts if isinstance(part, parquet.ParquetPart))
+        found = ((part.name, part.fallback) for part, _ in self.parts)
         told = ({"file": name, "reason": why} for name, why in found if why is not None)
         return list(itertools.islice(told, _FALLBACKS))
 
@@ -76,9 +73,9 @@ class OpenSource:
     def require_whole(self) -> None:
         """`SourceError` for the first file that is cut short; its missing rows are bad rows otherwise."""
         for part, _ in self.parts:
-            if isinstance(part, llama.LlamaPart) and part.header.missing is not None:
+            if part.missing is not None:
                 raise SourceError(
-                    f"cannot read {part.name}: {part.header.missing}; write the file again, or count the missing rows "
+                    f"cannot read {part.name}: {part.missing}; write the file again, or count the missing rows "
                     'as bad with on_bad_row="skip" (--on-bad-row skip)'
                 )
 
@@ -165,7 +162,7 @@ def open_source(
             if name in known:
                 continue
             found = find_field(part.schema, name)
-            if found is None and isinstance(part, arrays.ArraysPart | arrow.TablePart) and name in part.refused:
+            if found is None and name in part.refused:
                 raise type(part.refused[name])(str(part.refused[name]))
             if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
@@ -179,10 +176,9 @@ def open_source(
 
 def warnings_of(parts: list[Part]) -> list[str]:
     """What a user should know of the files of a source."""
-    cut = [(part.name, part.header.missing) for part in parts if isinstance(part, llama.LlamaPart)]
     return [
         *doubts([file for part in parts for file in part.inputs]),
-        *(f"{name}: {missing}" for name, missing in cut if missing is not None),
+        *(f"{part.name}: {part.missing}" for part in parts if part.missing is not None),
     ]
 
 

@@ -15,6 +15,7 @@ from fastxent.io.arrow.columns import Batches
 from fastxent.io.arrow.ipc import Index, read_index
 from fastxent.io.batch import Batch, Part, even
 from fastxent.io.layout import Layout, RowReader
+from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
@@ -154,7 +155,7 @@ class IpcUnit:
             raise SourceError(f"cannot read {self.ipc.name}: it has fewer rows than when it was planned; plan again")
 
 
-class IpcPart:
+class IpcPart(Remarks):
     """One IPC file or stream of a source."""
 
     def __init__(self, file: File, form: str) -> None:
@@ -239,7 +240,7 @@ def _memory_units(batches: Iterator[pa.RecordBatch], reader: RowReader, name: st
             row += len(part)
 
 
-class TablePart:
+class TablePart(Remarks):
     """A table in memory."""
 
     format = "table"
@@ -268,7 +269,7 @@ class TablePart:
         return _memory_units(iter(table.to_batches()), reader, self.name)
 
 
-class StreamPart:
+class StreamPart(Remarks):
     """A stream of record batches in memory; read again only where its maker can start it anew."""
 
     format = "stream"

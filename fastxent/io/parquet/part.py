@@ -24,6 +24,7 @@ from fastxent.io.parquet import reader as native
 from fastxent.io.parquet.beside import Rows, Stored, stored
 from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import ChunkInfo, Footer
+from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.local import LocalRanges, Ranges
@@ -159,7 +160,7 @@ class NativeUnit:
         return Where(self.where.file, self.where.row_group, self.where.first_row - self.chunk.first_row + row)
 
 
-class ParquetPart:
+class ParquetPart(Remarks):
     """One file of a source."""
 
     format = "parquet"
@@ -169,7 +170,6 @@ class ParquetPart:
         self.inputs = (file,)
         self.name = file.name
         self.hive = file.hive
-        self.fallback: str | None = None  # why the logits of some row group went through pyarrow
         self._source = ParquetFile(file)
         with self._footer() as footer:
             if not footer.columns:
@@ -207,10 +207,8 @@ class ParquetPart:
 
     def chunks(self, names: Sequence[str]) -> list[list[ChunkInfo]]:
         """What the footer says of the leaves of top-level columns, in each row group."""
-        wanted = set(names)
         with self._footer() as footer:
-            found = (column for column in footer.columns if column.name in wanted)
-            return footer.infos([leaf for column in found for leaf in column.leaves])
+            return _infos(footer, names)
 
     def units(self, reader: RowReader) -> Iterator[ParquetUnit | NativeUnit]:
         """The footer is read once; each unit gets what it needs of it."""
@@ -238,10 +236,15 @@ class ParquetPart:
                 yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
 
-    def plans(self, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
-        """How the native reader reads the logits of each row group, or why pyarrow has to."""
+    def storage(
+        self, names: Sequence[str], layout: Layout | None, n_classes: int | None
+    ) -> tuple[list[ChunkInfo], list[str]]:
+        """From one look at the footer: the chunks of top-level columns, and why row groups go through pyarrow."""
         with self._footer() as footer:
-            return self._plans(footer, layout, n_classes)
+            infos = [info for group in _infos(footer, names) for info in group]
+            if layout is None or n_classes is None:
+                return infos, []
+            return infos, [plan for plan in self._plans(footer, layout, n_classes) if isinstance(plan, str)]
 
     def _plans(self, footer: Footer, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
         column = None if layout.per_class else footer.called(layout.names[0])
@@ -263,6 +266,11 @@ class ParquetPart:
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
             yield NativeUnit(self._source, reader, place, part.rows, part, columns)
+
+
+def _infos(footer: Footer, names: Sequence[str]) -> list[list[ChunkInfo]]:
+    wanted = set(names)
+    return footer.infos([leaf for column in footer.columns if column.name in wanted for leaf in column.leaves])
 
 
 def _ranges(file: File, chunk: LogitsChunk | None = None, max_bytes: int = 0) -> Ranges:
