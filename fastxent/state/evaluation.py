@@ -44,7 +44,7 @@ _TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _BIN_BYTES = 160  # of a calibration bin in a saved state
 _LABEL_BYTES = 400  # and of a label
 _ENOUGH = 10  # rows that look like probabilities, not by chance
-USE_PROBS = 'use input="probs" (--input probs)'  # advice in a warning
+USE_PROBS, USE_MULTILABEL = 'use input="probs" (--input probs)', 'use task="multilabel" (--task multilabel)'  # advice
 _WHOLE = "whole"  # the one group of the table of all rows
 
 
@@ -212,9 +212,12 @@ class EvalState:
                 f"the scores of {told['probabilities']} of {used} rows lie within 0..1{look}; if they are "
                 f"probabilities and not {kind}, {USE_PROBS}"
             )
-        for name, what in {"unnormalised": "probabilities", "unnormalised_targets": "soft targets"}.items():
+        labels = f"; if several labels of a row may hold, {USE_MULTILABEL}"
+        for name, what, rule in (
+            ("unnormalised", "probabilities", ""), ("unnormalised_targets", "soft targets", labels)
+        ):  # fmt: skip
             if told[name]:
-                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given")
+                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given{rule}")
         if told.get("minus_ones") and told["zeros"]:
             found.append(
                 f"{told['minus_ones']} targets are -1 and {told['zeros']} are 0, and both count as the negative class; "

@@ -21,7 +21,7 @@ from fastxent.results.temperature import TemperatureSlice
 from fastxent.results.values import Metric, Slice
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import scorer_of
-from fastxent.state.evaluation import USE_PROBS
+from fastxent.state.evaluation import USE_MULTILABEL, USE_PROBS
 from fastxent.state.temperatures import NONE, Member, Temperatures
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.stationary import Slopes
@@ -33,7 +33,10 @@ _NEAR = 0.1  # of ln T: the temperatures of the second read lie this far on eith
 _FINE, _MOST_FINE = 8, 24  # of them
 _PROOF = 1e-6  # relative: the minimum is proven to lie within
 _MOST_READS = 8
-_USE_LOGARITHMS = "fit a temperature to their logarithms"  # there is no ``input``
+_ADVICE = {  # in place of options that `fit_temperature` does not have
+    USE_PROBS: "fit a temperature to their logarithms",
+    USE_MULTILABEL: "no temperature can be fitted to them",
+}
 _REASONS = {
     "unbounded": "No temperature from 1/4096 up is best: the lower it is, the lower is the loss. The rows are all "
     "right or nearly so, or the scores are very small.",
@@ -209,7 +212,10 @@ class _Fit:
             self._errors[t] = state.result().metrics[_EXCESS]
             self._whole.proofs[t] = self._errors[t].value
         before = states[0].result(files=source.files)
-        warnings = [text.replace(USE_PROBS, _USE_LOGARITHMS) for text in (*before.warnings, *source.warnings)]
+        warnings = list(before.warnings)
+        for other, advice in _ADVICE.items():
+            warnings = [text.replace(other, advice) for text in warnings]
+        warnings += source.warnings
         results = {"before": replace(before, warnings=tuple(warnings))}
         if len(states) > 3:
             results["after"] = states[3].result(files=source.files)

@@ -100,7 +100,9 @@ def test_soft_targets_that_do_not_sum_to_1_are_counted(change, count):
     dump = {"logits": X, "target": change(np.eye(5)[Y])}
     result = fx.evaluate(dump)
     assert result.rows.used == 60
-    expected = (f"{count} rows of soft targets do not sum to 1 within 1e-3; used as given",) if count else ()
+    advice = 'if several labels of a row may hold, use task="multilabel" (--task multilabel)'
+    told = f"{count} rows of soft targets do not sum to 1 within 1e-3; used as given; {advice}"
+    expected = (told,) if count else ()
     assert result.warnings == expected
     assert fx.EvalState.from_bytes(result.state.to_bytes()).result().warnings == expected
 
@@ -222,3 +224,11 @@ def test_negative_weights_are_allowed_and_negative_bytes_are_bad():
         fx.evaluate(dump, n_bytes="b")
     result = fx.evaluate(dump, n_bytes="b", on_bad_row="skip")
     assert result.rows.bad_target == int((Y[4] != Y).sum())
+
+
+def test_targets_of_several_labels_are_told():
+    dump = {"logits": np.eye(3), "target": [[1, 1, 0], [0, 1, 0], [0, 0, 0]]}
+    (told,) = [text for text in fx.evaluate(dump).warnings if "soft targets" in text]
+    assert told.startswith("2 rows of soft targets do not sum to 1")
+    assert told.endswith('use task="multilabel" (--task multilabel)')
+    assert not any("soft targets" in text for text in fx.evaluate(dump, task="multilabel").warnings)

@@ -196,10 +196,12 @@ def test_no_temperature_is_invented(logits, note, tmp_path):
     fit.to_html(tmp_path / "fit.html")
 
 
-def test_probabilities_are_told_with_advice_that_this_command_can_follow():
-    fit = fx.fit_temperature(table(logits=special.softmax(LOGITS, axis=1)))
-    assert [text.partition("; ")[2] for text in fit.warnings] == [
-        "if they are probabilities and not logits, fit a temperature to their logarithms"
+def test_warnings_do_not_advise_options_that_this_command_does_not_have():
+    both = np.tile([1.0, 1.0, *[0.0] * (C - 2)], (N, 1))
+    fit = fx.fit_temperature(table(logits=special.softmax(LOGITS, axis=1), target=both))
+    assert [text.rpartition("; ")[2] for text in fit.warnings] == [
+        "if they are probabilities and not logits, fit a temperature to their logarithms",
+        "if several labels of a row may hold, no temperature can be fitted to them",
     ]
 
 
