@@ -44,7 +44,8 @@ FILES: list[tuple[str, Any]] = [("per_row", 3), ("per_row", True), ("resume", 3)
 
 
 KINDS = [
-    runs.EvaluateOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions, runs.TemperatureOptions,
+    runs.EvaluateOptions, runs.CompareOptions, runs.TransformOptions, runs.ConvertOptions, runs.PlanOptions,
+    runs.TemperatureOptions,
 ]  # fmt: skip
 
 
