@@ -13,9 +13,13 @@ import pytest
 import scipy.stats
 
 import fastxent as fx
+from fastxent.options.option import declarations
+from fastxent.options.runs import CompareOptions
+from fastxent.verbs.comparison import Comparison
 from tests.verbs import pairs
 from tests.verbs.pairs import MEANS, ROWS, Paired
 
+DEFAULTS = {name: option.check(name, option.default) for name, option in declarations(CompareOptions).items()}
 CLOSE = dict(rel=2e-5, abs=1e-9)
 
 
@@ -257,6 +261,20 @@ def test_in_any_order_and_split(result, tmp_path):
     assert bits(fx.compare(tmp_path / "a", arrays, **options)) == want
     stream = pa.RecordBatchReader.from_batches(b.schema, b.to_batches(max_chunksize=23))
     assert bits(fx.compare(a, stream, **options)) == want
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy"])
+def test_units_that_have_to_be_read_twice(result, tmp_path, monkeypatch, codec):
+    monkeypatch.setattr("fastxent.io.lockstep._ENOUGH", 1)  # cut at every end of a row group
+    for name, table, rows in zip("ab", pairs.both(), (40, 25), strict=True):
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=rows, compression=codec, data_page_size=500)
+    dumps = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    for given in (dumps, dumps[::-1]):
+        job, _ = Comparison.open(*given, DEFAULTS)
+        ends = np.cumsum([unit.rows for unit in job.source.units()])
+        assert set(ends) == {*range(40, ROWS, 40), *range(25, ROWS, 25), ROWS}
+    for threads in (1, 3):
+        assert bits(fx.compare(*dumps, by="kind", id="id", largest=7, threads=threads)) == bits(result)
 
 
 def test_resumed_and_in_shards(result, tmp_path):
