@@ -233,6 +233,11 @@ class PairSource(OpenSource):
     def fallbacks(self) -> list[dict[str, str]]:
         return [*self.first.fallbacks, *self.other.fallbacks]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of each dump: a file, or a split, of either is expected in the other."""
+        return tuple(dict.fromkeys((*self.first.warnings, *self.other.warnings)))
+
     def require_whole(self) -> None:
         self.first.require_whole()
         self.other.require_whole()

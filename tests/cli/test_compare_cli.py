@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -103,3 +104,12 @@ def test_report_and_log(cli: Cli, dumps, tmp_path):
     assert "<new>" not in text
     (line,) = log.read_text().splitlines()
     assert json.loads(line)["names"] == ["base", "<new>"]
+
+
+def test_a_dump_may_be_compared_with_itself(tmp_path):
+    for name in ("train.parquet", "test.parquet"):
+        pq.write_table(pa.table({"logits": [[1.0, 2.0]] * 20, "target": [0, 1] * 10}), tmp_path / name)
+    train, test = tmp_path / "train.parquet", tmp_path / "test.parquet"
+    assert fx.compare(train, train).warnings == fx.compare(train, test).warnings == ()
+    told = fx.compare([train, train], [test, test]).warnings[0]
+    assert "train.parquet is named twice" in told
