@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -18,16 +18,17 @@ _ENTRIES: dict[type, Items] = {
 }  # fmt: skip
 
 
-def declared(kind: Any, *titles: str) -> Callable[[Function], Function]:
+def declared(kind: Any, *titles: str, hidden: Sequence[str] = ()) -> Callable[[Function], Function]:
     """Return the decorator that adds the options of a verb to a command.
 
     kind: TypedDict. The keywords of the verb.
     titles: the sections that are added.
+    hidden: options that the command refuses; the help leaves them out.
     """
 
     def decorate(function: Function) -> Function:
         for title in reversed(titles):
-            function = section(title, *flags(kind, title))(function)
+            function = section(title, *flags(kind, title, hidden))(function)
         return function
 
     return decorate
@@ -38,17 +39,18 @@ def running(kind: Any) -> Callable[[Function], Function]:
     return section("Running", *flags(kind, "Running"), QUIET, VERBOSE)
 
 
-def flags(kind: Any, title: str) -> list[Setting]:
+def flags(kind: Any, title: str, hidden: Sequence[str] = ()) -> list[Setting]:
     """Return the flags of the options of a verb in one section."""
     types = kind.__annotations__
     found = {name: declaration for name, declaration in declarations(kind).items() if declaration.section == title}
-    return [_flag(name, declaration, types[name].__origin__) for name, declaration in found.items()]
+    return [_flag(name, declaration, types[name].__origin__, name in hidden) for name, declaration in found.items()]
 
 
-def _flag(name: str, found: Option, hint: Any) -> Setting:
+def _flag(name: str, found: Option, hint: Any, hidden: bool = False) -> Setting:
     """Return the flag of an option. Its name and that of the keyword are the same, but for dashes."""
     given = found.flag or f"--{name.replace('_', '-')}"
     settings: dict[str, Any] = {"default": found.default, "metavar": found.metavar, "help": found.help}
+    settings["hidden"] = hidden
     if found.form == "value":
         settings["type"] = _type_of(hint)
     elif found.form == "names":

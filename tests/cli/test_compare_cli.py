@@ -113,3 +113,12 @@ def test_a_dump_may_be_compared_with_itself(tmp_path):
     assert fx.compare(train, train).warnings == fx.compare(train, test).warnings == ()
     told = fx.compare([train, train], [test, test]).warnings[0]
     assert "train.parquet is named twice" in told
+
+
+def test_the_help_does_not_show_options_that_are_refused(cli: Cli, dumps):
+    shown = cli("compare", "--help")[1]
+    assert "--cluster" in shown
+    for flag, value in (("--scores", "kind"), ("--target-logprob", "kind"), ("--task", "multilabel")):
+        assert flag not in shown
+        assert cli("compare", *dumps, flag, value)[0] == 2
+    assert "--target-logprob" not in cli("transform", "--help")[1]
