@@ -161,6 +161,8 @@ class TemperatureValues:
             check(found, cls, "")
             if "before" not in found.results:
                 raise ValueError("results must hold 'before'")
+            if found.reads < 1 or not found.folds:
+                raise ValueError(f"there must be reads and folds, got {found.reads} and {len(found.folds)}")
         except KeyError as error:
             raise StateError(f"cannot read the temperature: it lacks {error}") from None
         except (TypeError, AttributeError, ValueError, LookupError, RecursionError) as error:

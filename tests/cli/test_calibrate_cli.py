@@ -19,6 +19,8 @@ def test_a_fit_is_printed_written_and_applied(tmp_path, capsys):
     assert out == repr(fit) + "\n"
     assert f"temperature {fit.temperature.value:.6g}, 95 % interval" in out
     assert "Reliability after" in report.read_text(encoding="utf-8")
+    assert run(["report", str(fitted), "-o", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == report.read_text(encoding="utf-8")
     assert run(["eval", DIGITS, "--temperature", f"@{fitted}", "--format", "json"]) == 0
     result = json.loads(capsys.readouterr().out)
     expected = fx.evaluate(DIGITS, temperature=fit.temperature.value)

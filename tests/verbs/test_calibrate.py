@@ -251,6 +251,8 @@ def test_json_and_report(tmp_path):
         lambda found: found["temperature"].update(value="x"),
         lambda found: found["slices"].update(kind=[{"value": "a"}]),
         lambda found: found.update(reads="three"),
+        lambda found: found.update(reads=-3),
+        lambda found: found.update(folds=[]),
     ],
 )
 def test_a_damaged_fit_is_refused(change):

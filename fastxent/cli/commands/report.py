@@ -10,6 +10,7 @@ from fastxent.cli.leave import say
 from fastxent.cli.options import QUIET, Command, option, section
 from fastxent.cli.output import put, to_stdout
 from fastxent.errors import StateError
+from fastxent.io.storage.atomic import check_destination, write_atomic
 from fastxent.io.writers import check_not_source
 
 
@@ -26,10 +27,13 @@ Examples:
     QUIET,
 )  # fmt: skip
 def report(result: str, output: str | None, quiet: bool) -> int:
-    """Write the HTML report of RESULT, a JSON file that fastxent eval --output wrote.
+    """Write the HTML report of RESULT, a JSON file from fastxent eval or calibrate --output.
 
     The report is one file with metrics, plots, tables and the list of input files. It opens offline.
     """
+    from fastxent.results import encoding, temperature
+    from fastxent.results.fitted import TemperatureFit
+    from fastxent.results.report import fit_html, html
     from fastxent.results.result import EvalResult
 
     try:
@@ -39,17 +43,19 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     except UnicodeDecodeError:
         raise StateError(f"cannot read the result {result!r}: it is not UTF-8 text") from None
     try:
-        found = EvalResult.from_json(text)
-    except StateError as error:
-        raise StateError(f"{result}: {error}") from None
+        values = encoding.read(text)
+        fitted = isinstance(values, dict) and values.get("schema") == temperature.SCHEMA
+        page = fit_html(TemperatureFit.from_dict(values)) if fitted else html(EvalResult.from_dict(values))
+    except (StateError, ValueError, RecursionError) as error:
+        said = error if isinstance(error, StateError) else f"cannot read the result: {error}"
+        raise StateError(f"{result}: {said}") from None
     if to_stdout(output):
-        from fastxent.results.report import html
-
-        put(html(found))
+        put(page)
         return 0
     dest = output if output is not None else str(Path(result).with_suffix(".html"))
     check_not_source(dest, [result])
-    found.to_html(dest)
+    check_destination(dest)
+    write_atomic(dest, page)
     if not quiet:
         say(f"wrote {dest}")
     return 0
