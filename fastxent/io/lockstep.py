@@ -212,11 +212,7 @@ class PairSource(OpenSource):
     @classmethod
     def of(cls, a: OpenSource, b: OpenSource) -> PairSource:
         """Raises `SourceError` if the two cannot have the same rows."""
-        if a.task != b.task or a.n_classes != b.n_classes:
-            raise SourceError(
-                f"two dumps that are compared must have the same classes, got {_width(a)} in {a.files[0]} and "
-                f"{_width(b)} in {b.files[0]}"
-            )
+        check_classes(a, b)
         if a.rows != b.rows and a.rows is not None and b.rows is not None:
             raise unequal(f"got {a.rows} in {a.files[0]} and {b.rows} in {b.files[0]}")
         return cls(a.n_classes, f"{a.dtype}, {b.dtype}", a.schema, [*a.parts, *b.parts], other=b, first=a)
@@ -304,6 +300,15 @@ def _paired(left: list[_Held], right: list[_Held], widths: tuple[int, int], rows
     where = replace(first.unit.where, first_row=first.unit.where.first_row + first.skip)
     files = {file.name: file for _, files in (*left, *right) for file in files}
     return PairUnit(spans[0], spans[1], widths, where, rows), tuple(files.values())
+
+
+def check_classes(a: OpenSource, b: OpenSource) -> None:
+    """Raise `SourceError` if the rows of two dumps do not have the same classes."""
+    if a.task != b.task or a.n_classes != b.n_classes:
+        raise SourceError(
+            f"two dumps that are compared must have the same classes, got {_width(a)} in {a.files[0]} and "
+            f"{_width(b)} in {b.files[0]}"
+        )
 
 
 def unequal(what: str) -> SourceError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
 from fastxent.options.checks import column_names, function, optional, path, text, two_names, whole, word
-from fastxent.options.choices import Engine, FloatName, Layout, OnOverflow, Output, Reduction
+from fastxent.options.choices import Engine, FloatName, How, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
     COLUMN,
@@ -127,6 +127,22 @@ class PlanOptions(Options, total=False):
 class CompareOptions(Options, SplitOptions, total=False):
     """The keywords of `compare`."""
 
+    on: Annotated[
+        Names,
+        Option(
+            None,
+            column_names,
+            help="Id columns by which rows are matched, in any order.",
+            section="Compare",
+            metavar="COLUMN,...",
+            form="repeated",
+            shown="by position",
+        ),
+    ]
+    how: Annotated[
+        How,
+        Option("exact", word(How), help="Ids that only one dump has: an error, or left out.", section="Compare"),
+    ]
     id: Annotated[
         str | None,
         Option(None, COLUMN, help="Names of the rows that changed most.", section="Compare", metavar="COLUMN"),

@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     """Compare two dumps of the same rows: every metric's paired difference, and how far apart the predictions are.
 
-    Row i of one dump is row i of the other. The dumps may differ in format, float type, row groups and files.
+    Row i of one dump is row i of the other, or the row with the same id. The dumps may differ in format, float type,
+    row groups and files.
 
     Args:
         a, b: dumps, as in `evaluate`. Both have the logits (and the target) under the same names. All other columns
             (``by``, ``cluster``, ``weight``, ``n_bytes``, ``id``, those of ``where``) are read from ``a``. The target
             may be missing in ``b``; where it is there, it must be that of ``a``.
+        on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
+            One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
+            is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
+            file (TMPDIR). Ids and targets stay in memory. Not with ``resume``, ``shard`` or ``engine``.
+        how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
+            ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.
         largest: int. Number of rows in ``result.largest``: those whose NLL changed most.
         id: str or None. A column of row names, for ``result.largest``.
@@ -37,7 +44,7 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         over workers, or number of interruptions.
 
     Raises:
-        SourceError: the numbers of rows or of classes differ.
+        SourceError: the numbers of rows or of classes differ, or the ids.
         BadRowError: a row is bad, or the targets of a row differ.
         As `evaluate` besides.
 
@@ -50,7 +57,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     >>> result.metrics["cross_entropy"].difference.value < 0
     True
     """
-    job, files = Comparison.open(a, b, options)
-    state, timing = run_job(job, options)
-    result = state.result(timing=timing, files=files)
-    return replace(result, warnings=(*result.warnings, *job.source.warnings), state=state)
+    with Comparison.open(a, b, options) as opened:
+        state, timing = run_job(opened.job, options)
+    result = state.result(timing=timing, files=opened.files)
+    rows = replace(result.rows, only_a=opened.only[0], only_b=opened.only[1])
+    return replace(result, rows=rows, warnings=(*result.warnings, *opened.warnings), state=state)

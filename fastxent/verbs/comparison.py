@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastxent.engine.job import Job
 from fastxent.errors import ColumnError, ConfigError, StateError
-from fastxent.io.lockstep import PairSource
-from fastxent.io.source import open_source
+from fastxent.io.lockstep import PairSource, check_classes
+from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.pairs import PairRows, PairScorer
 from fastxent.state.comparison import CompareState
+from fastxent.verbs.alignment import columns_of, match, reordered
 from fastxent.verbs.evaluation import Evaluation, has_soft_targets
+
+
+class Opened(NamedTuple):
+    """Two dumps that are ready to be compared.
+
+    files: the files of either dump. only: rows that only one has. warnings: what may not be meant about the files.
+    """
+
+    job: Job[Comparison]
+    files: tuple[tuple[str, ...], tuple[str, ...]]
+    only: tuple[int, int]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,34 +69,68 @@ class Comparison:
         return {**self.config.to_dict(), "largest": self.largest, "names": list(self.names), "id": self.id}
 
     @classmethod
-    def open(
-        cls, a: Any, b: Any, options: CompareOptions
-    ) -> tuple[Job[Comparison], tuple[tuple[str, ...], tuple[str, ...]]]:
-        """(the job of two dumps of the same rows under the options of `compare`, the files of either dump)."""
-        id = options["id"]
+    @contextmanager
+    def open(cls, a: Any, b: Any, options: CompareOptions) -> Iterator[Opened]:
+        """The two dumps, opened under the options of `compare`; with ``on``, in one order."""
+        id, on = options["id"], tuple(options["on"] or ())
         if options["scores"]:
             raise ConfigError("scores cannot be combined with compare; omit scores, or evaluate each dump with them")
-        job = Evaluation.open(a, options, columns=() if id is None else (id,), unlabelled=True)
+        job = Evaluation.open(a, options, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config, first = job.recipe.config, job.source
         if config.task != "multiclass":
             raise ConfigError(
                 f"cannot compare {first.files[0]}: its task is {config.task!r}; compare needs one score per class"
             )
         target, classes = config.target, options["classes"]
+        columns = on if target is None else (target, *on)
         other = open_source(
-            b, logits=config.logits, columns=() if target is None else (target,), dtype=options["logits_dtype"],
+            b, logits=config.logits, columns=columns, dtype=options["logits_dtype"],
             classes=None if classes is None else listed(classes), optional=target,
         )  # fmt: skip
         if config.on_bad_row == "error":
             other.require_whole()
-        source = PairSource.of(first, other)
+        check_classes(first, other)
         soft, labelled = job.recipe.soft, target in other.parts[0][1].columns
         if labelled and has_soft_targets(other, target) != soft:
             raise ColumnError(
                 f"the target of {first.files[0]} and {other.files[0]} must be of one kind, got class ids in one and "
                 "probabilities in the other"
             )
-        recipe = cls(
-            config, (first.dtype, other.dtype), soft, options["largest"], (options["names"][0], options["names"][1]), id
+        names = options["names"][0], options["names"][1]
+        recipe = cls(config, (first.dtype, other.dtype), soft, options["largest"], names, id)
+        files = tuple(first.files), tuple(other.files)
+        warnings = tuple(dict.fromkeys((*first.warnings, *other.warnings)))
+        with ExitStack() as stack:
+            only = (0, 0)
+            if on:
+                sides, only = _aligned(stack, (first, other), on, [target] if labelled else [], options)
+                first, other = sides
+            yield Opened(Job(PairSource.of(first, other), recipe), files, only, warnings)
+
+
+def _aligned(
+    stack: ExitStack,
+    sides: tuple[OpenSource, OpenSource],
+    on: tuple[str, ...],
+    beside: list[Any],
+    options: CompareOptions,
+) -> tuple[tuple[OpenSource, OpenSource], tuple[int, int]]:
+    """(both dumps in the order of the first, without rows that only one has; how many those are)."""
+    for name, given in {"resume": options["resume"], "shard": options["shard"]}.items():
+        if given is not None:
+            raise ConfigError(f"on cannot be combined with {name}, because it puts rows in order in a temporary file")
+    if options["engine"] != "local":
+        raise ConfigError(
+            f"on cannot be combined with engine={options['engine']!r}, because it puts rows in order here"
         )
-        return Job(source, recipe), (tuple(first.files), tuple(other.files))
+    a, b = sides
+    ids = columns_of(a, on), columns_of(b, on)
+    matching = match(ids, (a.files[0], b.files[0]), inner=options["how"] == "inner")
+    skips = options["on_bad_row"] == "skip"
+    columns = [[*a.parts[0][1].columns], beside]
+    found = []
+    for side, places, names in zip(sides, matching.places, columns, strict=True):
+        if not np.array_equal(places, np.arange(len(places))):
+            side = stack.enter_context(reordered(side, places, matching.rows, names, options, skips=skips))
+        found.append(side)
+    return (found[0], found[1]), matching.only

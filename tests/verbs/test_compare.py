@@ -270,8 +270,8 @@ def test_units_that_have_to_be_read_twice(result, tmp_path, monkeypatch, codec):
         pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=rows, compression=codec, data_page_size=500)
     dumps = tmp_path / "a.parquet", tmp_path / "b.parquet"
     for given in (dumps, dumps[::-1]):
-        job, _ = Comparison.open(*given, DEFAULTS)
-        ends = np.cumsum([unit.rows for unit in job.source.units()])
+        with Comparison.open(*given, DEFAULTS) as opened:
+            ends = np.cumsum([unit.rows for unit in opened.job.source.units()])
         assert set(ends) == {*range(40, ROWS, 40), *range(25, ROWS, 25), ROWS}
     for threads in (1, 3):
         assert bits(fx.compare(*dumps, by="kind", id="id", largest=7, threads=threads)) == bits(result)

@@ -19,6 +19,7 @@ from fastxent.results.comparison import number_names
 @click.command(cls=Command, short_help="Compare two dumps of the same rows.", epilog="""\b
 Examples:
   fastxent compare base.parquet quantised.parquet
+  fastxent compare a.parquet b.parquet --on doc_id,position
   fastxent compare base/ new/ --by language --cluster document --names base,new
   fastxent compare a.parquet b.parquet --fail-if 'cross_entropy.difference>0.01'
   fastxent compare a.parquet b.parquet --fail-if 'kl_divergence_ab.p99>0.1'
@@ -37,7 +38,7 @@ error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 def compare(**given: Any) -> int:
     """Compare two dumps of the same rows: the difference of every metric, KL and JS divergence, and flips.
 
-    A and B are each a file, a glob, a folder or a URL. Row i of A is row i of B.
+    A and B are each a file, a glob, a folder or a URL. Row i of A is row i of B, or with --on the row of the same id.
     """
     import fastxent as fx
 

@@ -1,0 +1,309 @@
+"""Rows of two dumps matched by their ids: the second dump in the order of the first, for `compare`.
+
+The ids of both dumps are read first, and say where each row goes. Then the scores of a dump that is in another order
+are read once, in the order of its file, and each row is put in its place: in memory if all of them fit in half of the
+limit, else in a temporary file. Ids and the other columns stay in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from fastxent.engine.loop import Loop
+from fastxent.errors import BadRowError, ColumnError, OutputError, SourceError
+from fastxent.io.arrays import ArraysPart
+from fastxent.io.batch import Batch
+from fastxent.io.source import OpenSource, open_source
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.state.coverage import Coverage
+from fastxent.state.keys import EncodedColumn
+
+_ROWS, _BYTES = 1 << 16, 1 << 20  # of a batch of columns without scores
+SCORES = "scores"  # the column of a dump in its new order
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Where each row of two dumps goes: its place among the rows that both have, in the order of the first; or -1."""
+
+    places: tuple[np.ndarray, np.ndarray]
+    rows: int
+
+    @property
+    def only(self) -> tuple[int, int]:
+        """Rows that only one dump has."""
+        return len(self.places[0]) - self.rows, len(self.places[1]) - self.rows
+
+
+def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool) -> Matching:
+    """Match rows by their ids.
+
+    ids: the id columns of either dump, in the order of its rows.
+    files: names of the dumps, for errors.
+    inner: bool. Rows that only one dump has are allowed.
+
+    Raises:
+        ColumnError: ids are null, or not of one kind.
+        SourceError: an id occurs twice, or not in both dumps unless ``inner``.
+    """
+    for table, file in zip(ids, files, strict=True):
+        for name in table.column_names:
+            if table[name].null_count:
+                row = pc.index(table[name].is_null(), True).as_py()
+                raise ColumnError(
+                    f"ids must not be null, got {table[name].null_count} nulls in column {name!r} of {file}, the first "
+                    f"in row {row}"
+                )
+    codes = _codes(*ids)
+    order = tuple(np.argsort(each, kind="stable") for each in codes)
+    ranked = tuple(each[at] for each, at in zip(codes, order, strict=True))
+    for table, file, each, at in zip(ids, files, ranked, order, strict=True):
+        twice = np.flatnonzero(each[1:] == each[:-1])
+        if twice.size:
+            first = at[twice + 1].min()
+            raise SourceError(
+                f"ids must be unique, got {twice.size} rows in {file} whose id an earlier row has, the first with id "
+                f"{_shown(table, first)} in row {first}"
+            )
+    _, left, right = np.intersect1d(ranked[0], ranked[1], assume_unique=True, return_indices=True)
+    rows = order[0][left], order[1][right]
+    by_first = np.argsort(rows[0])
+    places = tuple(np.full(len(each), -1, np.int64) for each in codes)
+    for place, found in zip(places, rows, strict=True):
+        place[found[by_first]] = np.arange(len(by_first))
+    matching = Matching((places[0], places[1]), len(by_first))
+    if not inner:
+        for i, only in enumerate(matching.only):
+            if only:
+                first = int(np.argmax(places[i] < 0))
+                raise SourceError(
+                    f"both dumps must have the same ids, got {only} in {files[i]} that are not in {files[1 - i]}, the "
+                    f"first {_shown(ids[i], first)} in row {first}; how='inner' (--how inner) uses the rows of both"
+                )
+    return matching
+
+
+def _shown(table: pa.Table, row: int) -> str:
+    values = [repr(column[int(row)].as_py()) for column in table.columns]
+    return values[0] if len(values) == 1 else f"({', '.join(values)})"
+
+
+def _codes(a: pa.Table, b: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """One integer per row of either table; rows have the same one if all their values are the same."""
+    codes: tuple[np.ndarray, np.ndarray] | None = None
+    for name in a.column_names:
+        sides = _numbered(a[name], b[name], name)
+        if codes is not None:  # the pairs of the codes so far and of this column, numbered anew
+            both = np.stack([np.concatenate(codes), np.concatenate(sides)])
+            joined = np.unique(both, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+            sides = joined[: len(a)], joined[len(a) :]
+        codes = sides
+    assert codes is not None
+    return codes
+
+
+def _numbered(a: pa.ChunkedArray, b: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column of either dump as integers: whole numbers as they are, others by what is equal."""
+    columns = [_decoded(column) for column in (a, b)]
+    kinds = [column.type for column in columns]
+    if all(pt.is_integer(kind) and kind != pa.uint64() for kind in kinds):
+        found = [column.cast(pa.int64()).to_numpy(zero_copy_only=False) for column in columns]
+        return found[0], found[1]
+    if not all(map(_is_text, kinds)):  # one value is one key, whatever Arrow type holds it
+        encoded = [EncodedColumn.of(column, name) for column in columns]
+        columns = [pa.array(each.keys, pa.large_string()).take(pa.array(each.index)) for each in encoded]
+    texts = [column.cast(pa.large_string()) for column in columns]
+    codes = pa.concat_arrays(texts).dictionary_encode().indices.to_numpy().astype(np.int64)
+    return codes[: len(a)], codes[len(a) :]
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    return whole.dictionary_decode() if pt.is_dictionary(whole.type) else whole
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or kind == pa.string_view())
+
+
+# ---- columns and scores in their new order ---------------------------------------------------------------------------
+
+
+def columns_of(source: OpenSource, names: Sequence[str]) -> pa.Table:
+    """Some columns of all rows, in the order of the dump."""
+    tables = []
+    for unit in source.columns_only().units():
+        for batch in unit.read(_ROWS, _BYTES, whole=True):
+            tables.append(pa.table({name: _plain(batch.columns[name]) for name in names}))
+    if not tables:
+        return pa.table({name: pa.nulls(0) for name in names})
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ColumnError(
+            f"columns {', '.join(map(repr, names))} must have one type in all files of {source.files[0]} … to be put "
+            f"in another order ({str(error).splitlines()[0]}); convert one"
+        ) from None
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A column without dictionaries, which differ between batches."""
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    return column.dictionary_decode() if pt.is_dictionary(column.type) else column
+
+
+@contextmanager
+def reordered(
+    source: OpenSource, places: np.ndarray, rows: int, columns: Sequence[str], run: Mapping[str, Any], *, skips: bool
+) -> Iterator[OpenSource]:
+    """The rows of a dump that have a place, in the order of their places, with some of its columns.
+
+    run: the options threads, memory and progress. skips: bool. Rows without scores are kept, as bad rows.
+    """
+    kind, room = FLOAT_TYPES[source.dtype], int(run["memory"])
+    beside = columns_of(source, columns)
+    found = np.flatnonzero(places >= 0)
+    order = found[np.argsort(places[found])]
+    with _destination((rows, source.n_classes), kind.stored, room // 2) as (scores, put):
+        recipe = _Moving(skips)
+        units = list(source.units())
+        starts = _starts(units)
+        threads = run["threads"] if starts is not None else 1
+        done = [0] * len(units)
+        total = 0
+
+        def visit(index: int, block: np.ndarray) -> None:
+            nonlocal total
+            begin = total if starts is None else starts[index] + done[index]
+            done[index] += len(block)
+            total += len(block) if starts is None else 0
+            to = places[begin : begin + len(block)]
+            kept = np.flatnonzero(to >= 0)
+            by_place = kept[np.argsort(to[kept])]
+            put(to[by_place], block[by_place])
+
+        loop = Loop(
+            recipe, iter(units), row_bytes=source.row_bytes, threads=threads, memory=room // 2, rows=source.rows,
+            progress=run["progress"], visit=visit,
+        )  # fmt: skip
+        loop.run()
+        if loop.rows != len(places):
+            raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, then {loop.rows} rows")
+        dump = {SCORES: scores, **{name: beside[name].take(pa.array(order)) for name in columns if name != SCORES}}
+        opened = open_source(dump, logits=SCORES, columns=tuple(columns), dtype=source.dtype if kind.as_bits else None)
+        for part, _ in opened.parts:
+            assert isinstance(part, ArraysPart)
+            part.name = f"{source.files[0]} in the order of the ids"  # what errors name
+        yield opened
+
+
+def _starts(units: Sequence[Any]) -> list[int] | None:
+    """The first row of each unit among all; None if not every unit knows its rows."""
+    counts = [unit.rows for unit in units]
+    return None if None in counts else [0, *np.cumsum(counts).tolist()][:-1]
+
+
+_Put = Callable[[np.ndarray, np.ndarray], None]  # takes the places of rows, ascending, and the rows
+
+
+@contextmanager
+def _destination(shape: tuple[int, int], dtype: np.dtype[Any], room: int) -> Iterator[tuple[Any, _Put]]:
+    """(an array or the path of a file of this shape, the function that puts rows there)."""
+    if math.prod(shape) * dtype.itemsize <= room:
+        array = np.empty(shape, dtype)
+
+        def keep(places: np.ndarray, rows: np.ndarray) -> None:
+            array[places] = rows
+
+        yield array, keep
+        return
+    with tempfile.TemporaryDirectory(prefix="fastxent-") as folder:
+        path = os.path.join(folder, f"{SCORES}.npy")
+        with open(path, "xb") as file:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            begin = file.tell()
+            file.truncate(begin + math.prod(shape) * dtype.itemsize)
+            yield path, _writer(file.fileno(), begin, path)
+
+
+def _writer(number: int, begin: int, path: str) -> _Put:
+    """The function that writes rows at their places in a file: neighbours together."""
+
+    def write(places: np.ndarray, rows: np.ndarray) -> None:
+        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1).tolist()
+        for first, last in itertools.pairwise([*starts, len(places)]):
+            data = memoryview(rows[first:last].reshape(-1).view(np.uint8).data)
+            at = begin + int(places[first]) * rows[0].nbytes
+            while len(data):
+                try:
+                    written = os.pwrite(number, data, at)
+                except OSError as error:
+                    raise OutputError(
+                        f"cannot put rows in order in the temporary file {path}: {error.strerror}; set TMPDIR to a "
+                        "folder with more room, or sort the dumps by id"
+                    ) from error
+                data, at = data[written:], at + written
+
+    return write
+
+
+@dataclass
+class _Nothing:
+    """The state of rows that are only moved."""
+
+    coverage: Coverage = field(default_factory=Coverage)
+
+    def add(self, rows: Any) -> Self:
+        return self
+
+    def absorb(self, other: Self) -> Self:
+        return self
+
+    def to_bytes(self, compression: int = 6) -> bytes:
+        return b""
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """The recipe of moving rows: the scores of each batch, as they are stored."""
+
+    skips: bool
+    whole = False
+
+    def scorer(self) -> Callable[[Batch], np.ndarray]:
+        """The scores of a batch. `BadRowError` for a row without scores, unless such rows are skipped."""
+
+        def score(batch: Batch) -> np.ndarray:
+            blocks, at = [], 0
+            for part in batch.parts:
+                if part.bad and not self.skips:
+                    row = min(part.bad)
+                    raise BadRowError(batch.where, at + row, part.bad[row])
+                blocks.append(np.array(part.values))
+                at += len(part.values)
+            return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+        return score
+
+    def empty(self) -> _Nothing:
+        return _Nothing()
+
+    def load(self, data: bytes) -> _Nothing:
+        return _Nothing()
+
+    def describe(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,202 @@
+"""`compare` by ids: the rows of both in any order give the bits of the same rows by position."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import fastxent as fx
+from fastxent.cli.program import run
+from fastxent.verbs import alignment
+from fastxent.verbs.alignment import match
+from tests.verbs import pairs
+from tests.verbs.pairs import ROWS
+
+NUMBER = np.arange(ROWS) * 7 - 90
+ORDER = np.random.default_rng(4).permutation(ROWS)
+OPTIONS = dict(by="kind", id="id", largest=7)
+
+
+def dumps_with_ids():
+    a, b = pairs.both()
+    return a.append_column("n", [NUMBER]), b.append_column("n", [NUMBER]).append_column("id", a["id"])
+
+
+def bits(result):
+    found = result.to_dict()
+    return json.dumps({name: found[name] for name in found if name not in ("timing", "files", "largest", "versions")})
+
+
+@pytest.fixture(scope="module")
+def by_position():
+    return fx.compare(*dumps_with_ids(), **OPTIONS)
+
+
+@pytest.mark.parametrize("on", ["id", "n", ["id", "n"]])
+def test_any_order_has_the_bits_of_the_same_rows_by_position(by_position, on):
+    a, b = dumps_with_ids()
+    assert bits(fx.compare(a, b.take(ORDER), on=on, **OPTIONS)) == bits(by_position)
+    assert bits(fx.compare(a.take(ORDER), b, on=on, **OPTIONS)) == bits(by_position)
+    assert bits(fx.compare(a, b, on=on, **OPTIONS)) == bits(by_position)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_files_of_any_layout_through_a_temporary_file(tmp_path, monkeypatch, threads, dtype):
+    """So little memory that the rows do not fit in half of it."""
+    a, b = dumps_with_ids()
+    pq.write_table(a, tmp_path / "a.parquet", row_group_size=40)
+    pq.write_table(b, tmp_path / "sorted.parquet")
+    pq.write_table(b.take(ORDER), tmp_path / "shuffled.parquet", row_group_size=25, data_page_size=500)
+    for name in ("sorted", "shuffled"):
+        fx.convert(tmp_path / f"{name}.parquet", tmp_path / f"{name}-{dtype}.parquet", dtype=dtype)
+    b_sorted, b_shuffled = (tmp_path / f"{name}-{dtype}.parquet" for name in ("sorted", "shuffled"))
+    used, real = [], alignment._writer
+    monkeypatch.setattr(alignment, "_writer", lambda *given: (used.append(given), real(*given))[1])
+    monkeypatch.setattr(alignment, "_ROWS", 50)
+    want = bits(fx.compare(tmp_path / "a.parquet", b_sorted, **OPTIONS))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("fastxent.verbs.comparison.reordered", _with_memory(alignment.reordered, 1 << 10))
+    assert bits(fx.compare(tmp_path / "a.parquet", b_shuffled, on="id", threads=threads, **OPTIONS)) == want
+    assert len(used) == 1
+    assert not list(tmp_path.glob("fastxent-*"))
+
+
+def _with_memory(real, size):
+    def reordered(source, places, rows, columns, options, **more):
+        return real(source, places, rows, columns, {**options, "memory": size}, **more)
+
+    return reordered
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ids: ids.cast(pa.int16()),
+        lambda ids: ids.cast(pa.float64()),
+        lambda ids: ids.cast(pa.decimal128(21, 2)),
+        lambda ids: ids.dictionary_encode(),
+        lambda ids: pc.add(ids, 200).cast(pa.uint64()),
+    ],
+)
+def test_one_value_is_one_id_whatever_its_type(by_position, change):
+    a, b = dumps_with_ids()
+    changed = change(b["n"])
+    if changed.type == pa.uint64():
+        a = a.set_column(a.schema.get_field_index("n"), "n", pc.add(a["n"], 200))
+    b = b.set_column(b.schema.get_field_index("n"), "n", changed)
+    assert bits(fx.compare(a, b.take(ORDER), on="n", **OPTIONS)) == bits(by_position)
+
+
+def test_inner_uses_the_rows_of_both():
+    a, b = dumps_with_ids()
+    left, right = ORDER[: ROWS - 30], np.sort(ORDER[20:])
+    common = ORDER[20 : ROWS - 30]
+    found = fx.compare(a.take(left), b.take(right), on="id", how="inner", **OPTIONS)
+    want = fx.compare(a.take(common), b.take(common), **OPTIONS)
+    assert (found.rows.only_a, found.rows.only_b) == (20, 30)
+    assert found.rows.total == len(common)
+    values, expected = json.loads(bits(found)), json.loads(bits(want))
+    assert values.pop("rows") != expected.pop("rows")
+    assert values == expected
+    assert {row.id for row in found.largest} == {row.id for row in want.largest}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda b: b.slice(3), fx.SourceError,
+         "got 3 in .* that are not in .*, the first 'row 0' in row 0; how='inner'"),
+        (lambda b: pa.concat_tables([b, b.slice(0, 2)]), fx.SourceError,
+         "ids must be unique, got 2 rows in .* 'row 0' in row 331"),
+        (lambda b: b.set_column(2, "n", b["n"]).set_column(3, "id", pa.array([None, *b["id"].to_pylist()[1:]])),
+         fx.ColumnError, r"ids must not be null, got 1 nulls in column 'id' of .*, the first in row 0"),
+        (lambda b: b.drop_columns("id"), fx.ColumnError, "no column 'id'"),
+    ],
+)  # fmt: skip
+def test_ids_that_do_not_match(change, error, message):
+    a, b = dumps_with_ids()
+    with pytest.raises(error, match=message):
+        fx.compare(a, change(b), on="id")
+
+
+def test_targets_that_differ_are_refused():
+    a, b = dumps_with_ids()
+    target = pairs.TARGET.copy()
+    target[5] = (target[5] + 1) % pairs.CLASSES
+    b = b.set_column(b.schema.get_field_index("target"), "target", [target])
+    with pytest.raises(fx.BadRowError, match="in the order of the ids, row 5: the target is"):
+        fx.compare(a, b.take(ORDER), on="id")
+
+
+def test_rows_without_scores():
+    a, b = dumps_with_ids()
+    rows = b["logits"].to_pylist()
+    rows[int(ORDER[4])] = None
+    b = b.set_column(b.schema.get_field_index("logits"), "logits", [pa.array(rows, b["logits"].type)])
+    with pytest.raises(fx.BadRowError, match="row 4: "):
+        fx.compare(a, b.take(ORDER), on="id")
+    found = fx.compare(a, b.take(ORDER), on="id", on_bad_row="skip")
+    assert found.rows.bad == (1 if pairs.TARGET[ORDER[4]] != -100 else 0)
+
+
+@pytest.mark.parametrize("name", ["resume", "shard", "engine"])
+def test_a_run_in_parts_is_refused(name, tmp_path):
+    given = {"resume": str(tmp_path / "r"), "shard": "1/2", "engine": "ray"}[name]
+    with pytest.raises(fx.ConfigError, match=f"^on cannot be combined with {name}"):
+        fx.compare(*dumps_with_ids(), on="id", **{name: given})
+    with pytest.raises(fx.ConfigError, match="how must be"):
+        fx.compare(*dumps_with_ids(), how="outer")
+
+
+def test_a_full_disk_is_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr("fastxent.verbs.comparison.reordered", _with_memory(alignment.reordered, 1 << 10))
+    a, b = dumps_with_ids()
+    with pytest.raises(fx.OutputError, match=r"cannot put rows in order in the temporary file .*No space left.*TMPDIR"):
+        fx.compare(a, b.take(ORDER), on="id")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_matching_is_its_definition(data):
+    """Rows are pairs of small numbers or texts; each place is looked up one by one."""
+    kind = data.draw(st.sampled_from([st.integers(0, 9), st.text("ab", max_size=3)]))
+    rows = st.lists(st.tuples(kind, st.integers(-2, 2)), unique=True, max_size=12)
+    a, b = data.draw(rows), data.draw(rows)
+    types = (pa.string() if isinstance((a + b + [("",)])[0][0], str) else pa.int32()), pa.int64()
+
+    def table(rows):
+        return pa.table({f"c{k}": pa.array([row[k] for row in rows], types[k]) for k in (0, 1)})
+
+    found = match((table(a), table(b)), ("a", "b"), inner=True)
+    common = [row for row in a if row in b]
+    assert found.rows == len(common)
+    for side, places in zip((a, b), found.places, strict=True):
+        assert places.tolist() == [common.index(row) if row in common else -1 for row in side]
+    if len(common) < max(len(a), len(b)):
+        with pytest.raises(fx.SourceError, match="both dumps must have the same ids"):
+            match((table(a), table(b)), ("a", "b"), inner=False)
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    a, b = dumps_with_ids()
+    pq.write_table(a, tmp_path / "a.parquet")
+    pq.write_table(b.take(ORDER[:300]), tmp_path / "b.parquet")
+    files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    assert run(["compare", *files, "--on", "id,n"]) == 2
+    assert re.search(r"got 31 in \S+a.parquet that are not in \S+b.parquet", capsys.readouterr().err)
+    assert run(["compare", *files, "--on", "id", "--on", "n", "--how", "inner", "--names", "old,new"]) == 0
+    assert "31 only in old" in capsys.readouterr().out
