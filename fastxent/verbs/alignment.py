@@ -191,6 +191,8 @@ def reordered(
             done[index] += len(block)
             total += len(block) if starts is None else 0
             to = places[begin : begin + len(block)]
+            if len(to) < len(block):
+                raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, and now more rows")
             kept = np.flatnonzero(to >= 0)
             by_place = kept[np.argsort(to[kept])]
             put(to[by_place], block[by_place])

@@ -169,6 +169,18 @@ def test_a_full_disk_is_one_line(monkeypatch):
         fx.compare(a, b.take(ORDER), on="id")
 
 
+@pytest.mark.parametrize("rows", [ROWS - 9, ROWS + 9])
+def test_a_dump_that_changes_between_the_reads_is_refused(rows, tmp_path, monkeypatch):
+    """Ids are those of a file of another length."""
+    a, b = dumps_with_ids()
+    b = b.take(ORDER)
+    longer = pa.concat_tables([b, b])
+    read = iter([a.select(["id"]), b.select(["id"])])
+    monkeypatch.setattr("fastxent.verbs.comparison.columns_of", lambda source, names: next(read))
+    with pytest.raises(fx.SourceError, match=r"cannot read .* twice: it gave 331 ids"):
+        fx.compare(a, longer.slice(0, rows), on="id")
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_matching_is_its_definition(data):
