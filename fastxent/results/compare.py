@@ -19,13 +19,13 @@ class CompareResult(CompareValues):
         metrics: dict of name to MetricComparison (a, b, difference, p_value, correlation, …).
         perplexity_ratio: Metric or None. Perplexity of b over that of a.
         divergences: dict. "kl_divergence_ab", "kl_divergence_ba" and "js_divergence", each a Divergence (mean, max,
-            quantiles, by_confidence), in nats.
-        same_top_1: Metric. The share of rows with the same predicted class.
+            quantiles, by_confidence), in nats. Empty without logits.
+        same_top_1: Metric or None. The share of rows with the same predicted class.
         target_probability: TargetProbability or None. The change of the probability of the target.
         flips: Flips or None. Rows by whether either dump predicts the target.
         rank: RankChange or None. The change of the rank of the target.
         slices: dict of column to dict of value to Compared: the fields above, of the rows of a slice.
-        largest: tuple of ChangedRow. The rows that changed most.
+        largest: tuple of ChangedRow. The rows that changed most. Empty without logits.
         names: (str, str). Names of the two dumps.
         config: EvalConfig. The options.
         clusters: int or None. Number of clusters.
@@ -34,6 +34,8 @@ class CompareResult(CompareValues):
         warnings: tuple of str. What may be wrong with the dumps or the options.
         versions: dict of str to str. Versions of fastxent and of the libraries that it uses.
         state: CompareState or None. The state that the result was computed from.
+        score_rows: dict of name to Rows. Counts of rows for each of ``scores``: ignored are also those where it is
+            null in either dump.
     """
 
     def __repr__(self) -> str:

@@ -161,7 +161,7 @@ class Compared(Values):
     metrics: dict[str, MetricComparison]
     perplexity_ratio: Metric | None
     divergences: dict[str, Divergence]
-    same_top_1: Metric
+    same_top_1: Metric | None
     target_probability: TargetProbability | None
     flips: Flips | None
     rank: RankChange | None
@@ -184,6 +184,7 @@ class CompareValues(Compared):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     state: SavedState | None = None
+    score_rows: dict[str, Rows] = field(default_factory=dict)
 
     def _key(self) -> tuple[Any, ...]:
         return (repr({**self.to_dict(), "versions": None, "timing": None}),)
@@ -214,6 +215,7 @@ class CompareValues(Compared):
             "timing": plain(self.timing),
             "warnings": list(self.warnings),
             "versions": self.versions,
+            **({"scores": {name: asdict(rows) for name, rows in self.score_rows.items()}} if self.score_rows else {}),
         }
 
     def to_json(self, indent: int | None = 1) -> str:
@@ -256,7 +258,8 @@ def _records(column: str | None, label: str | None, part: Compared) -> list[tupl
 def means_of(part: Compared) -> dict[str, Metric]:
     """Return what belongs to both dumps together: the means of divergences, agreement and changes, by name."""
     found = {name: divergence.mean for name, divergence in part.divergences.items()}
-    found["same_top_1"] = part.same_top_1
+    if part.same_top_1 is not None:
+        found["same_top_1"] = part.same_top_1
     if part.target_probability is not None:
         found["target_probability"] = part.target_probability.mean
         found["target_probability_rms"] = part.target_probability.rms
@@ -339,7 +342,7 @@ def compared_out(part: Compared) -> dict[str, Any]:
         "metrics": _out(part.metrics),
         "perplexity_ratio": None if part.perplexity_ratio is None else _metric_out(part.perplexity_ratio),
         "divergences": _out(part.divergences),
-        "same_top_1": _metric_out(part.same_top_1),
+        "same_top_1": None if part.same_top_1 is None else _metric_out(part.same_top_1),
         "target_probability": _fields_out(part.target_probability),
         "flips": _fields_out(part.flips),
         "rank": _fields_out(part.rank),

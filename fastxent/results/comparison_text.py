@@ -18,6 +18,7 @@ from fastxent.results.text import (
     count,
     markdown_table,
     markdown_text,
+    missing_scores,
     new_table,
     number,
     plain_text,
@@ -48,7 +49,8 @@ def heading(result: CompareValues) -> str:
         (rows.only_b, f"only in {b}"),
     )
     parts += [f"{count(n)} {name}" for n, name in others if n]
-    parts += ["binary" if result.config.task == "binary" else f"{count(result.config.n_classes)} classes"]
+    if result.config.has_logits:
+        parts.append(f"{count(result.config.n_classes)} classes")
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({result.config.cluster})")
     return printable(" · ".join(parts))
@@ -92,7 +94,7 @@ def _together(result: CompareValues) -> list[str]:
     def shown(metric: Metric) -> str:
         return f"{number(metric.value, 4)} ({_interval(metric)})" if _interval(metric) else number(metric.value, 4)
 
-    lines = [f"Same top prediction: {shown(result.same_top_1)}"]
+    lines = [] if result.same_top_1 is None else [f"Same top prediction: {shown(result.same_top_1)}"]
     if result.perplexity_ratio is not None:
         lines.append(f"Perplexity ratio: {shown(result.perplexity_ratio)}")
     if result.flips is not None:
@@ -106,7 +108,7 @@ def _together(result: CompareValues) -> list[str]:
     if result.rank is not None:
         changed = number(100 * result.rank.changed.value, 3)
         lines.append(f"Rank of the target: mean change {number(result.rank.mean.value, 3)}, changed in {changed} %")
-    return lines
+    return [*lines, *missing_scores(result.rows.used, result.score_rows)]
 
 
 def _flips(flips: Flips) -> str:
@@ -124,7 +126,8 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
     headers = [column, "rows"]
     if main is not None:
         headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "difference", "p", "p (Holm)"]
-    headers += ["KL(a‖b)", "same top 1"]
+    if result.same_top_1 is not None:
+        headers += ["KL(a‖b)", "same top 1"]
 
     def row(label: str, part: Compared) -> tuple[str, ...]:
         cells = [label, count(part.rows.used)]
@@ -133,8 +136,10 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
             adjusted = m.adjusted_p_value
             cells += [number(m.a.value, 4), number(m.difference.value, 3), _p_value(m.p_value),
                       "" if adjusted is None else _p_value(adjusted)]  # fmt: skip
-        kl, same = part.divergences["kl_divergence_ab"].mean, part.same_top_1
-        return (*cells, number(kl.value, 3), number(same.value, 3))
+        if part.same_top_1 is not None:
+            kl = part.divergences["kl_divergence_ab"].mean
+            cells += [number(kl.value, 3), number(part.same_top_1.value, 3)]
+        return tuple(cells)
 
     rows = (row(label, part) for label, part in zip(labels(found), found.values(), strict=True))
     shown = list(itertools.islice(rows, most))
@@ -160,8 +165,11 @@ def _changed(result: CompareValues) -> TextTable:
 def tables(result: CompareValues, most: int | None = None) -> Iterator[TextTable | list[str]]:
     """Return the tables, and the lines between them. most: slices of a column; None for all."""
     yield _metrics(result)
-    yield _divergences(result)
-    yield _together(result)
+    if result.divergences:
+        yield _divergences(result)
+    together = _together(result)
+    if together:
+        yield together
     for column in result.slices:
         yield _slices(result, column, most)
     if result.largest:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fastxent.names import printable
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.values import Metric, labels
+from fastxent.results.values import Metric, Rows, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
@@ -65,12 +65,11 @@ def heading(result: EvalValues) -> str:
     return " · ".join(parts)
 
 
-def missing_scores(result: EvalValues) -> list[str]:
+def missing_scores(used: int, score_rows: dict[str, Rows]) -> list[str]:
     """Return a line for each score that is null in some of the used rows."""
-    used = result.rows.used
     return [
         f"{printable(name)}: {count(rows.used)} rows, {count(used - rows.used)} without a value"
-        for name, rows in result.score_rows.items()
+        for name, rows in score_rows.items()
         if rows.used < used
     ]
 
@@ -128,7 +127,7 @@ def render(result: EvalValues) -> RenderableType:
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
     if result.caution is not None:
         parts.append(Text(result.caution))
-    parts += [Text(line) for line in missing_scores(result)]
+    parts += [Text(line) for line in missing_scores(result.rows.used, result.score_rows)]
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
         table = new_table(*headers)
@@ -194,7 +193,7 @@ def markdown(result: EvalValues) -> str:
     )
     if result.caution is not None:
         lines += ["", result.caution]
-    lines += [f"\n{markdown_text(line)}" for line in missing_scores(result)]
+    lines += [f"\n{markdown_text(line)}" for line in missing_scores(result.rows.used, result.score_rows)]
     for column in result.slices:
         lines += ["", *markdown_table(*slice_rows(result, column))]
     lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]

@@ -21,14 +21,17 @@ class GivenScorer:
 
     def __init__(self, config: EvalConfig, dtype: str = "", *, keeps: bool = False) -> None:
         self.config, self.keeps = config, keeps
-        self._prepare = Preparation(config)
+        self.prepare = Preparation(config)
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         for _ in batch.parts:  # which hold nothing
             pass
-        prepared, c = self._prepare(batch, np.dtype(np.float64)), self.config
-        n = len(prepared.target)
+        return self.rows(self.prepare(batch, np.dtype(np.float64)))
+
+    def rows(self, prepared: Prepared) -> ScoredRows:
+        """Score the rows of a batch that are prepared. Errors as above."""
+        n, c = len(prepared.target), self.config
         nothing, none = np.zeros(n), np.zeros(n, np.int64)
         status, nll = np.full(n, USED, np.int8), nothing
         if c.target_logprob is not None:
@@ -62,7 +65,7 @@ class GivenScorer:
 
     def shares(self, batch: Batch) -> np.ndarray:
         """The weight of each row in the denominator of a mean."""
-        rows = self._prepare(batch, np.dtype(np.float64))
+        rows = self.prepare(batch, np.dtype(np.float64))
         return np.ones(len(rows.target)) if rows.weight is None else rows.weight
 
     def _refuse(self, prepared: Prepared, status: np.ndarray, nll: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.pairs import sweep_pairs
 from fastxent.kernels.rows.divergences import CHANGE, FIELDS, JS, KL_AB, KL_BA, target_changes
 from fastxent.options.config import EvalConfig
+from fastxent.scoring.given import GivenScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer, Sweep
 from fastxent.scoring.targets import NO_IGNORE, Prepared
@@ -120,6 +121,42 @@ class PairScorer:
             file=where.file, row=where.first_row + places,
             id=None if self.id is None else prepared.columns[self.id],
         )  # fmt: skip
+
+
+class GivenPairScorer:
+    """Takes losses and scores of two dumps without logits from their columns.
+
+    A score counts in the rows where neither dump has null.
+    """
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
+        self._scorer = GivenScorer(config)
+
+    def __call__(self, batch: PairBatch) -> PairRows:
+        """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        for _ in batch.parts:  # which hold nothing
+            pass
+        prepared = self._scorer.prepare(batch, np.dtype(np.float64))
+        a = self._scorer.rows(prepared)
+        b = replace(self._scorer.rows(self._matched(prepared, batch.other)), cluster=a.cluster, by=a.by)
+        a.status = b.status = np.maximum(a.status, b.status)  # used in both; else why it is not
+        for name, values in a.scores.items():
+            values[np.isnan(b.scores[name])] = np.nan
+            b.scores[name][np.isnan(values)] = np.nan
+        n, where = len(a.status), batch.where
+        nothing, places = np.zeros(n), np.arange(n) if prepared.index is None else prepared.index
+        return PairRows(
+            **vars(a), other=b, kl_ab=nothing, kl_ba=nothing, js=nothing, change=nothing,
+            file=where.file, row=where.first_row + places,
+        )  # fmt: skip
+
+    def _matched(self, prepared: Prepared, batch: Batch) -> Prepared:
+        """The same rows of the second dump, which has its own log-probability and scores, and nothing else."""
+        columns = {**prepared.columns, **self._scorer.prepare.taken(batch, prepared.index)}
+        target = prepared.target.copy()
+        scores = self._scorer.prepare.scores(columns, target)
+        return replace(prepared, columns=columns, where=batch.where, target=target, scores=scores)
 
 
 def _sweep(a: RowPass, b: RowPass, apart: np.ndarray) -> None:

@@ -56,7 +56,7 @@ class Preparation:
         columns, rows = self.taken(batch, index), rows if index is None else len(index)
         target, soft = self.targets(columns, rows, dtype)
         weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
-        scores = {name: self._scores(columns, name, target) for name in self.config.scores}
+        scores = self.scores(columns, target)
         return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores)
 
     def taken(self, batch: Batch, index: np.ndarray | None) -> dict[str, pa.Array]:
@@ -90,11 +90,13 @@ class Preparation:
             ids[np.asarray(column.is_null())] = NO_IGNORE
         return ids, Matrix.of(soft)
 
-    def _scores(self, columns: dict[str, pa.Array], name: str, target: np.ndarray) -> np.ndarray:
-        """A column of numbers, null as NaN. A row whose number is NaN is bad, and marked so in ``target``."""
-        values, valid = nullable(columns[name], name)
-        target[valid & np.isnan(values) & (target != NO_IGNORE)] = self.config.n_classes
-        return values
+    def scores(self, columns: dict[str, pa.Array], target: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of scores, null as NaN. A row with a score of NaN is bad, and marked so in ``target``."""
+        found = {}
+        for name in self.config.scores:
+            found[name], valid = nullable(columns[name], name)
+            target[valid & np.isnan(found[name]) & (target != NO_IGNORE)] = self.config.n_classes
+        return found
 
     def _numbers(self, columns: dict[str, pa.Array], name: str | None, target: np.ndarray) -> np.ndarray | None:
         """A column of weights or bytes. A row without a finite number, or with one that must not be negative, is bad,

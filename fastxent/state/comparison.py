@@ -40,8 +40,10 @@ from fastxent.state.differences import (
     SAME,
     SQUARED_CHANGE,
     PairPlan,
+    PairScoreTable,
 )  # fmt: skip
 from fastxent.state.evaluation import EvalState, rows_of
+from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.keys import distinct_values
 from fastxent.state.metrics import Column, Plan, Sums
@@ -57,6 +59,10 @@ class PairState(EvalState):
 
     def __init__(self, config: EvalConfig, largest: int = 0) -> None:
         super().__init__(config)
+        self.largest = Largest(largest)
+        self.quantities: dict[str, Quantities] = {}
+        if not config.has_logits:
+            return
         self.quantities = {
             "kl_divergence_ab": Quantities(lambda rows: rows.kl_ab),
             "kl_divergence_ba": Quantities(lambda rows: rows.kl_ba),
@@ -65,7 +71,6 @@ class PairState(EvalState):
         if self.plan.labelled:
             self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
         self.by_confidence = ByConfidence(_Divergences(config))
-        self.largest = Largest(largest)
         self.flips = {table.column: Flips(table) for table in (self.whole, *self.slices.values())}
         self.parts.update({f"pairs {name}": part for name, part in self.quantities.items()})
         self.parts.update({"confidence": self.by_confidence, "largest": self.largest})
@@ -74,6 +79,10 @@ class PairState(EvalState):
     @staticmethod
     def _plan_of(config: EvalConfig) -> Plan:
         return PairPlan(config)
+
+    @staticmethod
+    def _given_of(config: EvalConfig, plan: Plan) -> list[PairScoreTable]:
+        return score_tables(config, plan, PairScoreTable)
 
     @classmethod
     def restored(cls, data: bytes, largest: int) -> PairState:
@@ -187,7 +196,8 @@ class CompareState:
             state = cls(second.config, largest, (a, b))
             state.first = PairState.restored(arrays["a"].tobytes(), largest)
             state.second = second
-            if state.first.config != second.config or (state.first.whole.rows != second.whole.rows).any():
+            counts = ([table.rows for table in (side.whole, *side.given)] for side in (state.first, second))
+            if state.first.config != second.config or not all(map(np.array_equal, *counts)):
                 raise ValueError("two dumps of different rows")
         except DAMAGED as error:
             raise StateError(f"a damaged saved state: {error}") from None
@@ -214,6 +224,7 @@ class CompareState:
             timing=timing,
             files=(tuple(files[0]), tuple(files[1])),
             warnings=tuple(warnings),
+            score_rows=a.score_rows,
         )
 
     def _compared(self, table: Table, other: Table) -> list[Compared]:
@@ -223,17 +234,24 @@ class CompareState:
         order = other.keys.order().tolist()
         others = self.second.figures_of(other)
         of_key = {other.keys.names[g]: others[g] for g in order}
+        scores = {
+            mine.score: mine.comparisons(theirs)
+            for mine, theirs in zip(self.first.given, self.second.given, strict=True)
+            if isinstance(mine, PairScoreTable) and mine.column == table.column
+        }
         found = []
         for g in table.keys.order().tolist():
             sums = table.sums_of(g, places[g])
-            metrics, ratio = plan.comparisons(figures[g], of_key[table.keys.names[g]], sums)
+            key = table.keys.names[g]
+            metrics, ratio = plan.comparisons(figures[g], of_key[key], sums)
+            metrics |= {score: by_key[key] for score, by_key in scores.items()}
             found.append(self._group(table, g, sums, metrics, ratio))
         return found
 
     def _group(
         self, table: Table, g: int, sums: Sums, metrics: dict[str, MetricComparison], ratio: Metric | None
     ) -> Compared:
-        plan, freedom = self.first.pair_plan, sums.units - 1
+        plan, freedom, logits = self.first.pair_plan, sums.units - 1, self.config.has_logits
         independent = None if plan.weighted or plan.clustered else float(sums.units)
 
         def mean(column: Column) -> Metric:
@@ -247,8 +265,8 @@ class CompareState:
             rows=ComparedRows(**vars(rows_of(table.rows[g]))),
             metrics=metrics,
             perplexity_ratio=ratio,
-            divergences={name: Divergence(mean(column)) for name, column in DIVERGENCES.items()},
-            same_top_1=mean(SAME),
+            divergences={name: Divergence(mean(column)) for name, column in DIVERGENCES.items()} if logits else {},
+            same_top_1=mean(SAME) if logits else None,
             target_probability=TargetProbability(mean(CHANGE), _root(mean(SQUARED_CHANGE))) if labelled else None,
             flips=self._flips(table, g, sums) if labelled else None,
             rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled else None,
@@ -266,6 +284,8 @@ class CompareState:
 
     def _details(self, whole: Compared) -> dict[str, Any]:
         """The fields of all rows that slices have in part."""
+        if not self.config.has_logits:
+            return {}
         found = self.first.quantities
         buckets = self._buckets()
         divergences = {
@@ -300,7 +320,8 @@ class CompareState:
 
     def _slices(self, table: Table, other: Table) -> dict[Any, Compared]:
         found = self._compared(table, other)
-        adjusted = {name: holm([part.metrics[name].p_value for part in found]) for name in self.first.plan.names}
+        names = (*self.first.plan.names, *self.config.scores)
+        adjusted = {name: holm([part.metrics[name].p_value for part in found]) for name in names}
         values = distinct_values(table.keys.names_in_order())
         return {
             value: replace(part, metrics={

@@ -22,6 +22,7 @@ from fastxent.results.comparison import MetricComparison
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.given import ScorePlan, ScoreTable
 from fastxent.state.intervals import by_exponential, by_student
 from fastxent.state.metrics import LN2, ROWS, Column, Mean, Plan, Sums
 
@@ -69,9 +70,13 @@ class PairPlan(Plan):
 
     def __init__(self, config: EvalConfig) -> None:
         super().__init__(config)
-        names = [*DIVERGENCES.values(), SAME]
+        names = [*DIVERGENCES.values(), SAME] if config.has_logits else []
         if self.labelled:
             names += [CHANGE, SQUARED_CHANGE, RANK_CHANGE, RANK_CHANGED, FLIP]
+        self._pair(names)
+
+    def _pair(self, names: list[Column]) -> None:
+        """Find the columns and products that the means of both dumps, and of these columns of pairs, need."""
         self.apart = {column.name: Mean(column.name, column, ROWS) for column in names}
         self._second = {mean.column.name: _of_second(mean.column) for mean in self.means}
         if (self.weighted or self.clustered) and ROWS.name not in self._index:
@@ -139,6 +144,36 @@ class PairPlan(Plan):
             square * uv - over * (second * ud + first * vd) + first * second * dd,
             (units - 1) * square * square,
         )
+
+
+class PairScorePlan(PairPlan, ScorePlan):
+    """What to sum for one score of two dumps."""
+
+    def __init__(self, config: EvalConfig, name: str) -> None:
+        ScorePlan.__init__(self, config, name)
+        self._pair([])
+
+
+class PairScoreTable(ScoreTable):
+    """The counts and sums of one score of two dumps, in the rows where both have it."""
+
+    @staticmethod
+    def _plan_of(config: EvalConfig, score: str) -> Plan:
+        return PairScorePlan(config, score)
+
+    def _scored(self, rows: ScoredRows, there: np.ndarray) -> ScoredRows:
+        chosen, second = super()._scored(rows, there), super()._scored(_pairs(rows).second, there)
+        return replace(chosen, other=second)  # type: ignore[call-arg]  # rows of two dumps
+
+    def comparisons(self, other: ScoreTable) -> dict[str, MetricComparison]:
+        """The comparison of each group, by its key. other: the table of the second dump."""
+        a, b, places = self.figures(), other.figures(), self.by_group()
+        assert isinstance(self.plan, PairPlan)
+        found = {}
+        for g, key in enumerate(self.keys.names):
+            sides = {self.score: a[key]}, {self.score: b[key]}
+            found[key] = self.plan.comparisons(*sides, self.sums_of(g, places[g]))[0][self.score]
+        return found
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +24,7 @@ from fastxent.state.classes import Classes
 from fastxent.state.clusters import Clusters
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
-from fastxent.state.given import score_tables
+from fastxent.state.given import ScoreTable, score_tables
 from fastxent.state.keys import EncodedColumn, distinct_values, value_of
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import Bins, Plan, bin_edges
@@ -71,7 +71,7 @@ class EvalState:
         }
         self.parts.update({f"labels by {name}": part for name, part in self.labels.items() if name is not None})
         self.scores = ranking_of(self.plan, tables)
-        self.given = score_tables(config, self.plan)
+        self.given = self._given_of(config, self.plan)
         for table in self.given:
             if table.column is None:
                 table.keys.code(_WHOLE)
@@ -85,6 +85,10 @@ class EvalState:
     @staticmethod
     def _plan_of(config: EvalConfig) -> Plan:
         return plan_of(config)
+
+    @staticmethod
+    def _given_of(config: EvalConfig, plan: Plan) -> Sequence[ScoreTable]:
+        return score_tables(config, plan, ScoreTable)
 
     @classmethod
     def empty(cls, config: EvalConfig) -> EvalState:

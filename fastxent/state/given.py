@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
-from fastxent.scoring.rows import IGNORED
+from fastxent.scoring.rows import IGNORED, ScoredRows
 from fastxent.state.intervals import by_wilson
 from fastxent.state.metrics import NLL, ROWS, Mean, Plan
 from fastxent.state.packed import stored_counts
@@ -33,10 +34,18 @@ class ScorePlan(Plan):
 class ScoreTable(Table):
     """The counts and sums of one score."""
 
-    def __init__(self, plan: Plan, score: str, column: str | None) -> None:
-        super().__init__(plan, 1, column)
+    def __init__(self, config: EvalConfig, score: str, column: str | None) -> None:
+        super().__init__(self._plan_of(config, score), 1, column)
         self.score = score
         self.others = 0  # values that are neither 0 nor 1; without any, the mean is a rate
+
+    @staticmethod
+    def _plan_of(config: EvalConfig, score: str) -> Plan:
+        return ScorePlan(config, score)
+
+    def _scored(self, rows: ScoredRows, there: np.ndarray) -> ScoredRows:
+        """The rows of a mask, with the score in the place of the NLL."""
+        return replace(rows.select(there), nll=rows.scores[self.score][there])
 
     @property
     def name(self) -> str:
@@ -50,7 +59,7 @@ class ScoreTable(Table):
         mask = rows.mask.copy()
         mask[rows.mask] = there
         status = np.where(rows.mask & ~mask, IGNORED, rows.status)
-        chosen = replace(rows.rows.select(there), nll=values[there])
+        chosen = self._scored(rows.rows, there)
         summands = Summands.of(self.plan, chosen, status, mask, rows.by)
         summands.clusters = None if rows.clusters is None else rows.clusters[there]
         super().add(summands)
@@ -85,11 +94,12 @@ class ScoreTable(Table):
         return by_wilson(mean.value, mean.stderr, sums.units, rows)
 
 
-def score_tables(config: EvalConfig, plan: Plan) -> list[ScoreTable]:
-    """The tables of all scores. ``plan``: of the other metrics, whose names are taken."""
+T = TypeVar("T", bound=ScoreTable)
+
+
+def score_tables(config: EvalConfig, plan: Plan, kind: type[T]) -> list[T]:
+    """The tables of all scores, of one ``kind``. ``plan``: of the other metrics, whose names are taken."""
     for name in config.scores:
         if name in plan.names:
             raise ConfigError(f"scores must not name a metric, got {name!r}; rename the column, or choose metrics")
-    return [
-        ScoreTable(ScorePlan(config, name), name, column) for name in config.scores for column in (None, *config.by)
-    ]
+    return [kind(config, name, column) for name in config.scores for column in (None, *config.by)]

@@ -174,9 +174,7 @@ def reordered(
     run: the options threads, memory and progress. skips: bool. Rows without scores are kept, as bad rows.
     """
     kind, room = FLOAT_TYPES[source.dtype], int(run["memory"])
-    beside = columns_of(source, columns)
-    found = np.flatnonzero(places >= 0)
-    order = found[np.argsort(places[found])]
+    beside = _in_order(source, places, columns)
     with _destination((rows, source.n_classes), kind.stored, room // 2) as (scores, put):
         recipe = _Moving(skips)
         units = list(source.units())
@@ -203,13 +201,38 @@ def reordered(
         )  # fmt: skip
         loop.run()
         if loop.rows != len(places):
-            raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, then {loop.rows} rows")
-        dump = {SCORES: scores, **{name: beside[name].take(pa.array(order)) for name in columns if name != SCORES}}
+            raise _changed(source, places, loop.rows)
+        dump = {SCORES: scores, **{name: beside[name] for name in columns if name != SCORES}}
         opened = open_source(dump, logits=SCORES, columns=tuple(columns), dtype=source.dtype if kind.as_bits else None)
-        for part, _ in opened.parts:
-            assert isinstance(part, ArraysPart)
-            part.name = f"{source.files[0]} in the order of the ids"  # what errors name
-        yield opened
+        yield _named(opened, source)
+
+
+def reordered_columns(source: OpenSource, places: np.ndarray, columns: Sequence[str]) -> OpenSource:
+    """The rows of a dump without scores that have a place, in the order of their places, in memory."""
+    beside = _in_order(source, places, columns)
+    dump = {name: beside[name] for name in columns}
+    return _named(open_source(dump, logits=None, columns=tuple(columns)), source)
+
+
+def _in_order(source: OpenSource, places: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Columns of the rows that have a place, in the order of their places."""
+    table = columns_of(source, columns)
+    if columns and len(table) != len(places):
+        raise _changed(source, places, len(table))
+    found = np.flatnonzero(places >= 0)
+    return table.take(pa.array(found[np.argsort(places[found])])) if columns else table
+
+
+def _changed(source: OpenSource, places: np.ndarray, rows: int) -> SourceError:
+    return SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, then {rows} rows")
+
+
+def _named(opened: OpenSource, source: OpenSource) -> OpenSource:
+    """The dump in its new order, with the name that errors give it."""
+    for part, _ in opened.parts:
+        assert isinstance(part, ArraysPart)
+        part.name = f"{source.files[0]} in the order of the ids"
+    return opened
 
 
 def _starts(units: Sequence[Any]) -> list[int] | None:

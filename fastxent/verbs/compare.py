@@ -24,7 +24,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     Args:
         a, b: dumps, as in `evaluate`. Both have the logits (and the target) under the same names. All other columns
             (``by``, ``cluster``, ``weight``, ``n_bytes``, ``id``, those of ``where``) are read from ``a``. The target
-            may be missing in ``b``; where it is there, it must be that of ``a``.
+            may be missing in ``b``; where it is there, it must be that of ``a``. Dumps without logits both have the
+            columns of ``scores`` and ``target_logprob``.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
@@ -33,7 +34,10 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.
         largest: int. Number of rows in ``result.largest``: those whose NLL changed most.
-        id: str or None. A column of row names, for ``result.largest``.
+        id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
+        scores: str or list of str. Only for dumps without logits: columns of numbers whose means are compared. A row in
+            which a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
+        target_logprob: str or None. Also without logits: the column of the log-probability of what happened.
         threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a figure.
         logits, target, by, cluster, …: as in `evaluate`, for both dumps.
 
@@ -56,6 +60,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     (0.0, 0)
     >>> result.metrics["cross_entropy"].difference.value < 0
     True
+    >>> fx.compare({"acc": [1, 0, 0]}, {"acc": [1, 1, 0]}, scores="acc").metrics["acc"].difference.value
+    0.3333333333333333
     """
     with Comparison.open(a, b, options) as opened:
         state, timing = run_job(opened.job, options)

@@ -15,9 +15,9 @@ from fastxent.io.lockstep import PairSource, check_classes
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
-from fastxent.scoring.pairs import PairRows, PairScorer
+from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
 from fastxent.state.comparison import CompareState
-from fastxent.verbs.alignment import columns_of, match, reordered
+from fastxent.verbs.alignment import columns_of, match, reordered, reordered_columns
 from fastxent.verbs.evaluation import Evaluation, has_soft_targets
 
 
@@ -47,10 +47,12 @@ class Comparison:
     @property
     def whole(self) -> bool:
         """Soft targets are as large as the logits."""
-        return self.soft
+        return self.soft or not self.config.has_logits
 
     def scorer(self) -> Callable[[Any], PairRows]:
         """A function of a `PairBatch`."""
+        if not self.config.has_logits:
+            return GivenPairScorer(self.config)
         return PairScorer(self.config, self.dtypes, self.id)
 
     def empty(self) -> CompareState:
@@ -73,18 +75,24 @@ class Comparison:
     def open(cls, a: Any, b: Any, options: CompareOptions) -> Iterator[Opened]:
         """The two dumps, opened under the options of `compare`; with ``on``, in one order."""
         id, on = options["id"], tuple(options["on"] or ())
-        if options["scores"]:
-            raise ConfigError("scores cannot be combined with compare; omit scores, or evaluate each dump with them")
         job = Evaluation.open(a, options, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config, first = job.recipe.config, job.source
-        if config.task != "multiclass":
+        if config.task in ("binary", "multilabel"):
             raise ConfigError(
-                f"cannot compare {first.files[0]}: its task is {config.task!r}; compare needs one score per class"
+                f"cannot compare {first.files[0]}: its task is {config.task!r}; compare needs one score per class, "
+                "or rows without logits"
             )
+        if config.scores and config.has_logits:
+            raise ConfigError(
+                "scores cannot be combined with compare of dumps with logits; omit scores, or write them to files "
+                "without logits"
+            )
+        if id is not None and not config.has_logits:
+            raise ConfigError("id must be None for dumps without logits, whose changed rows are not listed; omit id")
         target, classes = config.target, options["classes"]
-        columns = on if target is None else (target, *on)
+        own = [name for name in (target, config.target_logprob, *config.scores) if name is not None]
         other = open_source(
-            b, logits=config.logits, columns=columns, dtype=options["logits_dtype"],
+            b, logits=config.logits if config.has_logits else None, columns=(*own, *on), dtype=options["logits_dtype"],
             classes=None if classes is None else listed(classes), optional=target,
         )  # fmt: skip
         if config.on_bad_row == "error":
@@ -103,7 +111,7 @@ class Comparison:
         with ExitStack() as stack:
             only = (0, 0)
             if on:
-                sides, only = _aligned(stack, (first, other), on, [target] if labelled else [], options)
+                sides, only = _aligned(stack, (first, other), on, own, options)
                 first, other = sides
             yield Opened(Job(PairSource.of(first, other), recipe), files, only, warnings)
 
@@ -112,7 +120,7 @@ def _aligned(
     stack: ExitStack,
     sides: tuple[OpenSource, OpenSource],
     on: tuple[str, ...],
-    beside: list[Any],
+    own: list[str],
     options: CompareOptions,
 ) -> tuple[tuple[OpenSource, OpenSource], tuple[int, int]]:
     """(both dumps in the order of the first, without rows that only one has; how many those are)."""
@@ -127,10 +135,14 @@ def _aligned(
     ids = columns_of(a, on), columns_of(b, on)
     matching = match(ids, (a.files[0], b.files[0]), inner=options["how"] == "inner")
     skips = options["on_bad_row"] == "skip"
-    columns = [[*a.parts[0][1].columns], beside]
+    columns = [[*a.parts[0][1].columns], [name for name in own if name in b.parts[0][1].columns]]
     found = []
     for side, places, names in zip(sides, matching.places, columns, strict=True):
-        if not np.array_equal(places, np.arange(len(places))):
+        if np.array_equal(places, np.arange(len(places))):
+            pass
+        elif side.task == "scores":
+            side = reordered_columns(side, places, names)
+        else:
             side = stack.enter_context(reordered(side, places, matching.rows, names, options, skips=skips))
         found.append(side)
     return (found[0], found[1]), matching.only

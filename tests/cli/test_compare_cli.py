@@ -118,7 +118,7 @@ def test_a_dump_may_be_compared_with_itself(tmp_path):
 def test_the_help_does_not_show_options_that_are_refused(cli: Cli, dumps):
     shown = cli("compare", "--help")[1]
     assert "--cluster" in shown
-    for flag, value in (("--scores", "kind"), ("--target-logprob", "kind"), ("--task", "multilabel")):
-        assert flag not in shown
-        assert cli("compare", *dumps, flag, value)[0] == 2
+    assert "--scores" in shown
+    assert "--task" not in shown
+    assert cli("compare", *dumps, "--task", "multilabel")[0] == 2
     assert "--target-logprob" not in cli("transform", "--help")[1]

@@ -326,14 +326,6 @@ def test_the_command_line(tmp_path: Path, monkeypatch, capsys):
     assert "without a value" in capsys.readouterr().out
 
 
-def test_compare_refuses_what_it_does_not_compare():
-    dump = {"logits": np.eye(3), "target": [0, 1, 2], "acc": [1.0, 0.0, 1.0], "p": [-1.0, -2.0, -3.0]}
-    with pytest.raises(fx.ConfigError, match="scores cannot be combined with compare"):
-        fx.compare(dump, dump, scores="acc")
-    with pytest.raises(fx.ConfigError, match="its task is 'likelihood'"):
-        fx.compare(dump, dump, target_logprob="p")
-
-
 def test_scores_beside_labels():
     labels = RNG.integers(0, 2, (N, 3))
     dump = table(logits=list(RNG.normal(size=(N, 3))), target=list(labels))

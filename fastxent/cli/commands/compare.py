@@ -20,6 +20,7 @@ from fastxent.results.comparison import number_names
 Examples:
   fastxent compare base.parquet quantised.parquet
   fastxent compare a.parquet b.parquet --on doc_id,position
+  fastxent compare samples_a.jsonl samples_b.jsonl --scores acc --on doc_id
   fastxent compare base/ new/ --by language --cluster document --names base,new
   fastxent compare a.parquet b.parquet --fail-if 'cross_entropy.difference>0.01'
   fastxent compare a.parquet b.parquet --fail-if 'kl_divergence_ab.p99>0.1'
@@ -31,12 +32,14 @@ Exit codes: 0 success, 1 a --fail-if condition holds, 2 invalid usage or input, 
 error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @click.argument("a")
 @click.argument("b")
-@declared(CompareOptions, "Compare", *SECTIONS, hidden=("scores", "target_logprob", "task", "target_ids", "threshold"))
+@declared(CompareOptions, "Compare", *SECTIONS, hidden=("task", "target_ids", "threshold"))
 @options.printing
 @section("Output", arguments.output(), arguments.REPORT, arguments.STATE, arguments.LOG)
 @running(CompareOptions)
 def compare(**given: Any) -> int:
     """Compare two dumps of the same rows: the difference of every metric, KL and JS divergence, and flips.
+
+    Without logits: the difference of --scores, and of the loss of --target-logprob.
 
     A and B are each a file, a glob, a folder or a URL. Row i of A is row i of B, or with --on the row of the same id.
     """
