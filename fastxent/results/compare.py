@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any, Self
 
+from fastxent.errors import StateError
+from fastxent.results import comparison_read, encoding
 from fastxent.results.comparison import CompareValues
 
 
@@ -37,6 +40,28 @@ class CompareResult(CompareValues):
         score_rows: dict of name to Rows. Counts of rows for each of ``scores``: ignored are also those where it is
             null in either dump.
     """
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the result with these values; the inverse of `to_dict`, without ``state``.
+
+        Raises:
+            StateError: if the values are not those of a comparison.
+        """
+        return comparison_read.from_dict(cls, values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the result with this JSON text; the inverse of `to_json`, without ``state``.
+
+        Raises:
+            StateError: if the text is not that of a comparison.
+        """
+        try:
+            values = encoding.read(text)
+        except (ValueError, RecursionError) as error:
+            raise StateError(f"cannot read the comparison: {error}") from None
+        return cls.from_dict(values)
 
     def __repr__(self) -> str:
         from fastxent.results.comparison_text import terminal

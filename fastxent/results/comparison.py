@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = "fastxent/compare/1"
 _MEANS = ("kl_divergence_ab", "kl_divergence_ba", "js_divergence", "same_top_1", "target_probability",
           "target_probability_rms")  # fmt: skip
+DIVERGENCE_TITLES = {"kl_divergence_ab": "KL(a‖b)", "kl_divergence_ba": "KL(b‖a)", "js_divergence": "Jensen-Shannon"}
 QUANTILES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 

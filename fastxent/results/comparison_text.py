@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fastxent.names import printable
-from fastxent.results.comparison import Compared, CompareValues, Flips
+from fastxent.results.comparison import DIVERGENCE_TITLES, Compared, CompareValues, Flips
 from fastxent.results.text import (
     MAX_SLICES,
     WIDTH,
@@ -26,7 +26,6 @@ from fastxent.results.text import (
 from fastxent.results.values import Metric, labels
 
 _MOST_CHANGED = 5  # rows in a table; the JSON has all
-_DIVERGENCES = {"kl_divergence_ab": "KL(a‖b)", "kl_divergence_ba": "KL(b‖a)", "js_divergence": "Jensen-Shannon"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _divergences(result: CompareValues) -> TextTable:
     return TextTable(
         ["divergence, in nats", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
         [
-            (_DIVERGENCES[name], number(d.mean.value, 4), _interval(d.mean),
+            (DIVERGENCE_TITLES[name], number(d.mean.value, 4), _interval(d.mean),
              *(number(d.quantiles[q], 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
             for name, d in result.divergences.items()
         ],

@@ -300,7 +300,7 @@ class CompareState:
             changes = found["target_probability"]
             edges, counts = HISTOGRAM_EDGES.tolist(), changes.histogram(HISTOGRAM_EDGES)
             target = replace(
-                target, max=_most(max(-changes.least, changes.largest)), quantiles=changes.quantiles(),
+                target, max=_most(max(changes.largest, -changes.least)), quantiles=changes.quantiles(),
                 histogram=(tuple(edges), tuple(counts)),
             )  # fmt: skip
         return {"divergences": divergences, "target_probability": target}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,14 +28,11 @@ Examples:
     QUIET,
 )  # fmt: skip
 def report(result: str, output: str | None, quiet: bool) -> int:
-    """Write the HTML report of RESULT, a JSON file from fastxent eval or calibrate --output.
+    """Write the HTML report of RESULT, a JSON file from fastxent eval, compare or calibrate --output.
 
     The report is one file with metrics, plots, tables and the list of input files. It opens offline.
     """
-    from fastxent.results import encoding, temperature
-    from fastxent.results.fitted import TemperatureFit
-    from fastxent.results.report import fit_html, html
-    from fastxent.results.result import EvalResult
+    from fastxent.results import encoding
 
     try:
         text = Path(result).read_text(encoding="utf-8")
@@ -43,9 +41,7 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     except UnicodeDecodeError:
         raise StateError(f"cannot read the result {result!r}: it is not UTF-8 text") from None
     try:
-        values = encoding.read(text)
-        fitted = isinstance(values, dict) and values.get("schema") == temperature.SCHEMA
-        page = fit_html(TemperatureFit.from_dict(values)) if fitted else html(EvalResult.from_dict(values))
+        page = _page(encoding.read(text))
     except (StateError, ValueError, RecursionError) as error:
         said = error if isinstance(error, StateError) else f"cannot read the result: {error}"
         raise StateError(f"{result}: {said}") from None
@@ -59,3 +55,19 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     if not quiet:
         say(f"wrote {dest}")
     return 0
+
+
+def _page(values: Any) -> str:
+    """Return the report of a result of any kind, which its schema names."""
+    from fastxent.results import comparison, temperature
+    from fastxent.results.compare import CompareResult
+    from fastxent.results.fitted import TemperatureFit
+    from fastxent.results.report import comparison_html, fit_html, html
+    from fastxent.results.result import EvalResult
+
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema == comparison.SCHEMA:
+        return comparison_html(CompareResult.from_dict(values))
+    if schema == temperature.SCHEMA:
+        return fit_html(TemperatureFit.from_dict(values))
+    return html(EvalResult.from_dict(values))

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fastxent.options.config import EvalConfig
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report import plots
+from fastxent.results.report import figures, plots
 from fastxent.results.report.page import Cell, Column, Section, Table, render
 from fastxent.results.report.svg import Drawing, inline
 from fastxent.results.text import count, metric_cells, number
@@ -272,8 +272,8 @@ def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
         f"{shown[0].upper()}{shown[1:]} of each slice with its 95 % interval. The dashed line is the value of all rows."
     )
     parts = result.slices[column]
-    if len(parts) > plots.MOST_SLICES:
-        caption += f" Only the {plots.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
+    if len(parts) > figures.MOST_SLICES:
+        caption += f" Only the {figures.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
     undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
     if undefined:
         caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
@@ -284,7 +284,7 @@ def _slice_table(result: EvalValues, column: str) -> Table:
     parts = result.slices[column]
     chosen = _shown(result)
     bounds = {
-        name: plots.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
+        name: figures.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
         for name in _forests(result)
     }
     columns = [Column(column, "text"), Column("rows", "bar")]

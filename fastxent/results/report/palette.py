@@ -20,7 +20,7 @@ PALETTE = {
     "bad": ("#b3202c", "#ff8b8b"),
 }
 
-PAPER, PANEL, INK, MUTED, GRID, ACCENT, SOFT, SECOND, *_ = (light for light, _ in PALETTE.values())
+PAPER, PANEL, INK, MUTED, GRID, ACCENT, SOFT, SECOND, THIRD, *_ = (light for light, _ in PALETTE.values())
 
 
 def variables(theme: int) -> str:

@@ -1,66 +1,34 @@
-"""The plots of a report. Each function takes a result and returns a matplotlib figure, for pages and for notebooks.
-
-Plots are as wide as a phone, which then shows them unscaled. pyplot is not imported, so no global state changes.
-"""
+"""The plots of an evaluation. Each function takes a result and returns a figure, for pages and for notebooks."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Concatenate, ParamSpec, cast
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.errors import ConfigError
 from fastxent.names import some
 from fastxent.results.curves import Curves, OperatingPoint
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND, SOFT
+from fastxent.results.report.figures import count_axis, forest_of, largest, single, stacked, styled
+from fastxent.results.report.palette import ACCENT, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
 from fastxent.results.text import count, number
-from fastxent.results.values import Metric, Slice, labels
+from fastxent.results.values import Metric, labels
 
-Options = ParamSpec("Options")
-
-MOST_SLICES = 200  # in a plot; those with the most rows are shown
 _MARKED = {0.5: "median", 0.95: "95th percentile"}  # quantiles of the NLL drawn as lines
-_WIDTH = 4.8  # inches; about the width of a phone
-_STYLE: Any = {
-    "font.size": 10.5, "text.color": INK, "text.parse_math": False,
-    "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
-    "axes.facecolor": "none", "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-    "grid.color": GRID, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED,
-    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "legend.frameon": False,
-}  # fmt: skip
 
 
-def _styled(
-    draw: Callable[Concatenate[EvalValues, Options], Drawing],
-) -> Callable[Concatenate[EvalValues, Options], Drawing]:
-    """Draw in the style of the report, whatever the style of the session is."""
-
-    @functools.wraps(draw)
-    def styled(result: EvalValues, *args: Options.args, **options: Options.kwargs) -> Drawing:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_STYLE)
-            return draw(result, *args, **options)
-
-    return cast(Callable[Concatenate[EvalValues, Options], Drawing], styled)
-
-
-@_styled
+@styled
 def reliability(result: EvalValues) -> Drawing:
     """Plot the accuracy of each bin against its mean confidence, above the number of rows in each bin.
 
     Of a binary dump, plot the share of positive rows against the mean prediction.
     """
-    figure, (top, below) = _stacked(4.6)
+    figure, (top, below) = stacked(4.6)
     bins = result.calibration
     mean, share = calibrated(result)
     used = [i for i, n in enumerate(bins.count) if n and math.isfinite(bins.accuracy[i])]
@@ -82,12 +50,7 @@ def reliability(result: EvalValues) -> Drawing:
     for i, (left, step, n) in enumerate(zip(low, width, rows, strict=True)):
         below.bar(left, n, step, align="edge", color=SOFT, edgecolor=PAPER, linewidth=1, gid=f"count-{i}")
         figure.tips[f"count-{i}"] = [f"({number(left, 3)}, {number(left + step, 3)}]: {count(n)} rows"]
-    if rows and max(rows) > 50 * min(rows):
-        below.set_yscale("log")
-        below.set_ylim(bottom=0.8)
-        below.yaxis.set_major_locator(LogLocator(numticks=4))
-        below.yaxis.set_minor_formatter(NullFormatter())
-    below.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    count_axis(below, rows)
     below.set(xlabel=mean, ylabel="rows")
     return figure
 
@@ -103,11 +66,11 @@ def _curves(result: EvalValues) -> Curves:
     return result.curves
 
 
-@_styled
+@styled
 def roc_curve(result: EvalValues) -> Drawing:
     """Plot the true positive rate against the false positive rate."""
     roc, equal = _curves(result).roc, _curves(result).equal_error
-    figure, ax = _single(4.4)
+    figure, ax = single(4.4)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     ax.plot(roc.false_positive_rate, roc.true_positive_rate, color=ACCENT, linewidth=1.8)
     _mark(figure, ax, equal.false_positive_rate, equal.recall, "equal error", equal)
@@ -115,11 +78,11 @@ def roc_curve(result: EvalValues) -> Drawing:
     return figure
 
 
-@_styled
+@styled
 def precision_recall_curve(result: EvalValues) -> Drawing:
     """Plot precision against recall."""
     found, best = _curves(result).precision_recall, _curves(result).best_f1
-    figure, ax = _single(4.4)
+    figure, ax = single(4.4)
     ax.axhline(found.precision[-1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     ax.plot(found.recall, found.precision, color=ACCENT, linewidth=1.8)
     _mark(figure, ax, best.recall, best.precision, "best F1", best)
@@ -127,11 +90,11 @@ def precision_recall_curve(result: EvalValues) -> Drawing:
     return figure
 
 
-@_styled
+@styled
 def gains_curve(result: EvalValues) -> Drawing:
     """Plot the share of the positive rows among the rows of the highest scores."""
     found = _curves(result).gains
-    figure, ax = _single(4.4)
+    figure, ax = single(4.4)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     ax.plot((0.0, *found.share), (0.0, *found.gain), color=ACCENT, linewidth=1.8)
     ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="share of all rows, highest scores first", ylabel="share of positives")
@@ -148,13 +111,13 @@ def _mark(figure: Drawing, ax: Any, x: float, y: float, name: str, point: Operat
     ]
 
 
-@_styled
+@styled
 def nll_histogram(result: EvalValues) -> Drawing:
     """Plot the distribution of the NLL of a row, above its cumulative distribution.
 
     The height of a bar is its share of rows per doubling of the NLL, so that the area of a bar is its share of rows.
     """
-    figure, (top, below) = _stacked(4.0)
+    figure, (top, below) = stacked(4.0)
     edges, counts = _coarser(_finite(result.nll_histogram.edges), result.nll_histogram.counts)
     total = sum(counts) + result.nll_histogram.infinite
     running = list(itertools.accumulate(counts, initial=0))
@@ -185,17 +148,17 @@ def nll_histogram(result: EvalValues) -> Drawing:
     return figure
 
 
-@_styled
+@styled
 def confidence_accuracy(result: EvalValues) -> Drawing:
     """Plot accuracy against mean confidence: each slice as a point, and all rows with their 95 % intervals."""
-    figure, ax = _single(4.0)
+    figure, ax = single(4.0)
     ax.axline((0, 0), slope=1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     named = [
         (f"{column} = {label}", part)
         for column, values in result.slices.items()
         for label, part in zip(labels(values), values.values(), strict=True)
     ]
-    marks = [(name, part.rows.used, *_pair(part.metrics)) for name, part in _largest(named)]
+    marks = [(name, part.rows.used, *_pair(part.metrics)) for name, part in largest(named)]
     marks = [mark for mark in marks if math.isfinite(mark[2].value) and math.isfinite(mark[3].value)]
     if marks:
         most = max(rows for _, rows, _, _ in marks)
@@ -223,7 +186,7 @@ def confidence_accuracy(result: EvalValues) -> Drawing:
     return figure
 
 
-@_styled
+@styled
 def forest(result: EvalValues, column: str | None = None, metric: str | None = None) -> Drawing:
     """Plot a metric of each slice with its 95 % interval, smallest first. The dashed line is the metric of all rows.
 
@@ -239,44 +202,11 @@ def forest(result: EvalValues, column: str | None = None, metric: str | None = N
     column = _chosen(column, result.slices, "column")
     parts, whole = result.slices[column], result.metrics[metric]
     drawn = sorted(
-        ((name, m) for name, part in _largest(zip(labels(parts), parts.values(), strict=True))
+        ((name, m) for name, part in largest(zip(labels(parts), parts.values(), strict=True))
          if math.isfinite((m := part.metrics[metric]).value)),
         key=lambda entry: entry[1].value,
     )  # fmt: skip
-    figure, ax = _single(1.0 + 0.21 * max(len(drawn), 2))
-    at = range(len(drawn))
-    ax.hlines(at, [m.ci95[0] for _, m in drawn], [m.ci95[1] for _, m in drawn], color=ACCENT, linewidth=1.6)
-    ax.scatter([m.value for _, m in drawn], at, s=26, color=ACCENT, zorder=3, gid="slices")
-    figure.tips["slices"] = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
-    if math.isfinite(whole.value):
-        ax.axvline(whole.value, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
-    ax.set_yticks(at, [printable(name, 22) for name, _ in drawn])
-    ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=metric.replace("_", " "))
-    ax.tick_params(axis="y", length=0, labelcolor=INK)
-    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long plot is scrolled: show the scale at both ends
-    ax.grid(visible=False, axis="y")
-    return figure
-
-
-def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
-    """Return the range of an axis that shows every value. Intervals far wider than typical ones are cut."""
-    found = [m for m in (*metrics, whole) if math.isfinite(m.value)]
-    if not found:
-        return 0.0, 1.0
-    low, high = min(m.value for m in found), max(m.value for m in found)
-    ends = [end for m in found for end in m.ci95 if math.isfinite(end)]
-    typical = sorted(m.ci95[1] - m.ci95[0] for m in found if math.isfinite(m.ci95[0])) or [0.0]
-    reach = 2 * max(high - low, typical[len(typical) // 2])
-    low, high = min([low, *(max(end, low - reach) for end in ends)]), max([high, *(min(e, high + reach) for e in ends)])
-    pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - pad, high + pad
-
-
-def with_interval(metric: Metric) -> str:
-    """Return a metric and its interval as text."""
-    low, high = metric.ci95
-    interval = "" if math.isnan(low) else f" ({number(low, 4)} … {number(high, 4)})"
-    return number(metric.value) + interval
+    return forest_of(drawn, whole, metric.replace("_", " "))
 
 
 def _chosen(name: str | None, there: dict[str, Any], what: str) -> str:
@@ -287,10 +217,6 @@ def _chosen(name: str | None, there: dict[str, Any], what: str) -> str:
     if name not in there:
         raise ConfigError(f"invalid {what} {name!r}; expected one of: {some(there) or 'none'}")
     return name
-
-
-def _largest(parts: Iterable[tuple[str, Slice]]) -> list[tuple[str, Slice]]:
-    return sorted(parts, key=lambda entry: -entry[1].rows.used)[:MOST_SLICES]
 
 
 def _pair(metrics: dict[str, Metric]) -> tuple[Metric, Metric]:
@@ -318,15 +244,3 @@ def _coarser(edges: list[float], counts: Sequence[int]) -> tuple[list[float], li
     place = [round((math.frexp(edge)[0] * 2 - 1) * 8) for edge in edges]
     cuts = [0, *(i for i in range(1, len(counts)) if place[i] % group == 0), len(counts)]
     return [edges[i] for i in cuts], [sum(counts[a:b]) for a, b in itertools.pairwise(cuts)]
-
-
-def _single(height: float) -> tuple[Drawing, Axes]:
-    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _stacked(height: float) -> tuple[Drawing, tuple[Axes, Axes]]:
-    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
-    top.tick_params(labelbottom=False)
-    return figure, (top, below)

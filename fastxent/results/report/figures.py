@@ -1,0 +1,131 @@
+"""What the plots of all reports share: their style and size, forest plots, axes of counts.
+
+Plots are as wide as a phone, which then shows them unscaled. pyplot is not imported, so no global state changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND
+from fastxent.results.report.svg import Drawing, printable
+from fastxent.results.text import number
+from fastxent.results.values import Metric, Rows
+
+
+class Part(Protocol):
+    """A slice of any kind of result."""
+
+    @property
+    def rows(self) -> Rows: ...
+
+
+Options = ParamSpec("Options")
+Result = TypeVar("Result")
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+MOST_SLICES = 200  # in a plot; those with the most rows are shown
+_WIDTH = 4.8  # inches; about the width of a phone
+_STYLE: Any = {
+    "font.size": 10.5, "text.color": INK, "text.parse_math": False,
+    "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
+    "axes.facecolor": "none", "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "axes.linewidth": 0.8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.color": GRID, "grid.linewidth": 0.7, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "legend.frameon": False,
+}  # fmt: skip
+
+
+def styled(
+    draw: Callable[Concatenate[Result, Options], Drawing],
+) -> Callable[Concatenate[Result, Options], Drawing]:
+    """Draw in the style of the report, whatever the style of the session is."""
+
+    @functools.wraps(draw)
+    def drawn(result: Result, *args: Options.args, **options: Options.kwargs) -> Drawing:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
+            return draw(result, *args, **options)
+
+    return cast(Callable[Concatenate[Result, Options], Drawing], drawn)
+
+
+def single(height: float) -> tuple[Drawing, Axes]:
+    """Return a figure with one plot. height: float. Inches."""
+    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def stacked(height: float) -> tuple[Drawing, tuple[Axes, Axes]]:
+    """Return a figure with a plot above a lower one with the same x-axis. height: float. Inches."""
+    figure = Drawing(figsize=(_WIDTH, height), layout="constrained")
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
+    top.tick_params(labelbottom=False)
+    return figure, (top, below)
+
+
+def forest_of(drawn: Sequence[tuple[str, Metric]], whole: Metric, label: str) -> Drawing:
+    """Plot named metrics with their 95 % intervals, from top to bottom.
+
+    Args:
+        drawn: sequence of (str, Metric). Names and finite values.
+        whole: Metric. Its value is a dashed line, if it is finite.
+        label: str. Of the axis.
+    """
+    figure, ax = single(1.0 + 0.21 * max(len(drawn), 2))
+    at = range(len(drawn))
+    ax.hlines(at, [m.ci95[0] for _, m in drawn], [m.ci95[1] for _, m in drawn], color=ACCENT, linewidth=1.6)
+    ax.scatter([m.value for _, m in drawn], at, s=26, color=ACCENT, zorder=3, gid="slices")
+    figure.tips["slices"] = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
+    if math.isfinite(whole.value):
+        ax.axvline(whole.value, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+    ax.set_yticks(at, [printable(name, 26) for name, _ in drawn])
+    ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=label)
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long plot is scrolled: show the scale at both ends
+    ax.grid(visible=False, axis="y")
+    return figure
+
+
+def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
+    """Return the range of an axis that shows every value. Intervals far wider than typical ones are cut."""
+    found = [m for m in (*metrics, whole) if math.isfinite(m.value)]
+    if not found:
+        return 0.0, 1.0
+    low, high = min(m.value for m in found), max(m.value for m in found)
+    ends = [end for m in found for end in m.ci95 if math.isfinite(end)]
+    typical = sorted(m.ci95[1] - m.ci95[0] for m in found if math.isfinite(m.ci95[0])) or [0.0]
+    reach = 2 * max(high - low, typical[len(typical) // 2])
+    low, high = min([low, *(max(end, low - reach) for end in ends)]), max([high, *(min(e, high + reach) for e in ends)])
+    pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - pad, high + pad
+
+
+def with_interval(metric: Metric) -> str:
+    """Return a metric and its interval as text."""
+    low, high = metric.ci95
+    interval = "" if math.isnan(low) else f" ({number(low, 4)} … {number(high, 4)})"
+    return number(metric.value) + interval
+
+
+def count_axis(ax: Axes, counts: Sequence[int]) -> None:
+    """Label the y-axis of bars of ``counts``. The axis is logarithmic if the counts differ much."""
+    if counts and max(counts) > 50 * min(counts):
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.8)
+        ax.yaxis.set_major_locator(LogLocator(numticks=4))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+
+
+def largest(parts: Iterable[tuple[str, AnyPart]]) -> list[tuple[str, AnyPart]]:
+    """Return the slices with the most rows, at most `MOST_SLICES`."""
+    return sorted(parts, key=lambda entry: -entry[1].rows.used)[:MOST_SLICES]
