@@ -19,7 +19,8 @@ class CompareResult(CompareValues):
 
     Attributes:
         rows: ComparedRows. Counts of rows: total, used (in both), ignored, bad, only_a, only_b.
-        metrics: dict of name to MetricComparison (a, b, difference, p_value, correlation, …).
+        metrics: dict of name to MetricComparison (a, b, difference, p_value, correlation, …; flips of a score that is
+            0 or 1 in all rows).
         perplexity_ratio: Metric or None. Perplexity of b over that of a.
         divergences: dict. "kl_divergence_ab", "kl_divergence_ba" and "js_divergence", each a Divergence (mean, max,
             quantiles, by_confidence), in nats. Empty without logits.

@@ -36,6 +36,7 @@ class MetricComparison(Values):
         minimum_detectable_effect: float. 2.8 standard errors: a true difference of that size is found at the level
             5 % with a probability of 80 %.
         adjusted_p_value: float or None. In a slice: the p-value adjusted by Holm for the slices of the column.
+        flips: Flips or None. Of one of ``scores`` that is 0 or 1 in all rows: 1 is right.
     """
 
     a: Metric
@@ -46,6 +47,7 @@ class MetricComparison(Values):
     unpaired_stderr: float
     minimum_detectable_effect: float
     adjusted_p_value: float | None = None
+    flips: Flips | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class TargetProbability(Values):
 
 @dataclass(frozen=True, eq=False)
 class Flips(Values):
-    """Rows by whether either dump predicts the target. ``p_value``: exact McNemar test, for independent rows.
+    """Rows by whether either dump is right. ``p_value``: exact McNemar test, for independent rows.
 
     z: float or None. With clusters, Σ_c f_c / √Σ_c f_c², where f_c is wrong→right less right→wrong in a cluster.
     """
@@ -276,8 +278,11 @@ _TOGETHER = ("p_value", "adjusted_p_value", "correlation", "unpaired_stderr", "m
 _FLIPS = ("both_right", "both_wrong", "right_to_wrong", "wrong_to_right", "p_value", "z")
 
 
-def number_names(metrics: Iterable[str]) -> list[str]:
-    """Return the names of the numbers of a comparison of these metrics, as `numbers` has them."""
+def number_names(metrics: Iterable[str], scores: Iterable[str] = ()) -> list[str]:
+    """Return the names of the numbers of a comparison of these metrics, as `numbers` has them.
+
+    scores: those of the metrics that may be 0 or 1 in every row.
+    """
     found = []
     for name in metrics:
         for part in ("a", "b", "difference"):
@@ -287,7 +292,9 @@ def number_names(metrics: Iterable[str]) -> list[str]:
         found += [f"{name}.max", *(f"{name}.p{100 * q:g}" for q in QUANTILES)]
     for name in (*_MEANS, "rank_change", "rank_changed", "perplexity_ratio"):
         found += [name, *(f"{name}.{end}" for end in _METRIC)]
-    return [*found, *(f"flips.{name}" for name in _FLIPS), *(f"rows.{f.name}" for f in fields(ComparedRows))]
+    for prefix in ("", *(f"{name}." for name in scores)):
+        found += [f"{prefix}flips.{name}" for name in _FLIPS]
+    return [*found, *(f"rows.{f.name}" for f in fields(ComparedRows))]
 
 
 def numbers(part: Compared) -> dict[str, float]:
@@ -305,8 +312,9 @@ def numbers(part: Compared) -> dict[str, float]:
     for name, values in apart.items():
         if values is not None:
             found |= {f"{name}.max": values.max, **{f"{name}.p{100 * q:g}": v for q, v in values.quantiles.items()}}
-    if part.flips is not None:
-        found |= {f"flips.{key}": math.nan if (v := getattr(part.flips, key)) is None else v for key in _FLIPS}
+    for prefix, flips in (("", part.flips), *((f"{name}.", m.flips) for name, m in part.metrics.items())):
+        if flips is not None:
+            found |= {f"{prefix}flips.{key}": math.nan if (v := getattr(flips, key)) is None else v for key in _FLIPS}
     return found
 
 
@@ -323,7 +331,8 @@ def _fields_out(values: Values | None) -> Any:
     """Return the fields of a value in JSON-ready values; metrics inside too."""
     if values is None:
         return None
-    return {name: _out(value) for name, value in vars(values).items()}
+    optional = ("flips",) if isinstance(values, MetricComparison) else ()
+    return {name: _out(value) for name, value in vars(values).items() if value is not None or name not in optional}
 
 
 def _out(value: Any) -> Any:

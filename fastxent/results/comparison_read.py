@@ -93,12 +93,13 @@ def _check_shape(result: CompareValues) -> None:
         if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
             raise ValueError(f"{where} must add up, got {rows}")
     for where, part in named:
-        flips = part.flips
-        if (
-            flips is not None
-            and min(flips.both_right, flips.both_wrong, flips.right_to_wrong, flips.wrong_to_right) < 0
-        ):
-            raise ValueError(f"{where}flips must not be negative, got {flips}")
+        found = {"": part.flips, **{f"metrics.{name}.": metric.flips for name, metric in part.metrics.items()}}
+        for of, flips in found.items():
+            if (
+                flips is not None
+                and min(flips.both_right, flips.both_wrong, flips.right_to_wrong, flips.wrong_to_right) < 0
+            ):
+                raise ValueError(f"{where}{of}flips must not be negative, got {flips}")
         _check_names(f"{where}divergences", part.divergences, list(DIVERGENCE_TITLES) if result.divergences else [])
         if (part.same_top_1 is None) == bool(result.divergences):
             raise ValueError(f"{where}same_top_1 must be an object with divergences, and null without")

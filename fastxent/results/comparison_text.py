@@ -98,6 +98,7 @@ def _together(result: CompareValues) -> list[str]:
         lines.append(f"Perplexity ratio: {shown(result.perplexity_ratio)}")
     if result.flips is not None:
         lines.append(f"Flips: {_flips(result.flips)}")
+    lines += [f"Flips of {printable(n)}: {_flips(m.flips)}" for n, m in result.metrics.items() if m.flips is not None]
     target = result.target_probability
     if target is not None:
         lines.append(

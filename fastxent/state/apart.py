@@ -10,10 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from fastxent.kernels.exact import rounded_root
 from fastxent.kernels.tally import tally_patterns
-from fastxent.results.comparison import QUANTILES, ChangedRow
+from fastxent.results.comparison import QUANTILES, ChangedRow, Flips as FlipCounts
 from fastxent.results.encoding import float_in, number_out
 from fastxent.scoring.pairs import PairRows
+from fastxent.scoring.rows import ScoredRows
 from fastxent.state.keys import EncodedColumn, value_of
 from fastxent.state.metrics import Plan
 from fastxent.state.packed import stored, stored_counts
@@ -113,10 +115,13 @@ def _edge(bin_: int) -> float:
 
 
 class Flips:
-    """Counts of rows by whether either dump is right, for each group of ``table``: 2·(first is right) + (second is)."""
+    """Counts of rows by whether either dump is right, for each group of ``table``: 2·(first is right) + (second is).
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    right: function of the rows of a dump. Which are right; None if nothing says so, and nothing is counted.
+    """
+
+    def __init__(self, table: Table, right: Callable[[ScoredRows], np.ndarray] | None) -> None:
+        self.table, self._right = table, right
         self.counts = np.zeros((0, 4), np.int64)
         self._resize()
 
@@ -126,22 +131,22 @@ class Flips:
             self.counts = np.pad(self.counts, ((0, groups - len(self.counts)), (0, 0)))
 
     def add(self, rows: Summands) -> None:
-        """Count rows, if they have targets."""
+        """Count rows."""
         codes = np.zeros(len(rows.rows.rank), np.int64)
         if self.table.column is not None:
             codes = self.table.keys.codes(rows.by[self.table.column])
             codes = codes if len(codes) == len(rows.rows.rank) else codes[rows.mask]
         self._resize()
-        if rows.labelled:
+        if self._right is not None:
             pairs = pairs_of(rows)
-            kinds = 2 * (pairs.rank == 0) + (pairs.second.rank == 0)
+            kinds = 2 * self._right(pairs) + self._right(pairs.second)
             self.counts += np.bincount(4 * codes + kinds, minlength=self.counts.size).reshape(self.counts.shape)
 
     def absorb(self, other: Flips, clusters: np.ndarray) -> None:
         """Add the counts of another."""
         codes = self.table.keys.absorb(other.table.keys)
         self._resize()
-        np.add.at(self.counts, codes, other.counts)
+        np.add.at(self.counts, codes[: len(other.counts)], other.counts)  # which lacks groups without rows
 
     def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
         """``counts`` of the groups in the order of their keys."""
@@ -151,6 +156,28 @@ class Flips:
     def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
         self.counts = stored_counts(arrays, "counts", len(self.table.keys), 4)
+
+    def figures(self, g: int, change: tuple[int, int] | None) -> FlipCounts:
+        """The flips of a group.
+
+        change: with clusters, the sum of their changes and that of the squares of these.
+        """
+        self._resize()
+        wrong, to_right, to_wrong, right = self.counts[g].tolist()
+        z = None
+        if change is not None:
+            total, squares = change
+            root = rounded_root(total * total, squares)
+            z = root if total >= 0 else -root
+        return FlipCounts(right, wrong, to_wrong, to_right, mcnemar(to_wrong, to_right), z)
+
+
+def mcnemar(to_wrong: int, to_right: int) -> float:
+    """The exact p-value of McNemar's test: min(1, 2·P(Binomial(n, 1/2) <= the smaller)); 1 without flips."""
+    from scipy.special import bdtr
+
+    n = to_wrong + to_right
+    return min(1.0, 2.0 * float(bdtr(min(to_wrong, to_right), n, 0.5))) if n else 1.0
 
 
 class ByConfidence(Table):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from fastxent.errors import StateError
-from fastxent.kernels.exact import rounded_root
 from fastxent.options.config import EvalConfig
 from fastxent.results.compare import CompareResult
 from fastxent.results.comparison import (
@@ -29,6 +28,7 @@ from fastxent.results.comparison import (
 )  # fmt: skip
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
+from fastxent.scoring.rows import ScoredRows
 from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, Flips, Largest, Quantities
 from fastxent.state.coverage import Coverage
 from fastxent.state.differences import (
@@ -71,7 +71,8 @@ class PairState(EvalState):
         if self.plan.labelled:
             self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
         self.by_confidence = ByConfidence(_Divergences(config))
-        self.flips = {table.column: Flips(table) for table in (self.whole, *self.slices.values())}
+        right = _right if self.plan.labelled else None
+        self.flips = {table.column: Flips(table, right) for table in (self.whole, *self.slices.values())}
         self.parts.update({f"pairs {name}": part for name, part in self.quantities.items()})
         self.parts.update({"confidence": self.by_confidence, "largest": self.largest})
         self.parts.update({"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()})
@@ -94,6 +95,11 @@ class PairState(EvalState):
         """The plan, which is that of pairs."""
         assert isinstance(self.plan, PairPlan)
         return self.plan
+
+
+def _right(rows: ScoredRows) -> np.ndarray:
+    found: np.ndarray = rows.rank == 0
+    return found
 
 
 class _Divergences(Plan):
@@ -273,14 +279,11 @@ class CompareState:
         )
 
     def _flips(self, table: Table, g: int, sums: Sums) -> FlipCounts:
-        wrong, to_right, to_wrong, right = self.first.flips[table.column].counts[g].tolist()
-        z = None
+        change = None
         if self.first.plan.clustered:
             place = self.first.plan.columns.index(FLIP)
-            total, squares = sums.totals[place], sums.products[(place, place)] or 0
-            root = rounded_root(total * total, squares)
-            z = root if total >= 0 else -root
-        return FlipCounts(right, wrong, to_wrong, to_right, mcnemar(to_wrong, to_right), z)
+            change = sums.totals[place], sums.products[(place, place)] or 0
+        return self.first.flips[table.column].figures(g, change)
 
     def _details(self, whole: Compared) -> dict[str, Any]:
         """The fields of all rows that slices have in part."""
@@ -329,14 +332,6 @@ class CompareState:
             })
             for k, (value, part) in enumerate(zip(values, found, strict=True))
         }  # fmt: skip
-
-
-def mcnemar(to_wrong: int, to_right: int) -> float:
-    """The exact p-value of McNemar's test: min(1, 2·P(Binomial(n, 1/2) <= the smaller)); 1 without flips."""
-    from scipy.special import bdtr
-
-    n = to_wrong + to_right
-    return min(1.0, 2.0 * float(bdtr(min(to_wrong, to_right), n, 0.5))) if n else 1.0
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -62,8 +62,11 @@ class ScoreTable(Table):
         chosen = self._scored(rows.rows, there)
         summands = Summands.of(self.plan, chosen, status, mask, rows.by)
         summands.clusters = None if rows.clusters is None else rows.clusters[there]
-        super().add(summands)
-        self.others += int(((chosen.nll != 0.0) & (chosen.nll != 1.0)).sum())
+        self._sum(summands)
+
+    def _sum(self, rows: Summands) -> None:
+        super().add(rows)
+        self.others += int(((rows.rows.nll != 0.0) & (rows.rows.nll != 1.0)).sum())
 
     def absorb(self, other: Table, clusters: np.ndarray) -> None:
         """Add another table."""

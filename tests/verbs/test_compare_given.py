@@ -14,6 +14,7 @@ from scipy import stats
 
 import fastxent as fx
 from fastxent.cli.program import run
+from fastxent.state.differences import PairScoreTable
 from tests.verbs.pairs import interval, ratio_error
 
 N = 250
@@ -113,6 +114,48 @@ def test_clusters_and_weights_by_residuals(everything, name):
     assert metric.ci95 == pytest.approx(interval(value, stderr, n), rel=1e-8)
 
 
+def flips_of(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(((a == i) & (b == j)).sum()) for i, j in ((1, 1), (0, 0), (1, 0), (0, 1)))
+
+
+def test_flips_of_a_score_of_zeros_and_ones(scored, everything):
+    both = ~(NULL[0] | NULL[1])
+    assert scored.metrics["gain"].flips is None
+    assert "flips" not in scored.to_dict()["metrics"]["gain"]
+    for result, mask in ((scored, both), (everything, both & (WEIGHT > 0))):
+        flips = result.metrics["acc"].flips
+        counts = flips_of(ACC[0][mask], ACC[1][mask])
+        assert (flips.both_right, flips.both_wrong, flips.right_to_wrong, flips.wrong_to_right) == counts
+        assert flips.p_value == pytest.approx(stats.binomtest(counts[2], counts[2] + counts[3]).pvalue)
+        for value, part in result.slices["lang"].items():
+            of = mask & (value == LANG)
+            assert part.metrics["acc"].flips.right_to_wrong == flips_of(ACC[0][of], ACC[1][of])[2]
+    changes = np.bincount(DOC[mask], (WEIGHT * (ACC[1] - ACC[0]))[mask])
+    assert scored.metrics["acc"].flips.z is None
+    assert flips.z == pytest.approx(changes.sum() / np.sqrt((changes**2).sum()), rel=1e-10)
+    assert "Flips of acc: " in repr(scored)
+    a, b = dumps()
+    assert fx.compare(a, b.set_column(0, "acc", [ACC[1] * 2]), scores="acc").metrics["acc"].flips is None
+
+
+def test_its_json_can_be_read(everything):
+    assert fx.CompareResult.from_json(everything.to_json()) == everything
+    values = json.loads(everything.to_json())
+    values["metrics"]["acc"]["flips"]["both_right"] = -1
+    with pytest.raises(fx.StateError, match=r"metrics\.acc\.flips must not be negative"):
+        fx.CompareResult.from_dict(values)
+
+
+def test_flips_that_contradict_the_rows_are_damage(scored):
+    table = scored.state.first.given[0]
+    arrays = table.arrays(np.arange(0))
+    again = PairScoreTable(scored.config, "acc", None)
+    again.load(arrays, ["whole"], 0)
+    assert (again.flips.counts == arrays["flips/counts"]).all()
+    with pytest.raises(ValueError, match="flips that do not add up"):
+        again.load({**arrays, "flips/counts": arrays["flips/counts"] + 1}, ["whole"], 0)
+
+
 def test_either_side_has_the_bits_of_evaluate(everything):
     a, b = dumps()
     for column in ("lang", "doc", "w", "n"):
@@ -192,7 +235,7 @@ def test_json_lines_on_the_command_line(tmp_path, monkeypatch, capsys):
         lines = [json.dumps({"doc_id": int(i), "acc": acc[i]}) for i in rows]
         (tmp_path / f"samples_{name}.jsonl").write_text("\n".join(lines) + "\n")
     command = ["compare", "samples_a.jsonl", "samples_b.jsonl", "--scores", "acc", "--on", "doc_id", "-q"]
-    assert run([*command, "--output", "r.json", "--fail-if", "acc.p_value<0"]) == 0
+    assert run([*command, "--output", "r.json", "--fail-if", "acc.flips.p_value<0"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"a → b · {N} rows · {N} used\n")
     assert "KL" not in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -47,7 +48,7 @@ def compare(**given: Any) -> int:
 
     a, b = given.pop("a"), given.pop("b")
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
-    check_conditions(conditions, given, number_names)
+    check_conditions(conditions, given, partial(number_names, scores=given["scores"] or ()))
     sinks.check([], lambda: local_files((a, b)))
     quiet, resume = given["quiet"], given["resume"]
     try:
