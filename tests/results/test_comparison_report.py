@@ -49,7 +49,7 @@ def test_every_section_has_its_plots(page):
         "Change of the probability of the target from base to new",
         "Change of cross entropy in each slice with its 95 % interval",
     ]  # fmt: skip
-    Page(page)
+    assert "Input and options" in Page(page).text
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 
@@ -226,8 +226,10 @@ def test_a_mutant_is_refused_or_shown(result):
     assert drawn == 5
 
 
-def test_the_command_writes_the_same_page(result, page, tmp_path, capsys):
-    file = tmp_path / "compare.json"
+def test_the_command_writes_the_same_page(result, tmp_path, capsys):
+    result = replace(result, files=(("first.parquet",), ("second.parquet",)), timing={"seconds": 1.5})
+    page, file = html(result), tmp_path / "compare.json"
+    assert page.index("first.parquet") < page.index("second.parquet") < page.index("elapsed (s)")
     file.write_text(result.to_json(), encoding="utf-8")
     assert run(["report", str(file), "-q"]) == 0
     assert (tmp_path / "compare.html").read_text(encoding="utf-8") == page

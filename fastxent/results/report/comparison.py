@@ -11,7 +11,7 @@ from markupsafe import Markup
 from fastxent.results.comparison import CompareValues
 from fastxent.results.comparison_text import TextTable, tables
 from fastxent.results.report import comparison_plots as plots
-from fastxent.results.report.evaluation import drawn
+from fastxent.results.report.evaluation import drawn, inputs
 from fastxent.results.report.figures import MOST_SLICES
 from fastxent.results.report.page import Cell, Column, Section, Table, render, table
 from fastxent.results.report.svg import printable
@@ -37,6 +37,8 @@ def sections(result: CompareValues) -> list[Section]:
         if beside:
             body += render("evaluation.html.j2", part="calibration", plots=beside, bins=None)
         found.append(Section(f"part-{place}", title, body))
+    files = [name for side in result.files for name in side]
+    found.append(Section("input", "Input and options", inputs(result, files)))
     if result.warnings:
         found.append(Section("warnings", "Warnings", _listed(result.warnings)))
     return found

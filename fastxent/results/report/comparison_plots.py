@@ -104,7 +104,7 @@ def flips(result: CompareValues) -> Drawing:
         share = f"{number(100 * rows / total, 3)} %" if total else "–"
         figure.tips[gid] = [f"{name}: {count(rows)} rows, {share}"]
         ax.text(x, y - 0.12, count(rows), ha="center", va="center", color=INK, fontsize=13)
-        ax.text(x, y + 0.22, share, ha="center", va="center", color=MUTED, fontsize=9.5)
+        ax.text(x, y + 0.22, share, ha="center", va="center", color=INK, fontsize=9.5)
     a, b = (printable(name, 16) for name in result.names)
     ax.set_xticks([0, 1], [f"{b}\nright", f"{b}\nwrong"])
     ax.set_yticks([0, 1], [f"{a}\nright", f"{a}\nwrong"])

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from markupsafe import Markup
 
 from fastxent.options.config import EvalConfig
+from fastxent.results.comparison import CompareValues
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.report import figures, plots
 from fastxent.results.report.page import Cell, Column, Section, Table, render
@@ -79,7 +80,7 @@ def title(result: EvalValues) -> str:
 
 def sections(result: EvalValues) -> list[Section]:
     """Return the sections of the report that are not empty."""
-    found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", _input(result))]
+    found = [("metrics", "Metrics", _headline(result)), ("input", "Input and options", inputs(result, result.files))]
     if result.curves is not None:
         found.append(("curves", "Curves", render(_TEMPLATE, part="calibration", plots=_curves(result), bins=None)))
     if result.has_calibration:
@@ -132,7 +133,8 @@ def _headline(result: EvalValues) -> Markup:
     )  # fmt: skip
 
 
-def _input(result: EvalValues) -> Markup:
+def inputs(result: EvalValues | CompareValues, files: Sequence[str]) -> Markup:
+    """Return the counts of rows, the input files, the options, versions and the timing of a run."""
     rows = result.rows
     counts = [("total", rows.total), ("used", rows.used), ("ignored", rows.ignored), ("bad", rows.bad)]
     if rows.bad:
@@ -144,7 +146,7 @@ def _input(result: EvalValues) -> Markup:
         _TEMPLATE, part="input", rows=[(name, count(n)) for name, n in counts],
         chosen=[(name, _option(value)) for name, value, default in options if value != default],
         defaults=", ".join(f"{name}={_option(value)}" for name, value, default in options if value == default),
-        shown_files=result.files[:_MOST_FILES], more_files=max(0, len(result.files) - _MOST_FILES),
+        shown_files=files[:_MOST_FILES], more_files=max(0, len(files) - _MOST_FILES),
         versions=result.versions.items(),
         timing=[
             (_TIMING.get(name, name.replace("_", " ")), f"{value:,.4g}")
