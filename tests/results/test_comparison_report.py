@@ -114,7 +114,9 @@ def test_dumps_of_scores():
     assert back.score_rows == found.score_rows
     text = html(back)
     assert text == html(found)
-    assert len(plots_of(text)) == 2
+    flips = found.metrics["acc"].flips
+    assert f"wrong → right: {flips.wrong_to_right} rows, {100 * flips.wrong_to_right / 60:.3g} %" in text
+    assert len(plots_of(text)) == 3
     values = found.to_dict()
     values["scores"]["acc"]["used"] = 3
     with pytest.raises(fx.StateError, match=r"scores\.acc must add up"):

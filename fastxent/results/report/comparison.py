@@ -83,7 +83,11 @@ def _rows(result: CompareValues) -> Pictures:
             f"Rows by whether {a} and {b} predict the target. The coloured fields are the flips: rows that only one "
             "of the two predicts correctly."
         )
-        found.append(drawn(plots.flips(result), caption))
+        found.append(drawn(plots.flips(result, result.flips), caption))
+    for name, metric in result.metrics.items():
+        if metric.flips is not None:
+            caption = f"Rows by whether {printable(name, 40)} is 1 (right) or 0 (wrong) in {a} and in {b}."
+            found.append(drawn(plots.flips(result, metric.flips), caption))
     if result.target_probability is not None:
         caption = (
             f"Change of the probability of the target from {a} to {b}, in number of rows. On the right of the dashed "

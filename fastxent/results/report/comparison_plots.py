@@ -6,7 +6,7 @@ import math
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from fastxent.results.comparison import DIVERGENCE_TITLES, CompareValues, MetricComparison
+from fastxent.results.comparison import DIVERGENCE_TITLES, CompareValues, Flips, MetricComparison
 from fastxent.results.report.figures import count_axis, forest_of, largest, limits, single, styled
 from fastxent.results.report.palette import ACCENT, INK, MUTED, PANEL, PAPER, SECOND, SOFT, THIRD
 from fastxent.results.report.svg import Drawing, printable
@@ -88,10 +88,8 @@ def divergence_quantiles(result: CompareValues) -> Drawing:
 
 
 @styled
-def flips(result: CompareValues) -> Drawing:
-    """Plot the rows by whether either dump predicts the target: counts and shares in two rows of two fields."""
-    found = result.flips
-    assert found is not None  # the dumps have targets
+def flips(result: CompareValues, found: Flips) -> Drawing:
+    """Plot the rows by whether either dump is right: counts and shares in two rows of two fields."""
     figure, ax = single(2.6)
     fields = [
         (0, 0, found.both_right, "both right"), (1, 0, found.right_to_wrong, "right → wrong"),
