@@ -23,7 +23,7 @@ LAYOUTS = ("none", "zstd", "arrow-ipc", "binary")  # of the files that `evaluate
 CLASSES = 1000
 FILES = {f"evaluate-C{CLASSES}-{layout}": layout for layout in LAYOUTS}
 # What an older or a broken fastxent may answer with; anything else is a mistake of this program.
-REFUSALS = (AttributeError, TypeError, ValueError, NotImplementedError, AssertionError, RuntimeError)
+REFUSALS = (AttributeError, TypeError, ValueError, NotImplementedError, AssertionError, RuntimeError, fx.FastxentError)
 
 
 def file_of(folder: Path, layout: str) -> Path:
