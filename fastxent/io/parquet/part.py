@@ -33,9 +33,9 @@ from fastxent.io.storage.remote import ReadRanges
 MAGIC = (b"PAR1", b"PARE")
 _PEEK_ROWS = 16
 _LEAST_AHEAD = 1 << 20  # of a reader of a file elsewhere
-# Of a part in the file: a row group of more than two of the least is shared out. Each part reads the other columns
-# from the beginning of the row group on, so that there should not be too many of them. In a file of few bytes the least
-# is a quarter of them: all threads should get some.
+# Bytes of a part, decompressed: a row group of more than two of the least is shared out. Each part reads the other
+# columns from the beginning of the row group on, so that there should not be too many of them. In a file of few bytes
+# the least is a quarter of them: all threads should get some.
 _LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
 _LEAST_QUARTER = 16 << 20
 
@@ -222,8 +222,7 @@ class ParquetPart(Remarks):
         whole = stored(footer, proven, reader.stored, reader.layout.names)
         beside = stored(footer, proven, reader.stored_beside)
         mixed = len({isinstance(chunk, str) for chunk in chunks}) > 1
-        sizes = [chunk.end - chunk.begin for chunk in chunks if isinstance(chunk, LogitsChunk)]
-        least = min(_LEAST_PART, max(_LEAST_QUARTER, sum(sizes) // 4))
+        least = min(_LEAST_PART, max(_LEAST_QUARTER, sum(_work(c) for c in chunks if isinstance(c, LogitsChunk)) // 4))
         first = 0
         for group, (chunk, rows) in enumerate(zip(chunks, footer.group_rows, strict=True)):
             where = Where(self.name, group, first)
@@ -258,14 +257,20 @@ class ParquetPart(Remarks):
     def _native_units(
         self, chunk: LogitsChunk, reader: RowReader, where: Where, columns: Stored, least: int
     ) -> Iterator[NativeUnit]:
-        parts, size = [chunk], chunk.end - chunk.begin
-        if size >= 2 * least and (self.file.local or chunk.page_index):
+        parts, work = [chunk], _work(chunk)
+        if work >= 2 * least and (self.file.local or chunk.page_index):
             with closing(_ranges(self.file)) as source:
-                target = max(least, min(_MOST_PART, size // _PARTS))
+                target = max(least, min(_MOST_PART, work // _PARTS)) * (chunk.end - chunk.begin) // work
                 parts = native.split(chunk, source, target, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
             yield NativeUnit(self._source, reader, place, part.rows, part, columns)
+
+
+def _work(chunk: LogitsChunk) -> int:
+    """Bytes of the logits of a row group: in the file, or decompressed if they are compressed."""
+    size = chunk.end - chunk.begin
+    return size if chunk.codec is None else max(size, chunk.rows * chunk.row_bytes)
 
 
 def _infos(footer: Footer, names: Sequence[str]) -> list[list[ChunkInfo]]:
