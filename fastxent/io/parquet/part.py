@@ -37,7 +37,7 @@ _LEAST_AHEAD = 1 << 20  # of a reader of a file elsewhere
 # columns from the beginning of the row group on, so that there should not be too many of them. In a file of few bytes
 # the least is a quarter of them: all threads should get some.
 _LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
-_LEAST_QUARTER = 16 << 20
+_LEAST_QUARTER = 15 << 20
 
 
 @dataclass(frozen=True)
