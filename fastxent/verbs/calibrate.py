@@ -20,6 +20,7 @@ from fastxent.results.result import EvalResult
 from fastxent.results.temperature import TemperatureSlice
 from fastxent.results.values import Metric, Slice
 from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.scorer import Scorer, Sweep
 from fastxent.scoring.task import scorer_of
 from fastxent.state.evaluation import USE_MULTILABEL, USE_PROBS
 from fastxent.state.temperatures import NONE, Member, Temperatures
@@ -94,22 +95,35 @@ class Tempering:
 
     config: EvalConfig
     dtype: str
+    soft: bool  # targets are probabilities
     temperatures: tuple[float, ...]
     members: tuple[Member, ...]
     grouped_by: str | None
 
-    whole = True
+    @property
+    def whole(self) -> bool:
+        """Soft targets are as large as the logits; a binary dump is scored batch by batch."""
+        return self.soft or self.config.task == "binary"
 
     def scorer(self) -> Callable[[Batch], list[ScoredRows]]:
-        """The rows of a batch at each temperature."""
+        """The rows of a batch at each temperature. Each part is swept at all of them while it is in the cache."""
         config = replace(self.config, cluster=self.grouped_by)
         scorers = [scorer_of(replace(config, temperature=t), self.dtype) for t in self.temperatures]
+        plain = [scorer for scorer in scorers if isinstance(scorer, Scorer)]
+
+        def sweep(batch: Batch) -> list[ScoredRows]:
+            prepared = plain[0].prepare(batch, plain[0].compute)
+            sweeps = [Sweep(scorer, prepared) for scorer in plain]
+            for part in batch.parts:
+                for each in sweeps:
+                    each.add(part)
+            return [each.rows() for each in sweeps]
 
         def score(batch: Batch) -> list[ScoredRows]:
             parts = list(batch.parts)  # one, as they are `whole`
             return [scorer(replace(batch, parts=iter(parts))) for scorer in scorers]
 
-        return score
+        return sweep if plain else score
 
     def empty(self) -> Temperatures:
         """The states of no rows."""
@@ -222,8 +236,9 @@ class _Fit:
         return results
 
     def _read(self, temperatures: Sequence[float], members: list[Member]) -> list[Any]:
-        config = self._job.recipe.config
-        recipe = Tempering(config, self._job.recipe.dtype, tuple(temperatures), tuple(members), self._grouped_by)
+        given = self._job.recipe
+        config = given.config
+        recipe = Tempering(config, given.dtype, given.soft, tuple(temperatures), tuple(members), self._grouped_by)
         loop = Loop(
             recipe, self._job.source.units(), row_bytes=self._job.row_bytes, threads=self._options["threads"],
             memory=int(self._options["memory"]), rows=self._job.source.rows, progress=self._options["progress"],

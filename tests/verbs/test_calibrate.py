@@ -137,7 +137,7 @@ def test_the_same_bits_for_any_order_and_threads(tmp_path):
 def test_the_state_of_a_read_survives_as_bytes():
     config = fx.EvalConfig(n_classes=C, cluster="user", metrics=("cross_entropy", "nll_minus_entropy"))
     members = (Member(config, (0, 0)), Member(replace(config, temperature=2.0), (1, NONE)))
-    recipe = Tempering(config, "float32", (1.0, 2.0), members, "user")
+    recipe = Tempering(config, "float32", False, (1.0, 2.0), members, "user")
     job = Evaluation.open(table(), {**DEFAULTS, "cluster": "user"})
     score, state, halves = recipe.scorer(), recipe.empty(), [recipe.empty(), recipe.empty()]
     for unit in job.source.units():
