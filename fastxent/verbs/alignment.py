@@ -154,8 +154,8 @@ def columns_of(source: OpenSource, names: Sequence[str]) -> pa.Table:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise ColumnError(
-            f"columns {', '.join(map(repr, names))} must have one type in all files of {source.files[0]} … to be put "
-            f"in another order ({str(error).splitlines()[0]}); convert one"
+            f"columns {', '.join(map(repr, names))} must have one type in all files, because rows are put in "
+            f"another order ({str(error).splitlines()[0]}); convert one"
         ) from None
 
 
