@@ -87,6 +87,32 @@ def _floats(column: pa.Array) -> np.ndarray | None:
     return shares
 
 
+class Numbers:
+    """The numbers of the rows of a batch, widened, part by part: a copy, which is contiguous and outlives the parts.
+
+    width: int. Numbers per row; 0 for rows of one number, which are not nested.
+    refused: dict of int to str. What is wrong with rows that hold none, by their place in the batch.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], width: int) -> None:
+        self._none = np.empty((0, width) if width else 0, dtype)
+        self._found: list[np.ndarray] = []
+        self._read = 0
+        self.refused: dict[int, str] = {}
+
+    def add(self, part: Part) -> None:
+        """Take the numbers of the next rows."""
+        values = widened(part.values, part.dtype)
+        self._found.append(np.array(values if self._none.ndim == 2 else values[:, 0], order="C"))
+        self.refused |= {self._read + place: why for place, why in part.bad.items()}
+        self._read += len(part.values)
+
+    def at(self, index: np.ndarray | None) -> np.ndarray:
+        """The numbers of the rows at these places of the batch; of all rows for None."""
+        values = self._found[0] if len(self._found) == 1 else np.concatenate([self._none, *self._found])
+        return values if index is None else values[index]
+
+
 class BinaryScorer:
     """Scores batches of one number per row, of one float type, under one configuration.
 
@@ -97,8 +123,9 @@ class BinaryScorer:
 
     def __init__(self, config: EvalConfig, dtype: str, *, keeps: bool = False) -> None:
         self.config, self.keeps = config, keeps
-        self._prepare = self._preparation(config)
+        self.prepare = self._preparation(config)
         self._type = FLOAT_TYPES[dtype]
+        self.compute = self._type.compute
         self._clip = bounds_of(config.clip_eps, config.input)
         self._kernel = odds.odds_kernel(config.input == "logits")
         t = config.threshold
@@ -109,9 +136,19 @@ class BinaryScorer:
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        prepared = self._prepare(batch, self._type.compute)
+        numbers = self.numbers()
+        for part in batch.parts:
+            numbers.add(part)
+        return self.rows(self.prepare(batch, self.compute), numbers)
+
+    def numbers(self) -> Numbers:
+        """Room for the numbers of the rows of a batch."""
+        return Numbers(self.compute, 0)
+
+    def rows(self, prepared: Prepared, numbers: Numbers) -> ScoredRows:
+        """Score the rows of a batch that are prepared. Errors as above."""
         n, c = len(prepared.target), self.config
-        values, refused = self._scores(batch, prepared, n)
+        values, refused = numbers.at(prepared.index), numbers.refused
         status, target, exact = _settled(prepared.target)
         labelled = c.target is not None
         if prepared.soft is not None:
@@ -164,23 +201,9 @@ class BinaryScorer:
 
     def shares(self, batch: Batch) -> np.ndarray:
         """The weight of each row in the denominator of a mean, from the columns alone; bad rows are found later."""
-        rows = self._prepare(batch, self._type.compute)
+        rows = self.prepare(batch, self.compute)
         used = _settled(rows.target)[0] == USED
         return np.where(used, 1.0 if rows.weight is None else rows.weight, 0.0)
-
-    def _scores(self, batch: Batch, prepared: Prepared, n: int) -> tuple[np.ndarray, dict[int, str]]:
-        """(the numbers of the rows, widened; what is wrong with rows that hold none, by their place in the batch)."""
-        found: list[np.ndarray] = []
-        refused: dict[int, str] = {}
-        read = 0
-        for part in batch.parts:
-            found.append(_numbers(part))
-            refused |= {read + place: why for place, why in part.bad.items()}
-            read += len(part.values)
-        values = found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type.compute), *found])
-        if prepared.index is not None:
-            values = values[prepared.index]
-        return values, refused
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         """The numbers after the temperature or within the bounds of ``clip_eps``."""
@@ -210,11 +233,6 @@ class BinaryScorer:
         if isinstance(value, str):
             return f"target {value!r} is not among the classes"
         return f"target {value} is not 0, 1, -1 or a probability"
-
-
-def _numbers(part: Part) -> np.ndarray:
-    """The numbers of a part, widened: a copy, which is contiguous and outlives the part."""
-    return np.array(widened(part.values, part.dtype)[:, 0])
 
 
 def _rounded(value: float, dtype: str) -> Any:

@@ -10,12 +10,12 @@ import numpy as np
 from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
 from fastxent.io.labels import WrongLabel, flags_of, ids_of
-from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import label_sums as row_sums, odds
 from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
-from fastxent.scoring.binary import BinaryScorer
+from fastxent.scoring.binary import BinaryScorer, Numbers
 from fastxent.scoring.refusal import bad_number
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, KeptOdds, MultilabelRows
 from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
@@ -56,19 +56,20 @@ class MultilabelScorer(BinaryScorer):
 
     _preparation = MultilabelPreparation
 
-    def __call__(self, batch: Batch) -> MultilabelRows:
-        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        prepared, part, c = self._prepare(batch, self._type.compute), batch.whole(), self.config
-        values = np.array(widened(part.values, part.dtype), order="C")  # a copy, which outlives the part
-        if prepared.index is not None:
-            values = values[prepared.index]
+    def numbers(self) -> Numbers:
+        """Room for the numbers of the rows of a batch."""
+        return Numbers(self.compute, self.config.n_classes)
+
+    def rows(self, prepared: Prepared, numbers: Numbers) -> MultilabelRows:
+        """Score the rows of a batch that are prepared. `BadRowError` as in `BinaryScorer`."""
+        values, c = numbers.at(prepared.index), self.config
         status = _statuses(prepared.target)
         with np.errstate(invalid="ignore"):
             bad = np.isnan(values) if c.input == "logits" else ~((values >= 0) & (values <= 1))
             inside = ((values >= 0) & (values <= 1)).all(axis=1) if c.input == "logits" else np.zeros(1, bool)
         status[bad.any(axis=1) & (status != IGNORED)] = BAD_LOGITS
         if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
-            self._refuse_row(prepared, values, bad, status, part.bad)
+            self._refuse_row(prepared, values, bad, status, numbers.refused)
         labelled = prepared.soft is not None
         positive = np.zeros_like(values) if prepared.soft is None else prepared.soft.values
         sums, called, probability, losses = self._sums(values, positive, labelled)
@@ -111,7 +112,7 @@ class MultilabelScorer(BinaryScorer):
 
     def shares(self, batch: Batch) -> np.ndarray:
         """The weight of each row in the denominator of a mean, from the columns alone; bad rows are found later."""
-        rows = self._prepare(batch, self._type.compute)
+        rows = self.prepare(batch, self.compute)
         assert rows.soft is not None
         labels = (~np.isnan(rows.soft.values)).sum(axis=1)
         return np.where(rows.target == 0, labels * (1.0 if rows.weight is None else rows.weight), 0.0)
