@@ -37,7 +37,7 @@ class LargestLogit:
     whole: bool = False
 
     def scorer(self) -> Callable[[Batch], np.ndarray]:
-        return lambda batch: np.concatenate([bins(part.values) for part in batch.parts])
+        return lambda batch: np.concatenate([bins(block.values) for block in batch.blocks])
 
     def empty(self) -> Histogram:
         return Histogram()

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from bench.dashboard import trends
 from bench.records import name_of
-from fastxent.results.report.page import Cell, Column, Section, Table, page, table
+from fastxent.results.report.page import Cell, Column, HtmlTable, Section, page, table
 from fastxent.results.text import count
 
 _HERE = Path(__file__).resolve().parent
@@ -151,7 +151,7 @@ def _marks(group: dict[str, Any], run: dict[str, Any]) -> Markup:
         Column("mark / aim"), Column("ours", "text"), Column("best peer", "text", "our relative speed in parentheses"),
     ]  # fmt: skip
     said = Markup('<p class="note">{}</p><div class="cards">{}</div>').format(f"{_when(run)}.{busy}{quick}", shown)
-    return said + table(Table("Marks", columns, rows, paged=False))
+    return said + table(HtmlTable("Marks", columns, rows, paged=False))
 
 
 def _regressions(group: dict[str, Any], run: dict[str, Any]) -> Markup:
@@ -172,7 +172,7 @@ def _regressions(group: dict[str, Any], run: dict[str, Any]) -> Markup:
         return Markup('<p class="note">{}</p>').format(said)
     columns = [Column("slower case", "text"), Column("run", "text"), Column("commit", "text"),
                Column("of ceiling"), Column("band from"), Column("below band by")]  # fmt: skip
-    return table(Table("Regressions", columns, rows))
+    return table(HtmlTable("Regressions", columns, rows))
 
 
 def _cases(group: dict[str, Any], run: dict[str, Any]) -> Markup:
@@ -192,7 +192,7 @@ def _cases(group: dict[str, Any], run: dict[str, Any]) -> Markup:
         Column("best peer", "text"), Column("speed-up", hint="all threads relative to one"),
         Column("spread", hint="relative range that contains half of the rounds"),
     ]  # fmt: skip
-    return Markup('<div class="rows">{}</div>').format(table(Table("Cases", columns, rows, paged=False)))
+    return Markup('<div class="rows">{}</div>').format(table(HtmlTable("Cases", columns, rows, paged=False)))
 
 
 def _runs(found: Sequence[dict[str, Any]]) -> Markup:
@@ -213,7 +213,7 @@ def _runs(found: Sequence[dict[str, Any]]) -> Markup:
         Column("processor", "text"), Column("CPUs"), Column("machine", "text"), Column("marks met"),
         Column("load", hint="at the start of the run"), Column("seconds"), Column("versions", "text"),
     ]  # fmt: skip
-    return table(Table("Runs", columns, rows))
+    return table(HtmlTable("Runs", columns, rows))
 
 
 def _number(value: float | None) -> str:

@@ -18,9 +18,9 @@ from fastxent.names import some
 from fastxent.results import comparison
 from fastxent.results.compare import CompareResult
 from fastxent.results.result import EvalResult
-from fastxent.results.values import Metric, Rows, Slice, labels
+from fastxent.results.values import Metric, RowCounts, Slice, labels
 
-Part = EvalResult | Slice | comparison.Compared  # all rows, or those of a slice
+Group = EvalResult | Slice | comparison.Compared  # all rows, or those of a slice
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -33,7 +33,7 @@ _PATTERN = re.compile(
     r"(?:(?P<column>[^=:<>]+)=(?P<value>.*):)?\s*"
     r"(?P<metric>\w+(?:\.\w+)*)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=%]+)\s*(?P<percent>%?)\s*"
 )
-_COUNTS = tuple(f"rows.{field.name}" for field in fields(Rows))
+_COUNTS = tuple(f"rows.{field.name}" for field in fields(RowCounts))
 _PARTS: dict[str, Callable[[Metric], float]] = {
     "": lambda metric: metric.value,
     "value": lambda metric: metric.value,
@@ -87,15 +87,15 @@ class Condition:
     def check(self, result: EvalResult | CompareResult) -> list[str]:
         """Return a message for each slice in which the condition holds. A metric that is NaN always fails."""
         found = []
-        for label, part in self._parts(result):
-            number = self._read(part)
+        for label, group in self._groups(result):
+            number = self._read(group)
             if math.isnan(number) or _COMPARE[self.sign](number, self.bound):
                 place = "" if self.value != "*" else f" of {self.column}={label}"
                 found.append(f"{self.text} ({self.metric}{place} is {number:.6g})")
         more = [f"{self.text} (and in {len(found) - _MOST_FAILURES} more)"] if len(found) > _MOST_FAILURES else []
         return found[:_MOST_FAILURES] + more
 
-    def _parts(self, result: EvalResult | CompareResult) -> list[tuple[str, Part]]:
+    def _groups(self, result: EvalResult | CompareResult) -> list[tuple[str, Group]]:
         if self.column is None:
             return [("", result)]
         slices = result.slices.get(self.column)
@@ -103,7 +103,7 @@ class Condition:
             raise ConfigError(
                 f"cannot check --fail-if {self.text!r}: there are no slices of {self.column!r}; add --by {self.column}"
             )
-        named: dict[str, Part] = dict(zip(labels(slices), slices.values(), strict=True))
+        named: dict[str, Group] = dict(zip(labels(slices), slices.values(), strict=True))
         if self.value == "*" and named:
             return list(named.items())
         if self.value not in named:
@@ -119,15 +119,15 @@ class Condition:
         if self.metric in names:
             return
         name = self.metric.partition(".")[0]
-        parts = [other for other in names if other.partition(".")[0] == name]
-        if parts and name != "rows":
-            known = f"expected {some(parts)}"
+        longer = [other for other in names if other.partition(".")[0] == name]
+        if longer and name != "rows":
+            known = f"expected {some(longer)}"
         else:
             known = _nearest(self.metric, [other for other in names if "." not in other or other.startswith("rows.")])
         raise ConfigError(f"cannot check --fail-if {self.text!r}: there is no metric {self.metric!r}; {known}")
 
-    def _read(self, part: Part) -> float:
-        numbers = comparison.numbers(part) if isinstance(part, comparison.Compared) else _numbers(part)
+    def _read(self, group: Group) -> float:
+        numbers = comparison.numbers(group) if isinstance(group, comparison.Compared) else _numbers(group)
         self.check_name(numbers)
         return numbers[self.metric]
 
@@ -137,14 +137,14 @@ def number_names(metrics: Iterable[str]) -> list[str]:
     return [*(f"{name}.{part}" if part else name for name in metrics for part in _PARTS), *_COUNTS]
 
 
-def _numbers(part: EvalResult | Slice) -> dict[str, float]:
+def _numbers(group: EvalResult | Slice) -> dict[str, float]:
     """Return every number of all rows or of a slice by name, as in "accuracy.ci95.low"."""
     found = {
         f"{name}.{field}" if field else name: read(metric)
-        for name, metric in part.metrics.items()
+        for name, metric in group.metrics.items()
         for field, read in _PARTS.items()
     }
-    return {**found, **{name: float(getattr(part.rows, name.partition(".")[2])) for name in _COUNTS}}
+    return {**found, **{name: float(getattr(group.rows, name.partition(".")[2])) for name in _COUNTS}}
 
 
 class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only

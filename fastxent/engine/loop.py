@@ -72,7 +72,7 @@ class Loop(Generic[S]):
         self.recipe, self.progress, self.visit, self.done, self.ledger = recipe, progress, visit, done, ledger
         self.threads = THREADS("threads", get_num_threads() if threads is None else threads)
         self.row_bytes = row_bytes
-        self.part_bytes = batch_bytes(memory, self.threads, row_bytes)
+        self.block_bytes = batch_bytes(memory, self.threads, row_bytes)
         self.rows = 0  # done so far, in earlier runs too
         self._units = units
         self._total = rows
@@ -176,12 +176,12 @@ class Loop(Generic[S]):
         """Read, score and sum a unit. False if it was given up, since one before it has failed."""
         state, clock = worker.state, worker.clock
         rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
-        with closing(unit.read(rows, self.part_bytes, self.recipe.whole)) as batches:  # type: ignore[type-var]
+        with closing(unit.read(rows, self.block_bytes, self.recipe.whole)) as batches:  # type: ignore[type-var]
             while (batch := clock.next(batches)) is not None:
                 if self._failure is not None and self._failure[0] < index:
                     return False
                 start, reading = time.perf_counter(), clock.reading
-                scored = worker.score(replace(batch, parts=clock.each(batch.parts)))
+                scored = worker.score(replace(batch, blocks=clock.each(batch.blocks)))
                 end = time.perf_counter()
                 clock.kernel += end - start - (clock.reading - reading)
                 if self.visit is not None:

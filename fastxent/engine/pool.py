@@ -47,7 +47,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(threads: int) -> None:
-    """Set the number of threads of the array functions. Figures never depend on it."""
+    """Set the number of threads of the array functions. Results never depend on it."""
     global _threads, _pool
     _threads = whole_number("threads", threads, "be an integer of at least 1", low=1)
     _pool = None

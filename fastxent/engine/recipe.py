@@ -43,7 +43,7 @@ class Recipe(Protocol[S_co]):
 
     @property
     def whole(self) -> bool:
-        """Whether the logits of a batch are needed together, so that they come as one part."""
+        """Whether the logits of a batch are needed together, so that they come as one block."""
         ...
 
     def scorer(self) -> Callable[[Batch], Any]:

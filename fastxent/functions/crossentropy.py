@@ -25,7 +25,7 @@ from fastxent.functions.outputs import Out, OutRows
 from fastxent.io.interchange import as_floats, as_numpy
 from fastxent.kernels.exact import exact_add, exact_ratio, exact_round, exact_zeros
 from fastxent.kernels.floats import widened
-from fastxent.kernels.launch import Emit, Losses, LossTerms, Options, RowPass
+from fastxent.kernels.launch import Emit, Losses, LossTerms, RowOptions, RowPass
 from fastxent.kernels.rows import emit
 from fastxent.options.choices import Reduction
 from fastxent.options.option import taking
@@ -69,7 +69,7 @@ def _cross_entropy(
     weight = per_class(o.weight, c, "weight")
     mask = mask_of(o.class_mask, c)
     sample = per_row(o.sample_weight, x, "sample_weight")
-    options = Options(mode, o.softcap, o.temperature, mask, weight, o.label_smoothing > 0.0)
+    options = RowOptions(mode, o.softcap, o.temperature, mask, weight, o.label_smoothing > 0.0)
     terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None, sample)
     scale = 1.0 / unit
     if with_grad and reduction == "mean":

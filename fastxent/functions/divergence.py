@@ -12,7 +12,7 @@ from fastxent.errors import ConfigError
 from fastxent.functions.inputs import check_reduction, input_of, mode_of, unit_of
 from fastxent.functions.outputs import reduce_rows
 from fastxent.kernels.floats import widened
-from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.launch import RowOptions, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as rows
 from fastxent.kernels.rows.arguments import Side
@@ -42,7 +42,8 @@ def _divergence(p: Any, q: Any, input: str, reduction: str, base: float | None, 
             e = min(end, i + chunk)
             sides = [_wide(m, i, e) for m in (a.matrix, b.matrix)]
             takes = [
-                RowPass(Matrix.of(s), None, rows.NO_TARGET + 1, Options(mode), full=False, chunk=e - i) for s in sides
+                RowPass(Matrix.of(s), None, rows.NO_TARGET + 1, RowOptions(mode), full=False, chunk=e - i)
+                for s in sides
             ]
             for take in takes:
                 take(0, e - i)

@@ -20,7 +20,7 @@ from fastxent.functions.inputs import (
 )  # fmt: skip
 from fastxent.functions.keywords import StatisticsOptions, checked
 from fastxent.io.interchange import as_numpy
-from fastxent.kernels.launch import Options, RowPass, row_buffers
+from fastxent.kernels.launch import RowOptions, RowPass, row_buffers
 from fastxent.kernels.rows import record as rows
 from fastxent.options.choices import FloatName, Input as InputName
 from fastxent.options.option import taking
@@ -51,7 +51,7 @@ class RowStatistics(NamedTuple):
     sum_p2: np.ndarray
 
 
-def _full_record(x: Input, ids: np.ndarray | None, ignore_index: int, options: Options) -> dict[str, np.ndarray]:
+def _full_record(x: Input, ids: np.ndarray | None, ignore_index: int, options: RowOptions) -> dict[str, np.ndarray]:
     n = x.matrix.n
     into = row_buffers(n)
 
@@ -98,7 +98,7 @@ def row_statistics(logits: Any, target: Any = None, **options: Unpack[Statistics
         # an ignored row has all statistics that need no target
         ids = np.where(ids == ignore_index, rows.NO_TARGET, ids)
     mask = mask_of(o.class_mask, c)
-    shape = Options(mode_of(o.input), o.softcap, o.temperature, mask)
+    shape = RowOptions(mode_of(o.input), o.softcap, o.temperature, mask)
     full = _full_record(x, ids, rows.NO_TARGET + 1, shape)
     record, numbers = full["record"], full["ids"]
     broken = np.flatnonzero(full["status"] != rows.USED)
@@ -143,7 +143,7 @@ def entropy(
     """
     unit, mode = unit_of(base), mode_of(input)
     x = input_of(p, axis, dtype, name="p")
-    full = _full_record(x, None, rows.NO_TARGET + 1, Options(mode=mode))
+    full = _full_record(x, None, rows.NO_TARGET + 1, RowOptions(mode=mode))
     value = full["record"][rows.ENTROPY]
     value[full["status"] != rows.USED] = np.nan
     result = (value / unit).astype(x.loss_dtype).reshape(x.lead)

@@ -9,7 +9,7 @@ import numpy as np
 from fastxent.engine.pool import parallel_rows
 from fastxent.functions.inputs import input_of, largest, temperature_of
 from fastxent.functions.outputs import Out, OutRows
-from fastxent.kernels.launch import Emit, Options, RowPass
+from fastxent.kernels.launch import Emit, RowOptions, RowPass
 from fastxent.kernels.rows import emit, record as rows
 from fastxent.options.choices import FloatName
 from fastxent.options.declared import DEFAULTS
@@ -19,7 +19,7 @@ _TEMPERATURE = DEFAULTS["temperature"]
 
 
 def _softmax(values: Any, axis: int, temperature: float, out: Any, dtype: str | None, output: int) -> np.ndarray:
-    options = Options(temperature=temperature_of(temperature))
+    options = RowOptions(temperature=temperature_of(temperature))
     x = input_of(values, axis, dtype)
     result = Out(x, out)
 
@@ -105,7 +105,7 @@ def logsumexp(
     >>> round(float(fx.logsumexp(np.log([1.0, 2.0, 5.0]))), 12) == round(float(np.log(8)), 12)
     True
     """
-    options = Options(temperature=temperature_of(temperature))
+    options = RowOptions(temperature=temperature_of(temperature))
     x = input_of(logits, axis, dtype)
     result = OutRows(x.lead, x.loss_dtype, out)
     lse = np.empty(x.matrix.n)

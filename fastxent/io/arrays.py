@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
-from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
-from fastxent.io.batch import Batch, Part, even
+from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
+from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
@@ -108,9 +108,9 @@ class ArrayUnit:
         """Some rows of the unit."""
         return replace(self, where=replace(self.where, first_row=self.where.first_row + begin), rows=end - begin)
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         first, last = self.where.first_row, self.where.first_row + self.rows
-        step = min(rows, self.reader.rows_in(part_bytes)) if whole else rows
+        step = min(rows, self.reader.rows_in(block_bytes)) if whole else rows
         with self._opened() as read:
             for begin in range(first, last, step):
                 batch = read(self.reader.stored, begin, min(begin + step, last))
@@ -143,23 +143,23 @@ class ArrayUnit:
 class StoredUnit(ArrayUnit):
     """A range of rows of arrays in files."""
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         if whole:
-            yield from super().read(rows, part_bytes, whole)
+            yield from super().read(rows, block_bytes, whole)
             return
         first, last = self.where.first_row, self.where.first_row + self.rows
         rows, reader = even(self.rows, rows), self.reader
-        step = reader.rows_in(min(part_bytes, PART_BYTES))
+        step = reader.rows_in(min(block_bytes, BLOCK_BYTES))
         with self._opened() as read:
 
-            def parts(begin: int, end: int) -> Iterator[Part]:
+            def blocks(begin: int, end: int) -> Iterator[Block]:
                 for at in range(begin, end, step):
-                    yield reader.part(read(reader.layout.names, at, min(at + step, end)))
+                    yield reader.block(read(reader.layout.names, at, min(at + step, end)))
 
             for begin in range(first, last, rows):
                 n, where = min(rows, last - begin), Where(self.where.file, None, begin)
                 beside = read(reader.stored_beside, begin, begin + n)
-                yield Batch(parts(begin, begin + n), reader.beside(beside, n, where), where, n)
+                yield Batch(blocks(begin, begin + n), reader.beside(beside, n, where), where, n)
 
 
 class ArraysPart(Remarks):

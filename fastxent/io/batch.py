@@ -35,12 +35,12 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Part:
+class Block:
     """Consecutive rows of a batch.
 
-    values: (k, C), as in `Logits`. Valid until the next part is read.
+    values: (k, C), as in `Logits`. Valid until the next block is read.
     dtype: "float32" | "float64" | "float16" | "bfloat16".
-    bad: row of the part -> what is wrong with it: null, of another length, or holding a null. Its values are NaN.
+    bad: row of the block -> what is wrong with it: null, of another length, or holding a null. Its values are NaN.
     excess: what the format itself may add to the sum of the probabilities of a row.
     """
 
@@ -54,21 +54,21 @@ class Part:
 class Batch:
     """Consecutive rows of a dump, in the order of the file.
 
-    parts: the logits, read part by part. To be read before the next batch, which may come in the same memory.
+    blocks: the logits, read block by block. To be read before the next batch, which may come in the same memory.
     columns: name -> array of ``rows`` values: every column that is read beside the logits.
     where: the first row.
     rows: number of rows.
     """
 
-    parts: Iterator[Part]
+    blocks: Iterator[Block]
     columns: dict[str, pa.Array]
     where: Where
     rows: int
 
-    def whole(self) -> Part:
-        """The one part of a batch that was read as a whole."""
-        (part,) = self.parts
-        return part
+    def whole(self) -> Block:
+        """The one block of a batch that was read as a whole."""
+        (block,) = self.blocks
+        return block
 
 
 class Unit(Protocol):
@@ -82,11 +82,11 @@ class Unit(Protocol):
     @property
     def nbytes(self) -> int | None: ...  # of logits in memory, if known
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         """The unit's rows in order, as batches of at most ``rows`` rows.
 
-        Rows that have to be copied or decoded come in parts of at most ``part_bytes`` of logits (one row at the
-        least). ``whole``: every batch is one part of at most that size.
+        Rows that have to be copied or decoded come in blocks of at most ``block_bytes`` of logits (one row at the
+        least). ``whole``: every batch is one block of at most that size.
         """
         ...
 

@@ -50,10 +50,10 @@ class JsonUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
             batch = self._parsed(source.take(self.begin, self.end - self.begin))
-            yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(part_bytes)))
+            yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(block_bytes)))
 
     def _parsed(self, data: bytes) -> pa.RecordBatch:
         from pyarrow import json as pj

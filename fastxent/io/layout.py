@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
-from fastxent.io.batch import Batch, Logits, Part
+from fastxent.io.batch import Batch, Block, Logits
 from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, is_void, item_of
 from fastxent.io.families import check_order, expand, families
 from fastxent.io.values import plain, storage
@@ -186,16 +186,16 @@ class RowReader:
         """Rows of a unit whose logits take at most ``nbytes``: fewer in a binary dump, so that all workers get some."""
         return min(self.rows_in(nbytes), _UNIT_NUMBERS) if self.layout.scalar else self.rows_in(nbytes)
 
-    def part(self, batch: pa.RecordBatch) -> Part:
+    def block(self, batch: pa.RecordBatch) -> Block:
         """The logits of a record batch, without classes where they are not read."""
         if self.blind:
-            return Part(np.empty((len(batch), 0), np.float32), "float32", {})
+            return Block(np.empty((len(batch), 0), np.float32), "float32", {})
         logits, bad = self.layout.rows(batch, self.n_classes)
-        return Part(logits.values, logits.dtype, bad)
+        return Block(logits.values, logits.dtype, bad)
 
     def batch(self, batch: pa.RecordBatch, where: Where) -> Batch:
-        """A record batch in memory as one part."""
-        return Batch(iter((self.part(batch),)), self.beside(batch, len(batch), where), where, len(batch))
+        """A record batch in memory as one block."""
+        return Batch(iter((self.block(batch),)), self.beside(batch, len(batch), where), where, len(batch))
 
     def beside(self, batch: pa.RecordBatch | None, rows: int, where: Where) -> dict[str, pa.Array]:
         """The columns beside the logits as `plain` values, of a record batch that holds them (None if folder names give

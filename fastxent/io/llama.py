@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.arrow.part import PART_BYTES, UNIT_BYTES
-from fastxent.io.batch import Batch, Part, even
+from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
+from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.buffers import buffers, read_only
@@ -119,24 +119,24 @@ class LlamaUnit:
         where = replace(self.where, first_row=self.where.first_row + begin)
         return replace(self, where=where, rows=end - begin)
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         first, last = self.where.first_row, self.where.first_row + self.rows
-        step = self.reader.rows_in(part_bytes if whole else min(part_bytes, PART_BYTES))
+        step = self.reader.rows_in(block_bytes if whole else min(block_bytes, BLOCK_BYTES))
         rows = min(rows, step) if whole else even(self.rows, rows)
         with unchanged(self.file, self.version), closing(StoredBytes(self.file, forward=True)) as source:
             tokens = self._tokens(source) if self.reader.stored_beside else np.empty(0, _INT)
             decoder = _Decoder(source, self.header)
 
-            def parts(begin: int, end: int) -> Iterator[Part]:
+            def blocks(begin: int, end: int) -> Iterator[Block]:
                 for at in range(begin, end, step):
                     n = min(step, end - at)
-                    yield self.reader.part(_nothing(n)) if self.reader.blind else decoder.part(at, n)
+                    yield self.reader.block(_nothing(n)) if self.reader.blind else decoder.block(at, n)
 
             for begin in range(first, last, rows):
                 n, where = min(rows, last - begin), Where(self.where.file, None, begin)
                 columns = {name: self._column(name, begin, n, tokens, decoder) for name in self.reader.stored_beside}
                 batch = pa.record_batch(columns) if columns else None
-                yield Batch(parts(begin, begin + n), self.reader.beside(batch, n, where), where, n)
+                yield Batch(blocks(begin, begin + n), self.reader.beside(batch, n, where), where, n)
 
     def _tokens(self, source: StoredBytes) -> np.ndarray:
         """The tokens of all chunks that the unit's rows are of."""
@@ -151,7 +151,7 @@ class LlamaUnit:
     def _column(self, name: str, begin: int, n: int, tokens: np.ndarray, decoder: _Decoder) -> pa.Array:
         """A column of ``n`` rows from row ``begin`` on."""
         if name == "logits":
-            values = decoder.part(begin, n).values
+            values = decoder.block(begin, n).values
             return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
         h = self.header
         chunk, place = np.divmod(np.arange(begin, begin + n), h.rows_per_chunk)
@@ -168,7 +168,7 @@ class _Decoder:
     def __init__(self, source: StoredBytes, header: Header) -> None:
         self._source, self._header, self._memory = source, header, buffers()
 
-    def part(self, at: int, n: int) -> Part:
+    def block(self, at: int, n: int) -> Block:
         """``n`` rows from row ``at`` on. Rows that the file does not hold, or that no writer made, are bad."""
         h = self._header
         values = self._memory.take(4 * n * h.classes).view(np.float32).reshape(n, h.classes)
@@ -189,7 +189,7 @@ class _Decoder:
             dequantize(data.view("<u2").reshape(there, -1), _CODES, scale, floor, values[:there])
         values[there:] = np.nan
         bad.update(dict.fromkeys(range(there, n), str(h.missing)))
-        return Part(values, "float32", bad, excess=h.classes * math.exp(-_RANGE))
+        return Block(values, "float32", bad, excess=h.classes * math.exp(-_RANGE))
 
 
 def _nothing(rows: int) -> pa.RecordBatch:

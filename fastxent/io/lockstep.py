@@ -1,9 +1,9 @@
-"""Two dumps of the same rows, read side by side: units, batches and parts of both that begin and end at the same rows.
+"""Two dumps of the same rows, read side by side: units, batches and blocks of both that begin and end at the same rows.
 
 The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `PairUnit` takes units of both
 until they end at the same row, or until there are enough of them; then the longer side is divided, and what cannot be
 divided is read twice, once for either pair. Within a pair each batch ends where a batch of either side ends, and each
-part where a part does, so that nothing is copied.
+block where a block does, so that nothing is copied.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch, Part, Unit
+from fastxent.io.batch import Batch, Block, Unit
 from fastxent.io.source import OpenSource
 from fastxent.io.storage.files import File
 
@@ -35,15 +35,15 @@ class Divisible(Protocol):
 
 
 @dataclass(frozen=True)
-class PairPart(Part):
+class PairBlock(Block):
     """Consecutive rows of the first dump, and in ``other`` the same rows of the second."""
 
-    other: Part = field(kw_only=True)
+    other: Block = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class PairBatch(Batch):
-    """Consecutive rows of the first dump, whose parts are of type `PairPart`; ``other``: the second, without parts."""
+    """Consecutive rows of the first dump, as blocks of type `PairBlock`; ``other``: the second, without blocks."""
 
     other: Batch
 
@@ -62,8 +62,8 @@ class Span:
         whole = self.unit.rows if self.rows is None else self.skip + self.rows
         if isinstance(self.unit, Divisible):
             middle = self.skip + place
-            parts = self.unit.slice(self.skip, middle), self.unit.slice(middle, whole)
-            return Span(parts[0]), Span(parts[1])
+            halves = self.unit.slice(self.skip, middle), self.unit.slice(middle, whole)
+            return Span(halves[0]), Span(halves[1])
         return replace(self, rows=place), Span(self.unit, self.skip + place, whole - self.skip - place)
 
 
@@ -81,19 +81,19 @@ class PairUnit:
     def nbytes(self) -> int | None:
         return None if self.rows is None else self.rows * sum(self.row_bytes)
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
-        """Batches of both; ``part_bytes`` is shared by the two."""
-        shares = [max(1, part_bytes * own // sum(self.row_bytes)) for own in self.row_bytes]
-        most = max(1, part_bytes // sum(self.row_bytes))
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
+        """Batches of both; ``block_bytes`` is shared by the two."""
+        shares = [max(1, block_bytes * own // sum(self.row_bytes)) for own in self.row_bytes]
+        most = max(1, block_bytes // sum(self.row_bytes))
         with ExitStack() as stack:
             a, b = (
                 stack.enter_context(closing(_Feed(spans, rows, share, whole)))
                 for spans, share in zip((self.left, self.right), shares, strict=True)
             )
             while (n := min(a.fill(), b.fill())) > 0:
-                parts = _parts(a, b, n, most)
-                yield PairBatch(parts, *a.take(n), n, Batch(iter(()), *b.take(n), n))
-                for _ in parts:  # what the caller has left
+                blocks = _blocks(a, b, n, most)
+                yield PairBatch(blocks, *a.take(n), n, Batch(iter(()), *b.take(n), n))
+                for _ in blocks:  # what the caller has left
                     pass
             for longer, other in ((a, b), (b, a)):
                 if longer.fill():
@@ -101,11 +101,11 @@ class PairUnit:
                     raise unequal(f"{where.file} has a row {where.first_row} where {other.file or 'the other'} ends")
 
 
-def _parts(a: _Feed, b: _Feed, n: int, most: int) -> Iterator[PairPart]:
+def _blocks(a: _Feed, b: _Feed, n: int, most: int) -> Iterator[PairBlock]:
     while n:
         k = min(n, most, a.ready(), b.ready())
-        own, other = a.part(k), b.part(k)
-        yield PairPart(own.values, own.dtype, own.bad, own.excess, other=other)
+        own, other = a.block(k), b.block(k)
+        yield PairBlock(own.values, own.dtype, own.bad, own.excess, other=other)
         n -= k
 
 
@@ -113,28 +113,28 @@ _Batches = Generator[tuple[Batch, int, int], None, None]
 
 
 class _Feed:
-    """The rows of some spans, batch by batch, and of each batch part by part, as many at a time as are asked for."""
+    """The rows of some spans, batch by batch, and of each batch block by block, as many at a time as are asked for."""
 
-    def __init__(self, spans: tuple[Span, ...], rows: int, part_bytes: int, whole: bool) -> None:
-        self._batches = self._read(spans, rows, part_bytes, whole)
+    def __init__(self, spans: tuple[Span, ...], rows: int, block_bytes: int, whole: bool) -> None:
+        self._batches = self._read(spans, rows, block_bytes, whole)
         self._batch: Batch | None = None
         self._at = 0  # rows of the batch whose columns have been handed out
         self._limit = 0  # rows of the batch that belong to the spans
-        self._part: Part | None = None
-        self._used = 0  # rows of the part that have been handed out
+        self._block: Block | None = None
+        self._used = 0  # rows of the block that have been handed out
         self.file = ""  # of the last batch
 
     def close(self) -> None:
         self._batches.close()
 
     @staticmethod
-    def _read(spans: tuple[Span, ...], rows: int, part_bytes: int, whole: bool) -> _Batches:
+    def _read(spans: tuple[Span, ...], rows: int, block_bytes: int, whole: bool) -> _Batches:
         """Batches, each with the first of its rows that belongs to a span, and the end of those."""
         for span in spans:
             skip, left = span.skip, span.rows
             if left == 0:
                 continue
-            with closing(span.unit.read(rows, part_bytes, whole)) as batches:  # type: ignore[type-var]
+            with closing(span.unit.read(rows, block_bytes, whole)) as batches:  # type: ignore[type-var]
                 for batch in batches:
                     begin = min(skip, batch.rows)
                     end = batch.rows if left is None else min(batch.rows, begin + left)
@@ -159,10 +159,10 @@ class _Feed:
         return self._limit - self._at
 
     def _drain(self) -> None:
-        """Read what is left of the parts of a batch, which may be the reader's way to its next."""
-        self._part = None
+        """Read what is left of the blocks of a batch, which may be the reader's way to its next."""
+        self._block = None
         if self._batch is not None:
-            for _ in self._batch.parts:
+            for _ in self._batch.blocks:
                 pass
         self._batch = None
 
@@ -182,21 +182,21 @@ class _Feed:
         return {name: column.slice(begin, n) for name, column in self._batch.columns.items()}, where
 
     def ready(self) -> int:
-        """Rows left of the current part, which is the next one if none are."""
+        """Rows left of the current block, which is the next one if none are."""
         assert self._batch is not None
-        while self._part is None or self._used == len(self._part.values):
-            self._part, self._used = None, 0
-            self._part = next(self._batch.parts)
-        return len(self._part.values) - self._used
+        while self._block is None or self._used == len(self._block.values):
+            self._block, self._used = None, 0
+            self._block = next(self._batch.blocks)
+        return len(self._block.values) - self._used
 
-    def part(self, k: int) -> Part:
+    def block(self, k: int) -> Block:
         """The next ``k`` rows, no more than are `ready`."""
-        assert self._part is not None
+        assert self._block is not None
         begin, self._used = self._used, self._used + k
-        if k == len(self._part.values):
-            return self._part
-        bad = {i - begin: why for i, why in self._part.bad.items() if begin <= i < begin + k}
-        return replace(self._part, values=self._part.values[begin : begin + k], bad=bad)
+        if k == len(self._block.values):
+            return self._block
+        bad = {i - begin: why for i, why in self._block.bad.items() if begin <= i < begin + k}
+        return replace(self._block, values=self._block.values[begin : begin + k], bad=bad)
 
 
 # ---- the two dumps ---------------------------------------------------------------------------------------------------

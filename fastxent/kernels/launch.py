@@ -14,7 +14,7 @@ import numpy as np
 
 from fastxent.kernels.rows import blocks, emit, fused, record as r, short, wide
 from fastxent.kernels.rows.arguments import (
-    Buffers, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+    Buffers, LossOutput, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
 from fastxent.kernels.exact import exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
@@ -28,7 +28,7 @@ NO_OUTPUT = Output(0, 0, False, np.empty((0, 0)))
 
 
 @dataclass(frozen=True)
-class Options:
+class RowOptions:
     """What shapes a row's numbers before anything is summed, and what else is summed over classes."""
 
     mode: int = r.LOGITS
@@ -62,7 +62,7 @@ class RowPass:
         logits: Matrix,
         target: np.ndarray | None,
         ignore_index: int,
-        options: Options,
+        options: RowOptions,
         soft: Matrix | None = None,
         *,
         full: bool,
@@ -143,8 +143,8 @@ class RowPass:
         )  # fmt: skip
         out = NO_OUTPUT if write is None else write.arguments()
         terms = None if losses is None else tuple(losses.terms.arguments())
-        plan = None if losses is None else tuple(losses.arguments(self.chunk))
-        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(self.buffers()), tuple(out), terms, plan))
+        into = None if losses is None else tuple(losses.arguments(self.chunk))
+        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(self.buffers()), tuple(out), terms, into))
 
     def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[int, int, bool, bool, int] | None:
         """Flags of the fused kernel, where no record is wanted and it can do all that is."""
@@ -240,8 +240,8 @@ class Losses:
         if t.n_classes != logits.n_classes or (t.class_weight is not None and t.class_weight.shape != (t.n_classes,)):
             raise TypeError("the terms of the loss are for another number of classes")
 
-    def arguments(self, chunk: int) -> LossPlan:
-        return LossPlan(
+    def arguments(self, chunk: int) -> LossOutput:
+        return LossOutput(
             self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
             self.unit, self.results, self.total, self.weights, self.scale,
         )  # fmt: skip

@@ -38,7 +38,7 @@ class CompareResult(CompareValues):
         warnings: tuple of str. What may be wrong with the dumps or the options.
         versions: dict of str to str. Versions of fastxent and of the libraries that it uses.
         state: CompareState or None. The state that the result was computed from.
-        score_rows: dict of name to Rows. Counts of rows for each of ``scores``: ignored are also those where it is
+        score_rows: dict of name to RowCounts. Counts of rows for each of ``scores``: ignored are also those where it is
             null in either dump.
     """
 

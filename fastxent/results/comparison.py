@@ -11,7 +11,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.results import encoding
 from fastxent.results.encoding import number_out, plain
 from fastxent.results.evaluation import SavedState, few_units, versions
-from fastxent.results.values import Metric, Rows, Values, labels, metrics_out
+from fastxent.results.values import Metric, RowCounts, Values, labels, metrics_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,7 +149,7 @@ class ChangedRow(Values):
 
 
 @dataclass(frozen=True, eq=False)
-class ComparedRows(Rows):
+class ComparedRows(RowCounts):
     """Counts of rows that are in both dumps, and of those that are in one alone (with ``how="inner"``)."""
 
     only_a: int = 0
@@ -187,7 +187,7 @@ class CompareValues(Compared):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     state: SavedState | None = None
-    score_rows: dict[str, Rows] = field(default_factory=dict)
+    score_rows: dict[str, RowCounts] = field(default_factory=dict)
 
     def _key(self) -> tuple[Any, ...]:
         return (repr({**self.to_dict(), "versions": None, "timing": None}),)

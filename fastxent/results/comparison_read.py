@@ -13,7 +13,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.options.typed import check
 from fastxent.results.comparison import DIVERGENCE_TITLES, QUANTILES, SCHEMA, Compared, CompareValues
 from fastxent.results.encoding import float_in, plain
-from fastxent.results.values import Metric, Rows, labels, metrics_in
+from fastxent.results.values import Metric, RowCounts, labels, metrics_in
 
 Result = TypeVar("Result", bound=CompareValues)
 
@@ -36,7 +36,7 @@ def from_dict(kind: type[Result], values: Any) -> Result:
         found = kind(
             **vars(_compared(values)), **given, slices=slices, config=EvalConfig.from_dict(values["config"]),
             clusters=values["clusters"], timing=values["timing"], versions=values["versions"],
-            score_rows={name: Rows(**rows) for name, rows in values.get("scores", {}).items()},
+            score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
         )  # fmt: skip
         check(found, kind, "")
         _check_shape(found)

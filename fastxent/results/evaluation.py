@@ -23,7 +23,7 @@ from fastxent.results.values import (
     Histogram,
     Metric,
     PerClass,
-    Rows,
+    RowCounts,
     Slice,
     columns_in,
     columns_out,
@@ -74,7 +74,7 @@ class EvalValues:
     `fastxent.results.result.EvalResult` describes each field.
     """
 
-    rows: Rows
+    rows: RowCounts
     metrics: dict[str, Metric]
     calibration: Calibration
     per_class: PerClass
@@ -89,7 +89,7 @@ class EvalValues:
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     state: SavedState | None = None
     curves: Curves | None = None
-    score_rows: dict[str, Rows] = field(default_factory=dict)
+    score_rows: dict[str, RowCounts] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -155,7 +155,7 @@ class EvalValues:
             raise StateError(f"cannot read the result: its schema is not {SCHEMA!r}")
         try:
             found = cls(
-                rows=Rows(**values["rows"]),
+                rows=RowCounts(**values["rows"]),
                 metrics=metrics_in(values["metrics"]),
                 calibration=Calibration(**columns_in(values["calibration"])),
                 per_class=PerClass(**columns_in(values["per_class"])),
@@ -169,7 +169,7 @@ class EvalValues:
                 warnings=tuple(values["warnings"]),
                 versions=values["versions"],
                 curves=None if values.get("curves") is None else curves_in(values["curves"]),
-                score_rows={name: Rows(**rows) for name, rows in values.get("scores", {}).items()},
+                score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
             )
             check(found, cls, "")
             _check_shape(found)

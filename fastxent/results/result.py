@@ -21,7 +21,7 @@ class EvalResult(EvalValues):
     ``result.slices["kind"]["code"].metrics["accuracy"]`` is that of the rows whose column "kind" is "code".
 
     Attributes:
-        rows: Rows. Counts of all rows: total, used, ignored, bad.
+        rows: RowCounts. Counts of all rows: total, used, ignored, bad.
         metrics: dict of name to Metric (value, stderr, ci95). The metrics of all rows.
         calibration: Calibration. Bins of the confidence.
         per_class: PerClass. Counts and metrics of each class.
@@ -37,7 +37,7 @@ class EvalResult(EvalValues):
         curves: Curves or None. Of a binary dump with rows of both classes: ``curves.roc``,
             ``curves.precision_recall``, ``curves.gains``, and the thresholds ``curves.best_f1`` and
             ``curves.equal_error``.
-        score_rows: dict of name to Rows. Counts of rows for each of ``scores``: ignored are also those without it.
+        score_rows: dict of name to RowCounts. Counts of rows for each of ``scores``: ignored are also those without it.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 

@@ -14,7 +14,7 @@ from fastxent.results import encoding
 from fastxent.results.encoding import float_in, number_out, plain
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.text import markdown_table, number, table_of
-from fastxent.results.values import Metric, Rows, Values, labels, metrics_in, metrics_out
+from fastxent.results.values import Metric, RowCounts, Values, labels, metrics_in, metrics_out
 
 SCHEMA = "fastxent/temperature/1"
 SHOWN = ("cross_entropy", "brier_score", "accuracy", "roc_auc", "confidence", "entropy", "expected_calibration_error")
@@ -25,13 +25,13 @@ class TemperatureSlice(Values):
     """The temperature of the rows of one value.
 
     Attributes:
-        rows: Rows.
+        rows: RowCounts.
         temperature: Metric. NaN if there is none.
         bracket: (float, float). Temperatures that it is proven to lie between; 0 or infinity for no bound.
         cross_entropy: Metric. In nats, at temperature 1.
     """
 
-    rows: Rows
+    rows: RowCounts
     temperature: Metric
     bracket: tuple[float, float]
     cross_entropy: Metric
@@ -190,4 +190,4 @@ def _slice_out(part: TemperatureSlice) -> dict[str, Any]:
 def _slice_in(values: dict[str, Any]) -> TemperatureSlice:
     metrics = metrics_in({name: values[name] for name in ("temperature", "cross_entropy")})
     low, high = map(float_in, values["bracket"])
-    return TemperatureSlice(Rows(**values["rows"]), metrics["temperature"], (low, high), metrics["cross_entropy"])
+    return TemperatureSlice(RowCounts(**values["rows"]), metrics["temperature"], (low, high), metrics["cross_entropy"])

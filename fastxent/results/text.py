@@ -16,7 +16,7 @@ from rich.text import Text
 
 from fastxent.names import printable
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.values import Metric, Rows, labels
+from fastxent.results.values import Metric, RowCounts, labels
 
 WIDTH = 80
 _SLICE_METRICS = ("cross_entropy", "perplexity", "accuracy", "expected_calibration_error")
@@ -65,7 +65,7 @@ def heading(result: EvalValues) -> str:
     return " · ".join(parts)
 
 
-def missing_scores(used: int, score_rows: dict[str, Rows]) -> list[str]:
+def missing_scores(used: int, score_rows: dict[str, RowCounts]) -> list[str]:
     """Return a line for each score that is null in some of the used rows."""
     return [
         f"{printable(name)}: {count(rows.used)} rows, {count(used - rows.used)} without a value"

@@ -53,7 +53,7 @@ class Metric(Values):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows(Values):
+class RowCounts(Values):
     """Counts of rows. ``total = used + ignored + bad``, and ``bad`` is split by its cause.
 
     Attributes:
@@ -143,11 +143,11 @@ class Slice(Values):
     """The rows with one value of a ``by`` column.
 
     Attributes:
-        rows: Rows. Counts of the slice.
+        rows: RowCounts. Counts of the slice.
         metrics: dict of name to Metric. The metrics of the slice.
     """
 
-    rows: Rows
+    rows: RowCounts
     metrics: dict[str, Metric]
 
 
@@ -200,7 +200,9 @@ def slices_out(slices: dict[Any, Slice]) -> dict[str, Any]:
 
 def slices_in(values: dict[str, Any]) -> dict[Any, Slice]:
     """Invert `slices_out`."""
-    return {entry["value"]: Slice(Rows(**entry["rows"]), metrics_in(entry["metrics"])) for entry in values.values()}
+    return {
+        entry["value"]: Slice(RowCounts(**entry["rows"]), metrics_in(entry["metrics"])) for entry in values.values()
+    }
 
 
 def columns_out(columns: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastxent.errors import BadRowError, ColumnError
-from fastxent.io.batch import Batch, Part
+from fastxent.io.batch import Batch, Block
 from fastxent.io.storage.buffers import read_only
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.matrix import Matrix, address_of
@@ -88,7 +88,7 @@ def _floats(column: pa.Array) -> np.ndarray | None:
 
 
 class Numbers:
-    """The numbers of the rows of a batch, widened, part by part: a copy, which is contiguous and outlives the parts.
+    """The numbers of the rows of a batch, widened, block by block: a copy, which is contiguous and outlives the blocks.
 
     width: int. Numbers per row; 0 for rows of one number, which are not nested.
     refused: dict of int to str. What is wrong with rows that hold none, by their place in the batch.
@@ -100,12 +100,12 @@ class Numbers:
         self._read = 0
         self.refused: dict[int, str] = {}
 
-    def add(self, part: Part) -> None:
+    def add(self, block: Block) -> None:
         """Take the numbers of the next rows."""
-        values = widened(part.values, part.dtype)
+        values = widened(block.values, block.dtype)
         self._found.append(np.array(values if self._none.ndim == 2 else values[:, 0], order="C"))
-        self.refused |= {self._read + place: why for place, why in part.bad.items()}
-        self._read += len(part.values)
+        self.refused |= {self._read + place: why for place, why in block.bad.items()}
+        self._read += len(block.values)
 
     def at(self, index: np.ndarray | None) -> np.ndarray:
         """The numbers of the rows at these places of the batch; of all rows for None."""
@@ -137,8 +137,8 @@ class BinaryScorer:
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         numbers = self.numbers()
-        for part in batch.parts:
-            numbers.add(part)
+        for block in batch.blocks:
+            numbers.add(block)
         return self.rows(self.prepare(batch, self.compute), numbers)
 
     def numbers(self) -> Numbers:

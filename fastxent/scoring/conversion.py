@@ -12,7 +12,7 @@ from fastxent.errors import BadRowError, Where
 from fastxent.io.batch import Batch
 from fastxent.io.columns import target_ids
 from fastxent.kernels.floats import FLOAT_TYPES, widened
-from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.launch import RowOptions, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
 from fastxent.scoring.rounding import round_to
@@ -56,15 +56,15 @@ class Rounder:
     ignore_index: int
 
     def __call__(self, batch: Batch) -> Rounded:
-        """Round a batch whose logits are one part. `BadRowError` for logits that do not form a row or overflow."""
-        part = batch.whole()
-        if part.bad:
-            row, reason = next(iter(part.bad.items()))
+        """Round a batch whose logits are one block. `BadRowError` for logits that do not form a row or overflow."""
+        block = batch.whole()
+        if block.bad:
+            row, reason = next(iter(block.bad.items()))
             raise BadRowError(batch.where, row, reason, _ADVICE)
         if self.before == self.after:
-            return Rounded(part.values.copy(order="C"), batch.columns)  # the reader uses its memory again
-        found = self._rounded(part.values, batch)
-        self._compare(Matrix.of(part.values, part.dtype), Matrix.of(found.values, self.after), found)
+            return Rounded(block.values.copy(order="C"), batch.columns)  # the reader uses its memory again
+        found = self._rounded(block.values, batch)
+        self._compare(Matrix.of(block.values, block.dtype), Matrix.of(found.values, self.after), found)
         return found
 
     def _rounded(self, values: np.ndarray, batch: Batch) -> Rounded:
@@ -113,7 +113,7 @@ class Rounder:
 
 def _record(matrix: Matrix, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(status, nll, predicted class) of each row."""
-    take = RowPass(matrix, target, r.NO_TARGET + 1, Options(), full=True, chunk=matrix.n)
+    take = RowPass(matrix, target, r.NO_TARGET + 1, RowOptions(), full=True, chunk=matrix.n)
     take(0, matrix.n)
     n = matrix.n
     return take.status[:n], take.record[r.NLL, :n], take.ids[r.PREDICTED, :n]

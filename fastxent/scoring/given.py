@@ -25,7 +25,7 @@ class GivenScorer:
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        for _ in batch.parts:  # which hold nothing
+        for _ in batch.blocks:  # which hold nothing
             pass
         return self.rows(self.prepare(batch, np.dtype(np.float64)))
 

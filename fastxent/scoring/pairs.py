@@ -12,7 +12,7 @@ import numpy as np
 
 from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
-from fastxent.io.lockstep import PairBatch, PairPart
+from fastxent.io.lockstep import PairBatch, PairBlock
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import CHUNK_ROWS, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
@@ -78,9 +78,9 @@ class PairScorer:
         matched = self._matched(prepared, batch.other)
         apart = np.empty((FIELDS, len(prepared.target)))
         left, right = Sweep(a, prepared), Sweep(b, matched)
-        for part in batch.parts:
-            assert isinstance(part, PairPart)
-            takes = left.turn_to(part), right.turn_to(part.other)
+        for block in batch.blocks:
+            assert isinstance(block, PairBlock)
+            takes = left.turn_to(block), right.turn_to(block.other)
             _sweep(*takes, apart)
             left.settle()
             right.settle()
@@ -135,7 +135,7 @@ class GivenPairScorer:
 
     def __call__(self, batch: PairBatch) -> PairRows:
         """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        for _ in batch.parts:  # which hold nothing
+        for _ in batch.blocks:  # which hold nothing
             pass
         prepared = self._scorer.prepare(batch, np.dtype(np.float64))
         a = self._scorer.rows(prepared)

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fastxent.kernels.launch import LossTerms, Options
+    from fastxent.kernels.launch import LossTerms, RowOptions
     from fastxent.kernels.matrix import Matrix
 
 USED, IGNORED, BAD_LOGITS, BAD_TARGET = 0, 1, 2, 3  # values of ScoredRows.status
@@ -24,8 +24,8 @@ class Kept:
     given: Matrix  # their logits as they were read
     logits: Matrix  # the same as the kernels read them: within ``clip``
     soft: Matrix | None
-    options: Options  # for losses
-    plain: Options  # for softmax: only the exponentials are summed
+    options: RowOptions  # for losses
+    plain: RowOptions  # for softmax: only the exponentials are summed
     terms: LossTerms
     clip: tuple[float, float] | None
 

@@ -1,6 +1,6 @@
 """Batches of logits through the kernels: (n, C) and the columns beside it become `ScoredRows`.
 
-A batch is prepared (its columns), swept (its logits, part by part) and put together (its rows).
+A batch is prepared (its columns), swept (its logits, block by block) and put together (its rows).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastxent.errors import BadRowError
-from fastxent.io.batch import Batch, Part
+from fastxent.io.batch import Batch, Block
 from fastxent.kernels.floats import FLOAT_TYPES, widened
-from fastxent.kernels.launch import CHUNK_ROWS, MODES, LossTerms, Options, RowPass, row_buffers
+from fastxent.kernels.launch import CHUNK_ROWS, MODES, LossTerms, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
 from fastxent.kernels.rows.loss import loss_rows
@@ -29,7 +29,7 @@ from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
 class Scorer:
     """Scores batches of logits of one float type under one configuration.
 
-    keeps: bool. Keep what a second sweep needs, of batches whose logits are one part.
+    keeps: bool. Keep what a second sweep needs, of batches whose logits are one block.
     """
 
     def __init__(self, config: EvalConfig, dtype: str, *, keeps: bool = False) -> None:
@@ -40,8 +40,8 @@ class Scorer:
         smoothed = labelled and config.label_smoothing > 0.0
         mode = MODES[config.input]
         self.probes = config.input == "logits" and config.softcap is None and mask is None
-        self.options = Options(mode, config.softcap, config.temperature, mask, weight, smoothed)
-        self.plain = Options(mode, config.softcap, config.temperature, mask)
+        self.options = RowOptions(mode, config.softcap, config.temperature, mask, weight, smoothed)
+        self.plain = RowOptions(mode, config.softcap, config.temperature, mask)
         self.clip = bounds_of(config.clip_eps, config.input)
         self.prepare = Preparation(config)
         self.compute = FLOAT_TYPES[dtype].compute
@@ -49,8 +49,8 @@ class Scorer:
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         sweep = Sweep(self, self.prepare(batch, self.compute))
-        for part in batch.parts:
-            sweep.add(part)
+        for block in batch.blocks:
+            sweep.add(block)
         return sweep.rows()
 
     def shares(self, batch: Batch) -> np.ndarray:
@@ -64,13 +64,13 @@ class Scorer:
 
 
 class Turn(NamedTuple):
-    """The rows of a part that are swept: rows ``begin`` to ``end`` of the batch.
+    """The rows of a block that are swept: rows ``begin`` to ``end`` of the batch.
 
-    places: (rows,) in the part; None if all rows of the part are there.
+    places: (rows,) in the block; None if all rows of the block are there.
     given, matrix: (rows, C) as they were read, and within the bounds of ``clip``.
     """
 
-    part: Part
+    block: Block
     places: np.ndarray | None
     given: Matrix
     matrix: Matrix
@@ -98,26 +98,26 @@ class Sweep:
         self._brier = np.empty(n) if is_soft else self._record[r.BRIER]
         self._nll = np.empty(n) if is_soft else self._record[r.NLL]
 
-    def add(self, part: Part) -> None:
+    def add(self, block: Block) -> None:
         """Sweep the next rows of the batch."""
-        take = self.turn_to(part)
+        take = self.turn_to(block)
         take.sweep(0, take.logits.n)
         self.settle()
 
-    def turn_to(self, part: Part) -> RowPass:
+    def turn_to(self, block: Block) -> RowPass:
         """The pass over the next rows of the batch, for `settle` once they have been swept."""
         scorer, prepared = self._scorer, self._prepared
-        first, begin, values, index = self._read, self._end, part.values, None
+        first, begin, values, index = self._read, self._end, block.values, None
         self._read += len(values)
-        self._tolerance = max(self._tolerance, TOLERANCE + part.excess)
+        self._tolerance = max(self._tolerance, TOLERANCE + block.excess)
         if prepared.index is not None:
             index = prepared.index[begin : np.searchsorted(prepared.index, self._read)] - first
             values = values if len(index) == len(values) else values[index]
         end = self._end = begin + len(values)
-        given = matrix = Matrix.of(values, part.dtype)
+        given = matrix = Matrix.of(values, block.dtype)
         if scorer.clip is not None:
-            matrix = Matrix.of(np.clip(widened(values, part.dtype), *scorer.clip))
-        self._turn = Turn(part, index, given, matrix, begin, end)
+            matrix = Matrix.of(np.clip(widened(values, block.dtype), *scorer.clip))
+        self._turn = Turn(block, index, given, matrix, begin, end)
         return self._pass(self._turn)
 
     def _pass(self, turn: Turn) -> RowPass:
@@ -135,7 +135,7 @@ class Sweep:
 
     def settle(self) -> None:
         """Judge the rows that have been swept: `BadRowError` for the first bad one, unless bad rows are skipped."""
-        scorer, (part, places, given, matrix, begin, end) = self._scorer, self._turn
+        scorer, (block, places, given, matrix, begin, end) = self._scorer, self._turn
         status, some = self._status[begin:end], None if self._take is None else self._take.soft
         if some is not None:
             with np.errstate(all="ignore"):  # rows that are not used
@@ -147,11 +147,11 @@ class Sweep:
             self._mark(given, begin, end)
         if scorer.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
             i = int(np.argmax(status >= BAD_LOGITS))
-            self._refuse(part, i if places is None else int(places[i]), begin + i)
+            self._refuse(block, i if places is None else int(places[i]), begin + i)
         if scorer.probes:
             temperature = scorer.config.temperature
             self._probabilities += count_distributions(
-                given.values, part.dtype, self._record[:, begin:end], status, temperature
+                given.values, block.dtype, self._record[:, begin:end], status, temperature
             )
         if scorer.keeps:
             self._kept, self._last = given, matrix
@@ -167,16 +167,16 @@ class Sweep:
             bad |= (values > most).any(axis=1) | ((values < 0).any(axis=1) & (config.input == "probs"))
         status[(status == USED) & bad] = BAD_LOGITS
 
-    def _refuse(self, part: Part, place: int, i: int) -> None:
-        """Raise the error of row ``i``, which is row ``place`` of the part."""
+    def _refuse(self, block: Block, place: int, i: int) -> None:
+        """Raise the error of row ``i``, which is row ``place`` of the block."""
         rows, status = self._prepared, int(self._status[i])
-        why = part.bad.get(place) if status == BAD_LOGITS else None
+        why = block.bad.get(place) if status == BAD_LOGITS else None
         if why is None:
-            why = reason(self._scorer.config, rows, i, status, part.values[place], part.dtype)
+            why = reason(self._scorer.config, rows, i, status, block.values[place], block.dtype)
         raise BadRowError(rows.where, rows.place(i), why)
 
     def rows(self) -> ScoredRows:
-        """The rows, once all parts have been swept."""
+        """The rows, once all blocks have been swept."""
         scorer, prepared, record, ids, status = self._scorer, self._prepared, self._record, self._ids, self._status
         c, terms, n = scorer.config, self._terms, len(self._status)
         if prepared.soft is not None and scorer.options.class_weight is None:

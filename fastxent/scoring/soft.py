@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.floats import widened
-from fastxent.kernels.launch import Emit, LossTerms, Options, RowPass
+from fastxent.kernels.launch import Emit, LossTerms, RowOptions, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import emit
 from fastxent.kernels.rows.loss import loss_rows
@@ -24,14 +24,14 @@ def nll(record: np.ndarray, target: np.ndarray, status: np.ndarray, n_classes: i
     return found
 
 
-def unweighted_nll(matrix: Matrix, target: np.ndarray, soft: Matrix, options: Options) -> np.ndarray:
+def unweighted_nll(matrix: Matrix, target: np.ndarray, soft: Matrix, options: RowOptions) -> np.ndarray:
     """`nll` of rows whose records hold class weights: the logits are swept again without them."""
     take = RowPass(matrix, target, NO_IGNORE, options, soft, full=False, chunk=matrix.n)
     take(0, matrix.n)
     return nll(take.record, target, take.status[: matrix.n], matrix.n_classes)
 
 
-def brier(matrix: Matrix, soft: Matrix, options: Options) -> np.ndarray:
+def brier(matrix: Matrix, soft: Matrix, options: RowOptions) -> np.ndarray:
     """Σ_c (p_c - q_c)² of each row."""
     out = np.empty(matrix.n)
     step = max(1, _BLOCK // matrix.n_classes)

@@ -61,4 +61,4 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
     scorer = scorer_of(config, source.dtype)
     size = batch_bytes(512 << 20, 1, source.n_classes * 4)
-    return [scorer(part) for unit in source.units() for part in unit.read(unit.rows or 1, size, whole=True)]
+    return [scorer(batch) for unit in source.units() for batch in unit.read(unit.rows or 1, size, whole=True)]

@@ -1,4 +1,4 @@
-"""The parts of a comparison's state beside its means: quantiles, flips, groups by confidence, the largest changes."""
+"""The components of a comparison beside its means: quantiles, flips, groups by confidence, the largest changes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from fastxent.kernels.exact import rounded_root
 from fastxent.kernels.tally import tally_patterns
-from fastxent.results.comparison import QUANTILES, ChangedRow, Flips as FlipCounts
+from fastxent.results.comparison import QUANTILES, ChangedRow, Flips
 from fastxent.results.encoding import float_in, number_out
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.component import Summands
 from fastxent.state.keys import EncodedColumn, value_of
-from fastxent.state.metrics import Plan
+from fastxent.state.metrics import MetricPlan
 from fastxent.state.packed import stored, stored_counts
-from fastxent.state.part import Summands
-from fastxent.state.table import Table
+from fastxent.state.table import GroupTable
 
 CONFIDENCE_EDGES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the first dump: (edge, next edge], the first one closed
 _MANTISSA, _LOW, _HIGH = 8, -60, 17  # a bin is at most 1/256 wide relative to its lower edge
@@ -114,13 +114,13 @@ def _edge(bin_: int) -> float:
     return float(np.array((bin_ + _FIRST - 1) << _SHIFT, np.int64).view(np.float64))
 
 
-class Flips:
+class FlipTable:
     """Counts of rows by whether either dump is right, for each group of ``table``: 2·(first is right) + (second is).
 
     right: function of the rows of a dump. Which are right; None if nothing says so, and nothing is counted.
     """
 
-    def __init__(self, table: Table, right: Callable[[ScoredRows], np.ndarray] | None) -> None:
+    def __init__(self, table: GroupTable, right: Callable[[ScoredRows], np.ndarray] | None) -> None:
         self.table, self._right = table, right
         self.counts = np.zeros((0, 4), np.int64)
         self._resize()
@@ -142,7 +142,7 @@ class Flips:
             kinds = 2 * self._right(pairs) + self._right(pairs.second)
             self.counts += np.bincount(4 * codes + kinds, minlength=self.counts.size).reshape(self.counts.shape)
 
-    def absorb(self, other: Flips, clusters: np.ndarray) -> None:
+    def absorb(self, other: FlipTable, clusters: np.ndarray) -> None:
         """Add the counts of another."""
         codes = self.table.keys.absorb(other.table.keys)
         self._resize()
@@ -157,7 +157,7 @@ class Flips:
         """Take over stored arrays; ValueError if they do not fit."""
         self.counts = stored_counts(arrays, "counts", len(self.table.keys), 4)
 
-    def figures(self, g: int, change: tuple[int, int] | None) -> FlipCounts:
+    def counts_of(self, g: int, change: tuple[int, int] | None) -> Flips:
         """The flips of a group.
 
         change: with clusters, the sum of their changes and that of the squares of these.
@@ -169,7 +169,7 @@ class Flips:
             total, squares = change
             root = rounded_root(total * total, squares)
             z = root if total >= 0 else -root
-        return FlipCounts(right, wrong, to_wrong, to_right, mcnemar(to_wrong, to_right), z)
+        return Flips(right, wrong, to_wrong, to_right, mcnemar(to_wrong, to_right), z)
 
 
 def mcnemar(to_wrong: int, to_right: int) -> float:
@@ -180,10 +180,10 @@ def mcnemar(to_wrong: int, to_right: int) -> float:
     return min(1.0, 2.0 * float(bdtr(min(to_wrong, to_right), n, 0.5))) if n else 1.0
 
 
-class ByConfidence(Table):
+class ByConfidence(GroupTable):
     """A table of the rows by the confidence of the first dump, in the buckets of `CONFIDENCE_EDGES`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: MetricPlan) -> None:
         super().__init__(plan, 1, "confidence of the first dump")
         self._own = [f"int:{k}" for k in range(len(CONFIDENCE_EDGES) - 1)]
         for key in self._own:

@@ -29,7 +29,7 @@ from fastxent.state.metrics import (
     ROWS,
     Bins,
     Column,
-    Plan,
+    MetricPlan,
     Sums,
     selection,
 )  # fmt: skip
@@ -104,8 +104,8 @@ NAMES = (
 )  # fmt: skip
 
 
-class BinaryPlan(Plan):
-    """What to sum for the metrics of a binary dump, and how the sums become figures."""
+class BinaryPlan(MetricPlan):
+    """What to sum for the metrics of a binary dump, and how the sums become metrics."""
 
     def __init__(self, config: EvalConfig) -> None:
         self.names = selection(config, list(NAMES), UNLABELLED)
@@ -133,7 +133,7 @@ class BinaryPlan(Plan):
         self._index = {_ORDER[place].name: i for i, place in enumerate(order)}
         self.pairs = sorted((order.index(a), order.index(b)) for a, b in products)
 
-    def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
+    def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows, but those of `RANKING`."""
         group = _Group(self, sums)
         found = {name: Metric(value) for name, value in bins.errors().items()}

@@ -9,8 +9,8 @@ from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.tally import tally_classes
 from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts, stored_sums
-from fastxent.state.part import Summands
 
 SUPPORT, PREDICTED, CORRECT = range(3)
 _NLL, _WEIGHT, _WEIGHT_CORRECT, _WEIGHT_PREDICTED = range(4)
@@ -83,8 +83,8 @@ class Classes:
         found: list[int] = self.counts[:2].sum(axis=1).tolist()
         return found
 
-    def figures(self, names: tuple[str, ...] | None) -> PerClass:
-        """The figures of every class that occurs."""
+    def per_class(self, names: tuple[str, ...] | None) -> PerClass:
+        """The numbers of every class that occurs."""
         places, seen = self._places()
         counts = self.counts[:, places].tolist()
         sums, special = self.sums.each(places), self.sums.special[places].tolist()

@@ -21,7 +21,7 @@ from fastxent.results.comparison import (
     ComparedRows,
     ConfidenceBucket,
     Divergence,
-    Flips as FlipCounts,
+    Flips,
     MetricComparison,
     RankChange,
     TargetProbability,
@@ -29,7 +29,7 @@ from fastxent.results.comparison import (
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
-from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, Flips, Largest, Quantities
+from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, FlipTable, Largest, Quantities
 from fastxent.state.coverage import Coverage
 from fastxent.state.differences import (
     CHANGE,
@@ -46,9 +46,9 @@ from fastxent.state.evaluation import EvalState, rows_of
 from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.keys import distinct_values
-from fastxent.state.metrics import Column, Plan, Sums
+from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
-from fastxent.state.table import Table
+from fastxent.state.table import GroupTable
 
 HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's probability
 MARK = "comparison"  # in the header of a saved state
@@ -72,17 +72,19 @@ class PairState(EvalState):
             self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
         self.by_confidence = ByConfidence(_Divergences(config))
         right = _right if self.plan.labelled else None
-        self.flips = {table.column: Flips(table, right) for table in (self.whole, *self.slices.values())}
-        self.parts.update({f"pairs {name}": part for name, part in self.quantities.items()})
-        self.parts.update({"confidence": self.by_confidence, "largest": self.largest})
-        self.parts.update({"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()})
+        self.flips = {table.column: FlipTable(table, right) for table in (self.whole, *self.slices.values())}
+        self.components.update({f"pairs {name}": found for name, found in self.quantities.items()})
+        self.components.update({"confidence": self.by_confidence, "largest": self.largest})
+        self.components.update(
+            {"flips" if name is None else f"flips by {name}": found for name, found in self.flips.items()}
+        )
 
     @staticmethod
-    def _plan_of(config: EvalConfig) -> Plan:
+    def _plan_of(config: EvalConfig) -> MetricPlan:
         return PairPlan(config)
 
     @staticmethod
-    def _given_of(config: EvalConfig, plan: Plan) -> list[PairScoreTable]:
+    def _given_of(config: EvalConfig, plan: MetricPlan) -> list[PairScoreTable]:
         return score_tables(config, plan, PairScoreTable)
 
     @classmethod
@@ -102,7 +104,7 @@ def _right(rows: ScoredRows) -> np.ndarray:
     return found
 
 
-class _Divergences(Plan):
+class _Divergences(MetricPlan):
     """What to sum for the mean divergences alone."""
 
     def __init__(self, config: EvalConfig) -> None:
@@ -140,7 +142,7 @@ class CompareState:
 
     @property
     def coverage(self) -> Coverage:
-        """The parts of a divided run that it holds; empty for any other rows."""
+        """The parts of a sharded run that it holds; empty for any other rows."""
         return self.first.coverage
 
     @coverage.setter
@@ -216,7 +218,7 @@ class CompareState:
         timing: dict[str, Any] | None = None,
         files: tuple[Iterable[str], Iterable[str]] = ((), ()),
     ) -> CompareResult:
-        """Every figure of the rows so far; the state stays as it is."""
+        """Every metric of the rows so far; the state stays as it is."""
         a, b = self.first.result(), self.second.result()
         (whole,) = self._compared(self.first.whole, self.second.whole)
         warnings = dict.fromkeys([*a.warnings, *b.warnings])
@@ -233,12 +235,12 @@ class CompareState:
             score_rows=a.score_rows,
         )
 
-    def _compared(self, table: Table, other: Table) -> list[Compared]:
+    def _compared(self, table: GroupTable, other: GroupTable) -> list[Compared]:
         """What the groups of a column differ in, in the order of the keys."""
         plan = self.first.pair_plan
-        places, figures = table.by_group(), self.first.figures_of(table)
+        places, metrics_a = table.by_group(), self.first.metrics_of(table)
         order = other.keys.order().tolist()
-        others = self.second.figures_of(other)
+        others = self.second.metrics_of(other)
         of_key = {other.keys.names[g]: others[g] for g in order}
         scores = {
             mine.score: mine.comparisons(theirs)
@@ -249,13 +251,13 @@ class CompareState:
         for g in table.keys.order().tolist():
             sums = table.sums_of(g, places[g])
             key = table.keys.names[g]
-            metrics, ratio = plan.comparisons(figures[g], of_key[key], sums)
+            metrics, ratio = plan.comparisons(metrics_a[g], of_key[key], sums)
             metrics |= {score: by_key[key] for score, by_key in scores.items()}
             found.append(self._group(table, g, sums, metrics, ratio))
         return found
 
     def _group(
-        self, table: Table, g: int, sums: Sums, metrics: dict[str, MetricComparison], ratio: Metric | None
+        self, table: GroupTable, g: int, sums: Sums, metrics: dict[str, MetricComparison], ratio: Metric | None
     ) -> Compared:
         plan, freedom, logits = self.first.pair_plan, sums.units - 1, self.config.has_logits
         independent = None if plan.weighted or plan.clustered else float(sums.units)
@@ -278,12 +280,12 @@ class CompareState:
             rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled else None,
         )
 
-    def _flips(self, table: Table, g: int, sums: Sums) -> FlipCounts:
+    def _flips(self, table: GroupTable, g: int, sums: Sums) -> Flips:
         change = None
         if self.first.plan.clustered:
             place = self.first.plan.columns.index(FLIP)
             change = sums.totals[place], sums.products[(place, place)] or 0
-        return self.first.flips[table.column].figures(g, change)
+        return self.first.flips[table.column].counts_of(g, change)
 
     def _details(self, whole: Compared) -> dict[str, Any]:
         """The fields of all rows that slices have in part."""
@@ -321,7 +323,7 @@ class CompareState:
                 found[name].append(ConfidenceBucket(*ends, table.contributing(g), metric))
         return {name: tuple(each) for name, each in found.items()}
 
-    def _slices(self, table: Table, other: Table) -> dict[Any, Compared]:
+    def _slices(self, table: GroupTable, other: GroupTable) -> dict[Any, Compared]:
         found = self._compared(table, other)
         names = (*self.first.plan.names, *self.config.scores)
         adjusted = {name: holm([part.metrics[name].p_value for part in found]) for name in names}

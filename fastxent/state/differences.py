@@ -22,12 +22,12 @@ from fastxent.results.comparison import MetricComparison
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
-from fastxent.state.apart import Flips
+from fastxent.state.apart import FlipTable
+from fastxent.state.component import Summands
 from fastxent.state.given import ScorePlan, ScoreTable
 from fastxent.state.intervals import by_exponential, by_student
-from fastxent.state.metrics import LN2, ROWS, Column, Mean, Plan, Sums
-from fastxent.state.part import Summands
-from fastxent.state.table import Table
+from fastxent.state.metrics import LN2, ROWS, Column, Mean, MetricPlan, Sums
+from fastxent.state.table import GroupTable
 
 DETECTABLE = 1.96 + 0.84  # standard errors of a difference that is found at the level 5 % with a power of 80 %
 
@@ -68,8 +68,8 @@ def _of_second(column: Column) -> Column:
     return replace(column, name=f"b {column.name}", of=lambda rows: column.of(_pairs(rows).second))
 
 
-class PairPlan(Plan):
-    """What to sum for the metrics of two dumps: the first's as `Plan` sums them, the second's, and their products."""
+class PairPlan(MetricPlan):
+    """What to sum for the metrics of two dumps: the first's as in `MetricPlan`, the second's, and their products."""
 
     def __init__(self, config: EvalConfig) -> None:
         super().__init__(config)
@@ -117,7 +117,7 @@ class PairPlan(Plan):
         return found, ratio
 
     def _difference(self, mean: Mean, sums: Sums) -> _Difference:
-        """The difference of two ratios, from integers as in `Plan._ratio`."""
+        """The difference of two ratios, from integers as in `MetricPlan._ratio`."""
         u, v, d = self._places(mean)
         over = sums.units << sums.scale if d is None else sums.totals[d]
         if over == 0 or (d is not None and sums.special[d]):
@@ -169,10 +169,10 @@ class PairScoreTable(ScoreTable):
 
     def __init__(self, config: EvalConfig, score: str, column: str | None) -> None:
         super().__init__(config, score, column)
-        self.flips = Flips(self, lambda rows: rows.nll == 1.0)  # figures if all values of both dumps are 0 or 1
+        self.flips = FlipTable(self, lambda rows: rows.nll == 1.0)  # used if all values of both dumps are 0 or 1
 
     @staticmethod
-    def _plan_of(config: EvalConfig, score: str) -> Plan:
+    def _plan_of(config: EvalConfig, score: str) -> MetricPlan:
         return PairScorePlan(config, score)
 
     def _scored(self, rows: ScoredRows, there: np.ndarray) -> ScoredRows:
@@ -183,7 +183,7 @@ class PairScoreTable(ScoreTable):
         super()._sum(rows)
         self.flips.add(rows)
 
-    def absorb(self, other: Table, clusters: np.ndarray) -> None:
+    def absorb(self, other: GroupTable, clusters: np.ndarray) -> None:
         """Add another table."""
         assert isinstance(other, PairScoreTable)
         super().absorb(other, clusters)
@@ -203,7 +203,7 @@ class PairScoreTable(ScoreTable):
 
     def comparisons(self, other: ScoreTable) -> dict[str, MetricComparison]:
         """The comparison of each group, by its key. other: the table of the second dump."""
-        a, b, places = self.figures(), other.figures(), self.by_group()
+        a, b, places = self.means(), other.means(), self.by_group()
         assert isinstance(self.plan, PairScorePlan)
         found = {}
         for g, key in enumerate(self.keys.names):
@@ -212,7 +212,7 @@ class PairScoreTable(ScoreTable):
             found[key] = self.plan.comparisons(*sides, sums)[0][self.score]
             if not (self.others or other.others):
                 change = self.plan.change(sums) if self.plan.clustered else None
-                found[key] = replace(found[key], flips=self.flips.figures(g, change))
+                found[key] = replace(found[key], flips=self.flips.counts_of(g, change))
         return found
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from fastxent.kernels.tally import tally_patterns
 from fastxent.results.values import Histogram
+from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts
-from fastxent.state.part import Summands
 
 _MANTISSA = 7
 _SHIFT = 52 - _MANTISSA

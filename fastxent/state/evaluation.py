@@ -18,20 +18,20 @@ from fastxent.options.checks import shown
 from fastxent.options.config import MOST_BINS, EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
-from fastxent.results.values import Calibration, Metric, Rows, Slice
+from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.classes import Classes
 from fastxent.state.clusters import Clusters
+from fastxent.state.component import Component, Summands
 from fastxent.state.coverage import Coverage
 from fastxent.state.distribution import Distribution
 from fastxent.state.given import ScoreTable, score_tables
 from fastxent.state.keys import EncodedColumn, distinct_values, value_of
 from fastxent.state.labels import Labels
-from fastxent.state.metrics import Bins, Plan, bin_edges
+from fastxent.state.metrics import Bins, MetricPlan, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
-from fastxent.state.part import Part, Summands
-from fastxent.state.table import Table
-from fastxent.state.tasks import labels_of, plan_of, ranking_figures, ranking_of
+from fastxent.state.table import GroupTable
+from fastxent.state.tasks import labels_of, plan_of, ranking_metrics, ranking_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,39 +55,43 @@ class EvalState:
         self.config = config
         self.plan = self._plan_of(config)
         self.clusters = Clusters()
-        self.whole = Table(self.plan, config.bins)
+        self.whole = GroupTable(self.plan, config.bins)
         self.whole.keys.code(_WHOLE)
         self.whole.resize()
-        self.slices = {name: Table(self.plan, config.bins, name) for name in config.by}
+        self.slices = {name: GroupTable(self.plan, config.bins, name) for name in config.by}
         tables = [self.whole, *self.slices.values()]
         self.labels = labels_of(self.plan, tables)
         self.classes = self.labels.get(None) or Classes(config.n_classes, self.plan.weighted)
         self.distribution = Distribution()
-        self.parts: dict[str, Part] = {  # by their names in a saved state
+        self.components: dict[str, Component] = {  # by their names in a saved state
             "whole": self.whole,
             **{f"by {name}": table for name, table in self.slices.items()},
             "classes": self.classes,
             "nll": self.distribution,
         }
-        self.parts.update({f"labels by {name}": part for name, part in self.labels.items() if name is not None})
+        self.components.update(
+            {f"labels by {name}": labels for name, labels in self.labels.items() if name is not None}
+        )
         self.scores = ranking_of(self.plan, tables)
         self.given = self._given_of(config, self.plan)
         for table in self.given:
             if table.column is None:
                 table.keys.code(_WHOLE)
                 table.resize()
-            self.parts[table.name] = table
-        self.parts.update({"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()})
+            self.components[table.name] = table
+        self.components.update(
+            {"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()}
+        )
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
-        self.coverage = Coverage()  # the parts of a divided run that it holds; empty for any other rows
+        self.coverage = Coverage()  # the parts of a sharded run that it holds; empty for any other rows
 
     @staticmethod
-    def _plan_of(config: EvalConfig) -> Plan:
+    def _plan_of(config: EvalConfig) -> MetricPlan:
         return plan_of(config)
 
     @staticmethod
-    def _given_of(config: EvalConfig, plan: Plan) -> Sequence[ScoreTable]:
+    def _given_of(config: EvalConfig, plan: MetricPlan) -> Sequence[ScoreTable]:
         return score_tables(config, plan, ScoreTable)
 
     @classmethod
@@ -126,8 +130,8 @@ class EvalState:
         summands = Summands.of(self.plan, used, rows.status, mask, groups)
         if self.config.cluster is not None:
             summands.clusters = self.clusters.codes(_filter(rows.cluster, mask), self.config.cluster)
-        for part in reversed(self.parts.values()):  # all rows after their slices: their sums are those of the slices
-            part.add(summands)
+        for component in reversed(self.components.values()):  # all rows last: their sums are those of the slices
+            component.add(summands)
         for name in self.told:
             self.told[name] += getattr(rows, name)
         return self
@@ -163,8 +167,8 @@ class EvalState:
         for name, table in self.slices.items():
             self._check_slices(name, table.keys.union_size(other.slices[name].keys.names))
         clusters = self.clusters.absorb(other.clusters)
-        for name, part in self.parts.items():
-            part.absorb(other.parts[name], clusters)
+        for name, component in self.components.items():
+            component.absorb(other.components[name], clusters)
         for name in self.told:
             self.told[name] += other.told[name]
         self.coverage.absorb(other.coverage)
@@ -179,7 +183,7 @@ class EvalState:
                 )
 
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
-        """Every figure of the rows so far; the state stays as it is."""
+        """Every metric of the rows so far; the state stays as it is."""
         bins = self.labels.get(None, self.whole).bins_of(0)
         (metrics,), curves = self._metrics(self.whole)
         warnings = self._doubts()
@@ -192,7 +196,7 @@ class EvalState:
             calibration=_calibration(bins, self.plan.weighted)
             if self.plan.labelled
             else Calibration((), (), (), (), ()),
-            per_class=self.classes.figures(self.config.classes),
+            per_class=self.classes.per_class(self.config.classes),
             nll_histogram=self.distribution.shown(),
             nll_quantiles=self.distribution.quantiles(),
             slices={name: self._slices(table) for name, table in self.slices.items()},
@@ -233,27 +237,27 @@ class EvalState:
             found.append("every used row has weight 0: every mean is undefined")
         return found
 
-    def figures_of(self, table: Table) -> list[dict[str, Metric]]:
+    def metrics_of(self, table: GroupTable) -> list[dict[str, Metric]]:
         """The metrics of each group of a table."""
         return self._metrics(table)[0]
 
-    def _metrics(self, table: Table) -> tuple[list[dict[str, Metric]], Curves | None]:
+    def _metrics(self, table: GroupTable) -> tuple[list[dict[str, Metric]], Curves | None]:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
         bins = self.labels.get(table.column, table)
-        found = [self.plan.figures(table.sums_of(g, places[g]), bins.bins_of(g)) for g in range(len(table.keys))]
+        found = [self.plan.metrics_of(table.sums_of(g, places[g]), bins.bins_of(g)) for g in range(len(table.keys))]
         if isinstance(bins, Labels):
             for g, group in enumerate(found):
                 group.update({name: metric for name, metric in bins.macro(g).items() if name in group})
-        found, curves = ranking_figures(self.plan, found, self.scores.get(table.column))
+        found, curves = ranking_metrics(self.plan, found, self.scores.get(table.column))
         for given in self.given:
             if given.column == table.column:
-                means = given.figures()
+                means = given.means()
                 for key, metrics in zip(table.keys.names, found, strict=True):
                     metrics[given.score] = means[key]
         return found, curves
 
-    def _slices(self, table: Table) -> dict[Any, Slice]:
+    def _slices(self, table: GroupTable) -> dict[Any, Slice]:
         metrics, _ = self._metrics(table)
         order = table.keys.order().tolist()
         values = distinct_values([table.keys.names[g] for g in order])
@@ -272,8 +276,8 @@ class EvalState:
         }
         arrays = {
             f"{name}|{inner}": array
-            for name, part in self.parts.items()
-            for inner, array in part.arrays(cluster_order).items()
+            for name, component in self.components.items()
+            for inner, array in component.arrays(cluster_order).items()
         }
         return pack(header, arrays, compression)
 
@@ -290,15 +294,15 @@ class EvalState:
             state = made(EvalConfig.from_dict(header["config"]))
             if set(header["slices"]) != set(state.slices):
                 raise ValueError("slices of other columns")
-            parts: dict[str, dict[str, np.ndarray]] = {}
+            stored: dict[str, dict[str, np.ndarray]] = {}
             for name, array in arrays.items():
                 outer, _, inner = name.rpartition("|")
-                parts.setdefault(outer, {})[inner] = array
+                stored.setdefault(outer, {})[inner] = array
             state.clusters = Clusters(_texts(header["clusters"]))
             keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
             keys |= {t.name: keys["whole" if t.column is None else f"by {t.column}"] for t in state.given}
-            for name, part in state.parts.items():
-                part.load(parts[name], keys.get(name, []), len(state.clusters))
+            for name, component in state.components.items():
+                component.load(stored[name], keys.get(name, []), len(state.clusters))
             state.told = {name: header.get(name, 0) for name in state.told}
             state.coverage = Coverage.from_dict(header["coverage"])
             state._check()
@@ -307,7 +311,7 @@ class EvalState:
         return state
 
     def _check(self) -> None:
-        """ValueError if the parts of a state that was read contradict each other."""
+        """ValueError if the components of a state that was read contradict each other."""
         total, rows = self.whole.rows[0], self.whole.contributing(0)
         if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
             raise ValueError("slices that do not add up to all rows")
@@ -363,9 +367,9 @@ def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:
     return column if mask.all() else column.filter(pa.array(mask))
 
 
-def rows_of(counts: np.ndarray) -> Rows:
+def rows_of(counts: np.ndarray) -> RowCounts:
     logits, target = int(counts[BAD_LOGITS]), int(counts[BAD_TARGET])
-    return Rows(int(counts.sum()), int(counts[USED]), int(counts[IGNORED]), logits + target, logits, target)
+    return RowCounts(int(counts.sum()), int(counts[USED]), int(counts[IGNORED]), logits + target, logits, target)
 
 
 def _calibration(bins: Bins, weighted: bool) -> Calibration:

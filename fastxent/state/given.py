@@ -16,14 +16,14 @@ from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import IGNORED, ScoredRows
+from fastxent.state.component import Summands
 from fastxent.state.intervals import by_wilson
-from fastxent.state.metrics import NLL, ROWS, Mean, Plan
+from fastxent.state.metrics import NLL, ROWS, Mean, MetricPlan
 from fastxent.state.packed import stored_counts
-from fastxent.state.part import Summands
-from fastxent.state.table import Table
+from fastxent.state.table import GroupTable
 
 
-class ScorePlan(Plan):
+class ScorePlan(MetricPlan):
     """What to sum for the mean of one score, which stands in the place of the rows' NLL."""
 
     def __init__(self, config: EvalConfig, name: str) -> None:
@@ -31,7 +31,7 @@ class ScorePlan(Plan):
         self._choose(config, [Mean(name, NLL, ROWS)])
 
 
-class ScoreTable(Table):
+class ScoreTable(GroupTable):
     """The counts and sums of one score."""
 
     def __init__(self, config: EvalConfig, score: str, column: str | None) -> None:
@@ -40,7 +40,7 @@ class ScoreTable(Table):
         self.others = 0  # values that are neither 0 nor 1; without any, the mean is a rate
 
     @staticmethod
-    def _plan_of(config: EvalConfig, score: str) -> Plan:
+    def _plan_of(config: EvalConfig, score: str) -> MetricPlan:
         return ScorePlan(config, score)
 
     def _scored(self, rows: ScoredRows, there: np.ndarray) -> ScoredRows:
@@ -68,7 +68,7 @@ class ScoreTable(Table):
         super().add(rows)
         self.others += int(((rows.rows.nll != 0.0) & (rows.rows.nll != 1.0)).sum())
 
-    def absorb(self, other: Table, clusters: np.ndarray) -> None:
+    def absorb(self, other: GroupTable, clusters: np.ndarray) -> None:
         """Add another table."""
         assert isinstance(other, ScoreTable)
         super().absorb(other, clusters)
@@ -83,14 +83,14 @@ class ScoreTable(Table):
         super().load(arrays, keys, clusters)
         self.others = int(stored_counts(arrays, "others", 1)[0])
 
-    def figures(self) -> dict[str, Metric]:
+    def means(self) -> dict[str, Metric]:
         """The mean of each group, by its key."""
         places = self.by_group()
         return {key: self._figure(group, places[group]) for group, key in enumerate(self.keys.names)}
 
     def _figure(self, group: int, places: np.ndarray) -> Metric:
         sums = self.sums_of(group, places)
-        mean = self.plan.figures(sums, self.bins_of(group))[self.score]
+        mean = self.plan.metrics_of(sums, self.bins_of(group))[self.score]
         if self.others:
             return mean
         rows = None if self.plan.weighted or self.plan.clustered else float(sums.units)
@@ -100,7 +100,7 @@ class ScoreTable(Table):
 T = TypeVar("T", bound=ScoreTable)
 
 
-def score_tables(config: EvalConfig, plan: Plan, kind: type[T]) -> list[T]:
+def score_tables(config: EvalConfig, plan: MetricPlan, kind: type[T]) -> list[T]:
     """The tables of all scores, of one ``kind``. ``plan``: of the other metrics, whose names are taken."""
     for name in config.scores:
         if name in plan.names:

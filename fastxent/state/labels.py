@@ -11,11 +11,11 @@ from fastxent.kernels.exact import rounded_ratio, special_value
 from fastxent.kernels.grouped import ExactSums
 from fastxent.results.values import Metric, PerClass
 from fastxent.scoring.rows import MultilabelRows, ScoredRows
+from fastxent.state.component import Summands
 from fastxent.state.metrics import Bins
 from fastxent.state.multilabel import MACRO, MultilabelPlan, mean_over_labels
 from fastxent.state.packed import stored_counts, stored_sums
-from fastxent.state.part import Summands
-from fastxent.state.table import CONFIDENCE, CORRECT, WEIGHT, Table, add_bins
+from fastxent.state.table import CONFIDENCE, CORRECT, WEIGHT, GroupTable, add_bins
 
 SUPPORT, PREDICTED, CORRECTLY = range(3)  # counts of a label: rows that have it, are predicted to, both
 COUNTED, HELD, CALLED, BOTH, NLL = range(5)  # sums of a label over the rows whose label is not ignored
@@ -24,12 +24,12 @@ _BLOCK = 1 << 15  # labels whose summands are in memory at a time
 
 
 class Labels:
-    """The part of a state that knows the labels of a dump one by one, for the groups of ``table``.
+    """The component of a state that knows the labels of a dump one by one, for the groups of ``table``.
 
     ``counts`` (3, groups·C); ``sums`` (groups·C, 5); of the calibration, ``binned`` (groups·bins,) counts labels.
     """
 
-    def __init__(self, plan: MultilabelPlan, table: Table) -> None:
+    def __init__(self, plan: MultilabelPlan, table: GroupTable) -> None:
         self.table, self.n_labels = table, plan.labels
         self.counts = np.zeros((3, 0), np.int64)
         self.sums = ExactSums(_SUMS)
@@ -144,8 +144,8 @@ class Labels:
             for name, values in zip(MACRO, zip(*found, strict=True), strict=True)
         } if found else {}  # fmt: skip
 
-    def figures(self, names: tuple[str, ...] | None) -> PerClass:
-        """The figures of every label that some row has not ignored, for all rows."""
+    def per_class(self, names: tuple[str, ...] | None) -> PerClass:
+        """The numbers of every label that some row has not ignored, for all rows."""
         sums, special = self.sums.each(np.arange(self.n_labels)), self.sums.special
         seen = [label for label in range(self.n_labels) if sums[COUNTED][label]]
         counts = self.counts[:, seen].tolist()

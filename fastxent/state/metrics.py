@@ -1,4 +1,4 @@
-"""From scored rows to figures: every mean is a ratio of two exact sums, declared in one table.
+"""From scored rows to metrics: every mean is a ratio of two exact sums, declared in one table.
 
 A metric is R = Σu / Σd over rows: u is the weighted number of a row, d what it counts for (rows, class weights or
 bytes). Its standard error follows from the residuals u − R·d, summed first within clusters where there are any:
@@ -98,8 +98,8 @@ def means(config: EvalConfig) -> list[Mean]:
     ]
 
 
-class Plan:
-    """What to sum for the metrics that a configuration asks for, and how the sums become figures."""
+class MetricPlan:
+    """What to sum for the metrics that a configuration asks for, and how the sums become metrics."""
 
     def __init__(self, config: EvalConfig) -> None:
         every = means(config)
@@ -145,7 +145,7 @@ class Plan:
             raise ValueError("these rows carry no weight, which the configuration asks for")
         return Terms(summands, rows.weight if self.weighted else None, self.counted)
 
-    def figures(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
+    def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows; those that follow from other parts are NaN."""
         found = {name: Metric(value) for name, value in bins.errors().items()}
         for mean in self.means:

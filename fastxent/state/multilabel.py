@@ -17,7 +17,7 @@ from fastxent.state.metrics import (
     ROWS,
     Column,
     Mean,
-    Plan,
+    MetricPlan,
     selection,
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ NAMES = (
 )  # fmt: skip
 
 
-class MultilabelPlan(Plan):
+class MultilabelPlan(MetricPlan):
     """What to sum for the metrics of a multilabel dump. Those of `MACRO` and `RANKING` follow from other parts."""
 
     def __init__(self, config: EvalConfig) -> None:

@@ -13,10 +13,10 @@ from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
 from fastxent.scoring.rows import BinaryRows, MultilabelRows
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
+from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts, stored_sums
-from fastxent.state.part import Summands
 from fastxent.state.ranking import Ranked
-from fastxent.state.table import Table
+from fastxent.state.table import GroupTable
 
 _COUNTED_WHOLE, _COUNTED_SLICE = 1 << 18, 1 << 7  # 2^22 and 2,048 cells
 _WEIGHED_WHOLE, _WEIGHED_SLICE = 1 << 13, 1 << 4  # 131,072 and 256 cells
@@ -122,12 +122,12 @@ def _regrouped(arrays: dict[str, np.ndarray], groups: np.ndarray, count: int) ->
 
 
 class Scores:
-    """The part of a state that ranks the rows of each group of ``table``.
+    """The component of a state that ranks the rows of each group of ``table``.
 
     labels: int or None. Labels of a multilabel dump: an owner of cells is then a label of a group, else a group.
     """
 
-    def __init__(self, table: Table, labels: int | None = None) -> None:
+    def __init__(self, table: GroupTable, labels: int | None = None) -> None:
         self.table, self.labels = table, labels
         self._owners = labels or 1  # of a group
         counted, weighed = (_COUNTED_WHOLE, _WEIGHED_WHOLE) if self.whole else (_COUNTED_SLICE, _WEIGHED_SLICE)

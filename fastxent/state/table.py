@@ -13,10 +13,10 @@ from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.kernels.hashed import Numbers
 from fastxent.kernels.tally import sort_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
+from fastxent.state.component import Summands, Together
 from fastxent.state.keys import Keys
-from fastxent.state.metrics import Bins, Plan, Sums
+from fastxent.state.metrics import Bins, MetricPlan, Sums
 from fastxent.state.packed import stored, stored_counts, stored_sums
-from fastxent.state.part import Summands, Together
 
 STATUSES = BAD_TARGET + 1
 _CLUSTER_BITS = 40  # of a pair of group and cluster
@@ -34,14 +34,14 @@ def add_bins(cuts: Cuts, binned: np.ndarray, calibration: ExactSums, weighted: b
         calibration.add_cuts(cuts, column * WIDTH, column)
 
 
-class Table:
+class GroupTable:
     """Counts and exact sums of the groups of one column; without a column all rows are one group.
 
     ``rows`` (groups, statuses) and ``binned`` (groups · bins,) are counts. With clusters, the sums are kept by
     (group, cluster) pair, and squares are taken of whole clusters at the end; without, each row's are summed.
     """
 
-    def __init__(self, plan: Plan, bins: int, column: str | None = None) -> None:
+    def __init__(self, plan: MetricPlan, bins: int, column: str | None = None) -> None:
         self.plan, self.bins, self.column = plan, bins, column
         self.keys = Keys()
         self.rows = np.zeros((0, STATUSES), np.int64)
@@ -112,7 +112,7 @@ class Table:
         groups = np.flatnonzero(np.diff(begins[:-1]))
         return self.sums.fold(rows.terms, groups, np.append(begins[groups], rows.n), order)
 
-    def absorb(self, other: Table, clusters: np.ndarray) -> None:
+    def absorb(self, other: GroupTable, clusters: np.ndarray) -> None:
         """Add another table, whose cluster c is ``clusters[c]`` here."""
         codes = self.keys.absorb(other.keys)
         places = codes
@@ -171,7 +171,7 @@ class Table:
         return np.split(order, np.cumsum(np.bincount(groups, minlength=len(self.keys)))[:-1])
 
     def sums_of(self, group: int, places: np.ndarray) -> Sums:
-        """The exact sums of one group, for `Plan.figures`."""
+        """The exact sums of one group, for `MetricPlan.metrics_of`."""
         columns, scale = len(self.plan.columns), self.sums.scale
         totals, special = self.sums.totals(places)
         counted = self.plan.counted

@@ -11,15 +11,15 @@ from fastxent.results.curves import Curves
 from fastxent.results.values import Metric
 from fastxent.state import binary, metrics, multilabel, ranking
 from fastxent.state.labels import Labels
-from fastxent.state.metrics import Plan
+from fastxent.state.metrics import MetricPlan
 from fastxent.state.scores import Scores
-from fastxent.state.table import Table
+from fastxent.state.table import GroupTable
 
 
-def plan_of(config: EvalConfig) -> Plan:
+def plan_of(config: EvalConfig) -> MetricPlan:
     """What to sum under a configuration."""
     kinds = {"binary": binary.BinaryPlan, "multilabel": multilabel.MultilabelPlan}
-    return kinds.get(config.task, Plan)(config)
+    return kinds.get(config.task, MetricPlan)(config)
 
 
 def possible_metrics(options: Mapping[str, Any], task: str | None = None) -> list[str]:
@@ -45,7 +45,7 @@ def unlabelled(task: str) -> tuple[str, ...]:
     return named.get(task, metrics.UNLABELLED)
 
 
-def labels_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Labels]:
+def labels_of(plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str | None, Labels]:
     """The labels of the groups of each table, by column, of a multilabel dump. Slices have them if a metric does."""
     if not isinstance(plan, multilabel.MultilabelPlan):
         return {}
@@ -53,7 +53,7 @@ def labels_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Labels]:
     return {table.column: Labels(plan, table) for table in tables if each or table.column is None}
 
 
-def ranking_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Scores]:
+def ranking_of(plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str | None, Scores]:
     """The scores of the groups of each table, by column, if a metric needs them."""
     ranking_names = {*binary.RANKING, *multilabel.RANKING}
     wanted = plan.labelled and any(name in ranking_names for name in plan.names)
@@ -61,8 +61,8 @@ def ranking_of(plan: Plan, tables: Iterable[Table]) -> dict[str | None, Scores]:
     return {table.column: Scores(table, labels) for table in tables} if wanted else {}
 
 
-def ranking_figures(
-    plan: Plan, found: list[dict[str, Metric]], scores: Scores | None
+def ranking_metrics(
+    plan: MetricPlan, found: list[dict[str, Metric]], scores: Scores | None
 ) -> tuple[list[dict[str, Metric]], Curves | None]:
     """(the metrics of each group with those of its ranking, the curves if there is one group without a column)."""
     if scores is None:

@@ -1,6 +1,6 @@
 """States of the same rows at several temperatures, of all rows and of all but one part of them (a fold).
 
-A fold depends on the row alone: on its cluster or id if there is one, else on its losses. So no figure depends on
+A fold depends on the row alone: on its cluster or id if there is one, else on its losses. So no metric depends on
 threads, batches or files, and rows that belong together are in one fold.
 """
 

@@ -313,14 +313,14 @@ class _Moving:
         """The scores of a batch. `BadRowError` for a row without scores, unless such rows are skipped."""
 
         def score(batch: Batch) -> np.ndarray:
-            blocks, at = [], 0
-            for part in batch.parts:
-                if part.bad and not self.skips:
-                    row = min(part.bad)
-                    raise BadRowError(batch.where, at + row, part.bad[row])
-                blocks.append(np.array(part.values))
-                at += len(part.values)
-            return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+            arrays, at = [], 0
+            for block in batch.blocks:
+                if block.bad and not self.skips:
+                    row = min(block.bad)
+                    raise BadRowError(batch.where, at + row, block.bad[row])
+                arrays.append(np.array(block.values))
+                at += len(block.values)
+            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
         return score
 

@@ -106,7 +106,7 @@ class Tempering:
         return self.soft or self.config.task == "binary"
 
     def scorer(self) -> Callable[[Batch], list[ScoredRows]]:
-        """The rows of a batch at each temperature. Each part is swept at all of them while it is in the cache."""
+        """The rows of a batch at each temperature. Each block is swept at all of them while it is in the cache."""
         config = replace(self.config, cluster=self.grouped_by)
         scorers = [scorer_of(replace(config, temperature=t), self.dtype) for t in self.temperatures]
         plain = [scorer for scorer in scorers if isinstance(scorer, Scorer)]
@@ -114,14 +114,14 @@ class Tempering:
         def sweep(batch: Batch) -> list[ScoredRows]:
             prepared = plain[0].prepare(batch, plain[0].compute)
             sweeps = [Sweep(scorer, prepared) for scorer in plain]
-            for part in batch.parts:
+            for block in batch.blocks:
                 for each in sweeps:
-                    each.add(part)
+                    each.add(block)
             return [each.rows() for each in sweeps]
 
         def score(batch: Batch) -> list[ScoredRows]:
-            parts = list(batch.parts)  # one, as they are `whole`
-            return [scorer(replace(batch, parts=iter(parts))) for scorer in scorers]
+            blocks = list(batch.blocks)  # one, as they are `whole`
+            return [scorer(replace(batch, blocks=iter(blocks))) for scorer in scorers]
 
         return sweep if plain else score
 

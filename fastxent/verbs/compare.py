@@ -38,7 +38,7 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         scores: str or list of str. Only for dumps without logits: columns of numbers whose means are compared. A row in
             which a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
         target_logprob: str or None. Also without logits: the column of the log-probability of what happened.
-        threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a figure.
+        threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a metric.
         logits, target, by, cluster, …: as in `evaluate`, for both dumps.
 
     Returns:

@@ -25,25 +25,25 @@ def per_row_schema(source: pa.Schema, id: str | None, task: str) -> pa.Schema:
     import pyarrow as pa
 
     number, whole = pa.float64(), pa.int64()
-    figures = [
+    fields = [
         ("nll", number), ("rank", whole), ("predicted", whole), ("confidence", number), ("entropy", number),
         ("status", pa.dictionary(pa.int8(), pa.string())),
     ]  # fmt: skip
     if task == "scores":
         raise ConfigError("per_row needs logits or target_logprob; the scores of each row are in the dump itself")
     if task == "likelihood":
-        figures = [figures[0], figures[-1]]
+        fields = [fields[0], fields[-1]]
     if task == "binary":
-        figures = [figures[0], figures[2], ("probability", number), *figures[4:]]
+        fields = [fields[0], fields[2], ("probability", number), *fields[4:]]
     elif task == "multilabel":
-        figures = [figures[0], ("wrong", whole), *figures[4:]]
-    if id in dict(figures):
+        fields = [fields[0], ("wrong", whole), *fields[4:]]
+    if id in dict(fields):
         raise ConfigError(f"id={id!r} is also the name of another column of the per-row file; rename that column")
-    return pa.schema([*([] if id is None else [carried_field(source, id)]), *figures])
+    return pa.schema([*([] if id is None else [carried_field(source, id)]), *fields])
 
 
 def per_row_batch(rows: ScoredRows, schema: pa.Schema, id: str | None) -> pa.RecordBatch:
-    """The rows of a batch under `per_row_schema`. Figures are null in rows that are not used, and those that compare
+    """The rows of a batch under `per_row_schema`. Numbers are null in rows that are not used, and those that compare
     with a target where there is none."""
     import pyarrow as pa
 

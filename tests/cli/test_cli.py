@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 import fastxent as fx
 from fastxent.cli.conditions import Condition
 from fastxent.cli.program import cli as program
-from fastxent.results.values import Rows, Slice
+from fastxent.results.values import RowCounts, Slice
 from tests.cli.running import DIGITS, Cli, check_failure, dump
 
 # -- results ---------------------------------------------------------------------------------------------------------
@@ -330,9 +330,9 @@ def test_nan_passes_no_gate(cli: Cli, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_conditions(text: str, held: bool) -> None:
-    part = Slice(Rows(4, 4, 0, 0), {"accuracy": fx.Metric(0.25, 0.1, (0.2, 0.3))})
+    part = Slice(RowCounts(4, 4, 0, 0), {"accuracy": fx.Metric(0.25, 0.1, (0.2, 0.3))})
     metrics = {"accuracy": fx.Metric(0.5, 0.02, (0.4, 0.6))}
-    result: Any = SimpleNamespace(metrics=metrics, rows=Rows(9, 8, 0, 1), slices={"kind": {"a=b:c": part}})
+    result: Any = SimpleNamespace(metrics=metrics, rows=RowCounts(9, 8, 0, 1), slices={"kind": {"a=b:c": part}})
     assert bool(Condition.parse(text).check(result)) is held
 
 

@@ -35,10 +35,10 @@ def rows_of(source: Any, send: bool = False, **options: Any) -> tuple[np.ndarray
         at = unit.where.first_row
         for batch in unit.read(1 << 30, 13 * C * 4, whole=True):
             assert batch.where.first_row == at
-            part = batch.whole()
-            assert part.bad == {}
+            block = batch.whole()
+            assert block.bad == {}
             at += batch.rows
-            rows.append(part.values.copy())
+            rows.append(block.values.copy())
             target += batch.columns["target"].to_pylist()
     return np.concatenate(rows), target, opened.dtype
 

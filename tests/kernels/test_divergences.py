@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 import reference as ref
 from fastxent.kernels.floats import FLOAT_TYPES
-from fastxent.kernels.launch import CHUNK_ROWS, Options, RowPass, row_buffers
+from fastxent.kernels.launch import CHUNK_ROWS, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.pairs import sweep_pairs
 from fastxent.kernels.rows.divergences import CHANGE, FIELDS, target_changes
@@ -19,17 +19,17 @@ KINDS = [("float32", 10), ("float32", 70), ("float16", 70), ("float64", 70)]  # 
 EPSILON = {"float32": 1e-4, "float16": 1e-4, "float64": 1e-9}
 
 
-def passes(x: np.ndarray, y: np.ndarray, dtypes: tuple[str, str], options: Options | None = None) -> list[RowPass]:
+def passes(x: np.ndarray, y: np.ndarray, dtypes: tuple[str, str], options: RowOptions | None = None) -> list[RowPass]:
     target = np.zeros(len(x), np.int64)
     stored = [v.astype(ref.DTYPES[d]).view(FLOAT_TYPES[d].stored) for v, d in zip((x, y), dtypes, strict=True)]
     return [
-        RowPass(Matrix.of(v, d), target, -100, options or Options(), full=True, chunk=CHUNK_ROWS,
+        RowPass(Matrix.of(v, d), target, -100, options or RowOptions(), full=True, chunk=CHUNK_ROWS,
                 into=row_buffers(len(x)))
         for v, d in zip(stored, dtypes, strict=True)
     ]  # fmt: skip
 
 
-def divergences(x: np.ndarray, y: np.ndarray, *dtypes: str, options: Options | None = None) -> np.ndarray:
+def divergences(x: np.ndarray, y: np.ndarray, *dtypes: str, options: RowOptions | None = None) -> np.ndarray:
     """(3, rows) KL(a‖b), KL(b‖a) and Jensen-Shannon."""
     out = np.full((FIELDS, len(x)), np.nan)
     sweep_pairs(*passes(x, y, (dtypes[0], dtypes[-1]), options), out, 0)
@@ -128,7 +128,7 @@ def test_shaped_rows_are_those_of_the_shaped_logits():
     x, y = rng.normal(size=(2, 6, 70)) * 5
     mask = np.ones(70, np.uint8)
     mask[4:9] = 0
-    options = Options(softcap=7.0, temperature=1.5, class_mask=mask)
+    options = RowOptions(softcap=7.0, temperature=1.5, class_mask=mask)
     shaped = [np.where(mask > 0, 7.0 * np.tanh(v / 7.0) / 1.5, -np.inf) for v in (x, y)]
     check(divergences(x, y, "float64", options=options), truth(*shaped), 1e-12)
 
@@ -148,7 +148,7 @@ def test_rows_that_do_not_fit_together_are_refused():
         with pytest.raises(TypeError, match="shape and compute type"):
             sweep_pairs(*(passes(x, x, dtypes)[0], passes(other, other, dtypes)[1]), out, 0)
     with pytest.raises(TypeError, match="shaped"):
-        a, b = passes(x, x, ("float32",) * 2)[0], passes(x, x, ("float32",) * 2, Options(temperature=2.0))[0]
+        a, b = passes(x, x, ("float32",) * 2)[0], passes(x, x, ("float32",) * 2, RowOptions(temperature=2.0))[0]
         sweep_pairs(a, b, out, 0)
     for room, column in ((out, 1), (out[:2], 0), (out.astype(np.float32), 0)):
         with pytest.raises(IndexError):

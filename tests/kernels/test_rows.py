@@ -10,7 +10,7 @@ import pytest
 
 import fastxent as fx
 import reference as ref
-from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.launch import RowOptions, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record, wide as rows
 
@@ -135,7 +135,7 @@ def test_nothing_beyond_the_rows_is_read(dtype, full):
             target = np.arange(n) % c
             results = []
             for matrix in (Matrix.of(stored, dtype), Matrix.of(stored.copy(), dtype)):
-                for options in (Options(), Options(softcap=3.0, class_mask=np.ones(c, np.uint8))):
+                for options in (RowOptions(), RowOptions(softcap=3.0, class_mask=np.ones(c, np.uint8))):
                     take = RowPass(matrix, target, -1, options, full=full)
                     take(0, n)
                     results.append(take.record[rows_of_interest(full), :n].copy())

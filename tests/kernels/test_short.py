@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference as ref
-from fastxent.kernels.launch import Options, RowPass
+from fastxent.kernels.launch import RowOptions, RowPass
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r, short
 
@@ -16,7 +16,7 @@ CLASSES = (49, 63, 64, 65, 79, 80, 81, 96, 97, 100, 128, 129, 200, 299, 300)
 
 def losses(x: np.ndarray, target: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     values = x.view(np.uint16) if dtype == "bfloat16" else x
-    take = RowPass(Matrix.of(values, dtype), target, -100, Options(), full=False)
+    take = RowPass(Matrix.of(values, dtype), target, -100, RowOptions(), full=False)
     take(0, len(x))
     return take.record[FIELDS, : len(x)].copy(), take.status[: len(x)].copy()
 

@@ -17,7 +17,7 @@ import pytest
 import report_cases
 from fastxent.cli.program import run
 from fastxent.errors import ConfigError, OutputError
-from fastxent.results.report import figures, html, plots, svg
+from fastxent.results.report import drawing, html, plots, svg
 from fastxent.results.result import EvalResult
 from fastxent.results.text import number
 from fastxent.results.values import Metric, labels
@@ -222,13 +222,13 @@ def test_the_forest_is_sorted_and_has_every_interval():
 def test_one_wild_interval_does_not_squeeze_the_rest():
     calm = [Metric(1.0 + i / 10, 0.1, (0.8 + i / 10, 1.2 + i / 10)) for i in range(5)]
     wild = Metric(1.2, 1e6, (-2e6, 2e6))
-    low, high = figures.limits([*calm, wild], Metric(1.2))
+    low, high = drawing.limits([*calm, wild], Metric(1.2))
     assert low < 0.8
     assert high > 1.6
     assert high - low < 4
-    assert figures.limits([], Metric(math.nan)) == (0.0, 1.0)
-    assert figures.limits([Metric(math.inf)], Metric(math.nan)) == (0.0, 1.0)
-    low, high = figures.limits([Metric(0.0)], Metric(0.0))
+    assert drawing.limits([], Metric(math.nan)) == (0.0, 1.0)
+    assert drawing.limits([Metric(math.inf)], Metric(math.nan)) == (0.0, 1.0)
+    low, high = drawing.limits([Metric(0.0)], Metric(0.0))
     assert low < 0 < high
 
 

@@ -18,7 +18,7 @@ def _read(kind: struct.Struct, data: bytes, at: int) -> int:
     return int(kind.unpack_from(data, at)[0])
 
 
-class Table:
+class FlatTable:
     """A flatbuffers table: fields by their number in the schema of the format."""
 
     def __init__(self, data: bytes, at: int) -> None:
@@ -27,7 +27,7 @@ class Table:
         self._size = _read(_U16, data, self._fields)
 
     @classmethod
-    def root(cls, data: bytes) -> Table:
+    def root(cls, data: bytes) -> FlatTable:
         return cls(data, _read(_U32, data, 0))
 
     def _place(self, field: int) -> int | None:
@@ -50,11 +50,11 @@ class Table:
     def has(self, field: int) -> bool:
         return self._place(field) is not None
 
-    def table(self, field: int) -> Table:
+    def table(self, field: int) -> FlatTable:
         place = self._place(field)
         if place is None:
             raise ValueError("its metadata is incomplete")
-        return Table(self._data, self._follow(place))
+        return FlatTable(self._data, self._follow(place))
 
     def _vector(self, field: int, itemsize: int) -> tuple[int, int]:
         """First byte and length of a vector; (0, 0) if it is absent."""
@@ -67,9 +67,9 @@ class Table:
             raise ValueError("its metadata points outside itself")
         return start + 4, count
 
-    def tables(self, field: int) -> list[Table]:
+    def tables(self, field: int) -> list[FlatTable]:
         start, count = self._vector(field, 4)
-        return [Table(self._data, self._follow(start + 4 * k)) for k in range(count)]
+        return [FlatTable(self._data, self._follow(start + 4 * k)) for k in range(count)]
 
     def int64s(self, field: int, width: int = 1) -> np.ndarray:
         """A vector of int64, or of structs of ``width`` int64: (count,) or (count, width)."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from fastxent.io.arrow.flatbuffers import Table
+from fastxent.io.arrow.flatbuffers import FlatTable
 from fastxent.io.storage.stored import StoredBytes
 
 FILE_MAGIC = b"ARROW1"
@@ -34,11 +34,11 @@ class Message(NamedTuple):
     begin: int
     body: int
     end: int
-    header: Table
+    header: FlatTable
     metadata: bytes
 
     @property
-    def batch(self) -> Table:
+    def batch(self) -> FlatTable:
         """The record batch that the message is, or of a dictionary holds."""
         return self.header.table(1) if self.kind == _DICTIONARY else self.header
 
@@ -56,7 +56,7 @@ def read_message(source: StoredBytes, at: int) -> Message | None:
     if length < 0 or body > source.size:
         raise ValueError(f"the message at byte {at} extends past the end of the file")
     metadata = head[prefix:][:length] if prefix + length <= len(head) else source.take(at + prefix, length)
-    message = Table.root(metadata)
+    message = FlatTable.root(metadata)
     size = message.int64(3)
     if size < 0 or body + size > source.size:
         raise ValueError(f"the message at byte {at} extends past the end of the file")
@@ -120,7 +120,7 @@ def _file_index(source: StoredBytes) -> Index:
     if len(tail) < 10 or tail[4:] != FILE_MAGIC or length <= 0 or end < 8:
         raise ValueError("it has no footer")
     data = source.take(end, length)
-    footer = Table.root(data)
+    footer = FlatTable.root(data)
     # the schema of the footer counts: some writers put another form of it before the first message
     schema = pa.ipc.open_file(pa.BufferReader(FILE_MAGIC + bytes(2) + data + tail)).schema
     blocks = [*footer.int64s(2, 3), *footer.int64s(3, 3)]  # of dictionaries, of record batches
@@ -151,7 +151,7 @@ def _unlisted(source: StoredBytes, begin: int, end: int) -> int | None:
     return None
 
 
-def _index(schema: pa.Schema, flat: Table, messages: Sequence[Message], *, everywhere: bool) -> Index:
+def _index(schema: pa.Schema, flat: FlatTable, messages: Sequence[Message], *, everywhere: bool) -> Index:
     """``everywhere``: all dictionaries hold for all batches, as in files; else for those that follow."""
     if flat.int8(0):
         raise ValueError("big-endian data is not supported; write the file on a little-endian machine")
@@ -205,7 +205,7 @@ class _Counter:
     def __init__(self) -> None:
         self.length = self.buffer = self.views = 0
 
-    def node(self, kind: pa.DataType, field: Table) -> Node:
+    def node(self, kind: pa.DataType, field: FlatTable) -> Node:
         if isinstance(kind, pa.BaseExtensionType):
             at = self.length, self.buffer, self.views
             return Node(kind, *at, (self.node(kind.storage_type, field),))
@@ -226,7 +226,7 @@ class _Counter:
         return Node(kind, *at, tuple(self.node(child, below) for child, below in zip(inner, fields, strict=True)))
 
 
-def _nodes(schema: pa.Schema, flat: Table) -> tuple[Node, ...]:
+def _nodes(schema: pa.Schema, flat: FlatTable) -> tuple[Node, ...]:
     fields, counter = flat.tables(1), _Counter()
     if len(fields) != len(schema):
         raise ValueError("its schema contradicts itself")

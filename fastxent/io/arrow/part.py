@@ -13,7 +13,7 @@ import pyarrow as pa
 from fastxent.errors import FastxentError, SourceError, Where
 from fastxent.io.arrow.columns import Batches
 from fastxent.io.arrow.ipc import Index, read_index
-from fastxent.io.batch import Batch, Part, even
+from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File, reading
@@ -22,7 +22,7 @@ from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.floats import FLOAT_TYPES
 
 UNIT_BYTES = 16 << 20  # of logits: keeps a worker busy for some milliseconds
-PART_BYTES = 2 << 20  # of logits read at once: stays in the cache
+BLOCK_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
 
@@ -97,31 +97,31 @@ class IpcUnit:
         where = replace(self.where, first_row=self.where.first_row + begin)
         return replace(self, where=where, rows=end - begin, first_batch=number, skip=skip)
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         reader = self.reader
         beside = self._roots(reader.stored_beside)
         divided = self.ipc.divisible and not whole
-        rows = even(self.rows, rows) if divided else min(rows, reader.rows_in(part_bytes))
+        rows = even(self.rows, rows) if divided else min(rows, reader.rows_in(block_bytes))
         logits = self._roots([name for name in reader.stored if name in reader.layout.names or not divided])
-        step, stored = reader.rows_in(min(part_bytes, PART_BYTES)), FLOAT_TYPES[reader.layout.dtype].stored
+        step, stored = reader.rows_in(min(block_bytes, BLOCK_BYTES)), FLOAT_TYPES[reader.layout.dtype].stored
         with self.ipc.opened(forward=True) as source:
             opened = Batches(source, self.ipc.index, list(dict.fromkeys([*logits, *beside])))
 
-            def parts(number: int, begin: int, end: int) -> Iterator[Part]:
+            def blocks(number: int, begin: int, end: int) -> Iterator[Block]:
                 place = self._place(opened, number, logits)
                 for at in range(begin, end, step):
                     n = min(step, end - at)
                     if place is None:
-                        yield reader.part(self._read(opened, number, at, n, logits))
+                        yield reader.block(self._read(opened, number, at, n, logits))
                     else:  # as they lie in the file
                         data = source.read(place + at * reader.row_bytes, n * reader.row_bytes)
-                        yield Part(data.view(stored).reshape(n, -1), reader.layout.dtype, {})
+                        yield Block(data.view(stored).reshape(n, -1), reader.layout.dtype, {})
 
             for number, begin, n, first in self._steps(rows, opened, beside):
                 where = Where(self.ipc.name, None, first)
                 if divided:
                     columns = reader.beside(self._read(opened, number, begin, n, beside), n, where)
-                    yield Batch(parts(number, begin, begin + n), columns, where, n)
+                    yield Batch(blocks(number, begin, begin + n), columns, where, n)
                 else:
                     yield reader.batch(self._read(opened, number, begin, n, logits), where)
 
@@ -226,8 +226,8 @@ class MemoryUnit:
         where = replace(self.where, first_row=self.where.first_row + begin)
         return MemoryUnit(self.batch.slice(begin, end - begin), self.reader, where)
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
-        step = min(rows, self.reader.rows_in(part_bytes)) if whole else rows
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
+        step = min(rows, self.reader.rows_in(block_bytes)) if whole else rows
         yield from self.reader.cut(self.batch, self.where, step)
 
 

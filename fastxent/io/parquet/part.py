@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch, Part, even
+from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import reader as native
 from fastxent.io.parquet.beside import Rows, Stored, stored
@@ -78,12 +78,12 @@ class ParquetUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         group, first, file = self.where.row_group, self.where.first_row, self.source.file
-        rows = min(rows, self.reader.rows_in(part_bytes))
+        rows = min(rows, self.reader.rows_in(block_bytes))
         with unchanged(file, self.source.version), ExitStack() as stack:
             columns = self.columns.weighed(file)
-            beside = stack.enter_context(closing(Rows(file, columns, min(rows, columns.rows_in(part_bytes)))))
+            beside = stack.enter_context(closing(Rows(file, columns, min(rows, columns.rows_in(block_bytes)))))
             while (batch := beside.next()) is not None:
                 yield from self.reader.cut(batch, Where(file.name, group, first), rows)
                 first += len(batch)
@@ -109,42 +109,42 @@ class NativeUnit:
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
 
-    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+    def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         row_bytes, dtype = self.reader.row_bytes, self.reader.layout.dtype
-        rows = min(rows, self.reader.rows_in(part_bytes)) if whole else even(self.rows, rows)
-        with self.source.opened(self.chunk, part_bytes) as source, self._beside(rows, part_bytes) as (take, rows):
-            reads = native.read_rows(self.chunk, source, min(part_bytes, rows * row_bytes) if whole else part_bytes)
+        rows = min(rows, self.reader.rows_in(block_bytes)) if whole else even(self.rows, rows)
+        with self.source.opened(self.chunk, block_bytes) as source, self._beside(rows, block_bytes) as (take, rows):
+            reads = native.read_rows(self.chunk, source, min(block_bytes, rows * row_bytes) if whole else block_bytes)
             if whole:
                 for values, bad, row in reads:
                     n, where = len(values), self._where(row)
-                    yield Batch(iter((Part(values, dtype, self._told(bad)),)), take(n, where), where, n)
+                    yield Batch(iter((Block(values, dtype, self._told(bad)),)), take(n, where), where, n)
                 return
             rest: list[native.Rows] = []  # rows that were read past the end of a batch
 
-            def parts(begin: int, end: int) -> Iterator[Part]:
+            def blocks(begin: int, end: int) -> Iterator[Block]:
                 while begin < end:
                     values, bad, row = rest.pop() if rest else next(reads)
                     k = min(len(values), end - row)
                     if k < len(values):
                         rest.append(native.Rows(values[k:], {i - k: bad[i] for i in bad if i >= k}, row + k))
                         bad = {i: bad[i] for i in bad if i < k}
-                    yield Part(values[:k], dtype, self._told(bad))
+                    yield Block(values[:k], dtype, self._told(bad))
                     begin = row + k
 
             last = self.chunk.first_row + self.rows
             for begin in range(self.chunk.first_row, last, rows):
                 n, where = min(rows, last - begin), self._where(begin)
-                yield Batch(parts(begin, begin + n), take(n, where), where, n)
+                yield Batch(blocks(begin, begin + n), take(n, where), where, n)
             next(reads, None)  # lets the reader see that no row is left
 
     @contextmanager
-    def _beside(self, rows: int, part_bytes: int) -> Iterator[tuple[Callable[[int, Where], dict[str, pa.Array]], int]]:
+    def _beside(self, rows: int, block_bytes: int) -> Iterator[tuple[Callable[[int, Where], dict[str, pa.Array]], int]]:
         """(a function that reads the other columns of the next rows, rows of a batch: at most ``rows``)."""
         if not self.columns.names:
             yield lambda n, where: self.reader.beside(None, n, where), rows
             return
         columns = self.columns.weighed(self.source.file)
-        rows = min(rows, columns.rows_in(part_bytes))
+        rows = min(rows, columns.rows_in(block_bytes))
         with closing(Rows(self.source.file, columns, rows)) as beside:
             beside.take(self.chunk.first_row)
             yield lambda n, where: self.reader.beside(beside.take(n), n, where), rows

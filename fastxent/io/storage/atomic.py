@@ -47,10 +47,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     >>> import os, tempfile
     >>> folder = tempfile.TemporaryDirectory()
-    >>> with atomic_path(f"{folder.name}/figures.json") as temporary:
+    >>> with atomic_path(f"{folder.name}/result.json") as temporary:
     ...     _ = temporary.write_text("{}")
     >>> os.listdir(folder.name)
-    ['figures.json']
+    ['result.json']
     >>> folder.cleanup()
 
     Raises:

@@ -140,7 +140,7 @@ class Terms(NamedTuple):
     soft: bool
 
 
-class LossPlan(NamedTuple):
+class LossOutput(NamedTuple):
     """What becomes of the losses of rows.
 
     plain: bool. A loss is the nll of its row.

@@ -11,7 +11,7 @@ from typing import Any
 from fastxent.kernels.exact import exact_add, exact_fold
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.arguments import (
-    Buffers, Goals, Into, LossPlan, Output, Rows, Shape, Soft, Targets, Terms,
+    Buffers, Goals, Into, LossOutput, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
 from fastxent.kernels.rows.emit import GRADIENT, emit_kernel, narrow_emit_kernel
 from fastxent.kernels.rows.fused import fused_kernel
@@ -43,14 +43,14 @@ def sweep_kernel(
         write = (narrow_emit_kernel if few else emit_kernel)(*output)
 
     @jit
-    def sweep(begin, end, chunk, read, held, written, summands, plan):  # type: ignore[no-untyped-def]
+    def sweep(begin, end, chunk, read, held, written, summands, results):  # type: ignore[no-untyped-def]
         # Plain tuples come in: Numba takes a microsecond to find out the type of each named one, at each call.
         rows, targets, shape, soft = Rows(*read[0]), Targets(*read[1]), Shape(*read[2]), Soft(*read[3])
         buffers = Buffers(*held)
         out = Output(*written)
         if losses:
             terms = Terms(*summands)
-            loss = LossPlan(*plan)
+            loss = LossOutput(*results)
         record = buffers.record
         wrong = -1
         for b in range(begin, end, chunk):
@@ -97,12 +97,12 @@ def fused_sweep_kernel(output: int, losses: int, summed: bool, shaped: bool, mod
     kernel = fused_kernel(output, losses, shaped, mode)
 
     @jit
-    def sweep(begin, end, chunk, read, held, written, _, plan):  # type: ignore[no-untyped-def]
+    def sweep(begin, end, chunk, read, held, written, _, results):  # type: ignore[no-untyped-def]
         rows, targets, shape = Rows(*read[0]), Targets(*read[1]), Shape(*read[2])
         scratch = Buffers(*held).scratch
         out = Output(*written)
         if losses:
-            loss = LossPlan(*plan)
+            loss = LossOutput(*results)
         wrong = -1
         for b in range(begin, end, chunk):
             n = min(chunk, end - b)

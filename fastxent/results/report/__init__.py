@@ -1,7 +1,7 @@
 """The report: one HTML file that opens offline, made only from values that the JSON of a result holds.
 
 `evaluation` makes sections from a result, `page` puts sections on a page, `plots` draws with matplotlib in the style of
-`figures`, and `svg` inlines the plots. A report of another kind of result is another module beside `evaluation`, with
+`drawing`, and `svg` inlines the plots. A report of another kind of result is another module beside `evaluation`, with
 the same page.
 """
 

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from fastxent.results.comparison import CompareValues
 from fastxent.results.comparison_text import TextTable, tables
 from fastxent.results.report import comparison_plots as plots
+from fastxent.results.report.drawing import MOST_SLICES
 from fastxent.results.report.evaluation import drawn, inputs
-from fastxent.results.report.figures import MOST_SLICES
-from fastxent.results.report.page import Cell, Column, Section, Table, render, table
+from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render, table
 from fastxent.results.report.svg import printable
 from fastxent.results.text import count
 
@@ -114,10 +114,10 @@ def _slices(result: CompareValues, column: str) -> Pictures:
     return [drawn(plots.slice_differences(result, column, metric), caption)]
 
 
-def _laid_out(part: TextTable) -> Table:
+def _laid_out(part: TextTable) -> HtmlTable:
     columns = [Column(header, "text" if place == 0 else "number") for place, header in enumerate(part.headers)]
     rows = [[Cell(text, key=_key(text)) for text in row] for row in part.rows]
-    return Table(part.headers[0], columns, rows, paged=len(rows) > 20)
+    return HtmlTable(part.headers[0], columns, rows, paged=len(rows) > 20)
 
 
 def _key(text: str) -> str:

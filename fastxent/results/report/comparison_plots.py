@@ -7,7 +7,7 @@ import math
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from fastxent.results.comparison import DIVERGENCE_TITLES, CompareValues, Flips, MetricComparison
-from fastxent.results.report.figures import count_axis, forest_of, largest, limits, single, styled
+from fastxent.results.report.drawing import count_axis, forest_of, largest, limits, single, styled
 from fastxent.results.report.palette import ACCENT, INK, MUTED, PANEL, PAPER, SECOND, SOFT, THIRD
 from fastxent.results.report.svg import Drawing, printable
 from fastxent.results.text import count, number

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from fastxent.options.config import EvalConfig
 from fastxent.results.comparison import CompareValues
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report import figures, plots
-from fastxent.results.report.page import Cell, Column, Section, Table, render
+from fastxent.results.report import drawing, plots
+from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render
 from fastxent.results.report.svg import Drawing, inline
 from fastxent.results.text import count, metric_cells, number
 from fastxent.results.values import Metric, labels
@@ -117,7 +117,7 @@ def _headline(result: EvalValues) -> Markup:
         cards.append(
             Card(_TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), number(metric.value), interval)
         )
-    table = Table(
+    table = HtmlTable(
         "Metrics with standard errors and 95 % intervals",
         [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
         [
@@ -166,7 +166,7 @@ def _option(value: object) -> str:
 def _calibration(result: EvalValues) -> Markup:
     bins = result.calibration
     mean, share = plots.calibrated(result)
-    table = Table(
+    table = HtmlTable(
         f"Bins of the {mean}",
         [Column("bin", "text"), Column(_binned(result), "bar"), Column(mean), Column(share), Column("gap")],
         [
@@ -245,8 +245,8 @@ def _nll(result: EvalValues) -> tuple[Markup, str]:
     )
 
 
-def _quantiles(result: EvalValues) -> Table:
-    return Table(
+def _quantiles(result: EvalValues) -> HtmlTable:
+    return HtmlTable(
         "Quantiles of the NLL",
         [Column("quantile"), Column("NLL (nats)")],
         [[Cell(f"{100 * q:g} %", _key(q)), _number(value)] for q, value in result.nll_quantiles.items()],
@@ -274,19 +274,19 @@ def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
         f"{shown[0].upper()}{shown[1:]} of each slice with its 95 % interval. The dashed line is the value of all rows."
     )
     parts = result.slices[column]
-    if len(parts) > figures.MOST_SLICES:
-        caption += f" Only the {figures.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
+    if len(parts) > drawing.MOST_SLICES:
+        caption += f" Only the {drawing.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
     undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
     if undefined:
         caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
     return drawn(plots.forest(result, column, metric), caption)
 
 
-def _slice_table(result: EvalValues, column: str) -> Table:
+def _slice_table(result: EvalValues, column: str) -> HtmlTable:
     parts = result.slices[column]
     chosen = _shown(result)
     bounds = {
-        name: figures.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
+        name: drawing.limits([part.metrics[name] for part in parts.values()], result.metrics[name])
         for name in _forests(result)
     }
     columns = [Column(column, "text"), Column("rows", "bar")]
@@ -305,7 +305,7 @@ def _slice_table(result: EvalValues, column: str) -> Table:
             if name in bounds:
                 cells.append(_interval(part.metrics[name], *bounds[name]))
         rows.append(cells)
-    return Table(f"Slices by {column}", columns, rows, note=_note(len(shown), len(named), "slices"))
+    return HtmlTable(f"Slices by {column}", columns, rows, note=_note(len(shown), len(named), "slices"))
 
 
 def _classes(result: EvalValues) -> Markup:
@@ -326,7 +326,7 @@ def _classes(result: EvalValues) -> Markup:
         ]
         for i in order
     ]
-    table = Table("Classes", columns, rows, note=_note(len(order), len(by.class_id), "classes"))
+    table = HtmlTable("Classes", columns, rows, note=_note(len(order), len(by.class_id), "classes"))
     return render(_TEMPLATE, part="classes", classes=table)
 
 

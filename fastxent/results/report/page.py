@@ -70,7 +70,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """A table that readers can sort.
 
     Attributes:
@@ -109,7 +109,7 @@ def page(
     return str(document)
 
 
-def table(rows: Table) -> Markup:
+def table(rows: HtmlTable) -> Markup:
     """Return the HTML of a table, for sections without a template."""
     return Markup(_environment().get_template("parts.html.j2").module.table(rows))  # type: ignore[attr-defined]
 

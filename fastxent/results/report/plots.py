@@ -13,7 +13,7 @@ from fastxent.errors import ConfigError
 from fastxent.names import some
 from fastxent.results.curves import Curves, OperatingPoint
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report.figures import count_axis, forest_of, largest, single, stacked, styled
+from fastxent.results.report.drawing import count_axis, forest_of, largest, single, stacked, styled
 from fastxent.results.report.palette import ACCENT, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
 from fastxent.results.text import count, number

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fastxent.results.report import plots
 from fastxent.results.report.evaluation import drawn
-from fastxent.results.report.page import Cell, Column, Section, Table, render, table
+from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render, table
 from fastxent.results.temperature import SHOWN, TemperatureValues
 from fastxent.results.text import count, number
 from fastxent.results.values import labels
@@ -41,19 +41,19 @@ def _cell(value: float, digits: int = 5) -> Cell:
     return Cell(number(value, digits), "" if math.isnan(value) else repr(value))
 
 
-def _metrics(fit: TemperatureValues) -> Table:
+def _metrics(fit: TemperatureValues) -> HtmlTable:
     sides = [fit.before, *([fit.after] if fit.after else [])]
     columns = [Column("metric", "text"), Column("before"), *([Column("after")] if fit.after else [])]
     rows = [[Cell(name), *(_cell(side[name].value) for side in sides)] for name in SHOWN if name in fit.before]
     note = "After: each fold of the rows is scored with the temperature of the others." if fit.after else ""
-    return Table("Metrics before and after", columns, rows, paged=False, note=note)
+    return HtmlTable("Metrics before and after", columns, rows, paged=False, note=note)
 
 
-def _slices(fit: TemperatureValues, column: str) -> Table:
+def _slices(fit: TemperatureValues, column: str) -> HtmlTable:
     titles = ("rows", "temperature", "stderr", "cross-entropy before")
     rows = [
         [Cell(label), Cell(count(part.rows.used), str(part.rows.used)), _cell(part.temperature.value),
          _cell(part.temperature.stderr, 3), _cell(part.cross_entropy.value)]
         for label, part in zip(labels(fit.slices[column]), fit.slices[column].values(), strict=True)
     ]  # fmt: skip
-    return Table(f"Temperature by {column}", [Column(column, "text"), *map(Column, titles)], rows)
+    return HtmlTable(f"Temperature by {column}", [Column(column, "text"), *map(Column, titles)], rows)

@@ -163,12 +163,12 @@ def read(path: Path, rng: random.Random) -> int:
         whole = rng.random() < 0.5
         for batch in unit.read(1 << 30, rng.choice([1, 100, 1 << 20]), True) if whole else unit.read(9, 100, False):
             n = 0
-            for part in batch.parts:
-                if any(not 0 <= k < len(part.values) for k in part.bad):
-                    raise AssertionError("a bad row outside its part")
-                n += len(part.values.copy())
+            for block in batch.blocks:
+                if any(not 0 <= k < len(block.values) for k in block.bad):
+                    raise AssertionError("a bad row outside its block")
+                n += len(block.values.copy())
             if n != batch.rows:
-                raise AssertionError("parts of other rows than their batch")
+                raise AssertionError("blocks of other rows than their batch")
             for column in batch.columns.values():
                 if len(column) != n or len(column.to_pylist()) != n:
                     raise AssertionError("a column of another length")

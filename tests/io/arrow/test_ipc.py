@@ -360,7 +360,7 @@ def test_rows_one_behind_the_other_are_read_as_they_lie(tmp_path: Path, kind: st
     path = tmp_path / "x.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table.slice(first), max_chunksize=20)
-    monkeypatch.setattr("fastxent.io.layout.RowReader.part", None)
+    monkeypatch.setattr("fastxent.io.layout.RowReader.block", None)
     assert fx.evaluate(path).metrics["cross_entropy"].value == fx.cross_entropy(x[first:], np.arange(first, 50) % 4)
 
 

@@ -58,12 +58,12 @@ def read(path: Path, rng: random.Random) -> int:
     for unit in source.units():
         for batch in unit.read(rng.choice([1, 9, 1000]), rng.choice([1, 100, 1 << 20]), rng.random() < 0.5):
             n = 0
-            for part in batch.parts:
-                if part.values.shape[1] != source.n_classes:
+            for block in batch.blocks:
+                if block.values.shape[1] != source.n_classes:
                     raise AssertionError("a row of another length")
-                if not np.isnan(part.values[list(part.bad)]).all():
+                if not np.isnan(block.values[list(block.bad)]).all():
                     raise AssertionError("a bad row that holds numbers")
-                n, bad = n + len(part.values), bad + len(part.bad)
+                n, bad = n + len(block.values), bad + len(block.bad)
             if n != batch.rows or any(len(column) != n for column in batch.columns.values()):
                 raise AssertionError("parts or columns of other rows than their batch")
             rows += n

@@ -29,11 +29,11 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def parts_of(path: Path, rows: int, part_bytes: int, whole: bool) -> dict[str, np.ndarray]:
+def parts_of(path: Path, rows: int, block_bytes: int, whole: bool) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {name: [] for name in ["logits", *BESIDE]}
     for unit in open_source(path, logits="logits", columns=BESIDE).units():
-        for batch in pickle.loads(pickle.dumps(unit)).read(rows, part_bytes, whole):  # noqa: S301
-            found["logits"] += [part.values.copy() for part in batch.parts]
+        for batch in pickle.loads(pickle.dumps(unit)).read(rows, block_bytes, whole):  # noqa: S301
+            found["logits"] += [block.values.copy() for block in batch.blocks]
             for name in BESIDE:
                 found[name].append(np.asarray(batch.columns[name]))
     return {name: np.concatenate(values) for name, values in found.items()}
@@ -45,13 +45,13 @@ def parts_of(path: Path, rows: int, part_bytes: int, whole: bool) -> dict[str, n
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chunks=st.integers(1, 5), context=st.integers(3, 9), classes=st.integers(1, 9), seed=st.integers(0, 9),
-    rows=st.integers(1, 9), part_bytes=st.integers(1, 200), whole=st.booleans(),
+    rows=st.integers(1, 9), block_bytes=st.integers(1, 200), whole=st.booleans(),
 )  # fmt: skip
-def test_rows_are_those_of_the_slow_reader(tmp_path, chunks, context, classes, seed, rows, part_bytes, whole):
+def test_rows_are_those_of_the_slow_reader(tmp_path, chunks, context, classes, seed, rows, block_bytes, whole):
     data = handmade.example(chunks, context, classes, seed)
     path = tmp_path / "x.bin"
     path.write_bytes(data)
-    truth, found = handmade.read(data), parts_of(path, rows, part_bytes, whole)
+    truth, found = handmade.read(data), parts_of(path, rows, block_bytes, whole)
     for name, values in truth.items():
         np.testing.assert_array_equal(found[name], values, name)
 

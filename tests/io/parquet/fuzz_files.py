@@ -87,8 +87,8 @@ def read(data: bytes, logits: str, folder: Path) -> list[Any]:
     for unit in open_source(path, logits=logits, columns=NAMES).units():
         for batch in unit.read(1 << 30, 100, whole=True):
             columns = [batch.columns[name].to_pylist() for name in NAMES]
-            part = batch.whole()
-            kept = [None if k in part.bad else row.tobytes() for k, row in enumerate(part.values)]
+            block = batch.whole()
+            kept = [None if k in block.bad else row.tobytes() for k, row in enumerate(block.values)]
             rows += zip(kept, *columns, strict=True)
             if len(rows) > 1000:
                 raise AssertionError("more rows than the file has")

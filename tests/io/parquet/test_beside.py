@@ -53,7 +53,7 @@ def test_batches_heed_every_column_that_is_read(layout: str, stored: str, tmp_pa
             rows = []
             for batch in unit.read(65536, 1 << 20, whole):
                 rows.append(len(batch.columns["target"]))
-                assert sum(len(part.values) for part in batch.parts) == rows[-1] == batch.rows
+                assert sum(len(block.values) for block in batch.blocks) == rows[-1] == batch.rows
             assert sum(rows) == ROWS
             assert max(rows) * WIDTH < 4 << 20
     (unit,) = units(path, logits, ["target"])

@@ -1,4 +1,4 @@
-"""The parts of a state: each sums one thing about all rows, and all are added to, merged and stored alike."""
+"""The components of a state: each sums one thing about all rows, and all are added to, merged and stored alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastxent.kernels.fold import Terms
 from fastxent.kernels.grouped import Words
 from fastxent.scoring.rows import BinaryRows, ScoredRows
 from fastxent.state.keys import EncodedColumn
-from fastxent.state.metrics import Plan
+from fastxent.state.metrics import MetricPlan
 
 
 class Together(NamedTuple):
@@ -24,7 +24,7 @@ class Together(NamedTuple):
 
 @dataclass
 class Summands:
-    """Rows of a batch as parts take them, computed once: ``status`` and ``by`` of all rows, the rest of the used rows.
+    """Rows of a batch as components take them, computed once: ``status``, ``by`` of all rows, the rest of used rows.
 
     A row is used here if its status is USED and its weight is not 0.
     """
@@ -43,7 +43,7 @@ class Summands:
 
     @classmethod
     def of(
-        cls, plan: Plan, rows: ScoredRows, status: np.ndarray, mask: np.ndarray, by: dict[str, EncodedColumn]
+        cls, plan: MetricPlan, rows: ScoredRows, status: np.ndarray, mask: np.ndarray, by: dict[str, EncodedColumn]
     ) -> Summands:
         """``rows``: those that ``mask`` selects."""
         positive = rows.positive if isinstance(rows, BinaryRows) and plan.labelled else None
@@ -62,15 +62,15 @@ def _column(values: np.ndarray | None, dtype: type) -> np.ndarray:
     return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 
-class Part(Protocol):
-    """One part of a state."""
+class Component(Protocol):
+    """One component of a state."""
 
     def add(self, rows: Summands) -> None:
         """Add rows, in place."""
         ...
 
     def absorb(self, other: Self, clusters: np.ndarray) -> None:
-        """Add the same part of another state, in place; cluster c of that state is ``clusters[c]`` here."""
+        """Add the same component of another state, in place; cluster c of that state is ``clusters[c]`` here."""
         ...
 
     def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ class Part(Protocol):
     def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
         """Take over stored arrays; ValueError if they do not fit.
 
-        keys: keys of the groups, in order; empty for a part without groups.
+        keys: keys of the groups, in order; empty for a component without groups.
         clusters: number of clusters.
         """
         ...

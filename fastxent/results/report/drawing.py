@@ -17,19 +17,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND
 from fastxent.results.report.svg import Drawing, printable
 from fastxent.results.text import number
-from fastxent.results.values import Metric, Rows
+from fastxent.results.values import Metric, RowCounts
 
 
-class Part(Protocol):
-    """A slice of any kind of result."""
+class Group(Protocol):
+    """All rows or a slice, of any kind of result."""
 
     @property
-    def rows(self) -> Rows: ...
+    def rows(self) -> RowCounts: ...
 
 
-Options = ParamSpec("Options")
+Keywords = ParamSpec("Keywords")
 Result = TypeVar("Result")
-AnyPart = TypeVar("AnyPart", bound=Part)
+AnyGroup = TypeVar("AnyGroup", bound=Group)
 
 MOST_SLICES = 200  # in a plot; those with the most rows are shown
 _WIDTH = 4.8  # inches; about the width of a phone
@@ -44,18 +44,18 @@ _STYLE: Any = {
 
 
 def styled(
-    draw: Callable[Concatenate[Result, Options], Drawing],
-) -> Callable[Concatenate[Result, Options], Drawing]:
+    draw: Callable[Concatenate[Result, Keywords], Drawing],
+) -> Callable[Concatenate[Result, Keywords], Drawing]:
     """Draw in the style of the report, whatever the style of the session is."""
 
     @functools.wraps(draw)
-    def drawn(result: Result, *args: Options.args, **options: Options.kwargs) -> Drawing:
+    def drawn(result: Result, *args: Keywords.args, **options: Keywords.kwargs) -> Drawing:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             return draw(result, *args, **options)
 
-    return cast(Callable[Concatenate[Result, Options], Drawing], drawn)
+    return cast(Callable[Concatenate[Result, Keywords], Drawing], drawn)
 
 
 def single(height: float) -> tuple[Drawing, Axes]:
@@ -126,6 +126,6 @@ def count_axis(ax: Axes, counts: Sequence[int]) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
 
 
-def largest(parts: Iterable[tuple[str, AnyPart]]) -> list[tuple[str, AnyPart]]:
+def largest(groups: Iterable[tuple[str, AnyGroup]]) -> list[tuple[str, AnyGroup]]:
     """Return the slices with the most rows, at most `MOST_SLICES`."""
-    return sorted(parts, key=lambda entry: -entry[1].rows.used)[:MOST_SLICES]
+    return sorted(groups, key=lambda entry: -entry[1].rows.used)[:MOST_SLICES]
