@@ -7,14 +7,17 @@ import numpy as np
 from fastxent.kernels.launch import RowPass
 from fastxent.kernels.rows.divergences import FIELDS
 from fastxent.kernels.rows.pair_sweep import pair_sweep_kernel
+from fastxent.kernels.rows.record import LOG_PROBS
 
 CHUNK_BYTES = 1 << 18  # of the logits of both: they stay in the second-level cache
 
 
-def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int) -> None:
+def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int, *, floor: bool = False) -> None:
     """Fill the records of two passes, and ``out`` (`divergences.FIELDS`, rows) from ``column`` on, with all their rows.
 
     Both passes keep every row, read the same number of rows and classes, and shape them alike.
+
+    floor: bool. KL without the classes that llama.cpp leaves out; for log-probabilities.
     """
     left, right = a.logits, b.logits
     if (left.n, left.n_classes) != (right.n, right.n_classes) or left.compute_dtype != right.compute_dtype:
@@ -22,6 +25,8 @@ def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int) -> None:
     shapes = [(o.mode, o.softcap, o.temperature, o.class_mask is None) for o in (a.options, b.options)]
     if shapes[0] != shapes[1] or not np.array_equal(a.options.class_mask, b.options.class_mask):  # type: ignore[arg-type]
         raise TypeError("the two are shaped differently")
+    if floor and a.options.mode != LOG_PROBS:
+        raise TypeError("the floor is one of log-probabilities")
     for take in (a, b):
         take.check(0, left.n)
         if not (take.keeps and take.full and take.offset >= 0 and take.offset + left.n <= len(take.status)):
@@ -32,6 +37,6 @@ def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int) -> None:
     pair_bytes = left.n_classes * (left.values.itemsize + right.values.itemsize)
     chunk = max(1, min(a.chunk, b.chunk, CHUNK_BYTES // pair_bytes))
     kinds = [(take.full, take.flags, take.narrow) for take in (a, b)]
-    kernel = pair_sweep_kernel(*kinds, left.compute_dtype == np.float64)
+    kernel = pair_sweep_kernel(*kinds, left.compute_dtype == np.float64, floor)
     held = tuple(a.buffers()), tuple(b.buffers())
     kernel(left.n, chunk, a.arguments(), held[0], b.arguments(), held[1], out, column)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from fastxent.errors import ConfigError
-from fastxent.options.checks import listed as listed, one_of, shown, whole_number
+from fastxent.options.checks import boolean, listed as listed, one_of, shown, whole_number
 from fastxent.options.choices import Task
 from fastxent.options.declared import MOST_BINS as MOST_BINS, OPTIONS, default
 from fastxent.options.option import check_input
@@ -46,6 +46,7 @@ class EvalConfig:
     scores: tuple[str, ...] = default("scores")
     target_ids: bool = default("target_ids")
     task: str = "multiclass"
+    renormalize: bool = True  # of `compare`
 
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
@@ -55,6 +56,10 @@ class EvalConfig:
             value = option.check(name, getattr(self, name))
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
         one_of("task", self.task, get_args(Task))
+        if not boolean("renormalize", self.renormalize) and (self.input != "log_probs" or not self.has_logits):
+            raise ConfigError(
+                "renormalize must be True, got False; only log-probabilities can be used as they are stored"
+            )
         _check_task(self)
         for name, option in OPTIONS.items():
             value = getattr(self, name, None)
@@ -93,6 +98,7 @@ _ADDED = {
     "target_logprob": None,
     "scores": [],
     "target_ids": False,
+    "renormalize": True,
 }
 _OF_SCORES = (
     "input", "ignore_index", "label_smoothing", "clip_eps", "temperature", "softcap", "class_mask", "class_weight",

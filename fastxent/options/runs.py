@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
-from fastxent.options.checks import column_names, function, optional, path, text, two_names, whole, word
+from fastxent.options.checks import boolean, column_names, function, optional, path, text, two_names, whole, word
 from fastxent.options.choices import Engine, FloatName, How, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
@@ -150,6 +150,16 @@ class CompareOptions(Options, SplitOptions, total=False):
     names: Annotated[
         Sequence[str],
         Option(("a", "b"), two_names, help="Names of the two dumps.", section="Compare", metavar="LIST", form="list"),
+    ]
+    renormalize: Annotated[
+        bool,
+        Option(
+            True,
+            boolean,
+            help="Make rows of .kld files sum to 1; else llama.cpp's own rule.",
+            section="Compare",
+            form="switch",
+        ),
     ]
     largest: Annotated[
         int,

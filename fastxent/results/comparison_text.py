@@ -108,6 +108,8 @@ def _together(result: CompareValues) -> list[str]:
     if result.rank is not None:
         changed = number(100 * result.rank.changed.value, 3)
         lines.append(f"Rank of the target: mean change {number(result.rank.mean.value, 3)}, changed in {changed} %")
+    if not result.config.renormalize:
+        lines.append("Log-probabilities as stored; KL over classes of log p > -16, as in llama.cpp")
     return [*lines, *missing_scores(result.rows.used, result.score_rows)]
 
 

@@ -81,7 +81,7 @@ class PairScorer:
         for block in batch.blocks:
             assert isinstance(block, PairBlock)
             takes = left.turn_to(block), right.turn_to(block.other)
-            _sweep(*takes, apart)
+            _sweep(*takes, apart, floor=not self.config.renormalize)
             left.settle()
             right.settle()
         return self._rows(batch, prepared, left.rows(), right.rows(), apart)
@@ -159,14 +159,14 @@ class GivenPairScorer:
         return replace(prepared, columns=columns, where=batch.where, target=target, scores=scores)
 
 
-def _sweep(a: RowPass, b: RowPass, apart: np.ndarray) -> None:
-    """Fill the records of two passes, and the columns of ``apart`` that belong to their rows."""
+def _sweep(a: RowPass, b: RowPass, apart: np.ndarray, *, floor: bool) -> None:
+    """Fill the records of two passes, and the columns of ``apart`` that belong to their rows; see `sweep_pairs`."""
     column = a.offset
     if a.logits.compute_dtype != b.logits.compute_dtype:
         for take in (a, b):
             take.sweep(0, take.logits.n)
         a, b = (_widened(take) for take in (a, b))
-    sweep_pairs(a, b, apart, column)
+    sweep_pairs(a, b, apart, column, floor=floor)
 
 
 def _widened(take: RowPass) -> RowPass:

@@ -34,6 +34,10 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.
         largest: int. Number of rows in ``result.largest``: those whose NLL changed most.
+        renormalize: bool. True makes each row of a llama.cpp file sum to 1. False takes log-probabilities as they are
+            stored, and KL(p‖q) leaves out the classes with log p of at most -16, as ``llama-perplexity
+            --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
+            ``input="log_probs"``, which are otherwise used as given with KL of all classes.
         id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
         scores: str or list of str. Only for dumps without logits: columns of numbers whose means are compared. A row in
             which a score is null in either dump does not count for that score; ``result.score_rows`` counts these.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastxent.engine.job import Job
-from fastxent.errors import ColumnError, ConfigError, StateError
+from fastxent.errors import ColumnError, ConfigError, SourceError, StateError
+from fastxent.io.llama import LlamaPart
 from fastxent.io.lockstep import PairSource, check_classes
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
@@ -75,8 +76,12 @@ class Comparison:
     def open(cls, a: Any, b: Any, options: CompareOptions) -> Iterator[Opened]:
         """The two dumps, opened under the options of `compare`; with ``on``, in one order."""
         id, on = options["id"], tuple(options["on"] or ())
-        job = Evaluation.open(a, options, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
-        config, first = job.recipe.config, job.source
+        scored = options  # under which rows are scored
+        if not options["renormalize"]:
+            _check_stored(options)
+            scored = {**options, "input": "log_probs"}
+        job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
+        config, first = replace(job.recipe.config, renormalize=options["renormalize"]), job.source
         if config.task in ("binary", "multilabel"):
             raise ConfigError(
                 f"cannot compare {first.files[0]}: its task is {config.task!r}; compare needs one score per class, "
@@ -97,6 +102,9 @@ class Comparison:
         )  # fmt: skip
         if config.on_bad_row == "error":
             other.require_whole()
+        if not config.renormalize and options["input"] == "logits":
+            for side in (first, other):
+                _require_log_probs(side)
         check_classes(first, other)
         soft, labelled = job.recipe.soft, target in other.parts[0][1].columns
         if labelled and has_soft_targets(other, target) != soft:
@@ -114,6 +122,24 @@ class Comparison:
                 sides, only = _aligned(stack, (first, other), on, own, options)
                 first, other = sides
             yield Opened(Job(PairSource.of(first, other), recipe), files, only, warnings)
+
+
+def _check_stored(options: CompareOptions) -> None:
+    """Raise `ConfigError` for ``renormalize=False`` with probabilities."""
+    if options["input"] == "probs":
+        raise ConfigError(
+            "renormalize=False cannot be combined with input='probs', because it is for log-probabilities"
+        )
+
+
+def _require_log_probs(source: OpenSource) -> None:
+    """Raise `SourceError` if some rows are not stored as log-probabilities."""
+    for part, _ in source.parts:
+        if not isinstance(part, LlamaPart):
+            raise SourceError(
+                f"renormalize=False requires log-probabilities, got logits in {part.name}; "
+                "give input='log_probs' (--input log_probs) if they are normalised"
+            )
 
 
 def _aligned(

@@ -12,6 +12,7 @@ from fastxent.kernels.launch import CHUNK_ROWS, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.pairs import sweep_pairs
 from fastxent.kernels.rows.divergences import CHANGE, FIELDS, target_changes
+from fastxent.kernels.rows.record import LOG_PROBS
 
 KINDS = [("float32", 10), ("float32", 70), ("float16", 70), ("float64", 70)]  # narrow and wide kernels
 # Relative error that is promised; that of a divergence below 1e-4 is absolute. A difference of two float32 numbers of a
@@ -29,10 +30,12 @@ def passes(x: np.ndarray, y: np.ndarray, dtypes: tuple[str, str], options: RowOp
     ]  # fmt: skip
 
 
-def divergences(x: np.ndarray, y: np.ndarray, *dtypes: str, options: RowOptions | None = None) -> np.ndarray:
+def divergences(
+    x: np.ndarray, y: np.ndarray, *dtypes: str, options: RowOptions | None = None, floor: bool = False
+) -> np.ndarray:
     """(3, rows) KL(a‖b), KL(b‖a) and Jensen-Shannon."""
     out = np.full((FIELDS, len(x)), np.nan)
-    sweep_pairs(*passes(x, y, (dtypes[0], dtypes[-1]), options), out, 0)
+    sweep_pairs(*passes(x, y, (dtypes[0], dtypes[-1]), options), out, 0, floor=floor)
     return out[:3]
 
 
@@ -133,6 +136,27 @@ def test_shaped_rows_are_those_of_the_shaped_logits():
     check(divergences(x, y, "float64", options=options), truth(*shaped), 1e-12)
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-3, 0.3, 4.0]), st.sampled_from(["none", "a", "b", "both"]))
+def test_log_probabilities_above_the_floor(seed, distance, masked):
+    """KL is llama.cpp's sum, of rows whose probabilities need not sum to 1."""
+    rng = np.random.default_rng(seed)
+    x = -rng.exponential(9, size=(5, 70))
+    y = x + distance * rng.normal(size=x.shape)
+    x[1:3, 1] = -np.inf if masked in ("a", "both") else x[1:3, 1]
+    y[1:3, 1] = -np.inf if masked in ("b", "both") else y[1:3, 1]
+    x, y = (np.minimum(v, 0.0).astype(np.float32) for v in (x, y))
+    got = divergences(x, y, "float32", options=RowOptions(mode=LOG_PROBS), floor=True)
+    a, b = (v.astype(np.float64) for v in (x, y))
+    with np.errstate(invalid="ignore"):
+        for found, p, q in ((got[0], a, b), (got[1], b, a)):
+            terms = np.where(p > -16, np.exp(p) * (p - q), 0.0)
+            np.testing.assert_allclose(found, terms.sum(axis=1), rtol=1e-5, atol=1e-6 * max(distance, 1e-3))
+    np.testing.assert_array_equal(got[2], divergences(x, y, "float32", options=RowOptions(mode=LOG_PROBS))[2])
+    if distance == 0.0 and masked in ("none", "both"):
+        assert (got == 0).all()
+
+
 def test_the_change_of_a_probability():
     before, after = np.array([0.0, 1.0, np.inf, 0.5, np.inf, 1e-9] * 3), np.array([0.0, 2.0, 0.0, 0.5, np.inf, 0.0] * 3)
     out = np.empty((FIELDS, 18))
@@ -150,6 +174,8 @@ def test_rows_that_do_not_fit_together_are_refused():
     with pytest.raises(TypeError, match="shaped"):
         a, b = passes(x, x, ("float32",) * 2)[0], passes(x, x, ("float32",) * 2, RowOptions(temperature=2.0))[0]
         sweep_pairs(a, b, out, 0)
+    with pytest.raises(TypeError, match="log-probabilities"):
+        sweep_pairs(*passes(x, x, ("float32",) * 2), out, 0, floor=True)
     for room, column in ((out, 1), (out[:2], 0), (out.astype(np.float32), 0)):
         with pytest.raises(IndexError):
             sweep_pairs(*passes(x, x, ("float32",) * 2), room, column)

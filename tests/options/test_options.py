@@ -50,9 +50,12 @@ KINDS = [
 
 
 def test_a_configuration_has_every_declared_option():
-    # How a file is read is not a part of it. The task is that of the columns, unless it is given.
+    # How a file is read is not a part of it. The task is that of the columns, unless it is given. Only `compare` has
+    # renormalize.
     declared = [name for name in OPTIONS if name not in ("logits_dtype", "task")]
-    assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(["n_classes", "task", *declared])
+    assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(
+        ["n_classes", "renormalize", "task", *declared]
+    )
     config = fx.EvalConfig(n_classes=3)
     for name in declared:
         assert getattr(config, name) == default(name)

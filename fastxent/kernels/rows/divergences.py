@@ -8,9 +8,12 @@ s = |log(q/p)| and t = exp(-s) these are
     big·((1 + t)·(log 2 - log(1 + t)) - t·s) / 2   to Jensen-Shannon
 
 as power series in s where s is small, so that nothing cancels. KL has Σ (q - p) too much, which is 0 for two
-distributions; for rows with other sums it is the generalised divergence. log(q/p) is the difference of the two numbers,
-each less the maximum of its row, less the difference of the logarithms of the two sums: it keeps its digits where two
-rows hardly differ. Computed in float32 for numbers of at most that precision, and added up in float64.
+distributions; for rows with other sums it is the generalised divergence. With ``floor``, KL is the sum of p·log(p/q)
+over the classes with log p above `FLOOR`, as llama.cpp has it: of rows with other sums it may be negative.
+
+log(q/p) is the difference of the two numbers, each less the maximum of its row, less the difference of the logarithms
+of the two sums: it keeps its digits where two rows hardly differ. Computed in float32 for numbers of at most that
+precision, and added up in float64.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unb
 from fastxent.kernels.simd.memory import load, load_first, store_first
 from fastxent.kernels.simd.types import itemsize, lanes
 
-KL_AB, KL_BA, JS, CHANGE = range(
-    4
-)  # of the output: what a pair of rows is left with; CHANGE of the target's probability
+# Of the output: what a pair of rows is left with; CHANGE of the target's probability.
+KL_AB, KL_BA, JS, CHANGE = range(4)
 FIELDS = 4
+FLOOR = -16.0  # of log p
 CLOSE = 0.25  # s below which the series serve
 _FAR = 1e4  # s from which t is 0
 _BLOCK = 16  # vectors that are added up in their own precision
@@ -107,9 +110,15 @@ def _terms(double: bool) -> tuple[Any, Any]:
 
 
 @functools.cache
-def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
+def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = False) -> Any:
     """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
     close, any_ = _terms(double)
+
+    @inline
+    def above_floor(log_p, log_q, unit):  # type: ignore[no-untyped-def]
+        """p·log(p/q) where log p is above the floor, else 0."""
+        p = exp_biased(floor_exp(log_p)) * unit
+        return select_gt(log_p, splat(FLOOR, log_p), p * (log_p - log_q), splat(0.0, log_p))
 
     @inline
     def add(x, y, gap, log_sums, sums, tag):  # type: ignore[no-untyped-def]
@@ -134,6 +143,10 @@ def divergences_kernel(shaped: bool, mode: int, double: bool) -> Any:
         less = big * less
         more = select_eq(s, infinite, infinite, big * more)
         middle = big * middle
+        if floor:
+            rises = above_floor(x, y, unit)
+            falls = above_floor(y, x, unit)
+            return sums[0] + rises, sums[1] + falls, sums[2] + middle, vmax(absolute(apart), sums[3])
         rises = select_gt(d, zero, less, more)
         falls = select_gt(d, zero, more, less)
         unlike = vmax(absolute(apart), sums[3])

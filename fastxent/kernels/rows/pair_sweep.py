@@ -33,13 +33,13 @@ def chunk_of(b, n, read, held):  # type: ignore[no-untyped-def]
 
 
 @functools.cache
-def pair_sweep_kernel(a: Kind, b: Kind, double: bool) -> Any:
-    """The loop for two kinds of rows. double: the numbers of either are float64."""
+def pair_sweep_kernel(a: Kind, b: Kind, double: bool, floor: bool = False) -> Any:
+    """The loop for two kinds of rows. double: the numbers of either are float64. floor: see `divergences`."""
     (full, flags, few), (full_b, flags_b, few_b) = a, b
     left_kernel = narrow_kernel(full, *flags) if few else wide_kernel(full, *flags)
     right_kernel = narrow_kernel(full_b, *flags_b) if few_b else wide_kernel(full_b, *flags_b)
     _, shaped, mode = flags
-    divergences = divergences_kernel(shaped, mode, double)
+    divergences = divergences_kernel(shaped, mode, double, floor)
 
     @jit
     def sweep(end, chunk, read_a, held_a, read_b, held_b, out, column):  # type: ignore[no-untyped-def]

@@ -142,6 +142,8 @@ def inputs(result: EvalValues | CompareValues, files: Sequence[str]) -> Markup:
     if result.clusters is not None:
         counts.append(("clusters", result.clusters))
     options = [(option.name, getattr(result.config, option.name), option.default) for option in fields(EvalConfig)]
+    if isinstance(result, EvalValues):
+        options = [option for option in options if option[0] != "renormalize"]  # of comparisons
     return render(
         _TEMPLATE, part="input", rows=[(name, count(n)) for name, n in counts],
         chosen=[(name, _option(value)) for name, value, default in options if value != default],
