@@ -16,9 +16,8 @@ from fastxent.errors import ColumnError
 from fastxent.io.columns import FLOATS, is_soft, item_of
 from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout, all_names, find_field
-from fastxent.io.parquet.footer import ChunkInfo
-from fastxent.io.parquet.part import ParquetPart
 from fastxent.io.parts import Part, find_parts
+from fastxent.io.remarks import Storage
 from fastxent.io.source import full_schema, warnings_of
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
@@ -185,25 +184,26 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
 
 
 def _storage(parts: list[Part], schema: pa.Schema, logits: str | None, found: Description) -> None:
-    """How the logits lie in Parquet files."""
-    inside = [part for part in parts if isinstance(part, ParquetPart)]
-    if not inside:
-        return
+    """How the logits are stored in the files whose metadata tells."""
     names = _names(schema, logits) if logits else ()
-    found.row_groups = sum(part.groups for part in inside)
     chosen = next((candidate for candidate in found.logits if candidate.name == logits), None)
     n_classes = None if chosen is None else chosen.n_classes
-    chunks: list[ChunkInfo] = []
-    for part in inside:
+    told: list[Storage] = []
+    for part in parts:
         layout = None
         if logits is not None and chosen is not None and n_classes is not None:
             with suppress(ColumnError):  # of another type there: nothing reads these files together
                 layout = Layout.find(part.schema, logits, chosen.dtype or "bfloat16", part.name)
-        stored, reasons = part.storage(names, layout, n_classes)
-        chunks += stored
+        storage = part.storage(names, layout, n_classes)
+        if storage is None:
+            continue
+        told.append(storage)
         if layout is not None:
-            found.readers[part.name] = next(iter(reasons), None)
-    found.compressed_bytes = sum(chunk.size for chunk in chunks)
-    found.uncompressed_bytes = sum(chunk.unfolded for chunk in chunks)
-    found.codecs = list(dict.fromkeys(chunk.codec for chunk in chunks))
-    found.encodings = list(dict.fromkeys(name for chunk in chunks for name in sorted(chunk.encodings)))
+            found.readers[part.name] = storage.fallback
+    if not told:
+        return
+    found.row_groups = sum(storage.groups for storage in told)
+    found.compressed_bytes = sum(storage.compressed_bytes for storage in told)
+    found.uncompressed_bytes = sum(storage.uncompressed_bytes for storage in told)
+    found.codecs = list(dict.fromkeys(codec for storage in told for codec in storage.codecs))
+    found.encodings = list(dict.fromkeys(encoding for storage in told for encoding in storage.encodings))

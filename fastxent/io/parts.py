@@ -17,6 +17,7 @@ from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
+from fastxent.io.remarks import Storage
 from fastxent.io.storage.files import File, find_files, reading
 
 _LOOKERS = 16
@@ -47,6 +48,10 @@ class Part(Protocol):
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Classes in the first row that has any, where the schema does not tell."""
+        ...
+
+    def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
+        """How the logits are stored, as in `Remarks`."""
         ...
 
     def units(self, reader: RowReader) -> Iterator[Unit]: ...

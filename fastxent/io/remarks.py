@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastxent.errors import FastxentError
+
+if TYPE_CHECKING:
+    from fastxent.io.layout import Layout
+
+
+class Storage(NamedTuple):
+    """How logits are stored in a file, as its metadata has it.
+
+    groups: int. Row groups of the file.
+    compressed_bytes, uncompressed_bytes: int. Size of the logits.
+    codecs, encodings: of the logits, each once.
+    fallback: str or None. Why a slower reader reads some of the logits.
+    """
+
+    groups: int
+    compressed_bytes: int
+    uncompressed_bytes: int
+    codecs: list[str]
+    encodings: list[str]
+    fallback: str | None
 
 
 class Remarks:
@@ -18,3 +39,10 @@ class Remarks:
     missing: str | None = None
     fallback: str | None = None
     refused: Mapping[str, FastxentError] = {}
+
+    def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
+        """How the logits are stored, for formats whose metadata tells; None for the others.
+
+        names: the columns of the logits. layout, n_classes: their layout, None if it is unknown.
+        """
+        return None

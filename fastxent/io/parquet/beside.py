@@ -76,12 +76,12 @@ def stored(footer: Footer, proven: Proven, names: Sequence[str], logits: Sequenc
     table, rows = proven.table, np.maximum(1, footer.group_rows)
     uncounted = set(footer.holding(logits))
     _, beside, weighed = proven.only([column for column in proven.columns if column not in uncounted])
-    unfolded, text, entries = (weighed[..., slot] for slot in (md.UNFOLDED, md.TEXT, md.ENTRIES))
-    weights = (np.maximum(np.maximum(unfolded, text), entries * 8).sum(axis=1) // rows).tolist()
+    decompressed, text, entries = (weighed[..., slot] for slot in (md.DECOMPRESSED, md.TEXT, md.ENTRIES))
+    weights = (np.maximum(np.maximum(decompressed, text), entries * 8).sum(axis=1) // rows).tolist()
     coded = (weighed[..., md.ENCODINGS] & _DICTIONARIES != 0) & np.array(
         [leaf.kind == _BYTE_ARRAY for leaf in beside], bool
     )
-    unweighed = coded & (text == thrift.MISSING) & (unfolded * entries.astype(float) > _LEAST_BATCH)
+    unweighed = coded & (text == thrift.MISSING) & (decompressed * entries.astype(float) > _LEAST_BATCH)
     sections = np.stack([begins(table), table[..., md.SIZE], table[..., md.ENTRIES]], axis=-1).tolist()
     paths = [leaf.name for leaf in proven.leaves]
     for group, small in enumerate(footer.parts(proven)):

@@ -1,6 +1,6 @@
 """Decompression to an exact size.
 
-`pyarrow.Codec.decompress` does not tell how many bytes it wrote: a page that unfolds to less than its header says
+`pyarrow.Codec.decompress` does not tell how many bytes it wrote: a page that decompresses to less than its header says
 would end in whatever the memory held before. So the size is proven first where the compressed form tells it
 (snappy, lz4), checked by the library (zstd), or counted by streaming (gzip, brotli).
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from fastxent.io.parquet.levels import lz4_size
 
-# names of `footer` -> names of pyarrow's codecs, and the most that one compressed byte can unfold to
+# names of `footer` -> names of pyarrow's codecs, and the most that one compressed byte can decompress to
 # (None: no bound worth the name). An allocation past that bound cannot be honest.
 CODECS: dict[str, tuple[str, int | None]] = {
     "SNAPPY": ("snappy", 32),
@@ -30,13 +30,13 @@ class CodecError(Exception):
 
 
 class Decompressor:
-    """One codec; `unfold` may be called from one thread at a time."""
+    """One codec; `decompress` may be called from one thread at a time."""
 
     def __init__(self, name: str) -> None:
         self.name, self._ratio = CODECS[name]
         self._codec = None if self.name in ("gzip", "brotli") else pa.Codec(self.name)
 
-    def unfold(self, body: np.ndarray, size: int) -> np.ndarray:
+    def decompress(self, body: np.ndarray, size: int) -> np.ndarray:
         """The ``size`` bytes that ``body`` holds compressed, in memory of Arrow's pool."""
         if self._ratio is not None and size > self._ratio * (body.size + 8):
             raise CodecError(f"{body.size} bytes of {self.name} cannot decompress to {size}")

@@ -43,7 +43,7 @@ class ChunkInfo(NamedTuple):
     codec: str
     encodings: frozenset[str]
     entries: int
-    unfolded: int  # bytes of pages decompressed
+    decompressed: int  # bytes of its pages, decompressed
     size: int  # bytes of pages as they are stored
     data_offset: int
     dictionary_offset: int | None
@@ -349,7 +349,7 @@ def _info(chunk: list[int], slack: int) -> ChunkInfo:
         _CODECS[codec] if 0 <= codec < len(_CODECS) else f"number {codec}",
         frozenset(_ENCODINGS.get(bit, f"number {bit}") for bit in range(32) if encodings >> bit & 1),
         chunk[md.ENTRIES],
-        chunk[md.UNFOLDED],
+        chunk[md.DECOMPRESSED],
         chunk[md.SIZE],
         chunk[md.DATA_OFFSET],
         None if chunk[md.DICTIONARY_OFFSET] == MISSING else chunk[md.DICTIONARY_OFFSET],

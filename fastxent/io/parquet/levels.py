@@ -264,7 +264,7 @@ def equal_lengths(buf, begin, n, size):  # type: ignore[no-untyped-def]
 
 @jit
 def lz4_size(buf):  # type: ignore[no-untyped-def]
-    """Bytes that the raw LZ4 block ``buf`` unfolds to, or -1: a walk over its tokens that writes nothing.
+    """Bytes that the raw LZ4 block ``buf`` decompresses to, or -1: a walk over its tokens that writes nothing.
 
     Needed because the library call behind pyarrow.Codec does not tell how much it wrote.
     """

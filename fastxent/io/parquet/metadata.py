@@ -24,9 +24,8 @@ from fastxent.io.parquet.thrift import (
 from fastxent.kernels.jit import jit
 
 # what `read_chunks` tells of a column chunk
-CODEC, ENCODINGS, ENTRIES, UNFOLDED, SIZE, DATA_OFFSET, DICTIONARY_OFFSET, INDEX_OFFSET, INDEX_SIZE, ELSEWHERE, ROWS = (
-    range(11)
-)
+CODEC, ENCODINGS, ENTRIES, DECOMPRESSED, SIZE = range(5)
+DATA_OFFSET, DICTIONARY_OFFSET, INDEX_OFFSET, INDEX_SIZE, ELSEWHERE, ROWS = range(5, 11)
 TYPE, PATH, TEXT, BEGIN, END = range(11, 16)  # TEXT: bytes of its strings, without lengths; PATH: its position
 NUMBERS = 16
 OTHER_FILE, ENCRYPTED = 1, 2  # bits of ELSEWHERE
@@ -191,7 +190,7 @@ def _read_chunk(buf, pos, out, stack):  # type: ignore[no-untyped-def]
             elif last == 5:
                 slot = ENTRIES
             elif last == 6:
-                slot = UNFOLDED
+                slot = DECOMPRESSED
             elif last == 7:
                 slot = SIZE
             elif last == 9:

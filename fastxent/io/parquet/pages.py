@@ -56,7 +56,7 @@ class Page:
     levels: np.ndarray  # bytes that hold the levels
     parts: np.ndarray  # where in them (`levels.locate_levels`), and where the values begin in ``values``
     values: np.ndarray
-    folded: int  # size of ``values`` decompressed where they still are compressed (v2 pages), else -1
+    decompressed: int  # size of ``values`` decompressed where they still are compressed (v2 pages), else -1
     end: int  # offset in the file
     regular: bool  # proven: whole rows, no null
     starts_row: bool  # as far as the first level tells
@@ -205,30 +205,30 @@ class PageReader:
             encoding = asm.SPLIT
         else:
             raise self.broken(f"encoding {head.encoding} is not valid for its type")
-        body, folded = self._body(head), -1
+        body, decompressed = self._body(head), -1
         if head.type == thrift.DATA_PAGE:
             if (chunk.max_rep and head.rep_encoding != _RLE) or (chunk.max_def and head.def_encoding != _RLE):
                 raise self.broken("its levels are not run-length encoded")
-            levels = values = self.unfold(body, head.uncompressed, n)
+            levels = values = self.decompress(body, head.uncompressed, n)
             split = (-1, 0)
         else:
-            split, folded = (head.rep_bytes, head.def_bytes), head.uncompressed - head.rep_bytes - head.def_bytes
-            if sum(split) > head.compressed or folded < 0:
+            split, decompressed = (head.rep_bytes, head.def_bytes), head.uncompressed - head.rep_bytes - head.def_bytes
+            if sum(split) > head.compressed or decompressed < 0:
                 raise self.broken("its levels extend past its end")
             levels, values = body[: sum(split)], body[sum(split) :]
             if self._decompressor is None or head.is_compressed == 0:
                 if head.uncompressed != head.compressed:
                     raise self.broken(f"it has {head.compressed} bytes where its header says {head.uncompressed}")
-                folded = -1
+                decompressed = -1
         parts, found = self._examine(levels, split, n)
         if found < 0:
             raise self.broken("its levels extend past its end")
         return Page(
-            self.at, head, begin, n, encoding, levels, parts, values, folded, self.offset,
+            self.at, head, begin, n, encoding, levels, parts, values, decompressed, self.offset,
             bool(found & lv.REGULAR), bool(found & lv.STARTS_ROW),
         )  # fmt: skip
 
-    def unfold(self, body: np.ndarray, size: int, entries: int) -> np.ndarray:
+    def decompress(self, body: np.ndarray, size: int, entries: int) -> np.ndarray:
         """A page's bytes, decompressed where the chunk is. ``size`` must be in proportion before memory is taken."""
         if self._decompressor is None:
             if size != body.size:
@@ -241,7 +241,7 @@ class PageReader:
         if size > self._max_page:
             raise self._too_large(size)
         try:
-            return self._decompressor.unfold(body, size)
+            return self._decompressor.decompress(body, size)
         except CodecError as error:
             raise self.broken(str(error)) from None
 
@@ -267,7 +267,7 @@ class PageReader:
             self.rows_at = head.body
             self.dictionary = read_only(np.arange(head.entries, dtype=np.uint32)).reshape(-1, 1)
             return
-        body = self.unfold(self._body(head), head.uncompressed, head.entries)
+        body = self.decompress(self._body(head), head.uncompressed, head.entries)
         if not chunk.byte_array:
             if body.size != head.entries * width:
                 raise self.broken(f"it has {body.size} bytes for {head.entries} entries")

@@ -24,7 +24,7 @@ from fastxent.io.parquet import reader as native
 from fastxent.io.parquet.beside import Rows, Stored, stored
 from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import ChunkInfo, Footer
-from fastxent.io.remarks import Remarks
+from fastxent.io.remarks import Remarks, Storage
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.local import LocalRanges, Ranges
@@ -235,15 +235,19 @@ class ParquetPart(Remarks):
                 yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
 
-    def storage(
-        self, names: Sequence[str], layout: Layout | None, n_classes: int | None
-    ) -> tuple[list[ChunkInfo], list[str]]:
-        """From one look at the footer: the chunks of top-level columns, and why row groups go through pyarrow."""
+    def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage:
+        """From one look at the footer."""
         with self._footer() as footer:
             infos = [info for group in _infos(footer, names) for info in group]
-            if layout is None or n_classes is None:
-                return infos, []
-            return infos, [plan for plan in self._plans(footer, layout, n_classes) if isinstance(plan, str)]
+            plans = self._plans(footer, layout, n_classes) if layout is not None and n_classes is not None else []
+        return Storage(
+            self.groups,
+            sum(info.size for info in infos),
+            sum(info.decompressed for info in infos),
+            list(dict.fromkeys(info.codec for info in infos)),
+            list(dict.fromkeys(name for info in infos for name in sorted(info.encodings))),
+            next((plan for plan in plans if isinstance(plan, str)), None),
+        )
 
     def _plans(self, footer: Footer, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
         column = None if layout.per_class else footer.called(layout.names[0])

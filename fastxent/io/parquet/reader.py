@@ -155,8 +155,8 @@ class _RowReader:
 
     def _page_rows(self, page: Page, closes: bool) -> Iterator[Rows]:
         self._pages.at = page.name
-        if page.folded >= 0:
-            page.values = self._pages.unfold(page.values, page.folded, page.entries)
+        if page.decompressed >= 0:
+            page.values = self._pages.decompress(page.values, page.decompressed, page.entries)
         if self._slices and page.encoding == asm.DICTIONARY and self._pages.rows_at >= 0:
             yield from self._looked_up(self._slices, page, closes)
             return

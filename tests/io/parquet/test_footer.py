@@ -48,7 +48,7 @@ def test_the_same_numbers_as_pyarrow(tmp_path: Path, groups: int) -> None:
                 assert info.encodings == set(theirs.encodings)
                 assert info.entries == theirs.num_values
                 assert info.size == theirs.total_compressed_size
-                assert info.unfolded == theirs.total_uncompressed_size
+                assert info.decompressed == theirs.total_uncompressed_size
                 assert info.data_offset == theirs.data_page_offset
                 assert info.dictionary_offset == theirs.dictionary_page_offset
                 assert not info.elsewhere

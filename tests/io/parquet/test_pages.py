@@ -228,7 +228,7 @@ def test_a_header_that_is_no_header() -> None:
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("step", [1, -1, 1000, 1 << 30])
 def test_declared_sizes_that_lie(codec: str | None, step: int) -> None:
-    """A page that unfolds to less than declared must not end in what the memory held before."""
+    """A page that decompresses to less than declared must not end in what the memory held before."""
     layout = Layout(3, codec=codec)
     header = struct({1: 0, 2: 124, 3: 124, 5: {1: 24, 2: PLAIN, 3: 3, 4: 3}})
     data = page(*one_page(layout), replace(layout, codec=None), random.Random(0))
