@@ -1,7 +1,7 @@
 """Arrow IPC files and streams: where their messages lie, and how the parts of each column are numbered.
 
 Each message lies inside the file. A file lists each of its record batches once; a stream ends with its mark.
-`fastxent.io.arrow.columns` reads the rows.
+`fastxent.io.arrow.batches` reads the rows.
 """
 
 from __future__ import annotations

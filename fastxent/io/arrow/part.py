@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from fastxent.errors import FastxentError, SourceError, Where
-from fastxent.io.arrow.columns import Batches
+from fastxent.io.arrow.batches import Batches
 from fastxent.io.arrow.ipc import Index, read_index
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader

@@ -366,15 +366,15 @@ def test_rows_one_behind_the_other_are_read_as_they_lie(tmp_path: Path, kind: st
 
 def test_each_record_batch_is_looked_at_once_for_a_unit(tmp_path: Path, monkeypatch) -> None:
     """The time of a run does not grow with the square of the number of record batches."""
-    from fastxent.io.arrow import columns
+    from fastxent.io.arrow.batches import Batches
 
     table = pa.table({"logits": list(np.eye(4, dtype=np.float32)) * 30, "target": [0, 1, 2, 3] * 30})
     with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
     source = open_source(tmp_path / "x.arrow", logits="logits", columns=["target"])
     looks = []
-    message = columns.Batches._message
-    monkeypatch.setattr(columns.Batches, "_message", lambda self, at: looks.append(at) or message(self, at))
+    message = Batches._message
+    monkeypatch.setattr(Batches, "_message", lambda self, at: looks.append(at) or message(self, at))
     monkeypatch.setattr("fastxent.io.arrow.part.UNIT_BYTES", 128)
     units = list(source.units())
     assert len(units) > 10
