@@ -23,11 +23,12 @@ class CompareResult(CompareValues):
             0 or 1 in all rows).
         perplexity_ratio: Metric or None. Perplexity of b over that of a.
         divergences: dict. "kl_divergence_ab", "kl_divergence_ba" and "js_divergence", each a Divergence (mean, max,
-            quantiles, by_confidence), in nats. Empty without logits.
-        same_top_1: Metric or None. The share of rows with the same predicted class.
-        target_probability: TargetProbability or None. The change of the probability of the target.
-        flips: Flips or None. Rows by whether either dump predicts the target.
-        rank: RankChange or None. The change of the rank of the target.
+            quantiles, by_confidence), in nats; of a multilabel dump, the mean over the labels of a row. Empty without
+            logits.
+        same_top_1: Metric or None. The share of rows with the same predicted class (or labels).
+        target_probability: TargetProbability or None. The change of the probability of the target (mean over labels).
+        flips: Flips or None. Rows by whether either dump predicts the target (all labels).
+        rank: RankChange or None. The change of the rank of the target, with more than two classes.
         slices: dict of column to dict of value to Compared: the fields above, of the rows of a slice.
         largest: tuple of ChangedRow. The rows that changed most. Empty without logits.
         names: (str, str). Names of the two dumps.

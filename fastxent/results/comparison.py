@@ -52,7 +52,10 @@ class MetricComparison(Values):
 
 @dataclass(frozen=True, eq=False)
 class ConfidenceBucket(Values):
-    """The rows with a confidence of the first dump in (lower, upper], and their mean divergence."""
+    """The rows with a confidence of the first dump in (lower, upper], and their mean divergence.
+
+    The confidence of a binary dump is the probability of the positive class.
+    """
 
     lower: float
     upper: float
@@ -68,7 +71,7 @@ class Divergence(Values):
         mean: Metric.
         max: float. The largest of a row; NaN for a slice.
         quantiles: dict of float to float. Within 0.2 %; empty for a slice.
-        by_confidence: tuple of ConfidenceBucket. Empty for a slice.
+        by_confidence: tuple of ConfidenceBucket. Empty for a slice, and for multilabel dumps.
     """
 
     mean: Metric
@@ -132,7 +135,7 @@ class ChangedRow(Values):
         file: str. row: int. Its place in the first dump.
         id: its value in the ``id`` column, or None.
         size: float. |change of the NLL|; without targets the divergence.
-        target: int or None. nll_a, nll_b: float. predicted_a, predicted_b: int.
+        target: int or None. nll_a, nll_b: float. predicted_a, predicted_b: int; in multilabel dumps, how many labels.
         kl_divergence_ab: float.
     """
 

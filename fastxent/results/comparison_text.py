@@ -15,6 +15,7 @@ from fastxent.results.text import (
     MAX_SLICES,
     WIDTH,
     cell,
+    classes_of,
     count,
     markdown_table,
     markdown_text,
@@ -25,6 +26,7 @@ from fastxent.results.text import (
 )  # fmt: skip
 from fastxent.results.values import Metric, labels
 
+_SAME = {"binary": "Same prediction", "multilabel": "Same predicted labels"}
 _MOST_CHANGED = 5  # rows in a table; the JSON has all
 
 
@@ -48,8 +50,7 @@ def heading(result: CompareValues) -> str:
         (rows.only_b, f"only in {b}"),
     )
     parts += [f"{count(n)} {name}" for n, name in others if n]
-    if result.config.has_logits:
-        parts.append(f"{count(result.config.n_classes)} classes")
+    parts += classes_of(result.config)
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({result.config.cluster})")
     return printable(" · ".join(parts))
@@ -77,8 +78,9 @@ def _metrics(result: CompareValues) -> TextTable:
 
 
 def _divergences(result: CompareValues) -> TextTable:
+    unit = "nats per label" if result.config.task == "multilabel" else "nats"
     return TextTable(
-        ["divergence, in nats", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
+        [f"divergence, in {unit}", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
         [
             (DIVERGENCE_TITLES[name], number(d.mean.value, 4), _interval(d.mean),
              *(number(d.quantiles[q], 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
@@ -93,7 +95,8 @@ def _together(result: CompareValues) -> list[str]:
     def shown(metric: Metric) -> str:
         return f"{number(metric.value, 4)} ({_interval(metric)})" if _interval(metric) else number(metric.value, 4)
 
-    lines = [] if result.same_top_1 is None else [f"Same top prediction: {shown(result.same_top_1)}"]
+    same = _SAME.get(result.config.task, "Same top prediction")
+    lines = [] if result.same_top_1 is None else [f"{same}: {shown(result.same_top_1)}"]
     if result.perplexity_ratio is not None:
         lines.append(f"Perplexity ratio: {shown(result.perplexity_ratio)}")
     if result.flips is not None:
@@ -129,7 +132,7 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
     if main is not None:
         headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "difference", "p", "p (Holm)"]
     if result.same_top_1 is not None:
-        headers += ["KL(a‖b)", "same top 1"]
+        headers += ["KL(a‖b)", "same top 1" if result.config.task == "multiclass" else "same"]
 
     def row(label: str, part: Compared) -> tuple[str, ...]:
         cells = [label, count(part.rows.used)]
@@ -154,8 +157,9 @@ def _changed(result: CompareValues) -> TextTable:
     def place(name: object, file: str, row: int) -> str:
         return str(name) if name is not None else f"{file.rpartition('/')[2]}, row {row}"
 
+    top = {"binary": "predicted", "multilabel": "labels"}.get(result.config.task, "top")
     return TextTable(
-        ["row that changed most", "target", "NLL a", "NLL b", "top a", "top b", "KL(a‖b)"],
+        ["row that changed most", "target", "NLL a", "NLL b", f"{top} a", f"{top} b", "KL(a‖b)"],
         [
             (place(r.id, r.file, r.row), "" if r.target is None else str(r.target), number(r.nll_a, 3),
              number(r.nll_b, 3), str(r.predicted_a), str(r.predicted_b), number(r.kl_divergence_ab, 3))

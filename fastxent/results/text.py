@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastxent.names import printable
+from fastxent.options.config import EvalConfig
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.values import Metric, RowCounts, labels
 
@@ -57,12 +58,17 @@ def heading(result: EvalValues) -> str:
     rows = result.rows
     parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     parts += [f"{count(n)} {name}" for n, name in ((rows.ignored, "ignored"), (rows.bad, "bad")) if n]
-    classes = count(result.config.n_classes)
-    kinds = {"multiclass": [f"{classes} classes"], "binary": ["binary"], "multilabel": [f"{classes} labels"]}
-    parts += kinds.get(result.task, [])
+    parts += classes_of(result.config)
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({printable(str(result.config.cluster))})")
     return " · ".join(parts)
+
+
+def classes_of(config: EvalConfig) -> list[str]:
+    """Return the number of classes or labels as a part of the heading; empty without logits."""
+    classes = count(config.n_classes)
+    kinds = {"multiclass": [f"{classes} classes"], "binary": ["binary"], "multilabel": [f"{classes} labels"]}
+    return kinds.get(config.task, [])
 
 
 def missing_scores(used: int, score_rows: dict[str, RowCounts]) -> list[str]:

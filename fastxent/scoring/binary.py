@@ -155,7 +155,7 @@ class BinaryScorer:
             exact = prepared.soft.values[:, 0]
         positive = exact.astype(self._type.compute) if labelled else np.zeros(0, self._type.compute)
         record = np.empty((odds.FIELDS, n))
-        shaped = self._shaped(values)
+        shaped = self.shaped(values)
         smoothing = c.label_smoothing if labelled else 0.0
         record_at, stride = address_of(record), record.strides[0]
         given = address_of(positive) if labelled else 0
@@ -205,7 +205,7 @@ class BinaryScorer:
         used = _settled(rows.target)[0] == USED
         return np.where(used, 1.0 if rows.weight is None else rows.weight, 0.0)
 
-    def _shaped(self, values: np.ndarray) -> np.ndarray:
+    def shaped(self, values: np.ndarray) -> np.ndarray:
         """The numbers after the temperature or within the bounds of ``clip_eps``."""
         c, shaped = self.config, values
         if c.temperature != 1.0:

@@ -131,7 +131,7 @@ class MultilabelScorer(BinaryScorer):
         for begin in range(0, n, step):
             rows = slice(begin, begin + step)
             given, targets = values[rows], positive[rows]
-            shaped = self._shaped(given)
+            shaped = self.shaped(given)
             known = np.where(np.isnan(targets), 0, targets) if labelled else None
             tag = FLOAT_TYPES[str(shaped.dtype)].tag
             at = address_of(record), record.strides[0]

@@ -6,11 +6,10 @@ The columns beside the logits are those of the first dump; the second has its ta
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch
 from fastxent.io.lockstep import PairBatch, PairBlock
 from fastxent.kernels.floats import widened
@@ -20,14 +19,13 @@ from fastxent.kernels.pairs import sweep_pairs
 from fastxent.kernels.rows.divergences import CHANGE, FIELDS, JS, KL_AB, KL_BA, target_changes
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.given import GivenScorer
-from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.pair_targets import PairTargets
+from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows
 from fastxent.scoring.scorer import Scorer, Sweep
 from fastxent.scoring.targets import NO_IGNORE, Prepared
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ADVICE = "compare two dumps of the same rows in the same order"
 
 
 def _none() -> np.ndarray:
@@ -61,6 +59,30 @@ class PairRows(ScoredRows):
         return self.other
 
 
+@dataclass
+class BinaryPairRows(PairRows, BinaryRows):
+    """Rows of one number each, of two dumps."""
+
+
+@dataclass
+class MultilabelPairRows(PairRows, MultilabelRows):
+    """Rows of one number per label, of two dumps. Divergences and ``change`` are means over the labels of a row."""
+
+
+def pair_rows(rows: ScoredRows) -> PairRows:
+    """The rows, which are those of two dumps."""
+    assert isinstance(rows, PairRows)
+    return rows
+
+
+def join(a: ScoredRows, b: ScoredRows) -> None:
+    """Use the rows that are used in both, and of these the scores that are not null in either."""
+    a.status = b.status = np.maximum(a.status, b.status)  # where a row is not used, why
+    for name, values in a.scores.items():
+        values[np.isnan(b.scores[name])] = np.nan
+        b.scores[name][np.isnan(values)] = np.nan
+
+
 class PairScorer:
     """Scores batches of two dumps of C scores under one configuration.
 
@@ -70,12 +92,13 @@ class PairScorer:
     def __init__(self, config: EvalConfig, dtypes: tuple[str, str], id: str | None = None) -> None:
         self.config, self.id = config, id
         self._a, self._b = (Scorer(config, dtype) for dtype in dtypes)
+        self._targets = PairTargets(config, self._a.prepare, self._b.compute)
 
     def __call__(self, batch: PairBatch) -> PairRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         a, b = self._a, self._b
         prepared = a.prepare(batch, a.compute)
-        matched = self._matched(prepared, batch.other)
+        matched = self._targets.matched(prepared, batch.other)
         apart = np.empty((FIELDS, len(prepared.target)))
         left, right = Sweep(a, prepared), Sweep(b, matched)
         for block in batch.blocks:
@@ -86,32 +109,8 @@ class PairScorer:
             right.settle()
         return self._rows(batch, prepared, left.rows(), right.rows(), apart)
 
-    def _matched(self, prepared: Prepared, batch: Batch) -> Prepared:
-        """The same rows of the second dump, whose target must be the same."""
-        c, compute = self.config, self._b.compute
-        columns = {**prepared.columns, **self._a.prepare.taken(batch, prepared.index)}
-        target, soft = prepared.target, prepared.soft
-        if c.target is not None and c.target in batch.columns:
-            target, soft = self._a.prepare.targets(columns, len(target), compute)
-            unlike = target != prepared.target
-            if soft is not None and prepared.soft is not None:
-                unlike |= (soft.values != prepared.soft.values.astype(compute)).any(axis=1)
-            bad = np.flatnonzero(unlike)
-            if bad.size:
-                self._refuse(int(bad[0]), prepared, columns, batch)
-        return Prepared(columns, batch.where, prepared.index, prepared.target, soft, prepared.weight, prepared.n_bytes)
-
-    def _refuse(self, i: int, prepared: Prepared, columns: dict[str, Any], batch: Batch) -> None:
-        name = str(self.config.target)
-        here, there = columns[name][i].as_py(), prepared.columns[name][i].as_py()
-        place = f"{prepared.where.file}, row {prepared.where.first_row + prepared.place(i)}"
-        what = f"the target is {here!r}, but {there!r} in {place}"
-        if isinstance(here, list):
-            what = f"the target is not that of {place}"
-        raise BadRowError(batch.where, prepared.place(i), what, ADVICE)
-
     def _rows(self, batch: PairBatch, prepared: Prepared, a: ScoredRows, b: ScoredRows, apart: np.ndarray) -> PairRows:
-        a.status = b.status = np.maximum(a.status, b.status)  # used in both; else why it is not
+        join(a, b)
         if self.config.target is not None:
             target_changes(*map(np.ascontiguousarray, (a.nll, b.nll)), apart[CHANGE])
         n, where = len(a.status), batch.where
@@ -140,10 +139,7 @@ class GivenPairScorer:
         prepared = self._scorer.prepare(batch, np.dtype(np.float64))
         a = self._scorer.rows(prepared)
         b = replace(self._scorer.rows(self._matched(prepared, batch.other)), cluster=a.cluster, by=a.by)
-        a.status = b.status = np.maximum(a.status, b.status)  # used in both; else why it is not
-        for name, values in a.scores.items():
-            values[np.isnan(b.scores[name])] = np.nan
-            b.scores[name][np.isnan(values)] = np.nan
+        join(a, b)
         n, where = len(a.status), batch.where
         nothing, places = np.zeros(n), np.arange(n) if prepared.index is None else prepared.index
         return PairRows(

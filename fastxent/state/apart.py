@@ -14,7 +14,7 @@ from fastxent.kernels.exact import rounded_root
 from fastxent.kernels.tally import tally_patterns
 from fastxent.results.comparison import QUANTILES, ChangedRow, Flips
 from fastxent.results.encoding import float_in, number_out
-from fastxent.scoring.pairs import PairRows
+from fastxent.scoring.pairs import MultilabelPairRows, PairRows
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.component import Summands
 from fastxent.state.keys import EncodedColumn, value_of
@@ -232,9 +232,10 @@ class Largest:
             column = pairs.id if rows.mask.all() else pairs.id.filter(_bools(rows.mask))
             ids = EncodedColumn.of(column.take(_integers(chosen)), "id")
         found = []
+        is_nested = isinstance(pairs, MultilabelPairRows)  # no one label is the target
         for k, i in enumerate(chosen.tolist()):
             name = None if ids is None else value_of(ids.keys[ids.index[k]])
-            labelled = (int(pairs.target[i]), float(pairs.nll[i]), float(other.nll[i]))
+            labelled = (None if is_nested else int(pairs.target[i]), float(pairs.nll[i]), float(other.nll[i]))
             target, before, after = labelled if rows.labelled else (None, math.nan, math.nan)
             found.append(ChangedRow(
                 pairs.file, int(pairs.row[i]), name, float(sizes[i]) + 0.0, target, before, after,

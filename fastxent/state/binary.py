@@ -43,11 +43,11 @@ def _binary(rows: ScoredRows) -> BinaryRows:
 
 
 PROBABILITY = Column("probability", lambda rows: rows.confidence, labelled=False)
-POSITIVE = Column("positive", lambda rows: _binary(rows).positive)
+POSITIVE = Column("positive", lambda rows: _binary(rows).positive, shared=True)
 PREDICTED = Column("predicted", lambda rows: Summand(INTEGER, rows.predicted), indicator=True)
 TRUE_POSITIVE = Column("true positive", lambda rows: Summand(PRODUCT, _binary(rows).positive, rows.predicted))
-_ORDER = [ROWS, LOSS, BRIER, ENTROPY, PROBABILITY, POSITIVE, PREDICTED, TRUE_POSITIVE]
-_PLACE = {column.name: place for place, column in enumerate(_ORDER)}
+ORDER = [ROWS, LOSS, BRIER, ENTROPY, PROBABILITY, POSITIVE, PREDICTED, TRUE_POSITIVE]
+_PLACE = {column.name: place for place, column in enumerate(ORDER)}
 
 Form = Mapping[str, int]  # column -> its coefficient; read-only
 
@@ -129,8 +129,8 @@ class BinaryPlan(MetricPlan):
                 needed.add(positive)
                 products |= {(positive, positive), (positive, true)}  # the squares tell whether targets are 0 or 1
         order = sorted(needed)
-        self.columns = [_ORDER[place] for place in order]
-        self._index = {_ORDER[place].name: i for i, place in enumerate(order)}
+        self.columns = [ORDER[place] for place in order]
+        self._index = {ORDER[place].name: i for i, place in enumerate(order)}
         self.pairs = sorted((order.index(a), order.index(b)) for a, b in products)
 
     def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
@@ -148,6 +148,23 @@ class BinaryPlan(MetricPlan):
             elif name in made:
                 found[name] = made[name]()
         return {name: found.get(name, Metric(math.nan)) for name in self.names}
+
+
+def _entropy(base: float) -> float:
+    """The entropy of a rate between 0 and 1."""
+    return -base * math.log(base) - (1.0 - base) * math.log1p(-base)
+
+
+def entropy_slopes(value: float, base: float) -> tuple[Fraction, Fraction] | None:
+    """The slopes of the normalized entropy by the cross-entropy and by the base rate; None if it has none.
+
+    value: the normalized entropy. base: the base rate.
+    """
+    if not (0.0 < base < 1.0 and math.isfinite(value)):
+        return None
+    entropy = _entropy(base)
+    slopes = 1.0 / entropy, -value * (math.log1p(-base) - math.log(base)) / entropy
+    return (Fraction(slopes[0]), Fraction(slopes[1])) if all(map(math.isfinite, slopes)) else None
 
 
 class _Group:
@@ -231,17 +248,13 @@ class _Group:
         mean, base = self._value(loss), self._value(rate)
         if not 0.0 < base < 1.0:
             return Metric(math.nan)
-        entropy = -base * math.log(base) - (1.0 - base) * math.log1p(-base)
-        value = mean / entropy
-        if not math.isfinite(value):
+        value = mean / _entropy(base)
+        slopes = entropy_slopes(value, base)
+        if slopes is None:
             return Metric(value)
-        slopes = 1.0 / entropy, -value * (math.log1p(-base) - math.log(base)) / entropy
-        if not all(map(math.isfinite, slopes)):
-            return Metric(value)
-        by_loss, by_rate = map(Fraction, slopes)
-        residuals: dict[str, int | Fraction] = {c: x * by_loss for c, x in self._residuals(loss).items()}
+        residuals: dict[str, int | Fraction] = {c: x * slopes[0] for c, x in self._residuals(loss).items()}
         for column, x in self._residuals(rate).items():
-            residuals[column] = residuals.get(column, 0) + x * by_rate
+            residuals[column] = residuals.get(column, 0) + x * slopes[1]
         return by_student(value, self._stderr(residuals, self._sum(_ONE)), self._sums.units - 1)
 
     def balanced_accuracy(self) -> Metric:

@@ -40,7 +40,6 @@ from fastxent.state.differences import (
     SAME,
     SQUARED_CHANGE,
     PairPlan,
-    PairScoreTable,
 )  # fmt: skip
 from fastxent.state.evaluation import EvalState, rows_of
 from fastxent.state.given import score_tables
@@ -48,6 +47,8 @@ from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.keys import distinct_values
 from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
+from fastxent.state.pair_scores import PairScoreTable
+from fastxent.state.pair_tasks import pair_plan_of
 from fastxent.state.table import GroupTable
 
 HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's probability
@@ -70,18 +71,20 @@ class PairState(EvalState):
         }
         if self.plan.labelled:
             self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
-        self.by_confidence = ByConfidence(_Divergences(config))
+        self.by_confidence = None if config.task == "multilabel" else ByConfidence(_Divergences(config))
         right = _right if self.plan.labelled else None
         self.flips = {table.column: FlipTable(table, right) for table in (self.whole, *self.slices.values())}
-        self.components.update({f"pairs {name}": found for name, found in self.quantities.items()})
-        self.components.update({"confidence": self.by_confidence, "largest": self.largest})
+        self.components.update({f"pairs {name}": part for name, part in self.quantities.items()})
+        if self.by_confidence is not None:
+            self.components["confidence"] = self.by_confidence
+        self.components["largest"] = self.largest
         self.components.update(
-            {"flips" if name is None else f"flips by {name}": found for name, found in self.flips.items()}
+            {"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()}
         )
 
     @staticmethod
     def _plan_of(config: EvalConfig) -> MetricPlan:
-        return PairPlan(config)
+        return pair_plan_of(config)
 
     @staticmethod
     def _given_of(config: EvalConfig, plan: MetricPlan) -> list[PairScoreTable]:
@@ -277,7 +280,7 @@ class CompareState:
             same_top_1=mean(SAME) if logits else None,
             target_probability=TargetProbability(mean(CHANGE), _root(mean(SQUARED_CHANGE))) if labelled else None,
             flips=self._flips(table, g, sums) if labelled else None,
-            rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled else None,
+            rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled and plan.ranked else None,
         )
 
     def _flips(self, table: GroupTable, g: int, sums: Sums) -> Flips:
@@ -312,6 +315,8 @@ class CompareState:
 
     def _buckets(self) -> dict[str, tuple[ConfidenceBucket, ...]]:
         table = self.first.by_confidence
+        if table is None:
+            return dict.fromkeys(DIVERGENCES, ())
         plan, places = table.plan, table.by_group()
         assert isinstance(plan, _Divergences)
         found: dict[str, list[ConfidenceBucket]] = {name: [] for name in DIVERGENCES}

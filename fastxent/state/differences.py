@@ -8,10 +8,14 @@ division: two equal dumps differ by exactly 0, with a standard error of 0.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -20,35 +24,32 @@ from fastxent.kernels.fold import PRODUCT, Summand
 from fastxent.options.config import EvalConfig
 from fastxent.results.comparison import MetricComparison
 from fastxent.results.values import Metric
-from fastxent.scoring.pairs import PairRows
-from fastxent.scoring.rows import ScoredRows
-from fastxent.state.apart import FlipTable
-from fastxent.state.component import Summands
-from fastxent.state.given import ScorePlan, ScoreTable
+from fastxent.scoring.pairs import PairRows, pair_rows
+from fastxent.scoring.rows import MultilabelRows
 from fastxent.state.intervals import by_exponential, by_student
 from fastxent.state.metrics import LN2, ROWS, Column, Mean, MetricPlan, Sums
-from fastxent.state.table import GroupTable
 
 DETECTABLE = 1.96 + 0.84  # standard errors of a difference that is found at the level 5 % with a power of 80 %
 
 
-def _pairs(rows: ScoredRows) -> PairRows:
-    return cast(PairRows, rows)
-
-
-KL_AB = Column("kl_ab", lambda rows: _pairs(rows).kl_ab, labelled=False)
-KL_BA = Column("kl_ba", lambda rows: _pairs(rows).kl_ba, labelled=False)
-JS = Column("js", lambda rows: _pairs(rows).js, labelled=False)
-SAME = Column("same top 1", lambda rows: _same(_pairs(rows)), indicator=True, labelled=False)
-CHANGE = Column("change", lambda rows: _pairs(rows).change)
-SQUARED_CHANGE = Column("change*change", lambda rows: Summand(PRODUCT, _pairs(rows).change, _pairs(rows).change))
-RANK_CHANGE = Column("rank change", lambda rows: _rank_change(_pairs(rows)).astype(np.float64))
-RANK_CHANGED = Column("rank changed", lambda rows: _rank_change(_pairs(rows)) != 0, indicator=True)
-FLIP = Column("flip", lambda rows: _flip(_pairs(rows)))
+KL_AB = Column("kl_ab", lambda rows: pair_rows(rows).kl_ab, labelled=False)
+KL_BA = Column("kl_ba", lambda rows: pair_rows(rows).kl_ba, labelled=False)
+JS = Column("js", lambda rows: pair_rows(rows).js, labelled=False)
+SAME = Column("same top 1", lambda rows: _same(pair_rows(rows)), indicator=True, labelled=False)
+CHANGE = Column("change", lambda rows: pair_rows(rows).change)
+SQUARED_CHANGE = Column("change*change", lambda rows: Summand(PRODUCT, pair_rows(rows).change, pair_rows(rows).change))
+RANK_CHANGE = Column("rank change", lambda rows: _rank_change(pair_rows(rows)).astype(np.float64))
+RANK_CHANGED = Column("rank changed", lambda rows: _rank_change(pair_rows(rows)) != 0, indicator=True)
+FLIP = Column("flip", lambda rows: _flip(pair_rows(rows)))
+SECOND = "b "  # before the name of a column of the second dump
 DIVERGENCES = {"kl_divergence_ab": KL_AB, "kl_divergence_ba": KL_BA, "js_divergence": JS}
 
 
 def _same(rows: PairRows) -> np.ndarray:
+    if isinstance(rows, MultilabelRows):  # of the labels that are not ignored
+        differ = (rows.called != cast(MultilabelRows, rows.second).called) & ~np.isnan(rows.positive)
+        alike: np.ndarray = ~differ.any(axis=1)
+        return alike
     found: np.ndarray = rows.predicted == rows.second.predicted
     return found
 
@@ -64,40 +65,57 @@ def _flip(rows: PairRows) -> np.ndarray:
     return found
 
 
-def _of_second(column: Column) -> Column:
-    return replace(column, name=f"b {column.name}", of=lambda rows: column.of(_pairs(rows).second))
+def of_second(column: Column) -> Column:
+    """The column of the second dump; the same one if it does not depend on predictions."""
+    if column.shared:
+        return column
+    return replace(column, name=f"{SECOND}{column.name}", of=lambda rows: column.of(pair_rows(rows).second))
 
 
 class PairPlan(MetricPlan):
-    """What to sum for the metrics of two dumps: the first's as in `MetricPlan`, the second's, and their products."""
+    """What to sum for the metrics of two dumps: the first's as in `MetricPlan`, the second's, and their products.
+
+    A plan of another task has this class before that of its task among its bases.
+    """
+
+    ranked = True  # rows have the rank of a target among several classes
+    perplexed = True  # exp of the cross-entropy has a meaning
 
     def __init__(self, config: EvalConfig) -> None:
         super().__init__(config)
         names = [*DIVERGENCES.values(), SAME] if config.has_logits else []
         if self.labelled:
-            names += [CHANGE, SQUARED_CHANGE, RANK_CHANGE, RANK_CHANGED, FLIP]
+            names += [CHANGE, SQUARED_CHANGE, *([RANK_CHANGE, RANK_CHANGED] if self.ranked else []), FLIP]
         self._pair(names)
 
     def _pair(self, names: list[Column]) -> None:
         """Find the columns and products that the means of both dumps, and of these columns of pairs, need."""
         self.apart = {column.name: Mean(column.name, column, ROWS) for column in names}
-        self._second = {mean.column.name: _of_second(mean.column) for mean in self.means}
+        second = {column.name: of_second(column) for column in self._doubled()}
         if (self.weighted or self.clustered) and ROWS.name not in self._index:
             names.append(ROWS)
-        for column in [*self._second.values(), *names]:
+        for column in [*(column for column in second.values() if column.name not in self._index), *names]:
             self._index[column.name] = len(self.columns)
             self.columns.append(column)
         found = [*self.pairs, *(pair for mean in self.apart.values() for pair in self._pairs(mean))]
-        for mean in self.means:
-            u, v, d = self._places(mean)
-            found += [(u, u), (v, v), (u, v)]
-            found += [] if d is None else [(u, d), (v, d), (d, d)]
+        for uppers, lowers in self._together():
+            found += [(u, u) for u in uppers] + [*itertools.combinations(uppers, 2)]
+            for d in lowers:
+                found += [*((u, d) for u in uppers), (d, d)]
+            found += [*itertools.combinations(lowers, 2)]
         self.pairs = list(dict.fromkeys(pair for pair in found if pair is not None))
 
-    def _places(self, mean: Mean) -> tuple[int, int, int | None]:
-        """The columns of the first dump, of the second, and of what both are divided by."""
-        name = mean.column.name
-        return self._index[name], self._index[self._second[name].name], self._index.get(mean.over.name)
+    def _doubled(self) -> list[Column]:
+        """The columns that both dumps have, in the first dump."""
+        others = [mean.over for mean in self.means if not mean.over.shared]
+        return [*(mean.column for mean in self.means), *others]
+
+    def _together(self) -> Iterator[tuple[list[int], list[int]]]:
+        """For each metric the places of the columns whose products it needs: numerators, then denominators."""
+        for mean in self.means:
+            sides = mean.column, of_second(mean.column)
+            lowers = dict.fromkeys(column.name for column in (mean.over, of_second(mean.over)))
+            yield [self._index[c.name] for c in sides], [self._index[c] for c in lowers if c in self._index]
 
     def mean(self, column: Column, sums: Sums) -> tuple[float, float]:
         """Mean and standard error of one of the columns of pairs."""
@@ -109,115 +127,118 @@ class PairPlan(MetricPlan):
         """(the comparison of each metric, the ratio of the perplexities). a, b: the metrics of either dump."""
         found = {name: _apart(a[name], b[name]) for name in self.names}
         ratio = None
+        group = PairSums(self._index, sums, plain=not (self.weighted or self.clustered))
         for mean in self.means:
-            difference = self._difference(mean, sums)
-            found[mean.name] = difference.of(mean, a[mean.name], b[mean.name])
-            if mean.name in ("cross_entropy", "perplexity"):
+            sides = [Side({c.name: 1}, {d.name: 1}) for c, d in (
+                (mean.column, mean.over), (of_second(mean.column), of_second(mean.over))
+            )]  # fmt: skip
+            difference = group.difference(sides[0], sides[1], self._units(mean, sums))
+            found[mean.name] = difference.of(a[mean.name], b[mean.name], bits=mean.bits, exponential=mean.exponential)
+            if self.perplexed and mean.name in ("cross_entropy", "perplexity"):
                 ratio = by_exponential(difference.value, difference.stderr, difference.units - 1)
         return found, ratio
 
-    def _difference(self, mean: Mean, sums: Sums) -> _Difference:
-        """The difference of two ratios, from integers as in `MetricPlan._ratio`."""
-        u, v, d = self._places(mean)
-        over = sums.units << sums.scale if d is None else sums.totals[d]
-        if over == 0 or (d is not None and sums.special[d]):
-            return _Difference(math.nan)
-        sign = 1 if over > 0 else -1
-        if sums.special[u] or sums.special[v]:
-            ends = [special_value(sums.special[k]) if sums.special[k] else 0.0 for k in (u, v)]
-            return _Difference(sign * (ends[1] - ends[0]))
 
-        def product(i: int, j: int | None) -> int | None:
-            return sums.totals[i] << sums.scale if j is None else sums.products[(i, j)]
+class Side(NamedTuple):
+    """A ratio of sums of one dump: columns and their coefficients."""
 
-        first, second = sums.totals[u], sums.totals[v]
-        value = rounded_ratio(second - first, over)
-        units = self._units(mean, sums)
-        moments = [product(u, u), product(v, v), product(u, v), product(u, d), product(v, d)]
-        moments.append(over << sums.scale if d is None else product(d, d))
-        if units < 2 or None in moments:
-            return _Difference(value, units=units)
-        uu, vv, uv, ud, vd, dd = cast(list[int], moments)
-        square = over * over
-        return _Difference(
-            value,
-            units,
-            square * uu - 2 * over * first * ud + first * first * dd,
-            square * vv - 2 * over * second * vd + second * second * dd,
-            square * uv - over * (second * ud + first * vd) + first * second * dd,
-            (units - 1) * square * square,
-        )
+    upper: Mapping[str, int]
+    lower: Mapping[str, int]
 
 
-class PairScorePlan(PairPlan, ScorePlan):
-    """What to sum for one score of two dumps."""
+class Influence(NamedTuple):
+    """What a row adds to a figure, to first order: columns and their coefficients, all divided by ``over``²."""
 
-    def __init__(self, config: EvalConfig, name: str) -> None:
-        ScorePlan.__init__(self, config, name)
-        self._pair([])
-
-    def change(self, sums: Sums) -> tuple[int, int]:
-        """The sum of b - a, and that of its squares by cluster; 0 if these are not finite."""
-        u, v, _ = self._places(self.means[0])
-        uu, vv, uv = (sums.products[pair] for pair in ((u, u), (v, v), (u, v)))
-        squares = 0 if uu is None or vv is None or uv is None else uu + vv - 2 * uv
-        return sums.totals[v] - sums.totals[u], squares
+    columns: Mapping[str, int | Fraction]
+    over: int
 
 
-class PairScoreTable(ScoreTable):
-    """The counts and sums of one score of two dumps, in the rows where both have it."""
+class PairSums:
+    """The exact sums of one group of rows, by the names of their columns. plain: rows are counted, not summed."""
 
-    def __init__(self, config: EvalConfig, score: str, column: str | None) -> None:
-        super().__init__(config, score, column)
-        self.flips = FlipTable(self, lambda rows: rows.nll == 1.0)  # used if all values of both dumps are 0 or 1
+    def __init__(self, index: Mapping[str, int], sums: Sums, *, plain: bool) -> None:
+        self._index, self._sums, self._plain = index, sums, plain
 
-    @staticmethod
-    def _plan_of(config: EvalConfig, score: str) -> MetricPlan:
-        return PairScorePlan(config, score)
+    def _place(self, column: str) -> int | None:
+        return None if self._plain and column == ROWS.name else self._index[column]
 
-    def _scored(self, rows: ScoredRows, there: np.ndarray) -> ScoredRows:
-        chosen, second = super()._scored(rows, there), super()._scored(_pairs(rows).second, there)
-        return replace(chosen, other=second)  # type: ignore[call-arg]  # rows of two dumps
-
-    def _sum(self, rows: Summands) -> None:
-        super()._sum(rows)
-        self.flips.add(rows)
-
-    def absorb(self, other: GroupTable, clusters: np.ndarray) -> None:
-        """Add another table."""
-        assert isinstance(other, PairScoreTable)
-        super().absorb(other, clusters)
-        self.flips.absorb(other.flips, clusters)
-
-    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays to store."""
-        flips = {f"flips/{name}": array for name, array in self.flips.arrays(clusters).items()}
-        return {**super().arrays(clusters), **flips}
-
-    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
-        """Take over stored arrays; ValueError if they do not fit."""
-        super().load(arrays, keys, clusters)
-        self.flips.load({"counts": arrays["flips/counts"]}, keys, clusters)
-        if self.flips.counts.sum(axis=1).tolist() != [self.contributing(g) for g in range(len(keys))]:
-            raise ValueError("flips that do not add up to the rows")
-
-    def comparisons(self, other: ScoreTable) -> dict[str, MetricComparison]:
-        """The comparison of each group, by its key. other: the table of the second dump."""
-        a, b, places = self.means(), other.means(), self.by_group()
-        assert isinstance(self.plan, PairScorePlan)
-        found = {}
-        for g, key in enumerate(self.keys.names):
-            sides = {self.score: a[key]}, {self.score: b[key]}
-            sums = self.sums_of(g, places[g])
-            found[key] = self.plan.comparisons(*sides, sums)[0][self.score]
-            if not (self.others or other.others):
-                change = self.plan.change(sums) if self.plan.clustered else None
-                found[key] = replace(found[key], flips=self.flips.counts_of(g, change))
+    def total(self, form: Mapping[str, int]) -> int:
+        """The sum of a form of columns."""
+        found = 0
+        for column, factor in form.items():
+            place = self._place(column)
+            found += factor * (self._sums.units << self._sums.scale if place is None else self._sums.totals[place])
         return found
+
+    def value(self, side: Side) -> float:
+        """The ratio of two finite sums."""
+        return rounded_ratio(self.total(side.upper), self.total(side.lower))
+
+    def special(self, form: Mapping[str, int]) -> int:
+        """Flags of what is not finite in a sum."""
+        places = (self._place(column) for column in form)
+        return functools.reduce(operator.or_, (self._sums.special[place] for place in places if place is not None), 0)
+
+    def product(self, a: str, b: str) -> int | None:
+        """Σ a·b of rows or clusters; None if it is not finite."""
+        i, j = self._place(a), self._place(b)
+        scale = self._sums.scale
+        if i is None or j is None:
+            return self.total({b if i is None else a: 1}) << scale
+        products = self._sums.products
+        return products[(i, j)] if (i, j) in products else products[(j, i)]
+
+    def moment(self, a: Influence, b: Influence) -> int | Fraction | None:
+        """Σ of the product of two influences, not divided; None if it is not finite."""
+        total: int | Fraction = 0
+        for left, x in a.columns.items():
+            for right, y in b.columns.items():
+                found = self.product(left, right)
+                if found is None:
+                    return None
+                total += x * y * found
+        return total
+
+    def influence(self, side: Side) -> Influence:
+        """That of a ratio U/D: (D·u - U·d) / D²."""
+        upper, lower = self.total(side.upper), self.total(side.lower)
+        found = {column: lower * factor for column, factor in side.upper.items()}
+        for column, factor in side.lower.items():
+            found[column] = found.get(column, 0) - upper * factor
+        return Influence(found, lower)
+
+    def difference(self, a: Side, b: Side, units: int) -> Difference:
+        """The difference of two ratios. units: rows or clusters that it rests on."""
+        lowers = self.total(a.lower), self.total(b.lower)
+        if not all(lowers) or self.special(a.lower) or self.special(b.lower):
+            return Difference(math.nan)
+        flags = self.special(a.upper), self.special(b.upper)
+        if any(flags):
+            ends = [
+                (1 if lower > 0 else -1) * special_value(flag) if flag else 0.0
+                for flag, lower in zip(flags, lowers, strict=True)
+            ]
+            return Difference(ends[1] - ends[0])
+        first, second = self.total(a.upper), self.total(b.upper)
+        if lowers[0] == lowers[1]:
+            value = rounded_ratio(second - first, lowers[0])
+        else:
+            value = rounded_ratio(second * lowers[0] - first * lowers[1], lowers[0] * lowers[1])
+        return self.apart(value, self.influence(a), self.influence(b), units)
+
+    def apart(self, value: float, a: Influence, b: Influence, units: int) -> Difference:
+        """A difference of this value, of two figures of these influences."""
+        first, second, both = self.moment(a, a), self.moment(b, b), self.moment(a, b)
+        if units < 2 or first is None or second is None or both is None:
+            return Difference(value, units=units)
+        if a.over == b.over:
+            return Difference(value, units, first, second, both, (units - 1) * a.over**4)
+        x, y = b.over**2, a.over**2
+        return Difference(value, units, x * x * first, y * y * second, x * y * both, (units - 1) * (x * y) ** 2)
 
 
 @dataclass(frozen=True)
-class _Difference:
+class Difference:
     """R_b - R_a, and the sums of squares and of products of the residuals, all times units / ``over``.
 
     The latter are integers; 0 if they are not known.
@@ -225,9 +246,9 @@ class _Difference:
 
     value: float
     units: int = 0
-    first: int = 0
-    second: int = 0
-    both: int = 0
+    first: int | Fraction = 0
+    second: int | Fraction = 0
+    both: int | Fraction = 0
     over: int = 0
 
     def error(self, slopes: tuple[float, float] = (1.0, 1.0)) -> float:
@@ -235,7 +256,10 @@ class _Difference:
         if not self.over or not all(map(math.isfinite, slopes)):
             return math.nan
         a, b = map(Fraction, slopes)
-        total = max(Fraction(0), b * b * self.second - 2 * a * b * self.both + a * a * self.first)
+        return self._root(b * b * self.second - 2 * a * b * self.both + a * a * self.first)
+
+    def _root(self, square: int | Fraction) -> float:
+        total = max(Fraction(0), Fraction(square))
         return rounded_root(self.units * total.numerator, self.over * total.denominator)
 
     @property
@@ -243,13 +267,13 @@ class _Difference:
         """The standard error of the difference."""
         return self.error()
 
-    def of(self, mean: Mean, a: Metric, b: Metric) -> MetricComparison:
-        """The comparison of a metric."""
-        value, stderr, unpaired = self.value, self.stderr, self._unpaired()
+    def of(self, a: Metric, b: Metric, *, bits: bool = False, exponential: bool = False) -> MetricComparison:
+        """The comparison of a metric that is this, or in bits, or the exponential."""
+        value, stderr, unpaired = self.value, self.stderr, self._root(self.first + self.second)
         p_value = two_sided(value, stderr, self.units - 1)
-        if mean.bits:
+        if bits:
             value, stderr, unpaired = value / LN2, stderr / LN2, unpaired / LN2
-        elif mean.exponential:
+        elif exponential:
             value = b.value - a.value
             stderr = self.error((a.value, b.value))
             unpaired = math.hypot(a.stderr, b.stderr)
@@ -257,20 +281,26 @@ class _Difference:
             a, b, by_student(value, stderr, self.units - 1), p_value, self._correlation(), unpaired, DETECTABLE * stderr
         )
 
-    def _unpaired(self) -> float:
-        return rounded_root(self.units * max(0, self.first + self.second), self.over)
-
     def _correlation(self) -> float:
         """Of the residuals; NaN if those of a side are all 0."""
         if self.first <= 0 or self.second <= 0:
             return math.nan
-        root = min(1.0, rounded_root(self.both * self.both, self.first * self.second))
+        both = Fraction(self.both)
+        square = both * both / (Fraction(self.first) * Fraction(self.second))
+        root = min(1.0, rounded_root(square.numerator, square.denominator))
         return root if self.both >= 0 else -root
 
 
 def _apart(a: Metric, b: Metric) -> MetricComparison:
-    """The comparison of a metric that is not a mean: its difference has no standard error."""
-    return MetricComparison(a, b, Metric(b.value - a.value), math.nan, math.nan, math.nan, math.nan)
+    """The comparison of a metric that is not a mean: its difference has no standard error.
+
+    If a side is only known within bounds, so is the difference.
+    """
+    difference = Metric(b.value - a.value)
+    if a.bounds is not None or b.bounds is not None:
+        (low, high), (least, most) = (metric.bounds or (metric.value, metric.value) for metric in (a, b))
+        difference = replace(difference, bounds=(least - high, most - low))
+    return MetricComparison(a, b, difference, math.nan, math.nan, math.nan, math.nan)
 
 
 def two_sided(value: float, stderr: float, freedom: int) -> float:

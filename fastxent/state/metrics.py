@@ -32,6 +32,7 @@ LN2 = math.log(2.0)
 @dataclass(frozen=True)
 class Column:
     """A number of each row, before sample weights. ``indicator``: it is 0 or 1. ``labelled``: it needs the target.
+    ``shared``: it does not depend on predictions.
 
     ``of`` names what it is computed from, as the compiled sums take it.
     """
@@ -40,6 +41,7 @@ class Column:
     of: Callable[[ScoredRows], np.ndarray | Summand | None]
     indicator: bool = False
     labelled: bool = True
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ def _hits(k: int) -> Column:
     return Column(f"rank<{k}", lambda rows: Summand(BELOW, rows.rank, limit=k), indicator=True)
 
 
-ROWS = Column("rows", lambda rows: Summand(ONES, rows.nll), indicator=True, labelled=False)
-CLASS_WEIGHT = Column("class_weight", lambda rows: rows.class_weight)
-BYTES = Column("n_bytes", lambda rows: rows.n_bytes)
+ROWS = Column("rows", lambda rows: Summand(ONES, rows.nll), indicator=True, labelled=False, shared=True)
+CLASS_WEIGHT = Column("class_weight", lambda rows: rows.class_weight, shared=True)
+BYTES = Column("n_bytes", lambda rows: rows.n_bytes, shared=True)
 LOSS = Column("loss", lambda rows: rows.loss)
 NLL = Column("nll", lambda rows: rows.nll)
 RECIPROCAL_RANK = Column("1/(rank+1)", lambda rows: Summand(RECIPROCAL, rows.rank))

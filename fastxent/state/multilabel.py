@@ -30,10 +30,10 @@ def _rows(rows: ScoredRows) -> MultilabelRows:
     return cast(MultilabelRows, rows)
 
 
-COUNTED = Column("labels", lambda rows: _rows(rows).counted, labelled=False)
+COUNTED = Column("labels", lambda rows: _rows(rows).counted, labelled=False, shared=True)
 RIGHT = Column("right", lambda rows: _rows(rows).counted - _rows(rows).held - rows.predicted + 2.0 * _rows(rows).both)
 EXACT = Column("exact", lambda rows: (rows.rank == 0).astype(float), indicator=True)
-HELD = Column("held", lambda rows: _rows(rows).held)
+HELD = Column("held", lambda rows: _rows(rows).held, shared=True)
 CALLED = Column("called", lambda rows: _rows(rows).calls)
 BOTH = Column("both", lambda rows: _rows(rows).both)
 TWICE = Column("2 both", lambda rows: 2.0 * _rows(rows).both)

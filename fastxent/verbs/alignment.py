@@ -175,7 +175,8 @@ def reordered(
     """
     kind, room = FLOAT_TYPES[source.dtype], int(run["memory"])
     beside = _in_order(source, places, columns)
-    with _destination((rows, source.n_classes), kind.stored, room // 2) as (scores, put):
+    shape = (rows,) if source.task == "binary" else (rows, source.n_classes)
+    with _destination(shape, kind.stored, room // 2) as (scores, put):
         recipe = _Moving(skips)
         units = list(source.units())
         starts = _starts(units)
@@ -193,7 +194,7 @@ def reordered(
                 raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, and now more rows")
             kept = np.flatnonzero(to >= 0)
             by_place = kept[np.argsort(to[kept])]
-            put(to[by_place], block[by_place])
+            put(to[by_place], block[by_place].reshape(-1, *shape[1:]))
 
         loop = Loop(
             recipe, iter(units), row_bytes=source.row_bytes, threads=threads, memory=room // 2, rows=source.rows,
@@ -245,7 +246,7 @@ _Put = Callable[[np.ndarray, np.ndarray], None]  # takes the places of rows, asc
 
 
 @contextmanager
-def _destination(shape: tuple[int, int], dtype: np.dtype[Any], room: int) -> Iterator[tuple[Any, _Put]]:
+def _destination(shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> Iterator[tuple[Any, _Put]]:
     """(an array or the path of a file of this shape, the function that puts rows there)."""
     if math.prod(shape) * dtype.itemsize <= room:
         array = np.empty(shape, dtype)

@@ -24,8 +24,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     Args:
         a, b: dumps, as in `evaluate`. Both have the logits (and the target) under the same names. All other columns
             (``by``, ``cluster``, ``weight``, ``n_bytes``, ``id``, those of ``where``) are read from ``a``. The target
-            may be missing in ``b``; where it is there, it must be that of ``a``. Dumps without logits both have the
-            columns of ``scores`` and ``target_logprob``.
+            may be missing in ``b``; where it is there, it must be that of ``a``. Both have the columns of ``scores``
+            and ``target_logprob``. Binary and multilabel dumps are compared too: a divergence is that of the two
+            distributions of a row, or its mean over the labels of a row.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
@@ -39,8 +40,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
             ``input="log_probs"``, which are otherwise used as given with KL of all classes.
         id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
-        scores: str or list of str. Only for dumps without logits: columns of numbers whose means are compared. A row in
-            which a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
+        scores: str or list of str. Columns of numbers whose means are compared, alone or beside logits. A row in which
+            a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
         target_logprob: str or None. Also without logits: the column of the log-probability of what happened.
         threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a metric.
         logits, target, by, cluster, …: as in `evaluate`, for both dumps.
@@ -66,6 +67,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     True
     >>> fx.compare({"acc": [1, 0, 0]}, {"acc": [1, 1, 0]}, scores="acc").metrics["acc"].difference.value
     0.3333333333333333
+    >>> a, b = ({"logits": odds, "target": [1, 0, 0]} for odds in ([2.0, -1.0, 1.0], [2.0, -1.0, -1.0]))
+    >>> round(fx.compare(a, b).metrics["precision"].difference.value, 2)
+    0.5
     """
     with Comparison.open(a, b, options) as opened:
         state, timing = run_job(opened.job, options)

@@ -16,6 +16,7 @@ from fastxent.io.lockstep import PairSource, check_classes
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
+from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import columns_of, match, reordered, reordered_columns
@@ -47,14 +48,15 @@ class Comparison:
 
     @property
     def whole(self) -> bool:
-        """Soft targets are as large as the logits."""
-        return self.soft or not self.config.has_logits
+        """Soft targets and labels are as large as the logits."""
+        return self.soft or not self.config.has_logits or self.config.task == "multilabel"
 
     def scorer(self) -> Callable[[Any], PairRows]:
         """A function of a `PairBatch`."""
         if not self.config.has_logits:
             return GivenPairScorer(self.config)
-        return PairScorer(self.config, self.dtypes, self.id)
+        kinds = {"binary": BinaryPairScorer, "multilabel": MultilabelPairScorer}
+        return kinds.get(self.config.task, PairScorer)(self.config, self.dtypes, self.id)
 
     def empty(self) -> CompareState:
         """The state of no rows."""
@@ -82,16 +84,6 @@ class Comparison:
             scored = {**options, "input": "log_probs"}
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config, first = replace(job.recipe.config, renormalize=options["renormalize"]), job.source
-        if config.task in ("binary", "multilabel"):
-            raise ConfigError(
-                f"cannot compare {first.files[0]}: its task is {config.task!r}; compare needs one score per class, "
-                "or rows without logits"
-            )
-        if config.scores and config.has_logits:
-            raise ConfigError(
-                "scores cannot be combined with compare of dumps with logits; omit scores, or write them to files "
-                "without logits"
-            )
         if id is not None and not config.has_logits:
             raise ConfigError("id must be None for dumps without logits, whose changed rows are not listed; omit id")
         target, classes = config.target, options["classes"]
