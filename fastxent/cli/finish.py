@@ -25,13 +25,23 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(given: dict[str, Any], label: str) -> Iterator[Report | None]:
-    """Take the options about messages out of ``given`` and act on them."""
-    wanted, quiet = given.pop("progress"), given.pop("quiet")
+    """Take the options about messages out of ``given`` and act on them.
+
+    The KeyboardInterrupt of a run with checkpoints says how to continue it.
+    """
+    wanted, quiet, resume = given.pop("progress"), given.pop("quiet"), given.get("resume")
     with warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore")
-        with progress_bar(False if quiet else wanted, label) as report:
-            yield report
+        try:
+            with progress_bar(False if quiet else wanted, label) as report:
+                yield report
+        except KeyboardInterrupt:
+            if resume is None:
+                raise
+            raise KeyboardInterrupt(
+                f"interrupted; progress is saved in {resume}; run the same command again to continue"
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self
 
-from fastxent.errors import StateError
 from fastxent.results import comparison_read, encoding
 from fastxent.results.comparison import CompareValues
+from fastxent.results.loggable import Loggable
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class CompareResult(CompareValues):
+class CompareResult(Loggable, CompareValues):
     """The result of `compare`: read-only values, printed as tables.
 
     ``result.metrics["cross_entropy"].difference.ci95`` is the interval of the paired difference, b - a.
@@ -59,11 +59,7 @@ class CompareResult(CompareValues):
         Raises:
             StateError: if the text is not that of a comparison.
         """
-        try:
-            values = encoding.read(text)
-        except (ValueError, RecursionError) as error:
-            raise StateError(f"cannot read the comparison: {error}") from None
-        return cls.from_dict(values)
+        return cls.from_dict(encoding.read(text, "comparison"))
 
     def __repr__(self) -> str:
         from fastxent.results.comparison_text import terminal
@@ -85,23 +81,6 @@ class CompareResult(CompareValues):
         Raises:
             OutputError: if the file cannot be written, or matplotlib or jinja2 is not installed.
         """
-        from fastxent.results.report import write_comparison_html
+        from fastxent.results.report import comparison_html, write
 
-        write_comparison_html(self, path)
-
-    def log(self, tracker: str) -> str:
-        """Log the result to a tracker: every number by name, the options and the result as JSON.
-
-        Args:
-            tracker: str. ``jsonl:FILE`` appends one line to FILE; ``mlflow:URI`` creates a run.
-
-        Returns:
-            str. The path of the file, or the id of the MLflow run.
-
-        Raises:
-            ConfigError: if ``tracker`` is invalid.
-            OutputError: if the tracker cannot be written or reached, or MLflow is not installed.
-        """
-        from fastxent.results.trackers import log
-
-        return log(self, tracker)
+        write(comparison_html, self, path)

@@ -9,6 +9,8 @@ import json
 import math
 from typing import Any
 
+from fastxent.errors import StateError
+
 
 def number_out(value: Any) -> Any:
     """Return a JSON-ready number; other values are returned unchanged."""
@@ -39,14 +41,20 @@ def written(values: Any, indent: int | None = 1) -> str:
     return json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def read(text: str) -> Any:
+def read(text: str, what: str) -> Any:
     """Return the values of JSON text.
 
+    Args:
+        text: str. The text.
+        what: str. The name of what it holds, for errors.
+
     Raises:
-        ValueError: if the text is not JSON, or holds an integer of more than 19 digits.
-        RecursionError: if it is nested too deeply.
+        StateError: if the text is not JSON, is nested too deeply, or holds an integer of more than 19 digits.
     """
-    return json.loads(text, parse_int=_whole)
+    try:
+        return json.loads(text, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"cannot read the {what}: {error}") from None
 
 
 def _whole(text: str) -> int:

@@ -198,11 +198,7 @@ class EvalValues:
         Raises:
             StateError: if the text is not that of a result.
         """
-        try:
-            values = encoding.read(text)
-        except (ValueError, RecursionError) as error:
-            raise StateError(f"cannot read the result: {error}") from None
-        return cls.from_dict(values)
+        return cls.from_dict(encoding.read(text, "result"))
 
     def to_arrow(self) -> pa.Table:
         """Return a table with one row per metric of all rows (``column`` and ``slice`` are null) and of each slice."""

@@ -31,6 +31,6 @@ class TemperatureFit(TemperatureValues):
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write a report with the metrics and reliability diagrams before and after, as one file. Atomic."""
-        from fastxent.results.report import write_fit_html
+        from fastxent.results.report import fit_html, write
 
-        write_fit_html(self, path)
+        write(fit_html, self, path)

@@ -8,13 +8,14 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from fastxent.results.evaluation import EvalValues
+from fastxent.results.loggable import Loggable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class EvalResult(EvalValues):
+class EvalResult(Loggable, EvalValues):
     """The result of `evaluate`: read-only values, printed as tables.
 
     ``result.metrics["accuracy"].value`` is the accuracy of all rows;
@@ -61,30 +62,9 @@ class EvalResult(EvalValues):
         Raises:
             OutputError: if the file cannot be written, or matplotlib or jinja2 is not installed.
         """
-        from fastxent.results.report import write_html
+        from fastxent.results.report import html, write
 
-        write_html(self, path)
-
-    def log(self, tracker: str) -> str:
-        """Log the result to a tracker.
-
-        MLflow stores every metric with its standard error and interval, those of slices too, the options, the result
-        as JSON and the report. ``mlflow:`` alone logs to the tracking server that MLflow is set to, and into the
-        active run if there is one.
-
-        Args:
-            tracker: str. ``jsonl:FILE`` appends one line to FILE; ``mlflow:URI`` creates a run.
-
-        Returns:
-            str. The path of the file, or the id of the MLflow run.
-
-        Raises:
-            ConfigError: if ``tracker`` is invalid.
-            OutputError: if the tracker cannot be written or reached, or MLflow is not installed.
-        """
-        from fastxent.results.trackers import log
-
-        return log(self, tracker)
+        write(html, self, path)
 
     def _repr_html_(self) -> str | None:
         """Return the report for a notebook; None, so that the notebook prints tables, without matplotlib or jinja2."""

@@ -172,11 +172,7 @@ class TemperatureValues:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the fit with this JSON text; the inverse of `to_json`. StateError if it is not that of a fit."""
-        try:
-            values = encoding.read(text)
-        except (ValueError, RecursionError) as error:
-            raise StateError(f"cannot read the temperature: {error}") from None
-        return cls.from_dict(values)
+        return cls.from_dict(encoding.read(text, "temperature"))
 
 
 def _slice_out(part: TemperatureSlice) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import odds
 from fastxent.kernels.rows.labels import code_targets, count_kinds, predict, settle_targets
-from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.refusal import bad_number
@@ -31,20 +30,11 @@ _INVALID = 2  # a target that is neither class
 class BinaryPreparation(Preparation):
     """Prepares batches of a binary dump: targets are 1, 0, `MINUS_ONE`, `NO_IGNORE` or `_INVALID`."""
 
-    def __init__(self, config: EvalConfig) -> None:
-        super().__init__(config)
-        self.unsigned = {config.weight}
-
-    def targets(
-        self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, Matrix | None]:
+    def targets(self, column: pa.Array, dtype: np.dtype[Any]) -> tuple[np.ndarray, Matrix | None]:
         """(targets, probabilities). There are probabilities, (n, 1), where the column holds floats."""
         from fastxent.io.columns import is_soft, target_ids
 
         c = self.config
-        if c.target is None:
-            return np.full(rows, NO_TARGET), None
-        column = columns[c.target]
         if is_soft(column.type):
             raise ColumnError(
                 f"the target column is {column.type}; a row of one number has one target: 0 or 1, a text of classes, "
@@ -58,7 +48,7 @@ class BinaryPreparation(Preparation):
                     "classes=('no', 'yes') (--classes no,yes)"
                 )
             ids = target_ids(column, c.ignore_index, c.classes)
-            coded = np.empty(rows, np.int64)
+            coded = np.empty(len(ids), np.int64)
             code_targets(read_only(np.ascontiguousarray(ids)), c.ignore_index, NO_IGNORE, _INVALID, coded)
             return coded, None
         with np.errstate(invalid="ignore"):
@@ -223,7 +213,7 @@ class BinaryScorer:
             name = "probability" if self.config.input == "probs" else "log-odds"
             why = refused.get(place) or f"the {name} is {values[i]}"
         else:
-            why = bad_number(self.config, prepared, i, {self.config.weight}) or self._bad_target(prepared, i)
+            why = bad_number(self.config, prepared, i) or self._bad_target(prepared, i)
         raise BadRowError(prepared.where, place, why)
 
     def _bad_target(self, prepared: Prepared, i: int) -> str:

@@ -14,7 +14,6 @@ from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import label_sums as row_sums, odds
 from fastxent.kernels.rows.record import NO_TARGET
-from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer, Numbers
 from fastxent.scoring.refusal import bad_number
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, KeptOdds, MultilabelRows
@@ -30,18 +29,9 @@ class MultilabelPreparation(Preparation):
     """Prepares batches of rows of labels: the target of a row is 0, `NO_IGNORE` or, if it is invalid, C. The soft
     targets are its labels, (n, C), NaN where one is ignored."""
 
-    def __init__(self, config: EvalConfig) -> None:
-        super().__init__(config)
-        self.unsigned = {config.weight}
-
-    def targets(
-        self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, Matrix | None]:
+    def targets(self, column: pa.Array, dtype: np.dtype[Any]) -> tuple[np.ndarray, Matrix | None]:
         """(the kind of each row, its labels)."""
         c = self.config
-        if c.target is None:
-            return np.full(rows, NO_TARGET), None
-        column = columns[c.target]
         if c.target_ids:
             found, wrong = ids_of(column, c.n_classes, c.ignore_index, c.classes)
         else:
@@ -157,7 +147,7 @@ class MultilabelScorer(BinaryScorer):
             name = "probability" if c.input == "probs" else "log-odds"
             raise BadRowError(prepared.where, place, refused.get(place) or f"the {name} of label {label} is "
                                                                            f"{values[i, label]}")  # fmt: skip
-        why = bad_number(c, prepared, i, {c.weight})
+        why = bad_number(c, prepared, i)
         if why is None:
             row = prepared.columns[str(c.target)].slice(i, 1)
             wrong: WrongLabel = (

@@ -31,7 +31,7 @@ class PairTargets:
         columns = {**prepared.columns, **self._preparation.taken(batch, prepared.index)}
         target, soft = prepared.target.copy(), prepared.soft
         if c.target is not None and c.target in batch.columns:
-            found, soft = self._preparation.targets(columns, len(target), self._compute)
+            found, soft = self._preparation.targets(columns[c.target], self._compute)
             bad = np.flatnonzero(self._unlike((prepared.target, prepared.soft), (found, soft)))
             if bad.size:
                 self._refuse(int(bad[0]), prepared, columns, batch)

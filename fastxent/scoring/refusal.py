@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
 from decimal import Decimal
 
 import numpy as np
@@ -12,7 +11,7 @@ from fastxent.kernels.floats import widened
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.lookalike import TOLERANCE
 from fastxent.scoring.rows import BAD_TARGET
-from fastxent.scoring.targets import Prepared
+from fastxent.scoring.targets import Prepared, unsigned_column
 
 LARGEST = {"probs": 1.0 + TOLERANCE, "log_probs": TOLERANCE}  # larger scores are errors, not rounding
 
@@ -28,19 +27,16 @@ def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.n
     return _bad_logits(widened(logits, dtype), config.input)
 
 
-def bad_number(config: EvalConfig, rows: Prepared, i: int, unsigned: Container[str | None] | None = None) -> str | None:
-    """What is wrong with the weight, the number of bytes or the scores of a row; None if nothing is.
-
-    unsigned: columns whose numbers must not be negative; that of bytes unless given.
-    """
+def bad_number(config: EvalConfig, rows: Prepared, i: int) -> str | None:
+    """What is wrong with the weight, the number of bytes or the scores of a row; None if nothing is."""
     from fastxent.io.values import numbers
 
-    unsigned = {config.n_bytes} if unsigned is None else unsigned
+    unsigned = unsigned_column(config)
     for name in (config.weight, config.n_bytes):
         if name is None:
             continue
         value = numbers(rows.columns[name].slice(i, 1), name)[0].as_py()
-        if value is None or not math.isfinite(value) or (name in unsigned and value < 0):
+        if value is None or not math.isfinite(value) or (name == unsigned and value < 0):
             return f"column {name!r} is {'null' if value is None else value}"
     for name in config.scores:
         value = numbers(rows.columns[name].slice(i, 1), name)[0].as_py()

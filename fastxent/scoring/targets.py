@@ -39,13 +39,18 @@ class Prepared:
         return i if self.index is None else int(self.index[i])
 
 
+def unsigned_column(config: EvalConfig) -> str | None:
+    """The column of numbers that must not be negative. Binary and multilabel dumps are ranked by their weights."""
+    return config.weight if config.task in ("binary", "multilabel") else config.n_bytes
+
+
 class Preparation:
     """Prepares batches under one configuration."""
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
         self._filter = Filter(config.where) if config.where is not None else None
-        self.unsigned = {config.n_bytes}  # columns of numbers that must not be negative
+        self._unsigned = unsigned_column(config)
 
     def __call__(self, batch: Batch, dtype: np.dtype[Any]) -> Prepared:
         """``dtype``: of the soft targets, if the targets are soft."""
@@ -54,7 +59,8 @@ class Preparation:
             index = self._filter.rows(batch.columns)
             index = None if len(index) == rows else index
         columns, rows = self.taken(batch, index), rows if index is None else len(index)
-        target, soft = self.targets(columns, rows, dtype)
+        given = self.config.target
+        target, soft = (np.full(rows, NO_TARGET), None) if given is None else self.targets(columns[given], dtype)
         weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
         scores = self.scores(columns, target)
         return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores)
@@ -65,16 +71,11 @@ class Preparation:
             return batch.columns
         return {name: column.take(_indices(index)) for name, column in batch.columns.items()}
 
-    def targets(
-        self, columns: dict[str, pa.Array], rows: int, dtype: np.dtype[Any]
-    ) -> tuple[np.ndarray, Matrix | None]:
+    def targets(self, column: pa.Array, dtype: np.dtype[Any]) -> tuple[np.ndarray, Matrix | None]:
         """(class ids, soft targets). The id of a soft target is its likeliest class."""
         from fastxent.io.columns import is_soft, soft_rows, target_ids
 
         c = self.config
-        if c.target is None:
-            return np.full(rows, NO_TARGET), None
-        column = columns[c.target]
         if not is_soft(column.type):
             ids = target_ids(column, c.ignore_index, c.classes)
             outside = (ids < 0) | (ids >= c.n_classes)
@@ -105,7 +106,7 @@ class Preparation:
             return None
         values, _ = nullable(columns[name], name)
         with np.errstate(invalid="ignore"):
-            unfit = ~np.isfinite(values) | ((values < 0) if name in self.unsigned else False)
+            unfit = ~np.isfinite(values) | ((values < 0) if name == self._unsigned else False)
         target[unfit & (target != NO_IGNORE)] = self.config.n_classes
         return values
 

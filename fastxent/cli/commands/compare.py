@@ -50,14 +50,7 @@ def compare(**given: Any) -> int:
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given, partial(number_names, scores=given["scores"] or ()))
     sinks.check([], lambda: local_files((a, b)))
-    quiet, resume = given["quiet"], given["resume"]
-    try:
-        with progress(given, "comparing") as report:
-            result = fx.compare(a, b, progress=report, **given)
-    except KeyboardInterrupt:
-        if resume is None:
-            raise
-        raise KeyboardInterrupt(
-            f"interrupted; progress is saved in {resume}; run the same command again to continue"
-        ) from None
+    quiet = given["quiet"]
+    with progress(given, "comparing") as report:
+        result = fx.compare(a, b, progress=report, **given)
     return finish(result, conditions, sinks, quiet, verbose)

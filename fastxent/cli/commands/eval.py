@@ -54,14 +54,7 @@ def eval_(**given: Any) -> int:
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given)
     sinks.check([given["per_row"]], lambda: local_files(given["source"]))
-    quiet, resume = given["quiet"], given["resume"]
-    try:
-        with progress(given, "evaluating") as report:
-            result = fx.evaluate(source_of(given.pop("source")), progress=report, **given)
-    except KeyboardInterrupt:
-        if resume is None:
-            raise
-        raise KeyboardInterrupt(
-            f"interrupted; progress is saved in {resume}; run the same command again to continue"
-        ) from None
+    quiet = given["quiet"]
+    with progress(given, "evaluating") as report:
+        result = fx.evaluate(source_of(given.pop("source")), progress=report, **given)
     return finish(result, conditions, sinks, quiet, verbose)

@@ -41,10 +41,9 @@ def report(result: str, output: str | None, quiet: bool) -> int:
     except UnicodeDecodeError:
         raise StateError(f"cannot read the result {result!r}: it is not UTF-8 text") from None
     try:
-        page = _page(encoding.read(text))
-    except (StateError, ValueError, RecursionError) as error:
-        said = error if isinstance(error, StateError) else f"cannot read the result: {error}"
-        raise StateError(f"{result}: {said}") from None
+        page = _page(encoding.read(text, "result"))
+    except StateError as error:
+        raise StateError(f"{result}: {error}") from None
     if to_stdout(output):
         put(page)
         return 0

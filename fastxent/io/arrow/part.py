@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,7 +16,7 @@ from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File, reading
-from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.identity import VersionedFile, unchanged
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.floats import FLOAT_TYPES
 
@@ -41,18 +40,8 @@ def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Ipc:
-    """An IPC file or stream. Picklable: where it arrives, its index and its version are found anew."""
-
-    file: File
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @cached_property
-    def version(self) -> Version | None:
-        return Version.of(self.file)
+class Ipc(VersionedFile):
+    """An IPC file or stream. Picklable: where it arrives, its index is found anew, too."""
 
     @cached_property
     def index(self) -> Index:
@@ -69,9 +58,6 @@ class Ipc:
     def divisible(self) -> bool:
         """Whether some rows of a record batch can be read without the others."""
         return self.file.local and not self.index.compressed
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 
@@ -26,7 +24,7 @@ from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import ChunkInfo, Footer
 from fastxent.io.remarks import Remarks, Storage
 from fastxent.io.storage.files import File, reading
-from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.identity import VersionedFile, unchanged
 from fastxent.io.storage.local import LocalRanges, Ranges
 from fastxent.io.storage.remote import ReadRanges
 
@@ -40,28 +38,14 @@ _LEAST_PART, _MOST_PART, _PARTS = 48 << 20, 128 << 20, 16
 _LEAST_QUARTER = 15 << 20
 
 
-@dataclass(frozen=True)
-class ParquetFile:
-    """A Parquet file. Picklable: where it arrives, its version is found anew."""
-
-    file: File
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @cached_property
-    def version(self) -> Version | None:
-        return Version.of(self.file)
+class ParquetFile(VersionedFile):
+    """A Parquet file."""
 
     @contextmanager
     def opened(self, chunk: LogitsChunk | None = None, max_bytes: int = 0) -> Iterator[Ranges]:
         """The bytes of the file, or of ``chunk``. `SourceError` if the file changes before the block ends."""
         with unchanged(self.file, self.version), closing(_ranges(self.file, chunk, max_bytes)) as source:
             yield source
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file}
 
 
 @dataclass(frozen=True)

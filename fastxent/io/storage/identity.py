@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from fastxent.errors import FastxentError, SourceError
@@ -70,6 +71,24 @@ class Version(NamedTuple):
             return cls(0, _modified(file), 0)
         except SourceError:  # a server that is gone ends the next read, or has served the last one
             return None
+
+
+@dataclass(frozen=True)
+class VersionedFile:
+    """A file at one version. Picklable: where it arrives, its version is found anew."""
+
+    file: File
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @cached_property
+    def version(self) -> Version | None:
+        return Version.of(self.file)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": self.file}
 
 
 @contextmanager

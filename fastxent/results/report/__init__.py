@@ -7,8 +7,9 @@ the same page.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastxent.errors import OutputError
 
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from fastxent.results.temperature import TemperatureValues
 
 
-def write_html(result: EvalValues, path: str | PathLike[str]) -> None:
+Result = TypeVar("Result")
+
+
+def write(draw: Callable[[Result], str], result: Result, path: str | PathLike[str]) -> None:
     """Write the report of a result. The write is atomic.
 
     Args:
-        result: EvalValues. The result.
+        draw: function of the result, such as `html`. It returns the report.
+        result: the result.
         path: str or path. The file to write.
 
     Raises:
@@ -33,7 +38,7 @@ def write_html(result: EvalValues, path: str | PathLike[str]) -> None:
     from fastxent.io.storage.atomic import check_destination, write_atomic
 
     check_destination(path)
-    write_atomic(path, html(result))
+    write_atomic(path, draw(result))
 
 
 def html(result: EvalValues) -> str:
@@ -44,22 +49,6 @@ def html(result: EvalValues) -> str:
     from fastxent.results.text import heading
 
     return page(title(result), heading(result), sections(result))
-
-
-def write_fit_html(fit: TemperatureValues, path: str | PathLike[str]) -> None:
-    """Write the report of a temperature. The write is atomic. OutputError as in `write_html`."""
-    from fastxent.io.storage.atomic import check_destination, write_atomic
-
-    check_destination(path)
-    write_atomic(path, fit_html(fit))
-
-
-def write_comparison_html(result: CompareValues, path: str | PathLike[str]) -> None:
-    """Write the report of a comparison. The write is atomic. OutputError as in `write_html`."""
-    from fastxent.io.storage.atomic import check_destination, write_atomic
-
-    check_destination(path)
-    write_atomic(path, comparison_html(result))
 
 
 def comparison_html(result: CompareValues) -> str:
