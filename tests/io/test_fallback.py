@@ -12,24 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
-from fastxent.cli.program import run
 from fastxent.io.inspect import describe
+from tests.cli.running import Cli
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 TARGET = np.arange(60) % 4
-
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def native(path: Path) -> None:

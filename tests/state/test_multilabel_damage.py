@@ -1,15 +1,12 @@
 """States of multilabel dumps that are damaged or forged are refused, or are states."""
 
-import random
-
 import numpy as np
 import pytest
 
 import fastxent as fx
-import mutants
 from fastxent.state import packed
 from fastxent.state.evaluation import EvalState
-from tests.state.test_damage import at_most, forged
+from tests.state.test_damage import check_mutants, forged
 
 MUTANTS = 120
 N, C = 60, 3
@@ -28,27 +25,7 @@ def multilabel_state(**options):
 @pytest.mark.parametrize("options", [{}, {"weight": "w", "cluster": "kind"}], ids=["plain", "weighted"])
 def test_mutants_are_refused_or_are_states(options):
     header, arrays = packed.unpack(multilabel_state(**options).to_bytes())
-    rng = random.Random(4)
-    made = read = refused = 0
-    for _ in range(MUTANTS):
-        text = rng.random() < 0.3
-        changed = header if not text else mutants.changed(header, rng)
-        try:
-            data = forged(changed, arrays if text else mutants.changed_arrays(arrays, rng))
-        except (LookupError, TypeError):
-            continue
-        made += 1
-        with at_most(50e6):
-            try:
-                state = EvalState.from_bytes(data)
-            except fx.StateError as error:
-                refused += "\n" not in str(error) and len(str(error)) < 300
-                continue
-            result = state.merge(EvalState.empty(state.config)).result()
-            assert fx.EvalResult.from_json(result.to_json()) == result
-        read += 1
-    assert refused > MUTANTS / 2
-    assert refused + read == made
+    check_mutants(header, arrays, MUTANTS, texts=0.3, seed=4)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,8 @@ memory beyond a fixed allowance.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import io
 import random
-import resource
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -27,8 +23,8 @@ import pyarrow as pa
 
 from fastxent.errors import FastxentError
 from fastxent.io.source import open_source
+from tests import fuzzing
 
-ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 ROWS, CLASSES = 30, 5
 NUMBERS = (-1, 0, 1, 4, 7, 8, 127, 1 << 31, (1 << 31) - 1, 1 << 40, -(1 << 62))
 
@@ -183,45 +179,22 @@ def read(path: Path, rng: random.Random) -> int:
 def run(count: int, seed: int) -> Counter[str]:
     """``count`` cases; what became of them."""
     seeds = make_seeds()
-    outcomes: Counter[str] = Counter()
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "dump"
-        for case in range(count):
-            rng = random.Random(f"{seed}/{case}")
-            base = rng.choice(seeds)
-            data, refuse = mutate(base, rng)
-            path.write_bytes(data)
-            faulthandler.dump_traceback_later(10, exit=True)
-            try:
-                try:
-                    read(path, rng)
-                    outcome = "read"
-                except FastxentError:
-                    outcome = "refused"
-                if refuse and outcome == "read" and data != base.data:
-                    raise AssertionError("a file that is incomplete was read")
-            except BaseException:
-                print(f"case {case} of seed {seed}", file=sys.stderr)
-                raise
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-            outcomes[outcome] += 1
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) << 10
-            if grown > ALLOWANCE:
-                raise MemoryError(f"case {case} of seed {seed}: {grown >> 20} MiB more than at the start")
-    return outcomes
+        return fuzzing.outcomes_of(lambda rng: _outcome(rng, seeds, Path(folder) / "dump"), count, seed)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    faulthandler.enable()
-    for outcome, number in run(options.count, options.seed).most_common():
-        print(f"{outcome}: {number}")
+def _outcome(rng: random.Random, seeds: list[Seed], path: Path) -> str:
+    base = rng.choice(seeds)
+    data, refuse = mutate(base, rng)
+    path.write_bytes(data)
+    try:
+        read(path, rng)
+    except FastxentError:
+        return "refused"
+    if refuse and data != base.data:
+        raise AssertionError("a file that is incomplete was read")
+    return "read"
 
 
 if __name__ == "__main__":
-    main()
+    fuzzing.main(run, __doc__)

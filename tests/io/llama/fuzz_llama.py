@@ -10,12 +10,8 @@ seconds, or memory beyond a fixed allowance.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import random
-import resource
 import struct
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,9 +20,9 @@ import numpy as np
 
 from fastxent.errors import FastxentError
 from fastxent.io.source import open_source
+from tests import fuzzing
 from tests.io.llama import handmade
 
-ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 NUMBERS = (-1, 0, 1, 2, 3, 5, 8, 100, 1 << 16, 1 << 24, (1 << 31) - 1, -(1 << 31))
 COLUMNS = ("target", "token", "position", "chunk", "logits")
 
@@ -75,47 +71,24 @@ def read(path: Path, rng: random.Random) -> int:
 def run(count: int, seed: int) -> Counter[str]:
     """``count`` cases; what became of them."""
     seeds = [handmade.example(*shape) for shape in [(5, 12, 7), (1, 3, 1), (2, 64, 30), (9, 4, 2)]]
-    outcomes: Counter[str] = Counter()
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "dump.kld"
-        for case in range(count):
-            rng = random.Random(f"{seed}/{case}")
-            base = rng.choice(seeds)
-            data = mutate(base, rng)
-            path.write_bytes(data)
-            faulthandler.dump_traceback_later(10, exit=True)
-            try:
-                try:
-                    bad = read(path, rng)
-                    outcome = "read in part" if bad else "read"
-                    if len(data) < len(base) and data == base[: len(data)] and not bad:
-                        raise AssertionError("a file that is cut short was read as a whole one")
-                except FastxentError as error:
-                    outcome = "refused"
-                    if "\n" in str(error) or str(path) not in str(error):
-                        raise AssertionError("an error that does not name the file in one line") from error
-            except BaseException:
-                print(f"case {case} of seed {seed}", file=sys.stderr)
-                raise
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-            outcomes[outcome] += 1
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) << 10
-            if grown > ALLOWANCE:
-                raise MemoryError(f"case {case} of seed {seed}: {grown >> 20} MiB more than at the start")
-    return outcomes
+        return fuzzing.outcomes_of(lambda rng: _outcome(rng, seeds, Path(folder) / "dump.kld"), count, seed)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    faulthandler.enable()
-    for outcome, number in run(options.count, options.seed).most_common():
-        print(f"{outcome}: {number}")
+def _outcome(rng: random.Random, seeds: list[bytes], path: Path) -> str:
+    base = rng.choice(seeds)
+    data = mutate(base, rng)
+    path.write_bytes(data)
+    try:
+        bad = read(path, rng)
+    except FastxentError as error:
+        if "\n" in str(error) or str(path) not in str(error):
+            raise AssertionError("an error that does not name the file in one line") from error
+        return "refused"
+    if len(data) < len(base) and data == base[: len(data)] and not bad:
+        raise AssertionError("a file that is cut short was read as a whole one")
+    return "read in part" if bad else "read"
 
 
 if __name__ == "__main__":
-    main()
+    fuzzing.main(run, __doc__)

@@ -10,13 +10,9 @@ were written. Anything else ends the run, as in `fuzz_pages`.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import io
 import os
 import random
-import resource
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -29,8 +25,8 @@ import pyarrow.parquet as pq
 
 from fastxent.errors import FastxentError
 from fastxent.io.source import open_source
+from tests import fuzzing
 from tests.io.parquet import compact as c
-from tests.io.parquet.fuzz_pages import ALLOWANCE
 
 ROWS, CLASSES = 30, 3
 NAMES = ("target", "weight", "name", "kind", "ids", "pair")
@@ -172,28 +168,15 @@ def _page(header: c.Struct, body: bytes, how: str, v2: bool, rng: random.Random)
 
 def run(count: int, seed: int) -> Counter[str]:
     """``count`` cases; what became of them."""
-    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seeds = make_seeds(folder)
-        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for case in range(count):
-            rng = random.Random(f"{seed}/{case}")
+
+        def case(rng: random.Random) -> str:
             base = rng.choice(seeds)
-            data, how = mutate(base, rng)
-            faulthandler.dump_traceback_later(10, exit=True)
-            try:
-                outcome = _outcome(base, data, how, folder)
-            except BaseException:
-                print(f"case {case} of seed {seed} ({how})", file=sys.stderr)
-                raise
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-            outcomes[outcome] += 1
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) << 10
-            if grown > ALLOWANCE:
-                raise MemoryError(f"case {case} of seed {seed}: {grown >> 20} MiB more than at the start")
-    return outcomes
+            return _outcome(base, *mutate(base, rng), folder)
+
+        return fuzzing.outcomes_of(case, count, seed)
 
 
 def _outcome(base: Seed, data: bytes, how: str, folder: Path) -> str:
@@ -214,14 +197,5 @@ def _outcome(base: Seed, data: bytes, how: str, folder: Path) -> str:
     return "read"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    for outcome, number in run(options.count, options.seed).most_common():
-        print(f"{outcome}: {number}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzzing.main(run, __doc__)

@@ -11,12 +11,8 @@ With NUMBA_BOUNDSCHECK=1 kernels raise at the first index out of range.
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import io
 import random
-import resource
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -33,9 +29,9 @@ from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import column_chunks
 from fastxent.io.parquet.reader import read_rows, split
 from fastxent.io.storage.local import LocalRanges, Ranges
+from tests import fuzzing
 from tests.io.held import held
 
-ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 MAX_PAGE = 64 << 20
 SLICES = slices.LARGE, slices.WIDE, slices.SLICE
 NUMBERS = (0, 1, 2, 3, 7, 8, 127, 128, 255)
@@ -214,36 +210,24 @@ def mutate(seed: Seed, rng: random.Random) -> tuple[bytes, str]:
 def run(count: int, seed: int) -> Counter[str]:
     """``count`` cases; what became of them."""
     seeds = make_seeds()
-    outcomes: Counter[str] = Counter()
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for case in range(count):
-        rng = random.Random(f"{seed}/{case}")
-        base = rng.choice(seeds)
-        data, where = mutate(base, rng)
-        faulthandler.dump_traceback_later(10, exit=True)
-        try:
-            try:
-                rows = read(data, base.n_classes, base.dtype, rng)
-            except SourceError as error:
-                outcome = "left to pyarrow" if str(error).startswith("left") else "refused"
-            except (pa.ArrowException, OSError, ValueError):
-                if where not in ("footer", "any", "cut", "header", "length") or _footer_is_sound(data):
-                    raise
-                outcome = "no footer"  # pyarrow's own verdict on it
-            else:
-                outcome = "unchanged" if rows.tobytes() == base.rows.tobytes() else "read"
-                if outcome == "read" and where == "body" and base.checksums:
-                    raise AssertionError("a damaged page passed its checksum")
-        except BaseException:
-            print(f"case {case} of seed {seed} ({where})", file=sys.stderr)
+    return fuzzing.outcomes_of(lambda rng: _outcome(rng, rng.choice(seeds)), count, seed)
+
+
+def _outcome(rng: random.Random, base: Seed) -> str:
+    data, where = mutate(base, rng)
+    try:
+        rows = read(data, base.n_classes, base.dtype, rng)
+    except SourceError as error:
+        return "left to pyarrow" if str(error).startswith("left") else "refused"
+    except (pa.ArrowException, OSError, ValueError):
+        if where not in ("footer", "any", "cut", "header", "length") or _footer_is_sound(data):
             raise
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        outcomes[outcome] += 1
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) << 10
-        if grown > ALLOWANCE:
-            raise MemoryError(f"case {case} of seed {seed}: {grown >> 20} MiB more than at the start")
-    return outcomes
+        return "no footer"  # pyarrow's own verdict on it
+    if rows.tobytes() == base.rows.tobytes():
+        return "unchanged"
+    if where == "body" and base.checksums:
+        raise AssertionError("a damaged page passed its checksum")
+    return "read"
 
 
 def _footer_is_sound(data: bytes) -> bool:
@@ -255,14 +239,5 @@ def _footer_is_sound(data: bytes) -> bool:
     return True
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    for outcome, number in run(options.count, options.seed).most_common():
-        print(f"{outcome}: {number}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzzing.main(run, __doc__)

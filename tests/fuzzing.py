@@ -1,0 +1,72 @@
+"""What the fuzzers of file formats share: numbered cases under limits of time and memory, and their command line."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
+SECONDS = 10  # of a case
+
+
+def outcomes_of(case: Callable[[random.Random], str], count: int, seed: int) -> Counter[str]:
+    """Run ``count`` cases; return how often each outcome occurred.
+
+    case: function of a generator, which follows from the seed and the number of the case. It returns the outcome.
+    """
+    outcomes: Counter[str] = Counter()
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(count):
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        try:
+            outcomes[case(random.Random(f"{seed}/{number}"))] += 1
+        except BaseException:
+            print(f"case {number} of seed {seed}", file=sys.stderr)
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) << 10
+        if grown > ALLOWANCE:
+            raise MemoryError(f"case {number} of seed {seed}: {grown >> 20} MiB more than at the start")
+    return outcomes
+
+
+def main(run: Callable[[int, int], Counter[str]], description: str | None) -> None:
+    """The command line of a fuzzer.
+
+    run: function of the count and the seed.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    faulthandler.enable()
+    for outcome, number in run(options.count, options.seed).most_common():
+        print(f"{outcome}: {number}")
+
+
+def short_run(module: str, count: int, *, bounds: bool = True) -> Counter[str]:
+    """Run a fuzzer in a process of its own, which a signal would end; return its outcomes.
+
+    bounds: bool. Kernels raise at the first index out of range.
+    """
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"} if bounds else None  # such kernels have a cache of their own
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--count", str(count), "--seed", "0"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = re.findall(r"^(.+): (\d+)$", done.stdout, re.MULTILINE)
+    counts = Counter({name: int(number) for name, number in found})
+    assert counts.total() == count
+    return counts
