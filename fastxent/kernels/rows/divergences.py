@@ -27,12 +27,14 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.blocks import exp_one, settle
 from fastxent.kernels.rows.numbers import apply_shape, read
 from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd.arithmetic import (
     absolute, add_wide, count_ge, fma, keep_first, max_lanes, select_eq, select_gt, splat, sum_lanes, vmax,
 )  # fmt: skip
-from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
+from fastxent.kernels.simd.apart import add_apart
+from fastxent.kernels.simd.exponentials import exp_biased, exp_limits, floor_exp, log1p, unbias
 from fastxent.kernels.simd.memory import load, load_first, store_first
 from fastxent.kernels.simd.types import itemsize, lanes
 
@@ -42,6 +44,7 @@ FIELDS = 4
 FLOOR = -16.0  # of log p
 CLOSE = 0.25  # s below which the series serve
 _FAR = 1e4  # s from which t is 0
+_MOST = 3e38  # of what is finite
 _BLOCK = 16  # vectors that are added up in their own precision
 # (log 2 - log(1 + t)) / (1 - t) for t from 0 to 1, within 1.2e-7: a minimax fit.
 _LOG_REST = (
@@ -113,6 +116,7 @@ def _terms(double: bool) -> tuple[Any, Any]:
 def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = False) -> Any:
     """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
     close, any_ = _terms(double)
+    quick_form = mode == LOGITS and not double
 
     @inline
     def above_floor(log_p, log_q, unit):  # type: ignore[no-untyped-def]
@@ -162,14 +166,64 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
             x = load(at + c * itemsize(rows.tag), rows.tag)
         return x
 
+    @inline
+    def quickly(left, right, i, first, end, frames, gap, shape):  # type: ignore[no-untyped-def]
+        """(the three sums over whole vectors from class ``first`` on, the lanes that do not differ by ``gap[0]``)."""
+        none = splat(0.0, left.tag)
+        w = lanes(left.tag)
+        sums = none, none, none, 0
+        for c in range(first, end, w):
+            x = take(left, i, c, w, shape)
+            y = take(right, i, c, w, shape)
+            if shaped:
+                x = apply_shape(x, shape, mode)
+                y = apply_shape(y, shape, mode)
+            sums = add_apart(sums, x, y, frames, gap)
+        return sums
+
+    @inline
+    def slowly(left, right, i, first, end, bases, gap, log_sums, shape):  # type: ignore[no-untyped-def]
+        """(the three sums over classes from ``first`` on, the most that two numbers less their maxima differ by)."""
+        none = splat(0.0, left.tag)
+        w = lanes(left.tag)
+        sums = none, none, none, none
+        for c in range(first, end, w):
+            count = min(w, end - c)
+            x = take(left, i, c, count, shape)
+            y = take(right, i, c, count, shape)
+            if mode == PROBS:  # the lanes beyond hold no number that has a logarithm
+                x = keep_first(x, count)
+                y = keep_first(y, count)
+            if shaped or mode == PROBS:
+                x = apply_shape(x, shape, mode)
+                y = apply_shape(y, shape, mode)
+            sums = add(x - bases[0], y - bases[1], gap, log_sums, sums, left.tag)
+        return sums
+
+    @inline
+    def frames_of(base_a, base_b, sum_a, sum_b, tag):  # type: ignore[no-untyped-def]
+        """(whether there are frames, those of `add_apart`, the two terms of its gap, what its sums are multiplied by)
+        of two rows with these maxima and logarithms of sums."""
+        low, magic, _, _ = exp_limits(tag)
+        a, b = settle(base_a, tag), settle(base_b, tag)
+        unit_a = exp_one(-a.left - sum_a)
+        unit_b = exp_one(-b.left - sum_b)
+        frames = (
+            splat(magic - a.steps, tag), splat(base_a + low, tag), splat(magic - b.steps, tag),
+            splat(base_b + low, tag), splat(unit_a / unit_b, tag),
+        )  # fmt: skip
+        first = splat(base_b - base_a, tag)
+        rest = (base_b - base_a) - float(max_lanes(first)) + (sum_b - sum_a)
+        return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_b * unbias(tag)
+
     @jit
     def kernel(left, right, shape, of_a, of_b, out, at):  # type: ignore[no-untyped-def]
         """left, right: fields of `Rows`, one row of each beside another. of_a, of_b: their `Into`. Row i goes to column
         ``at + i`` of ``out``."""
         n_classes = left.n_classes
-        w = lanes(left.tag)
-        wide = splat(0.0, 0.0)
-        none = splat(0.0, left.tag)
+        tag = left.tag
+        w = lanes(tag)
+        most = splat(_MOST, tag)
         for i in range(left.n):
             k, m = of_a.at + i, of_b.at + i
             if of_a.status[i] != USED or of_b.status[i] != USED:
@@ -181,31 +235,45 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
             if mode == LOGITS:
                 base_a, base_b = of_a.record[MAX, k], of_b.record[MAX, m]
                 sum_a, sum_b = of_a.record[LOG_SUM, k], of_b.record[LOG_SUM, m]
-            gap = splat(sum_b - sum_a, left.tag)
-            log_sums = splat(sum_a, left.tag), splat(sum_b, left.tag)
-            bases = splat(base_a, left.tag), splat(base_b, left.tag)
-            ab, ba, js, unlike = wide, wide, wide, none
+            gap = splat(sum_b - sum_a, tag)
+            log_sums = splat(sum_a, tag), splat(sum_b, tag)
+            bases = splat(base_a, tag), splat(base_b, tag)
+            ab = ba = js = 0.0
+            unlike = False
+            wide = splat(0.0, 0.0)
+            quick_ab, quick_ba, quick_js = wide, wide, wide
+            if quick_form:
+                quick, frames, gaps, unit = frames_of(base_a, base_b, sum_a, sum_b, tag)
             for first in range(0, n_classes, w * _BLOCK):
-                sums = none, none, none, unlike
-                for c in range(first, min(first + w * _BLOCK, n_classes), w):
-                    count = min(w, n_classes - c)
-                    x = take(left, i, c, count, shape)
-                    y = take(right, i, c, count, shape)
-                    if mode == PROBS:  # the lanes beyond hold no number that has a logarithm
-                        x = keep_first(x, count)
-                        y = keep_first(y, count)
-                    if shaped or mode == PROBS:
-                        x = apply_shape(x, shape, mode)
-                        y = apply_shape(y, shape, mode)
-                    sums = add(x - bases[0], y - bases[1], gap, log_sums, sums, left.tag)
-                ab = add_wide(ab, sums[0], w)
-                ba = add_wide(ba, sums[1], w)
-                js = add_wide(js, sums[2], w)
-                unlike = sums[3]
-            alike = max_lanes(unlike) == 0.0  # but for a constant: the two sums may yet differ in their last bit
-            out[KL_AB, at + i] = 0.0 if alike else sum_lanes(ab)
-            out[KL_BA, at + i] = 0.0 if alike else sum_lanes(ba)
-            out[JS, at + i] = 0.0 if alike else min(sum_lanes(js), math.log(2.0)) if mode == LOGITS else sum_lanes(js)
+                end = min(first + w * _BLOCK, n_classes)
+                begin = first
+                if quick_form:
+                    if quick:
+                        begin = end // w * w
+                        some = quickly(left, right, i, first, begin, frames, gaps, shape)
+                        if count_ge(most, absolute(some[0] + some[1])) == w:
+                            quick_ab = add_wide(quick_ab, some[0], w)
+                            quick_ba = add_wide(quick_ba, some[1], w)
+                            quick_js = add_wide(quick_js, some[2], w)
+                            unlike |= some[3] != 0
+                        else:  # a number is infinite
+                            begin = first
+                if begin < end:
+                    more = slowly(left, right, i, begin, end, bases, gap, log_sums, shape)
+                    ab += sum_lanes(more[0])
+                    ba += sum_lanes(more[1])
+                    js += sum_lanes(more[2])
+                    unlike |= max_lanes(more[3]) != 0.0
+            if quick_form:
+                ab += sum_lanes(quick_ab) * unit
+                ba += sum_lanes(quick_ba) * unit
+                js += sum_lanes(quick_js) * unit
+            if mode == LOGITS:
+                js = min(js, math.log(2.0))
+            # where the rows are alike but for a constant, the two sums may yet differ in their last bit
+            out[KL_AB, at + i] = ab if unlike else 0.0
+            out[KL_BA, at + i] = ba if unlike else 0.0
+            out[JS, at + i] = js if unlike else 0.0
 
     return kernel
 
