@@ -20,6 +20,8 @@ _OWNER = np.uint64(0xC2B2AE3D27D4EB4F)
 _SIGN = np.uint64(1 << 63)
 _BLOCK = 64  # rows whose memory is fetched together
 _SLOT = 16  # bytes
+UNKNOWN, NO_ROOM = -1, -2  # of a sign and exponent: whether `near_cells` knows its pages, or is not to
+DONE, FULL, NEW_TOP, REST = range(4)  # why counting ends
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
@@ -97,26 +99,44 @@ def find_cells(keys, owners, begin, shifts, limit, pages, places):  # type: igno
 
 
 @jit
-def near_cells(keys, shift, starts, near, places):  # type: ignore[no-untyped-def]
-    """The cell of each row whose page ``near`` knows, into ``places``; -1 for others. Returns how many others.
+def near_cells(keys, begin, shift, limit, near, pages, places):  # type: ignore[no-untyped-def]
+    """The cell of each row from ``begin`` on, into ``places``; pages that are not there are made.
 
     The pages of one owner, found by their name itself: 4 bytes each where a slot takes 16.
 
-    shift: int, at most 52. How far keys are shifted to name a page.
-    starts: int64 (2**`TOP`,). Where in ``near`` the pages of each sign and exponent begin, or -1.
-    near: int32. Page + 1 by the rest of its name, 0 where it is not known.
+    shift, limit: int. How far keys are shifted to name a page, at most 52, and how many pages there may be.
+    near: a tuple of
+        starts: int32 (2**`TOP`,). Where in ``found`` the pages of each sign and exponent begin, `UNKNOWN` or `NO_ROOM`.
+        found: int32. Page + 1 by the rest of its name, 0 where there is none.
+    pages: a tuple of ``names`` uint64, room for ``limit``, and ``used`` int64 (1,).
+    Returns (row, code, rows): `DONE`; `FULL` before a row whose page would be too many; `NEW_TOP` before one whose
+    exponent is unknown. Rows whose exponent has no room have place -1; how many.
     """
-    shift = np.uint64(shift)
-    rest = (np.uint64(1) << (np.uint64(WIDTH - TOP) - shift)) - np.uint64(1)
-    unknown = 0
-    for i in range(keys.size):
+    starts, found = near
+    names, used = pages
+    width = np.uint64(shift)
+    mask = (np.uint64(1) << (np.uint64(WIDTH - TOP) - width)) - np.uint64(1)
+    left = 0
+    for i in range(begin, keys.size):
         key = keys[i]
         start = starts[key >> np.uint64(WIDTH - TOP)]
-        page = np.int64(near[np.uint64(start) + ((key >> shift) & rest)]) if start >= 0 else np.int64(0)
-        cell = (page - 1) * CELLS + np.int64((key >> (shift - np.uint64(BITS))) & np.uint64(CELLS - 1))
-        places[i] = cell if page else -1
-        unknown += page == 0
-    return unknown
+        if start < 0:
+            if start == UNKNOWN:
+                return i, NEW_TOP, left
+            places[i] = -1
+            left += 1
+            continue
+        at = np.uint64(start) + ((key >> width) & mask)
+        page = np.int64(found[at])
+        if page == 0:
+            if used[0] >= limit:
+                return i, FULL, left
+            names[used[0]] = key >> width
+            used[0] += 1
+            page = used[0]
+            found[at] = page
+        places[i] = (page - 1) * CELLS + np.int64((key >> (width - np.uint64(BITS))) & np.uint64(CELLS - 1))
+    return keys.size, DONE, left
 
 
 @jit

@@ -14,11 +14,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.cells import BITS, CELLS, TOP, WIDTH, enter_pages, find_cells, list_cells, near_cells, score_keys
+from fastxent.kernels.cells import (
+    BITS,
+    CELLS,
+    DONE,
+    FULL,
+    NEW_TOP,
+    NO_ROOM,
+    TOP,
+    UNKNOWN,
+    WIDTH,
+    enter_pages,
+    find_cells,
+    list_cells,
+    near_cells,
+    score_keys,
+)  # fmt: skip
+from fastxent.kernels.sifted import count_marks, halve_marks, mark_prefixes, mark_tops, tally_sifted
 
 LONGEST = WIDTH - BITS
 _LEAST_SLOTS = 256
 _LONGEST_NEAR, _MOST_NEAR = TOP + 18, 1 << 20  # bits of names that are looked up directly, and how many names are
+_MOST_MARKS = 1 << 27  # bits that tell how many prefixes there are
+_ASIDE = 1 << 14  # rows whose pages are not near, at a time
 
 
 def keys_of(scores: np.ndarray) -> np.ndarray:
@@ -67,7 +85,8 @@ class Cells:
         self._names = np.zeros(_LEAST_SLOTS // 2, np.uint64)
         self._owner_of = np.zeros(_LEAST_SLOTS // 2, np.int32)
         self._used = np.zeros(1, np.int64)
-        self._starts, self._near = np.full(1 << TOP, -1, np.int64), np.zeros(0, np.int32)
+        self._entered = 0  # pages that `find_cells` knows: all, unless others have made some
+        self._starts, self._near, self._nears = np.full(1 << TOP, UNKNOWN, np.int32), np.zeros(0, np.int32), 0
 
     @property
     def count(self) -> int:
@@ -83,49 +102,132 @@ class Cells:
 
     def places(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
         """(n,) the cells of these keys, after other cells have moved where that is due."""
-        if not self._has_near:
+        if not self.has_near:
             return self._find(keys, owners)
-        length, found = int(self.lengths[0]), np.empty(len(keys), np.int64)
-        if near_cells(keys, WIDTH - length, self._starts, self._near, found):
+        length, found, begin = int(self.lengths[0]), np.empty(len(keys), np.int64), 0
+        self._reserve()
+        while True:
+            near, pages = (self._starts, self._near), (self._names, self._used)
+            begin, code, left = near_cells(keys, begin, WIDTH - length, self._room, near, pages, found)
+            self._held[0] = self._used[0]
+            if code == DONE:
+                break
+            if code == NEW_TOP:
+                self._open(int(keys[begin] >> np.uint64(WIDTH - TOP)))
+            else:
+                self.shorten(self._due(keys, owners))
+                return self.places(keys, owners)
+        if left or (found < 0).any():
             rest = np.flatnonzero(found < 0)
-            some = keys[rest]
-            found[rest] = self._find(some, owners[rest])
+            found[rest] = self._find(keys[rest], owners[rest])
             if self.lengths[0] < length:  # all cells have moved
-                return self._find(keys, owners)
-            self._bring_near(some, found[rest] // CELLS)
+                return self.places(keys, owners)
         return found
 
     @property
-    def _has_near(self) -> bool:
+    def has_near(self) -> bool:
+        """Whether pages are found by their names alone."""
         return len(self.lengths) == 1 and TOP <= self.lengths[0] <= _LONGEST_NEAR
 
-    def _bring_near(self, keys: np.ndarray, pages: np.ndarray) -> None:
-        """Note the pages of these keys for `near_cells`, as far as there is room."""
-        rest = int(self.lengths[0]) - TOP
-        tops = (keys >> np.uint64(WIDTH - TOP)).astype(np.int64)
-        new = np.flatnonzero(np.bincount(tops, minlength=1 << TOP).astype(bool) & (self._starts < 0))
-        new = new[: (_MOST_NEAR - len(self._near)) >> rest]
-        if len(new):
-            self._starts[new] = len(self._near) + (np.arange(len(new)) << rest)
-            self._near = np.concatenate([self._near, np.zeros(len(new) << rest, np.int32)])
-        names = (keys >> np.uint64(WIDTH - TOP - rest)) & np.uint64((1 << rest) - 1)
-        known = self._starts[tops] >= 0
-        self._near[self._starts[tops[known]] + names[known].astype(np.int64)] = pages[known] + 1
+    def _reserve(self) -> None:
+        """Make room for all pages that one owner may have."""
+        room = max(self._room, len(self._names))
+        if len(self._names) < room:
+            self._names = np.concatenate([self._names, np.zeros(room - len(self._names), np.uint64)])
+            self._owner_of = np.concatenate([self._owner_of, np.zeros(room - len(self._owner_of), np.int32)])
+            self._slots, self._entered = np.zeros((1 << (2 * room - 1).bit_length(), 2), np.uint64), 0
+
+    def _open(self, top: int) -> None:
+        """Have the pages of a sign and exponent near, if there is room. There are none of it as yet."""
+        begin, width = self._nears, 1 << (int(self.lengths[0]) - TOP)
+        if begin + width > _MOST_NEAR:
+            self._starts[top] = NO_ROOM
+            return
+        if not len(self._near):
+            self._near = np.zeros(_MOST_NEAR, np.int32)
+        self._starts[top], self._nears = begin, begin + width
+
+    def _bring_near(self, first: int) -> None:
+        """Have the pages from ``first`` on near, as far as there is room."""
+        names, rest = self._names[first : self._used[0]], np.uint64(self.lengths[0] - TOP)
+        tops = (names >> rest).astype(np.int64)
+        for top in np.unique(tops[self._starts[tops] == UNKNOWN]).tolist():
+            self._open(top)
+        known = np.flatnonzero(self._starts[tops] >= 0)
+        within = (names[known] & np.uint64((1 << int(rest)) - 1)).astype(np.int64)
+        self._near[self._starts[tops[known]] + within] = first + 1 + known
 
     def _find(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
         found = np.empty(len(keys), np.int64)
-        begin = 0
+        begin, first = 0, int(self._used[0])
         while True:
+            if self._entered < self._used[0]:
+                self._slots[:] = 0
+                enter_pages(self._names, self._owner_of, int(self._used[0]), self._slots)
             shifts = WIDTH - self.lengths
             pages = self._slots, self._names, self._owner_of, self._held, self._used
             begin = find_cells(keys, owners, begin, shifts, self._room, pages, found)
+            self._entered = int(self._used[0])
             if begin == len(keys):
+                if self.has_near and self._entered > first:
+                    self._bring_near(first)
                 return found
             if self._held[owners[begin]] < self._room:
                 self._grow()
             else:
                 self.shorten(self._due(keys, owners))
-                begin = 0
+                begin, first = 0, int(self._used[0])
+
+    def tally(self, scores: np.ndarray, ends: np.ndarray, counts: np.ndarray, aside: Callable[..., None]) -> int:
+        """Count scores of the one owner, sorted by `sift`, in ``counts`` (all cells that there may be, 2), as long as
+        pages are near. ``aside``: called with scores and classes of rows whose pages are not. Returns how many of the
+        scores are done."""
+        place, rest = np.zeros(3, np.int64), (np.empty(_ASIDE, scores.dtype), np.empty(_ASIDE, np.uint8))
+        self._reserve()
+        while self.has_near:
+            shift, near = WIDTH - int(self.lengths[0]), (self._starts, self._near)
+            pages = self._names, self._used
+            code = tally_sifted(scores, ends, place, shift, self._room, near, pages, counts, rest)
+            self._held[0] = self._used[0]
+            if code == NEW_TOP:
+                (key,) = keys_of(scores[place[1] : place[1] + 1].astype(np.float64))
+                self._open(int(key >> np.uint64(WIDTH - TOP)))
+            elif code == FULL:
+                self.shorten(self.lengths - 1)
+            elif place[2]:
+                some, place[2] = int(place[2]), 0
+                aside(rest[0][:some], rest[1][:some])
+            if code == DONE:
+                break
+        aside(rest[0][: place[2]], rest[1][: place[2]])
+        return int(place[1])
+
+    def fit(self, scores: np.ndarray) -> None:
+        """Shorten the length of the one owner to what these scores leave of it, if its pages are near then."""
+        used = int(self._used[0])
+        held = score_of(self._names[:used] << np.uint64(WIDTH - self.lengths[0]))
+        tops = np.zeros(1 << TOP, bool)
+        for some in (scores, held):
+            mark_tops(some, tops)
+        count = int(tops.sum())
+        bits = min(_LONGEST_NEAR - TOP, (_MOST_MARKS // count).bit_length() - 1)
+        starts = np.cumsum(tops) - 1 << bits
+        words = max(2, 1 << ((count << bits) - 1 >> 6).bit_length())
+        marks = np.zeros(words, np.uint64)
+        for some in (scores, held):
+            mark_prefixes(some, TOP + bits, starts, marks)
+        if count_marks(marks, words) <= self.limit:
+            return
+        while bits > 0:
+            halve_marks(marks, words)
+            bits, words = bits - 1, max(2, words // 2)
+            if count_marks(marks, words) <= self.limit:
+                break
+        else:
+            return
+        lengths = np.minimum(self.lengths, TOP + bits)
+        self.shorten(lengths)
+        self.lengths = lengths  # also without pages
 
     def settle(self) -> None:
         """Bring every owner within its limit, so that the cells follow from the rows alone."""
@@ -136,7 +238,7 @@ class Cells:
         used, room = int(self._used[0]), 2 * len(self._names)
         self._names = np.concatenate([self._names, np.zeros(room - len(self._names), np.uint64)])
         self._owner_of = np.concatenate([self._owner_of, np.zeros(room - len(self._owner_of), np.int32)])
-        self._slots = np.zeros((2 * room, 2), np.uint64)
+        self._slots = np.zeros((1 << (2 * room - 1).bit_length(), 2), np.uint64)
         enter_pages(self._names, self._owner_of, used, self._slots)
 
     def _due(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
@@ -174,11 +276,9 @@ class Cells:
         before, owners = names.copy(), owners.astype(np.int64)
         keys = before << (WIDTH - self.lengths)[owners].astype(np.uint64)
         self.lengths = lengths
-        self._held[:] = self._used[:] = self._slots[:] = 0
-        self._starts[:], self._near = -1, self._near[:0]
+        self._held[:] = self._used[:] = self._slots[:] = self._entered = self._nears = 0
+        self._starts[:], self._near = UNKNOWN, self._near[:0]
         page = self._find(keys, owners) // CELLS  # pages are made anew, in the same order: none is numbered higher
-        if self._has_near:
-            self._bring_near(keys, page)
         self._moved(Moves(before, drop, page))
 
     def joined(self, other: Cells, codes: np.ndarray) -> Moves:
@@ -190,7 +290,7 @@ class Cells:
         used = int(other._used[0])
         names, owners = other._names[:used], other._owner_of[:used].astype(np.int64)
         lengths = other.lengths[owners]
-        page = self._find(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
+        page = self.places(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
         return Moves(names, (lengths - self.lengths[codes[owners]]).astype(np.uint64), page)
 
     def used(self, filled: np.ndarray) -> Used:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_cells, move_counts, tally_cells
+from fastxent.kernels.cells import CELLS, move_cells
 from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
 from fastxent.scoring.rows import BinaryRows, MultilabelRows
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 from fastxent.state.component import Summands
+from fastxent.state.counted import NEGATIVE, POSITIVE, Counted
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.ranking import Ranked
 from fastxent.state.table import GroupTable
@@ -24,54 +25,6 @@ _COUNTED_LABELS, _WEIGHED_LABELS = 1 << 16, 1 << 12  # of all labels of a multil
 _COUNTED_LABEL, _WEIGHED_LABEL = 1 << 5, 1 << 2  # of one label at the least, and in a slice
 _ROOM = 2  # times that limit, until it is enforced for all labels at once
 _BLOCK = 1 << 15  # labels taken at a time
-_MOST_NARROW = (1 << 32) - 1  # rows that 32 bits can count
-NEGATIVE, POSITIVE = range(2)
-
-
-class Counted:
-    """Rows by cell and class."""
-
-    def __init__(self, limit: int, room: int | None = None) -> None:
-        self.cells = Cells(limit, self._move, room)
-        self.counts = np.zeros((0, 2), np.uint32)
-        self._rows = 0
-
-    def add(self, keys: np.ndarray, owners: np.ndarray, positive: np.ndarray) -> None:
-        """Add rows; ``positive``: float64 0 or 1."""
-        places = self.cells.places(keys, owners)
-        self._expect(len(keys))
-        tally_cells(places, positive, self.counts)
-
-    def merge(self, used: Used, counts: np.ndarray) -> None:
-        """Add the counts (n, 2) of cells of others."""
-        places = self.cells.places(used.keys, used.owners)
-        self._expect(int(counts.sum()))
-        add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
-
-    def absorb(self, other: Counted, codes: np.ndarray) -> None:
-        """Add the rows of others, whose owner g is ``codes[g]`` here."""
-        moves = self.cells.joined(other.cells, codes)
-        self._expect(other._rows)
-        add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
-
-    def _expect(self, rows: int) -> None:
-        """Make room for all cells and for counts of so many more rows."""
-        self._rows += rows
-        if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
-            self.counts = self.counts.astype(np.int64)
-        if len(self.counts) < self.cells.count:
-            room = max(self.cells.count, 4 * len(self.counts))
-            room = max(self.cells.count, min(room, self.cells.limit * CELLS * len(self.cells.lengths)))
-            self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
-
-    def _move(self, moves: Moves) -> None:
-        move_counts(*moves, self.counts, np.empty((CELLS, 2), self.counts.dtype))
-
-    def used(self) -> Used:
-        """The cells that hold rows."""
-        self._expect(0)
-        counts = self.counts[: self.cells.count]
-        return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
 
 
 class Weighed:
@@ -148,6 +101,7 @@ class Scores:
             kind.cells.resize(len(self.table.keys) * self._owners)
 
     def _settle(self) -> None:
+        self.counted.count()
         for kind in (self.counted, self.weighed):
             kind.cells.settle()
 
@@ -182,6 +136,9 @@ class Scores:
         if weight is None:
             whole = (positive == 0.0) | (positive == 1.0)
             if whole.all():
+                if self.whole and self.labels is None:
+                    self.counted.hold(score, positive.astype(np.uint8))
+                    return
                 self.counted.add(keys, owners, positive)
                 return
             self.counted.add(keys[whole], owners[whole], positive[whole])

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 import fastxent as fx
 import reference as ref
-from fastxent.state import scores as module
+from fastxent.state import counted, scores as module
 from fastxent.state.cells import LONGEST, WIDTH, keys_of, score_of
 
 RNG = np.random.default_rng(11)
@@ -210,13 +210,13 @@ def test_weights_of_any_size(scale):
 def test_counts_that_outgrow_32_bits(monkeypatch):
     score = np.round(ODDS, 1)
     expected = evaluated(score, POSITIVE).state
-    monkeypatch.setattr(module, "_MOST_NARROW", N // 2)
+    monkeypatch.setattr(counted, "_MOST_NARROW", N // 2)
     config = fx.EvalConfig(n_classes=2, task="binary")
     state = fx.EvalState.empty(config)
     for part in np.array_split(np.arange(N), 5):
         state.update({"logits": score[part], "target": POSITIVE[part]})
-    assert state.scores[None].counted.counts.dtype == np.int64
     assert state.to_bytes() == expected.to_bytes()
+    assert state.scores[None].counted.counts.dtype == np.int64
     monkeypatch.undo()
     narrow = fx.EvalState.from_bytes(state.to_bytes())
     assert narrow.scores[None].counted.counts.dtype == np.uint32

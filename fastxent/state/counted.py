@@ -1,0 +1,114 @@
+"""Counts of rows by the cell of their score and by class: see `state.cells`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_counts, tally_cells
+from fastxent.kernels.sifted import BUCKET_BITS, sift
+from fastxent.state.cells import Cells, Moves, Used, keys_of
+
+NEGATIVE, POSITIVE = range(2)
+_WAITING = 1 << 21  # rows that are counted at once
+_FEW = 1 << 16  # rows that need no sorting
+_MOST_NARROW = (1 << 32) - 1  # rows that 32 bits can count
+
+
+class Counted:
+    """Rows by cell and class. Rows of a single owner may wait to be counted, many at once: see `hold`."""
+
+    def __init__(self, limit: int, room: int | None = None) -> None:
+        self.cells = Cells(limit, self._move, room)
+        self.counts = np.zeros((0, 2), np.uint32)
+        self._rows = 0
+        self._scores, self._sides, self._waiting = np.zeros(0, np.float32), np.zeros(0, np.uint8), 0
+
+    def add(self, keys: np.ndarray, owners: np.ndarray, positive: np.ndarray) -> None:
+        """Add rows; ``positive``: 0 or 1, of any type."""
+        self._expect(len(keys))
+        self._count(keys, owners, positive)
+
+    def _count(self, keys: np.ndarray, owners: np.ndarray, positive: np.ndarray) -> None:
+        places = self.cells.places(keys, owners)
+        self._expect(0)
+        tally_cells(places, positive.astype(np.float64, copy=False), self.counts)
+
+    def hold(self, scores: np.ndarray, positive: np.ndarray) -> None:
+        """Add rows of the one owner: float32 or float64 scores, none of them NaN, and uint8 0 or 1."""
+        if scores.dtype != self._scores.dtype or not len(self._scores):
+            self.count()
+            self._scores, self._sides = np.empty(_WAITING, scores.dtype), np.empty(_WAITING, np.uint8)
+        done = 0
+        while done < len(scores):
+            begin, some = self._waiting, min(len(scores) - done, len(self._scores) - self._waiting)
+            self._scores[begin : begin + some] = scores[done : done + some]
+            self._sides[begin : begin + some] = positive[done : done + some]
+            self._waiting, done = begin + some, done + some
+            if self._waiting == len(self._scores):
+                self.count()
+
+    def count(self) -> None:
+        """Count the rows that wait."""
+        scores, sides, self._waiting = self._scores[: self._waiting], self._sides[: self._waiting], 0
+        self._expect(len(scores))
+        if len(scores) > _FEW:
+            scores, ends = sifted(scores, sides)
+            if not self.cells.has_near:
+                self.cells.fit(scores)
+            done = 0
+            if self.cells.has_near:
+                self._expect(0, self.cells.limit * CELLS)
+                done = self.cells.tally(scores, ends, self.counts, self._count_scores)
+            numbers = np.diff(ends, prepend=0)
+            sides = np.repeat(np.arange(len(ends)) & 1, numbers)[done:] if done < len(scores) else sides[:0]
+            scores = scores[done:]
+        self._count_scores(scores, sides)
+
+    def _count_scores(self, scores: np.ndarray, sides: np.ndarray) -> None:
+        for begin in range(0, len(scores), _FEW):
+            keys = keys_of(scores[begin : begin + _FEW].astype(np.float64))
+            self._count(keys, np.zeros(len(keys), np.int64), sides[begin : begin + _FEW])
+
+    def merge(self, used: Used, counts: np.ndarray) -> None:
+        """Add the counts (n, 2) of cells of others."""
+        places = self.cells.places(used.keys, used.owners)
+        self._expect(int(counts.sum()))
+        add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
+
+    def absorb(self, other: Counted, codes: np.ndarray) -> None:
+        """Add the rows of others, whose owner g is ``codes[g]`` here."""
+        self.count()
+        other.count()
+        moves = self.cells.joined(other.cells, codes)
+        self._expect(other._rows)
+        add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
+
+    def _expect(self, rows: int, cells: int = 0) -> None:
+        """Make room for all cells, or for so many, and for counts of so many more rows."""
+        self._rows += rows
+        if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
+            self.counts = self.counts.astype(np.int64)
+        cells = max(cells, self.cells.count)
+        if len(self.counts) < cells:
+            room = max(cells, 4 * len(self.counts))
+            room = max(cells, min(room, self.cells.limit * CELLS * len(self.cells.lengths)))
+            self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
+
+    def _move(self, moves: Moves) -> None:
+        move_counts(*moves, self.counts, np.empty((CELLS, 2), self.counts.dtype))
+
+    def used(self) -> Used:
+        """The cells that hold rows."""
+        self.count()
+        self._expect(0)
+        counts = self.counts[: self.cells.count]
+        return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
+
+
+def sifted(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(scores sorted by `sift`, where each bucket ends)."""
+    bits = BUCKET_BITS[scores.itemsize]
+    patterns = scores.view(np.dtype(f"uint{8 * scores.itemsize}"))
+    ends, found = np.zeros(2 << bits, np.int64), np.empty_like(scores)
+    sift(patterns, positive, 8 * scores.itemsize - bits, ends, found.view(patterns.dtype))
+    return found, ends

@@ -1,0 +1,131 @@
+"""Rows that are counted many at once are in the cells that they are in when counted one batch after another."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fastxent.kernels.cells import TOP
+from fastxent.state import cells as cells_module, counted as module
+from fastxent.state.cells import LONGEST, WIDTH, Cells, keys_of
+from fastxent.state.counted import Counted, sifted
+
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 1e-40, 3.4e38, -3.4e38, 1e4, -1e4, 1.0, 0.5]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Buffers that a few rows fill."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_WAITING", 64)
+        patch.setattr(module, "_FEW", 5)
+        patch.setattr(cells_module, "_ASIDE", 3)
+        yield
+
+
+def listed(counted):
+    counted.cells.settle()
+    used = counted.used()
+    return [counted.cells.lengths.tolist(), used.keys.tolist(), counted.counts[used.places].tolist()]
+
+
+def one_by_one(scores, positive, limit):
+    """Counted by the table of slots alone: it has the pages of two owners."""
+    counted = Counted(limit)
+    counted.cells.resize(2)
+    counted.add(keys_of(scores.astype(np.float64)), np.zeros(len(scores), np.int64), positive)
+    lengths, *rest = listed(counted)
+    return [lengths[:1], *rest]
+
+
+@st.composite
+def dumps(draw, dtype):
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 16)))
+    n = draw(st.integers(1, 400))
+    kinds = [
+        rng.normal(0, 3, n),
+        rng.random(n),
+        0.5 + rng.random(n) * 1e-3,
+        rng.integers(0, 1 << 63, n, np.uint64).view(np.float64),
+        np.round(rng.random(n), 1),
+        rng.choice(SPECIAL, n),
+        rng.random(n) * 1e-39,
+    ]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mixed = np.choose(rng.integers(0, draw(st.integers(1, len(kinds))), n), kinds).astype(dtype)
+    return np.nan_to_num(mixed, nan=0.25, posinf=np.inf, neginf=-np.inf), rng.integers(0, 2, n).astype(np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_many_at_once_are_counted_as_one_by_one(small, dtype, data):
+    scores, positive = data.draw(dumps(dtype))
+    limit = data.draw(st.sampled_from([20, 40, 128, 1 << 10]))
+    counted = Counted(limit)
+    counted.cells.resize(1)
+    for some in np.array_split(np.arange(len(scores)), data.draw(st.integers(1, 4))):
+        counted.hold(scores[some], positive[some])
+    assert listed(counted) == one_by_one(scores, positive, limit)
+
+
+@pytest.mark.parametrize("near", [1 << 6, 1 << 8])
+def test_exponents_without_room_are_counted_too(small, monkeypatch, near):
+    monkeypatch.setattr(cells_module, "_MOST_NEAR", near)
+    rng = np.random.default_rng(5)
+    scores, positive = rng.normal(0, 3, 3000).astype(np.float32), rng.integers(0, 2, 3000).astype(np.uint8)
+    counted = Counted(300)
+    counted.cells.resize(1)
+    counted.hold(scores, positive)
+    assert listed(counted) == one_by_one(scores, positive, 300)
+    assert (counted.cells._starts == cells_module.NO_ROOM).any()
+
+
+@pytest.mark.parametrize("waits", [(True, True), (True, False), (False, True)])
+def test_states_that_wait_merge(small, waits):
+    rng = np.random.default_rng(6)
+    scores, positive = rng.normal(0, 3, 800).astype(np.float32), rng.integers(0, 2, 800).astype(np.uint8)
+    halves = []
+    for half, waiting in zip((slice(0, 500), slice(500, 800)), waits, strict=True):
+        counted = Counted(60)
+        counted.cells.resize(1)
+        counted.hold(scores[half], positive[half])
+        if not waiting:
+            counted.count()
+        halves.append(counted)
+    halves[0].absorb(halves[1], np.zeros(1, np.int64))
+    assert listed(halves[0]) == one_by_one(scores, positive, 60)
+
+
+def test_rows_of_other_types_are_counted_together(small):
+    rng = np.random.default_rng(7)
+    scores, positive = rng.normal(0, 3, 300), rng.integers(0, 2, 300).astype(np.uint8)
+    counted = Counted(1 << 9)
+    counted.cells.resize(1)
+    counted.hold(scores[:200], positive[:200])
+    counted.hold(scores[200:].astype(np.float32), positive[200:])
+    both = np.concatenate([scores[:200], scores[200:].astype(np.float32)])
+    assert listed(counted) == one_by_one(both, positive, 1 << 9)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_the_length_that_fits_is_found_at_once(data):
+    scores, positive = data.draw(dumps(np.float32))
+    limit = data.draw(st.integers(1, 60))
+    cells = Cells(limit, lambda moves: None)
+    cells.resize(1)
+    cells.fit(sifted(scores, positive)[0])
+    keys = [int(key) for key in keys_of(scores.astype(np.float64))]
+    fitting = [n for n in range(1, LONGEST + 1) if len({key >> (WIDTH - n) for key in keys}) <= limit]
+    longest = max(fitting, default=0)
+    near = TOP <= longest < TOP + 18
+    assert cells.lengths.tolist() == [longest if near else LONGEST]
+
+
+def test_sifted_scores_are_those_given():
+    rng = np.random.default_rng(8)
+    for dtype in (np.float32, np.float64):
+        scores, positive = rng.normal(0, 3, 1000).astype(dtype), rng.integers(0, 2, 1000).astype(np.uint8)
+        found, ends = sifted(scores, positive)
+        sides = np.repeat(np.arange(len(ends)) & 1, np.diff(ends, prepend=0))
+        assert sorted(zip(found, sides, strict=True)) == sorted(zip(scores, positive, strict=True))
