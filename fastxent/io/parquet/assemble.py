@@ -18,7 +18,7 @@ from fastxent.io.parquet.unpack import bits, copy, join, unpack
 from fastxent.kernels.jit import jit
 
 # three cursors over runs, each of these slots
-_POS, _END, _WIDTH, _LEFT, _PACKED, _VALUE, _BIT, _SAME = range(8)
+POS, END, WIDTH, LEFT, PACKED, VALUE, BIT, SAME = range(8)
 REP, DEF, INDEX = 0, 8, 16
 # of the page
 ENTRIES, ENCODING, NEXT, VALUES_END, PLANE, TAKEN = range(24, 30)
@@ -80,14 +80,14 @@ def begin_page(s, parts, values, n, rep_width, def_width, encoding, unit_bytes):
         s[cursor : cursor + 8] = 0
         if part < 2:
             width = rep_width if part == 0 else def_width
-            s[cursor + _POS], s[cursor + _END], s[cursor + _WIDTH] = parts[2 * part], parts[2 * part + 1], width
-            s[cursor + _SAME] = 0 if width else n  # no levels: n of them that are 0
+            s[cursor + POS], s[cursor + END], s[cursor + WIDTH] = parts[2 * part], parts[2 * part + 1], width
+            s[cursor + SAME] = 0 if width else n  # no levels: n of them that are 0
     if encoding == DICTIONARY:
-        s[INDEX + _POS] = s[INDEX + _END] = values.size
+        s[INDEX + POS] = s[INDEX + END] = values.size
         if values.size > parts[4]:
-            s[INDEX + _POS] = parts[4] + 1
-            s[INDEX + _WIDTH] = values[parts[4]]
-        return s[INDEX + _WIDTH] <= 32
+            s[INDEX + POS] = parts[4] + 1
+            s[INDEX + WIDTH] = values[parts[4]]
+        return s[INDEX + WIDTH] <= 32
     if encoding == SPLIT:
         width = s[UNITS] * unit_bytes
         s[PLANE] = (values.size - parts[4]) // width
@@ -114,41 +114,41 @@ def byte_array_lengths(buf, places):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _next_run(buf, s, c):  # type: ignore[no-untyped-def]
+def next_run(buf, s, c):  # type: ignore[no-untyped-def]
     """Read run headers until one holds something. False: malformed."""
     count = np.int64(0)
     while count == 0:
-        pos, count, packed, value = run_header(buf, s[c + _POS], s[c + _END], s[c + _WIDTH])
-        s[c + _POS] = pos
+        pos, count, packed, value = run_header(buf, s[c + POS], s[c + END], s[c + WIDTH])
+        s[c + POS] = pos
         if count < 0:
             return False
-        s[c + _LEFT], s[c + _PACKED], s[c + _VALUE] = count, packed, value
+        s[c + LEFT], s[c + PACKED], s[c + VALUE] = count, packed, value
         if packed:
-            s[c + _BIT] = value * 8
+            s[c + BIT] = value * 8
     return True
 
 
 @jit
 def _next_stretch(buf, s, c):  # type: ignore[no-untyped-def]
     """Set VALUE and SAME to the next stretch of equal levels."""
-    if s[c + _LEFT] == 0 and not _next_run(buf, s, c):
+    if s[c + LEFT] == 0 and not next_run(buf, s, c):
         return False
-    if not s[c + _PACKED]:
-        s[c + _SAME] = s[c + _LEFT]
-        s[c + _LEFT] = 0
+    if not s[c + PACKED]:
+        s[c + SAME] = s[c + LEFT]
+        s[c + LEFT] = 0
         return True
-    width, bit, left = s[c + _WIDTH], s[c + _BIT], s[c + _LEFT]
+    width, bit, left = s[c + WIDTH], s[c + BIT], s[c + LEFT]
     value = bits(buf, bit, width)
     same = np.int64(0)
     while same < left and bits(buf, bit, width) == value:
         same += 1
         bit += width
-    s[c + _VALUE], s[c + _BIT], s[c + _LEFT], s[c + _SAME] = value, bit, left - same, same
+    s[c + VALUE], s[c + BIT], s[c + LEFT], s[c + SAME] = value, bit, left - same, same
     return True
 
 
 @jit
-def _take(given, s, into, at, k, wanted):  # type: ignore[no-untyped-def]
+def take(given, s, into, at, k, wanted):  # type: ignore[no-untyped-def]
     """The next k elements to ``into.numbers[at:]``, or past them if not ``wanted``; 0 or an error code.
 
     LENGTH becomes the bytes of the last byte array.
@@ -197,21 +197,21 @@ def _take(given, s, into, at, k, wanted):  # type: ignore[no-untyped-def]
 
 @jit
 def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
-    """`_take` for dictionary indices."""
+    """`take` for dictionary indices."""
     values, dictionary, lengths = given.page, given.dictionary, given.lengths
-    units, width = s[UNITS], s[INDEX + _WIDTH]
+    units, width = s[UNITS], s[INDEX + WIDTH]
     varying = lengths.shape[0] > 0
     entries = lengths.shape[0] if varying else dictionary.shape[0]
     done = np.int64(0)
     while done < k:
-        if s[INDEX + _LEFT] == 0 and not _next_run(values, s, INDEX):
+        if s[INDEX + LEFT] == 0 and not next_run(values, s, INDEX):
             return BAD_VALUES
-        count = min(k - done, s[INDEX + _LEFT])
-        s[INDEX + _LEFT] -= count
-        packed = s[INDEX + _PACKED] != 0 and width > 0
-        bit = s[INDEX + _BIT]
-        if s[INDEX + _PACKED]:
-            s[INDEX + _BIT] = bit + count * width
+        count = min(k - done, s[INDEX + LEFT])
+        s[INDEX + LEFT] -= count
+        packed = s[INDEX + PACKED] != 0 and width > 0
+        bit = s[INDEX + BIT]
+        if s[INDEX + PACKED]:
+            s[INDEX + BIT] = bit + count * width
         if not wanted:
             done += count
             continue
@@ -220,7 +220,7 @@ def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
                 return BAD_INDEX
             done += count
             continue
-        index = np.int64(0) if s[INDEX + _PACKED] else s[INDEX + _VALUE]
+        index = np.int64(0) if s[INDEX + PACKED] else s[INDEX + VALUE]
         for i in range(count):
             if packed:
                 index = bits(values, bit + i * width, width)
@@ -241,7 +241,7 @@ def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _used_up(s):  # type: ignore[no-untyped-def]
+def used_up(s):  # type: ignore[no-untyped-def]
     """Whether nothing is left of the values, as must be at the end of a page."""
     if s[ENCODING] == SPLIT:
         return s[TAKEN] == s[PLANE]
@@ -257,7 +257,7 @@ def assemble_regular(given, s, into, rows, capacity):  # type: ignore[no-untyped
     expected = s[EXPECTED]
     have = s[HAVE] if s[OPEN] else np.int64(0)
     k = min((capacity - rows) * expected - have, s[ENTRIES])
-    code = _take(given, s, into, (rows * expected + have) * s[UNITS], k, True)
+    code = take(given, s, into, (rows * expected + have) * s[UNITS], k, True)
     if code < 0:
         return code
     s[ENTRIES] -= k
@@ -267,7 +267,7 @@ def assemble_regular(given, s, into, rows, capacity):  # type: ignore[no-untyped
     s[HAVE] = (have + k) % expected
     s[OPEN] = s[HAVE] > 0
     s[NULL_AT], s[NO_LIST], s[LENGTH] = -1, 0, s[ROW_BYTES]
-    return end if s[ENTRIES] or _used_up(s) else BAD_VALUES
+    return end if s[ENTRIES] or used_up(s) else BAD_VALUES
 
 
 @jit
@@ -282,15 +282,15 @@ def assemble(levels, given, s, into, rows, capacity, closes):  # type: ignore[no
         start = rows * expected * units
         ended = False
         while s[ENTRIES] > 0:
-            if s[REP + _SAME] == 0 and not _next_stretch(levels, s, REP):
+            if s[REP + SAME] == 0 and not _next_stretch(levels, s, REP):
                 return BAD_LEVELS
-            if s[DEF + _SAME] == 0 and not _next_stretch(levels, s, DEF):
+            if s[DEF + SAME] == 0 and not _next_stretch(levels, s, DEF):
                 return BAD_LEVELS
-            level = s[DEF + _VALUE] if top else 0
+            level = s[DEF + VALUE] if top else 0
             if level > top:
                 return LEVEL_RANGE
             k = np.int64(1)
-            if s[REP + _VALUE] == 0:
+            if s[REP + VALUE] == 0:
                 if s[OPEN]:
                     ended = True
                     break
@@ -303,14 +303,14 @@ def assemble(levels, given, s, into, rows, capacity, closes):  # type: ignore[no
                     return ORPHAN
                 if level < s[ELEMENT_DEF]:  # a list that is null or empty has one entry
                     return LEVEL_RANGE
-                k = min(s[REP + _SAME], s[DEF + _SAME], s[ENTRIES])
-            s[REP + _SAME] -= k
-            s[DEF + _SAME] -= k
+                k = min(s[REP + SAME], s[DEF + SAME], s[ENTRIES])
+            s[REP + SAME] -= k
+            s[DEF + SAME] -= k
             s[ENTRIES] -= k
             if level == top:
                 wanted = s[NULL_AT] < 0 and s[HAVE] + k <= expected
                 at = start + s[HAVE] * units if wanted else np.int64(0)
-                code = _take(given, s, into, at, k, wanted)
+                code = take(given, s, into, at, k, wanted)
                 if code < 0:
                     return code
                 s[HAVE] += k
@@ -321,7 +321,7 @@ def assemble(levels, given, s, into, rows, capacity, closes):  # type: ignore[no
             elif level < s[LIST_DEF]:
                 s[NO_LIST] = 1
         if not s[OPEN] or not (ended or closes):
-            return rows if _used_up(s) else BAD_VALUES
+            return rows if used_up(s) else BAD_VALUES
         verdict = np.int64(FINE)
         if s[NO_LIST]:
             verdict = NULL_ROW

@@ -28,11 +28,11 @@ from fastxent.io.storage.remote import RemoteFile
 from fastxent.io.storage.spent import SPENT
 
 _BUFFER = 1 << 20  # read at a time: without it pyarrow fetches a whole column chunk
-_MOST_PAGE = 256 << 20  # bytes of a page decompressed: pyarrow holds it whole
+MOST_PAGE = 256 << 20  # bytes of a page decompressed: pyarrow holds it whole
 _MOST_HEADER = 16 << 20
 _WEIGHED = 16  # rows that are looked at to learn how long strings are
 _BYTE_ARRAY, _DICTIONARIES = 6, 1 << 2 | 1 << 8  # a type and two encodings of the format
-_LEAST_BATCH = 2 << 20  # bytes beside the logits of a batch
+LEAST_BATCH = 2 << 20  # bytes beside the logits of a batch
 
 
 class Place(NamedTuple):
@@ -58,7 +58,7 @@ class Stored:
 
     def rows_in(self, max_bytes: int) -> int:
         """How many rows a batch may have whose logits take ``max_bytes``, for the sake of what is beside them."""
-        return max(1, max(max_bytes, _LEAST_BATCH) // max(1, self.row_bytes))
+        return rows_in(max_bytes, self.row_bytes)
 
     def weighed(self, file: File) -> Stored:
         """The same with ``row_bytes`` of the first rows, where the footer does not tell."""
@@ -68,6 +68,11 @@ class Stored:
             batch = rows.next()
         row_bytes = self.row_bytes + (batch.nbytes // len(batch) if batch else 0)
         return replace(self, row_bytes=row_bytes, unweighed=())
+
+
+def rows_in(max_bytes: int, row_bytes: int) -> int:
+    """Rows of a batch whose logits take ``max_bytes``, if what is beside them takes ``row_bytes`` a row."""
+    return max(1, max(max_bytes, LEAST_BATCH) // max(1, row_bytes))
 
 
 def stored(footer: Footer, proven: Proven, names: Sequence[str], logits: Sequence[str] = ()) -> Iterator[Stored]:
@@ -81,7 +86,7 @@ def stored(footer: Footer, proven: Proven, names: Sequence[str], logits: Sequenc
     coded = (weighed[..., md.ENCODINGS] & _DICTIONARIES != 0) & np.array(
         [leaf.kind == _BYTE_ARRAY for leaf in beside], bool
     )
-    unweighed = coded & (text == thrift.MISSING) & (decompressed * entries.astype(float) > _LEAST_BATCH)
+    unweighed = coded & (text == thrift.MISSING) & (decompressed * entries.astype(float) > LEAST_BATCH)
     sections = np.stack([begins(table), table[..., md.SIZE], table[..., md.ENTRIES]], axis=-1).tolist()
     paths = [leaf.name for leaf in proven.leaves]
     for group, small in enumerate(footer.parts(proven)):
@@ -266,9 +271,9 @@ class _Pages:
         self._next += header + compressed
         if self._next > self._place.end + self._place.slack:
             raise self._broken(f"its {compressed} bytes extend past the end of the column chunk")
-        if uncompressed > _MOST_PAGE:
+        if uncompressed > MOST_PAGE:
             raise self._broken(
-                f"its {uncompressed} bytes exceed the limit of {_MOST_PAGE}; write the file with pages of about 1 MB"
+                f"its {uncompressed} bytes exceed the limit of {MOST_PAGE}; write the file with pages of about 1 MB"
             )
         if kind == thrift.DICTIONARY_PAGE:
             if entries > uncompressed:

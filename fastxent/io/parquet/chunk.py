@@ -1,4 +1,4 @@
-"""What the native Parquet reader must know of a logits column chunk, and whether it can read it at all.
+"""What the native Parquet reader must know of a column chunk, and whether it can read it at all.
 
 The numbers come from a footer that nobody vouches for: each is checked here or where it is used.
 """
@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 
 _PHYSICAL = {"FLOAT": "float32", "DOUBLE": "float64"}
 _ENCODINGS = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BYTE_STREAM_SPLIT"}
+# Numbers of flat columns: how each Arrow type is stored
+_FLAT = {
+    pa.int8(): "INT32", pa.int16(): "INT32", pa.int32(): "INT32", pa.int64(): "INT64",
+    pa.uint8(): "INT32", pa.uint16(): "INT32", pa.uint32(): "INT32", pa.uint64(): "INT64",
+    pa.float32(): "FLOAT", pa.float64(): "DOUBLE",
+}  # fmt: skip
+_WIDTHS = {"INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
 @dataclass(frozen=True)
 class LogitsChunk:
-    """The logits column of one row group, or a run of its pages (`native.split`). Plain values: picklable."""
+    """The logits of one row group, a run of its pages (`native.split`), or a column of numbers beside them.
+
+    Plain values: picklable.
+    """
 
     file: str
     row_group: int
@@ -47,6 +57,13 @@ class LogitsChunk:
     byte_array: bool = False
     first_page: int = 0
     page_index: tuple[int, int] | None = None  # offset and size in the file: `page_index.page_locations`
+    column: str = ""  # the name of a column beside the logits
+
+    @property
+    def place(self) -> str:
+        """What errors say of it."""
+        column = f", column {self.column!r}" if self.column else ""
+        return f"{self.file}, row group {self.row_group}{column}"
 
     @property
     def row_bytes(self) -> int:
@@ -100,20 +117,10 @@ def plan(
     elif _PHYSICAL.get(element) != dtype or not (is_list or n_classes == 1):
         return f"{element} values as {dtype}"
 
-    codec = None if info.codec == "UNCOMPRESSED" else info.codec
-    if codec is not None and codec not in CODECS:
-        return f"compression {codec}"
-    known = _ENCODINGS if leaf.max_definition_level else _ENCODINGS | {"BIT_PACKED"}
-    if unknown := sorted(info.encodings - known):
-        return f"encoding {unknown[0]}"
-    if info.elsewhere:
-        return "a column chunk that is encrypted or in another file"
-
-    begin = info.data_offset
-    if info.dictionary_offset is not None and 0 < info.dictionary_offset < begin:
-        begin = info.dictionary_offset
-    end, entries, rows = begin + info.size, info.entries, info.rows
-    end = min(end + info.slack, max(end, file_size - 8))
+    if reason := _unsupported(leaf, info):
+        return reason
+    begin, end = _span(info, file_size)
+    entries, rows = info.entries, info.rows
     if entries == rows == 0:
         begin = end = 4  # writers of empty row groups leave any offset
     if not 4 <= begin <= end <= file_size - 8:
@@ -126,10 +133,59 @@ def plan(
             f"cannot read {file}, row group {row_group}: {entries} values in {rows} rows; the footer is damaged"
         )
     return LogitsChunk(
-        file, row_group, begin, end, begin, entries, 0, rows, codec, n_classes, dtype, unit,
+        file, row_group, begin, end, begin, entries, 0, rows, _codec(info), n_classes, dtype, unit,
         leaf.max_repetition_level, leaf.max_definition_level, list_def, element_def, byte_array,
         page_index=info.page_index,
     )  # fmt: skip
+
+
+def flat(
+    schema: pq.ParquetSchema, field: pa.Field, infos: list[ChunkInfo], file: str, file_size: int
+) -> list[LogitsChunk] | None:
+    """How to read a column of numbers, the only one of ``schema``, of each row group; None where pyarrow has to.
+
+    ``infos``: what `footer.Footer.proven` has proven of it.
+    """
+    leaf = schema.column(0)
+    top = leaf.max_definition_level
+    if _FLAT.get(field.type) != leaf.physical_type or leaf.max_repetition_level or top != int(field.nullable):
+        return None
+    found = []
+    for group, info in enumerate(infos):
+        begin, end = _span(info, file_size)
+        if info.rows and (_unsupported(leaf, info) or not 4 <= begin <= end <= file_size - 8):
+            return None
+        found.append(
+            LogitsChunk(
+                file, group, begin, end, begin, info.entries, 0, info.rows, _codec(info), 1, str(field.type),
+                _WIDTHS[leaf.physical_type], 0, top, top, top, column=field.name,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _codec(info: ChunkInfo) -> str | None:
+    return None if info.codec == "UNCOMPRESSED" else info.codec
+
+
+def _unsupported(leaf: pq.ColumnSchema, info: ChunkInfo) -> str | None:
+    """What of a chunk only pyarrow may read."""
+    codec = _codec(info)
+    if codec is not None and codec not in CODECS:
+        return f"compression {codec}"
+    known = _ENCODINGS if leaf.max_definition_level else _ENCODINGS | {"BIT_PACKED"}
+    if unknown := sorted(info.encodings - known):
+        return f"encoding {unknown[0]}"
+    return "a column chunk that is encrypted or in another file" if info.elsewhere else None
+
+
+def _span(info: ChunkInfo, file_size: int) -> tuple[int, int]:
+    """The bytes of the file that hold the pages of a chunk, and perhaps some more behind them."""
+    begin = info.data_offset
+    if info.dictionary_offset is not None and 0 < info.dictionary_offset < begin:
+        begin = info.dictionary_offset
+    end = begin + info.size
+    return begin, min(end + info.slack, max(end, file_size - 8))
 
 
 def _top_field(schema: pq.ParquetSchema, leaf_index: int, file: str) -> pa.Field:

@@ -16,13 +16,21 @@ from fastxent.errors import SourceError
 from fastxent.io.parquet import assemble as asm, levels as lv, slices, thrift
 from fastxent.io.parquet.chunk import LogitsChunk
 from fastxent.io.parquet.codecs import CodecError, Decompressor
-from fastxent.io.storage.buffers import read_only
+from fastxent.io.storage.buffers import buffers, read_only
 from fastxent.io.storage.local import LocalRanges, Ranges
 
 _PIECE = 1 << 20  # of a page whose checksum is taken
 _LEVELS = 4 << 10, 192 << 10  # bytes at the beginning of a large page in which its levels should be
 _HEADER_GUESS, _HEADER_MOST = 4 << 10, 16 << 20
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _SPLIT = 0, 2, 3, 8, 9  # Encoding of the format
+
+_ERRORS = {
+    asm.BAD_LEVELS: "its levels are malformed or end too early",
+    asm.BAD_VALUES: "its bytes of values do not match its levels",
+    asm.BAD_INDEX: "a dictionary index is outside the dictionary",
+    asm.ORPHAN: "its first row has no start",
+    asm.LEVEL_RANGE: "a definition level is out of range",
+}
 
 
 class Header(NamedTuple):
@@ -78,8 +86,8 @@ class PageReader:
         self.rows_at = -1  # of a dictionary of rows that stays in the file; ``dictionary`` then numbers them
         self.offset, self.left, self._number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
 
-    def next(self) -> Page | None:
-        """The next data page that holds something."""
+    def next(self, past: int = 0) -> Page | None:
+        """The next data page that holds something, behind those that lie whole within the next ``past`` values."""
         chunk = self._chunk
         while self.left > 0:
             self.at = f"page {self._number}"
@@ -99,8 +107,9 @@ class PageReader:
                     raise self.broken(f"it has {head.entries} values where the footer leaves {self.left}")
                 self.left -= head.entries
                 self._number += 1
-                if head.entries:
+                if head.entries > past:
                     return self._data_page(head, begin)
+                past -= head.entries
         return None
 
     def skip(self, pages: int, nbytes: int, entries: int) -> None:
@@ -271,8 +280,10 @@ class PageReader:
         if not chunk.byte_array:
             if body.size != head.entries * width:
                 raise self.broken(f"it has {body.size} bytes for {head.entries} entries")
-            if self._decompressor is None:  # the kernels want it aligned
-                body = np.frombuffer(body.tobytes(), np.uint8)
+            if self._decompressor is None:  # the kernels want it aligned, and it outlives the buffer that it is in
+                room = buffers().take(body.size)
+                room[:] = body
+                body = read_only(room)
             self.dictionary = body.view(self.unit).reshape(head.entries, units)
         else:
             if head.entries > body.size // 4:
@@ -290,6 +301,10 @@ class PageReader:
             f"its {size} bytes exceed the limit of {self._max_page}; write the file with pages of about 1 MB"
         )
 
+    def refused(self, code: int) -> SourceError:
+        """What a kernel of `assemble` has found."""
+        return self.broken(_ERRORS[code])
+
     def broken(self, what: str, whole: bool = False) -> SourceError:
         page = "" if whole else f", {self.at}"
-        return SourceError(f"cannot read {self._chunk.file}, row group {self._chunk.row_group}{page}: {what}")
+        return SourceError(f"cannot read {self._chunk.place}{page}: {what}")

@@ -1,4 +1,4 @@
-"""Parquet files: logits through the native page reader, the columns beside them through pyarrow.
+"""Parquet files: logits and columns of numbers through the native page reader, other columns through pyarrow.
 
 A unit is a row group, or a run of pages of a large one. What the native reader does not support (one column a class,
 an encoding it has not met) is streamed through pyarrow in batches of bounded size, with the same answers. Within a row
@@ -18,8 +18,8 @@ import pyarrow as pa
 from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
-from fastxent.io.parquet import reader as native
-from fastxent.io.parquet.beside import Rows, Stored, stored
+from fastxent.io.parquet import flat, reader as native
+from fastxent.io.parquet.beside import Rows, Stored, rows_in, stored
 from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import ChunkInfo, Footer
 from fastxent.io.remarks import Remarks, Storage
@@ -80,14 +80,16 @@ class ParquetUnit:
 
 @dataclass(frozen=True)
 class NativeUnit:
-    """A row group or a run of its pages: logits by the native reader, the other columns of the same rows by pyarrow."""
+    """A row group or a run of its pages: logits and ``numbers`` by the native reader, ``columns`` of the same rows by
+    pyarrow."""
 
     source: ParquetFile
     reader: RowReader
     where: Where
     rows: int
     chunk: LogitsChunk
-    columns: Stored  # beside the logits
+    numbers: tuple[LogitsChunk, ...]  # columns beside the logits, of the whole row group
+    columns: Stored  # the others
 
     @property
     def nbytes(self) -> int:
@@ -124,14 +126,31 @@ class NativeUnit:
     @contextmanager
     def _beside(self, rows: int, block_bytes: int) -> Iterator[tuple[Callable[[int, Where], dict[str, pa.Array]], int]]:
         """(a function that reads the other columns of the next rows, rows of a batch: at most ``rows``)."""
-        if not self.columns.names:
-            yield lambda n, where: self.reader.beside(None, n, where), rows
-            return
-        columns = self.columns.weighed(self.source.file)
-        rows = min(rows, columns.rows_in(block_bytes))
-        with closing(Rows(self.source.file, columns, rows)) as beside:
-            beside.take(self.chunk.first_row)
-            yield lambda n, where: self.reader.beside(beside.take(n), n, where), rows
+        with ExitStack() as stack:
+            numbers: list[flat.FlatColumn] = []
+            others: Rows | None = None
+            row_bytes = sum(chunk.row_bytes for chunk in self.numbers)
+            if self.numbers:
+                numbers = stack.enter_context(flat.opened(self.source.file.path, self.numbers))
+            if self.columns.names:
+                columns = self.columns.weighed(self.source.file)
+                row_bytes += columns.row_bytes
+            rows = min(rows, rows_in(block_bytes, row_bytes))
+            if self.columns.names:
+                others = stack.enter_context(closing(Rows(self.source.file, columns, rows)))
+                others.take(self.chunk.first_row)
+            for column in numbers:
+                column.skip(self.chunk.first_row)
+
+            def take(n: int, where: Where) -> dict[str, pa.Array]:
+                batch = None if others is None else others.take(n)
+                if numbers:
+                    more = [] if batch is None else zip(batch.schema.names, batch.columns, strict=True)
+                    found = [*((column.name, column.take(n)) for column in numbers), *more]
+                    batch = pa.RecordBatch.from_arrays([array for _, array in found], [name for name, _ in found])
+                return self.reader.beside(batch, n, where)
+
+            yield take, rows
 
     def _told(self, bad: dict[int, str]) -> dict[int, str]:
         """What is wrong with rows; of one number each it is that they hold none."""
@@ -203,8 +222,11 @@ class ParquetPart(Remarks):
                 chunks = self._plans(footer, reader.layout, reader.n_classes)
                 if not reader.layout.scalar:
                     self.fallback = next((chunk for chunk in chunks if isinstance(chunk, str)), None)
+            numbers: dict[str, list[LogitsChunk]] = {}
+            if self.file.local and not reader.blind:
+                numbers = flat.flat_columns(footer, reader.stored_beside)
         whole = stored(footer, proven, reader.stored, reader.layout.names)
-        beside = stored(footer, proven, reader.stored_beside)
+        beside = stored(footer, proven, [name for name in reader.stored_beside if name not in numbers])
         mixed = len({isinstance(chunk, str) for chunk in chunks}) > 1
         least = min(_LEAST_PART, max(_LEAST_QUARTER, sum(_work(c) for c in chunks if isinstance(c, LogitsChunk)) // 4))
         first = 0
@@ -214,7 +236,8 @@ class ParquetPart(Remarks):
             if mixed:
                 next(beside if isinstance(chunk, str) else whole)
             if rows and isinstance(chunk, LogitsChunk):
-                yield from self._native_units(chunk, reader, where, columns, least)
+                chosen = tuple(column[group] for column in numbers.values())
+                yield from self._native_units(chunk, reader, where, (chosen, columns), least)
             elif rows:
                 yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
@@ -243,7 +266,12 @@ class ParquetPart(Remarks):
         ]
 
     def _native_units(
-        self, chunk: LogitsChunk, reader: RowReader, where: Where, columns: Stored, least: int
+        self,
+        chunk: LogitsChunk,
+        reader: RowReader,
+        where: Where,
+        beside: tuple[tuple[LogitsChunk, ...], Stored],
+        least: int,
     ) -> Iterator[NativeUnit]:
         parts, work = [chunk], _work(chunk)
         if work >= 2 * least and (self.file.local or chunk.page_index):
@@ -252,7 +280,7 @@ class ParquetPart(Remarks):
                 parts = native.split(chunk, source, target, walk=self.file.local)
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
-            yield NativeUnit(self._source, reader, place, part.rows, part, columns)
+            yield NativeUnit(self._source, reader, place, part.rows, part, *beside)
 
 
 def _work(chunk: LogitsChunk) -> int:
@@ -270,7 +298,9 @@ def _ranges(file: File, chunk: LogitsChunk | None = None, max_bytes: int = 0) ->
     """The bytes of a file: read in place where it is on this machine, else of ``chunk`` alone, ahead of the reader."""
     with reading(file.name):
         if file.local:
-            return LocalRanges(file.path, ahead=0 if chunk is None else chunk.end)
+            return (
+                LocalRanges(file.path) if chunk is None else LocalRanges(file.path, chunk.begin, chunk.end, chunk.end)
+            )
         if chunk is None:
             return ReadRanges(file.remote.fetch, file.name, 0, file.remote.size, whole=False)
         return ReadRanges(file.remote.fetch, file.name, chunk.begin, chunk.end, max(_LEAST_AHEAD, 4 * max_bytes))

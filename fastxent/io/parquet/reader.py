@@ -37,14 +37,6 @@ _SMALL, _GATHERED = 256 << 10, 1 << 20
 MAX_PAGE = 1 << 30
 _IDS = 4096  # rows looked up at a time
 
-_ERRORS = {
-    asm.BAD_LEVELS: "its levels are malformed or end too early",
-    asm.BAD_VALUES: "its bytes of values do not match its levels",
-    asm.BAD_INDEX: "a dictionary index is outside the dictionary",
-    asm.ORPHAN: "its first row has no start",
-    asm.LEVEL_RANGE: "a definition level is out of range",
-}
-
 
 class Rows(NamedTuple):
     """n rows in the order of the file. Read them before asking for the next: ``values`` may be a buffer used anew."""
@@ -218,7 +210,7 @@ class _RowReader:
         while got == _IDS:
             got = asm.assemble(page.levels, given, s, into, 0, _IDS, closes)
             if got < 0:
-                raise self._pages.broken(_ERRORS[got])
+                raise self._pages.refused(got)
             for rows, found in slices.looked_up(self._pages.rows_at, ids[:got], verdicts[:got], int(self._s[asm.NAN])):
                 yield self._hand_out(rows, self._odd(found))
 
@@ -232,7 +224,7 @@ class _RowReader:
         capacity = len(self._verdicts)
         widths = chunk.max_rep, chunk.def_width
         if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
-            raise self._pages.broken(_ERRORS[asm.BAD_VALUES])
+            raise self._pages.refused(asm.BAD_VALUES)
         given = asm.Values(page.values, self._pages.dictionary, self._pages.places)
         into = asm.Output(self._out, self._raw, self._verdicts)
         regular = self._is_regular(page, closes)
@@ -242,7 +234,7 @@ class _RowReader:
             else:
                 got = asm.assemble(page.levels, given, s, into, self._pending, capacity, closes)
             if got < 0:
-                raise self._pages.broken(_ERRORS[got])
+                raise self._pages.refused(got)
             self._pending = got
             if got < capacity:
                 return

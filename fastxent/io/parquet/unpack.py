@@ -56,19 +56,28 @@ def join(planes, step, out):  # type: ignore[no-untyped-def]
 
 @jit
 def unpack(values, bit, width, table, out):  # type: ignore[no-untyped-def]
-    """out[i] = table[i-th of the packed indices from ``bit`` on]. False: one points behind the table."""
-    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    pos, held = bit >> 3, 8 - (bit & 7)
-    pending = np.uint64(values[pos]) >> np.uint64(bit & 7)  # the next ``held`` bits
-    for i in range(out.size):
-        while held < width:
-            pos += 1
-            pending |= np.uint64(values[pos]) << np.uint64(held)
-            held += 8
-        index = pending & mask
-        pending >>= np.uint64(width)
-        held -= width
-        if index >= np.uint64(table.size):
-            return False
-        out[i] = table[index]
-    return True
+    """out[i] = table[i-th of the packed indices from ``bit`` on]. False: one points behind the table.
+
+    Each index is cut out of the eight bytes from its first one on; the last few, where that is more than there is, out
+    of their own bytes.
+    """
+    n, size, worst = out.size, np.uint64(table.size), np.uint64(0)
+    if n == 0 or size == 0:
+        return n == 0
+    wide, at = np.uint64(width), np.uint64(bit)
+    mask = (np.uint64(1) << wide) - np.uint64(1)
+    near = min(n, max(np.int64(0), ((values.size - 8) * 8 - bit) // width + 1))
+    for i in range(n):
+        first, word = at >> np.uint64(3), np.uint64(0)
+        shift = at & np.uint64(7)
+        if i < near:
+            for k in range(8):
+                word |= np.uint64(values[first + np.uint64(k)]) << np.uint64(8 * k)
+        else:
+            for k in range((shift + wide + np.uint64(7)) >> np.uint64(3)):
+                word |= np.uint64(values[first + np.uint64(k)]) << np.uint64(8 * k)
+        index = (word >> shift) & mask
+        worst = max(worst, index)
+        out[i] = table[index if index < size else np.uint64(0)]
+        at += wide
+    return worst < size

@@ -32,6 +32,14 @@ def native(**options: Any) -> bytes:
     return written({"logits": list(X), "target": TARGET}, **options)
 
 
+def foreign(**options: Any) -> bytes:
+    """A file that pyarrow reads, targets included."""
+    return written({**{f"l{k}": X[:, k] for k in range(X.shape[1])}, "target": TARGET}, **options)
+
+
+BOTH = pytest.mark.parametrize(("make", "logits"), [(native, "logits"), (foreign, "l*")], ids=["native", "pyarrow"])
+
+
 def refused(data: bytes, path: Path, message: str, **options: Any) -> None:
     path.write_bytes(data)
     with pytest.raises(SourceError, match=message) as got:
@@ -154,9 +162,12 @@ def test_columns_that_are_not_read_may_be_anything(tmp_path: Path) -> None:
 # ---- pages of columns beside the logits ------------------------------------------------------------------------------
 
 
+@BOTH
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("values", [HUGE, 17, 12, 0])
-def test_pages_of_more_or_fewer_values_than_the_footer_says(version: str, values: int, tmp_path: Path) -> None:
+def test_pages_of_more_or_fewer_values_than_the_footer_says(
+    make: Any, logits: str, version: str, values: int, tmp_path: Path
+) -> None:
     def change(header: c.Struct, body: bytes) -> bytes:
         head = header[5 if version == "1.0" else 8][1]
         c.put(head, 1, values)
@@ -164,39 +175,49 @@ def test_pages_of_more_or_fewer_values_than_the_footer_says(version: str, values
             c.put(head, 2, values)  # all of them null
         return body
 
-    data = c.with_page(native(use_dictionary=False, data_page_version=version), change)
+    data = c.with_page(make(use_dictionary=False, data_page_version=version), change)
     message = f"{values} values where the footer leaves 16" if values > 16 else f"{16 - values} values with it"
-    refused(data, tmp_path / "a.parquet", f"row group 1, column 'target', page .*: .*{message}")
+    if make is native and values == 12:
+        message = "its bytes of values do not match its levels"
+    refused(data, tmp_path / "a.parquet", f"row group 1, column 'target', page .*: .*{message}", logits=logits)
 
 
-def test_a_page_that_reaches_over_its_chunk(tmp_path: Path) -> None:
+@BOTH
+def test_a_page_that_reaches_over_its_chunk(make: Any, logits: str, tmp_path: Path) -> None:
     def change(header: c.Struct, body: bytes) -> bytes:
         c.put(header, 3, len(body) + 1000)
         return body
 
-    data = c.with_page(native(use_dictionary=False), change)
-    refused(data, tmp_path / "a.parquet", "row group 1, column 'target', page 0: .* extend past the end")
+    data = c.with_page(make(use_dictionary=False), change)
+    message = "row group 1, column 'target', page 0: .* extend past the end"
+    refused(data, tmp_path / "a.parquet", message, logits=logits)
 
 
+@BOTH
 @pytest.mark.parametrize("uncompressed", [HUGE, 300 << 20])
-def test_pages_that_would_take_all_memory(uncompressed: int, tmp_path: Path) -> None:
+def test_pages_that_would_take_all_memory(make: Any, logits: str, uncompressed: int, tmp_path: Path) -> None:
     def change(header: c.Struct, body: bytes) -> bytes:
         c.put(header, 2, uncompressed)
         return body
 
-    data = c.with_page(native(use_dictionary=False, compression="snappy"), change)
-    refused(data, tmp_path / "a.parquet", f"column 'target', page 0: its {uncompressed} bytes exceed")
+    data = c.with_page(make(use_dictionary=False, compression="snappy"), change)
+    message = (
+        f"{uncompressed} bytes are too many for 16 values" if make is native else f"its {uncompressed} bytes exceed"
+    )
+    refused(data, tmp_path / "a.parquet", f"column 'target', page 0: {message}", logits=logits)
 
 
-def test_dictionaries_of_more_values_than_bytes(tmp_path: Path) -> None:
+@BOTH
+def test_dictionaries_of_more_values_than_bytes(make: Any, logits: str, tmp_path: Path) -> None:
     def change(header: c.Struct, body: bytes) -> bytes:
         c.put(header[7][1], 1, HUGE)
         return body
 
-    data = c.with_page(native(use_dictionary=["target"]), change, dictionary=True)
-    refused(
-        data, tmp_path / "a.parquet", f"column 'target', page 0: {HUGE} values do not fit in a dictionary of 32 bytes"
-    )
+    data = c.with_page(make(use_dictionary=["target"]), change, dictionary=True)
+    message = f"page 0: {HUGE} values do not fit in a dictionary of 32 bytes"
+    if make is native:
+        message = f"dictionary page: it has 32 bytes for {HUGE} entries"
+    refused(data, tmp_path / "a.parquet", f"column 'target', {message}", logits=logits)
 
 
 @pytest.mark.parametrize("index", [4, 1 << 31, (1 << 32) - 1])
