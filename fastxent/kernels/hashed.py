@@ -23,12 +23,15 @@ def find_numbers(numbers, begin, slots, distinct, used, codes):  # type: ignore[
     """
     mask = np.uint64(slots.size - 1)
     last, code = np.int64(0), np.int64(-1)
-    address = slots.ctypes.data
+    address, known = slots.ctypes.data, distinct.ctypes.data
     for i in range(begin, numbers.size):
         number = numbers[i]
-        if i + _AHEAD < numbers.size:
-            mixed = np.uint64(numbers[i + _AHEAD]) * _SPREAD
+        if i + 2 * _AHEAD < numbers.size:  # the slot first, then the number of its code
+            mixed = np.uint64(numbers[i + 2 * _AHEAD]) * _SPREAD
             prefetch(address + np.int64((mixed ^ (mixed >> _HALF)) & mask) * 4)
+            mixed = np.uint64(numbers[i + _AHEAD]) * _SPREAD
+            found = np.int64(slots[(mixed ^ (mixed >> _HALF)) & mask])
+            prefetch(known + max(found, 0) * 8)
         if code >= 0 and number == last:  # runs cost next to nothing
             codes[i] = code
             continue

@@ -5,6 +5,8 @@ The whole evaluation is one group, and each value of a ``by`` column is another;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
@@ -173,13 +175,14 @@ class GroupTable:
     def sums_of(self, group: int, places: np.ndarray) -> Sums:
         """The exact sums of one group, for `MetricPlan.metrics_of`."""
         columns, scale = len(self.plan.columns), self.sums.scale
-        totals, special = self.sums.totals(places)
         counted = self.plan.counted
+        products: Sequence[int | None]
         if isinstance(self.sums, DenseSums):
-            products: list[int | None] = [*self.sums.sums_of_products(places, self.plan.pairs)]
+            totals, special, products = self.sums.totals(places, self.plan.pairs)
             units = len(places)
             counted = None if counted is None else self.sums.nonzero(places, counted)
         else:
+            totals, special = self.sums.totals(places)
             products = [
                 None if flags else total << scale
                 for total, flags in zip(totals[columns:], special[columns:], strict=True)

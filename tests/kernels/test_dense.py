@@ -51,6 +51,30 @@ def test_dense_sums_are_stored_as_exact_sums(rows):
     assert_stored_alike(back, exact_of(rows + rows))
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 90), st.sampled_from([1.0, -3.5, 0.1, 900.0, -1023.0, 2.0**-120, 3e5, -1e-30])),
+        max_size=9,
+    ),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=60)
+def test_runs_of_rows_of_one_group(runs, seed):
+    """Blocks of rows that are sorted by group, whose sums outgrow two words."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        (i % GROUPS, size * draw.uniform(-0.5, 1.0), float(k % 3)) for i, (n, size) in enumerate(runs) for k in range(n)
+    ]
+    assert_stored_alike(dense_of(rows), exact_of(rows))
+    assert_stored_alike(dense_of(rows * 9), exact_of(rows * 9))
+
+
+def test_restored_sums_of_nothing_take_rows():
+    empty = DenseSums.restore(2, GROUPS, exact_of([]).arrays(np.arange(GROUPS)))
+    empty.add(Terms([Summand(COPY, np.array([0.5, 2.0**-70])), Summand(COPY, np.array([3.0, -4.0]))]), np.array([1, 3]))
+    assert_stored_alike(empty, exact_of([(1, 0.5, 3.0), (3, 2.0**-70, -4.0)]))
+
+
 @given(table, st.integers(0, 30), st.permutations(range(GROUPS)))
 @settings(max_examples=200)
 def test_merged_parts_are_the_whole(rows, cut, codes):
@@ -66,9 +90,8 @@ def test_sums_and_their_products_over_groups(rows, chosen):
     sums = {g: [sum((Fraction(row[k]) for row in rows if row[0] == g), Fraction(0)) for k in (1, 2)] for g in chosen}
     pairs = [(0, 0), (0, 1), (1, 1)]
     expected = [sum((sums[g][a] * sums[g][b] for g in chosen), Fraction(0)) for a, b in pairs]
-    found = dense.sums_of_products(groups, pairs)
+    totals, _, found = dense.totals(groups, pairs)
     assert [Fraction(total, 1 << 2 * dense.scale) for total in found] == expected
-    totals, _ = dense.totals(groups)
     assert [Fraction(total, 1 << dense.scale) for total in totals] == [
         sum((sums[g][k] for g in chosen), Fraction(0)) for k in range(2)
     ]
