@@ -93,8 +93,9 @@ class Numbers:
         found = np.empty(len(numbers), np.int64)
         done = 0
         while (done := find_numbers(numbers, done, self._slots, self._distinct, self._used, found)) < len(numbers):
-            self._distinct = np.resize(self._distinct, len(self) * 3 // 2)
-            size = 1 << (len(self._distinct) * 4 // 3).bit_length()
+            held, self._distinct = self.distinct, np.empty(2 * len(self), np.int64)
+            self._distinct[: len(held)] = held
+            size = 1 << len(self._distinct).bit_length()  # at most half full
             if size > len(self._slots):
                 self._slots = np.full(size, -1, np.int32)
                 enter_numbers(self._distinct, len(self), self._slots)

@@ -38,6 +38,8 @@ class Clusters:
         if more:
             self._codes[kind] = np.concatenate([codes, np.arange(self._count, self._count + more)])
             self._count += more
+        if not len(self._codes[1 - kind]):  # all clusters are of this kind
+            return found
         result: np.ndarray = self._codes[kind][found]
         return result
 

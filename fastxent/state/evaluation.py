@@ -55,7 +55,7 @@ class EvalState:
         self.config = config
         self.plan = self._plan_of(config)
         self.clusters = Clusters()
-        self.whole = GroupTable(self.plan, config.bins)
+        self.whole = GroupTable(self.plan, config.bins, every=True)
         self.whole.keys.code(_WHOLE)
         self.whole.resize()
         self.slices = {name: GroupTable(self.plan, config.bins, name) for name in config.by}
@@ -315,8 +315,6 @@ class EvalState:
         total, rows = self.whole.rows[0], self.whole.contributing(0)
         if any((table.rows.sum(axis=0) != total).any() for table in self.slices.values()):
             raise ValueError("slices that do not add up to all rows")
-        if len(self.whole.pairs) != (len(self.clusters) if self.plan.clustered else 0):
-            raise ValueError("clusters without rows")
         labelled = rows if self.plan.labelled else 0
         if any(count != labelled for count in self.classes.rows()):
             raise ValueError("classes that do not add up to the rows")

@@ -12,16 +12,15 @@ import numpy as np
 from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
 from fastxent.kernels.dense import DenseSums
 from fastxent.kernels.grouped import ExactSums, Words
-from fastxent.kernels.hashed import Numbers
 from fastxent.kernels.tally import sort_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.component import Summands, Together
 from fastxent.state.keys import Keys
 from fastxent.state.metrics import Bins, MetricPlan, Sums
 from fastxent.state.packed import stored, stored_counts, stored_sums
+from fastxent.state.places import Places
 
 STATUSES = BAD_TARGET + 1
-_CLUSTER_BITS = 40  # of a pair of group and cluster
 _ONE_GROUP = np.zeros(0, np.int64)  # codes of rows that are all of group 0
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
@@ -41,15 +40,17 @@ class GroupTable:
 
     ``rows`` (groups, statuses) and ``binned`` (groups · bins,) are counts. With clusters, the sums are kept by
     (group, cluster) pair, and squares are taken of whole clusters at the end; without, each row's are summed.
+
+    every: bool. Every cluster has rows here, and there is no column.
     """
 
-    def __init__(self, plan: MetricPlan, bins: int, column: str | None = None) -> None:
+    def __init__(self, plan: MetricPlan, bins: int, column: str | None = None, *, every: bool = False) -> None:
         self.plan, self.bins, self.column = plan, bins, column
         self.keys = Keys()
         self.rows = np.zeros((0, STATUSES), np.int64)
         self.binned = np.zeros(0, np.int64)
         self.calibration = ExactSums(3)
-        self.pairs = Numbers()  # group and cluster of each place in `sums`, as one number
+        self.places = Places(every)  # of pairs of group and cluster in `sums`
         self.sums = DenseSums(len(plan.columns)) if plan.clustered else ExactSums(len(plan.columns), plan.pairs)
 
     def resize(self) -> None:
@@ -59,7 +60,7 @@ class GroupTable:
             self.rows = np.pad(self.rows, ((0, groups - len(self.rows)), (0, 0)))
             self.binned = np.pad(self.binned, (0, groups * self.bins - len(self.binned)))
             self.calibration.resize(groups * self.bins)
-        self.sums.resize(len(self.pairs) if self.plan.clustered else groups)
+        self.sums.resize(len(self.places) if self.plan.clustered else groups)
 
     def add(self, rows: Summands) -> None:
         """Add rows to the groups of their column. All rows are the groups of a column together, if one came before."""
@@ -77,19 +78,10 @@ class GroupTable:
             if together.sums is not None and isinstance(self.sums, ExactSums):
                 self.sums.add_words(together.sums, 0)
         if rows.clusters is not None:
-            self._add_clusters(np.zeros(rows.n, np.int64) if self.column is None else codes, rows)
-
-    def _add_clusters(self, groups: np.ndarray, rows: Summands) -> None:
-        """Add rows to the sums of their pairs of group and cluster."""
-        assert rows.clusters is not None
-        assert isinstance(self.sums, DenseSums)
-        places = self.pairs.codes(groups << _CLUSTER_BITS | rows.clusters)
-        self.sums.resize(len(self.pairs))
-        self.sums.add(rows.terms, places)
-
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Group and cluster of each place in ``sums``."""
-        return self.pairs.distinct >> _CLUSTER_BITS, self.pairs.distinct & (1 << _CLUSTER_BITS) - 1
+            assert isinstance(self.sums, DenseSums)
+            places = self.places.of(None if self.column is None else codes, rows.clusters)
+            self.sums.resize(len(self.places))
+            self.sums.add(rows.terms, places)
 
     def _add_bins(self, rows: Summands, codes: np.ndarray) -> list[Cuts]:
         """Add rows to the calibration of their groups. Returns that of all of them, in pieces."""
@@ -119,8 +111,8 @@ class GroupTable:
         codes = self.keys.absorb(other.keys)
         places = codes
         if self.plan.clustered:
-            group, cluster = other._pairs()
-            places = self.pairs.codes(codes[group] << _CLUSTER_BITS | clusters[cluster])
+            group, cluster = other.places.pairs()
+            places = self.places.of(codes[group], clusters[cluster])
         self.resize()
         np.add.at(self.rows, codes, other.rows)
         binned = (codes[:, None] * self.bins + np.arange(self.bins)).ravel()
@@ -134,7 +126,7 @@ class GroupTable:
         binned = (order[:, None] * self.bins + np.arange(self.bins)).ravel()
         found = {"rows": self.rows[order], "binned": self.binned[binned]}
         if self.plan.clustered:
-            group, cluster = self._pairs()
+            group, cluster = self.places.pairs()
             pairs = np.stack([np.argsort(order)[group], np.argsort(clusters)[cluster]], axis=1)
             order = np.lexsort((pairs[:, 1], pairs[:, 0]))
             found["pairs"] = pairs[order]
@@ -153,14 +145,10 @@ class GroupTable:
             raise ValueError("calibration bins that contradict the rows")
         if self.plan.clustered:
             pairs = stored(arrays, "pairs", np.int64, -1, 2)
-            if np.any(pairs < 0) or np.any(pairs >= (groups, clusters)):
-                raise ValueError("clusters out of range")
-            self.pairs.codes(pairs[:, 0] << _CLUSTER_BITS | pairs[:, 1])
-            if len(self.pairs) < len(pairs):
-                raise ValueError("a pair of group and cluster is there twice")
+            self.places.load(pairs, groups, clusters)
         self.calibration = ExactSums.restore(3, (), groups * self.bins, stored_sums(arrays, "calibration/"))
         if isinstance(self.sums, DenseSums):
-            self.sums = DenseSums.restore(self.sums.columns, len(self.pairs), stored_sums(arrays))
+            self.sums = DenseSums.restore(self.sums.columns, len(self.places), stored_sums(arrays))
         else:
             self.sums = ExactSums.restore(self.sums.columns, self.sums.products, groups, stored_sums(arrays))
 
@@ -168,9 +156,7 @@ class GroupTable:
         """For each group its places in ``sums``: one, or those of its clusters."""
         if not self.plan.clustered:
             return [np.array([group]) for group in range(len(self.keys))]
-        groups, _ = self._pairs()
-        order = np.argsort(groups, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(groups, minlength=len(self.keys)))[:-1])
+        return self.places.by_group(len(self.keys))
 
     def sums_of(self, group: int, places: np.ndarray) -> Sums:
         """The exact sums of one group, for `MetricPlan.metrics_of`."""
