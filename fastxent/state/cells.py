@@ -293,12 +293,17 @@ class Cells:
         page = self.places(names << (WIDTH - lengths).astype(np.uint64), codes[owners]) // CELLS
         return Moves(names, (lengths - self.lengths[codes[owners]]).astype(np.uint64), page)
 
-    def used(self, filled: np.ndarray) -> Used:
-        """The cells where ``filled`` (cells,) is true, in order."""
+    def pages(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(pages by owner and key, the names of all, how far the keys of their cells are shifted)."""
         used = int(self._used[0])
         names, owners = self._names[:used], self._owner_of[:used]
-        shifts = (LONGEST - self.lengths[owners]).astype(np.uint64)
         order = np.lexsort((names, owners)) if len(self.lengths) > 1 else np.argsort(names)
+        return order, names, (LONGEST - self.lengths[owners]).astype(np.uint64)
+
+    def used(self, filled: np.ndarray) -> Used:
+        """The cells where ``filled`` (cells,) is true, in order."""
+        order, names, shifts = self.pages()
+        owners = self._owner_of[: len(names)]
         places = np.empty(int(np.count_nonzero(filled)), np.int64)
         keys = np.empty(len(places), np.uint64)
         list_cells(names, shifts, order, filled, places, keys)

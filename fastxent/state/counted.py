@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_counts, tally_cells
+from fastxent.kernels.ranks import list_ranked
 from fastxent.kernels.sifted import BUCKET_BITS, sift
-from fastxent.state.cells import Cells, Moves, Used, keys_of
+from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 
 NEGATIVE, POSITIVE = range(2)
 _WAITING = 1 << 21  # rows that are counted at once
@@ -103,6 +104,17 @@ class Counted:
         self._expect(0)
         counts = self.counts[: self.cells.count]
         return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
+
+    def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(keys, negative rows, positive rows) of the cells of the one owner that hold rows."""
+        self.count()
+        self._expect(0)
+        pages, names, _ = self.cells.pages()
+        found = tuple(np.empty(self.cells.count, kind) for kind in (np.uint64, np.float64, np.float64))
+        shift = np.uint64(LONGEST - int(self.cells.lengths[0]))
+        count = list_ranked(names, pages, shift, self.counts, *found)
+        keys, negative, positive = (column[:count] for column in found)
+        return keys, negative, positive
 
 
 def sifted(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

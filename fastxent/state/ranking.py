@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.exact import FOLD_BITS, exact_fold, exact_round, exact_sum, exact_zeros
+from fastxent.kernels.exact import exact_round, exact_sum, exact_zeros
+from fastxent.kernels.ranks import (
+    choose_cells,
+    room,
+    running_at,
+    running_ends,
+    sum_area,
+    sum_deviations,
+    sum_exact_precisions,
+    sum_precisions,
+)  # fmt: skip
 from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
 from fastxent.results.values import Metric
 from fastxent.state.cells import score_of
 from fastxent.state.intervals import NORMAL
 
 POINTS = 512  # of a curve at most
-_BLOCK = 1 << FOLD_BITS  # cells at a time: what is computed of them stays in the cache
 
 
 class Ranked(NamedTuple):
@@ -43,33 +52,20 @@ def roc_auc(rows: Ranked) -> Metric:
     negative, positive = rows.negative, rows.positive
     if not rows.counted:  # each class by itself: the product of their sums is then neither 0 nor infinite
         negative, positive = _moderate(negative, negative), _moderate(positive, positive)
-    n, p = exact_sum(negative), exact_sum(positive)
+    n, p = (float(side.sum()) if rows.counted else exact_sum(side) for side in (negative, positive))
     if not (n > 0.0 and p > 0.0):
         return Metric(math.nan)
-    value, least, tied = _sums(
-        (positive * (2.0 * (false - negative) + negative), positive * (false - negative), positive * negative)
-        for negative, positive, false, _ in _running(negative, positive)
-    )
+    value, least, tied = _sums(sum_area, 3, negative, positive)
     value, bounds = value / (2.0 * p * n), None
     if not rows.exact:
         least /= p * n
         bounds = max(0.0, min(least, value)), min(1.0, max(least + tied / (p * n), value))
     if not rows.counted or n < 2.0 or p < 2.0:
         return Metric(value, bounds=bounds)
-    spread = _sums(_deviations(negative, positive, n, p, value))
+    spread = _sums(sum_deviations, 2, negative, positive, n, p, value)
     stderr = math.sqrt(spread[0] / (p - 1.0) / p + spread[1] / (n - 1.0) / n)
     ends = max(0.0, value - NORMAL * stderr), min(1.0, value + NORMAL * stderr)
     return Metric(value, stderr, ends, "delong", bounds)
-
-
-def _deviations(
-    negative: np.ndarray, positive: np.ndarray, n: float, p: float, value: float
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Squared differences between ``value`` and the share of the other class that rows are ranked rightly against."""
-    for some, others, false, true in _running(negative, positive):
-        of_positive = (false - some + 0.5 * some) / n - value
-        of_negative = (p - true + 0.5 * others) / p - value
-        yield others * of_positive * of_positive, some * of_negative * of_negative
 
 
 def average_precision(rows: Ranked) -> Metric:
@@ -79,56 +75,27 @@ def average_precision(rows: Ranked) -> Metric:
     spread evenly; it is exact for a cell of one row.
     """
     positive, negative = _both(rows)
-    p = exact_sum(positive)
+    p = float(positive.sum()) if rows.counted else exact_sum(positive)
     if not p > 0.0:
         return Metric(math.nan)
     if rows.exact:
-        (value,) = _sums((some * _share(true, false),) for some, _, true, false in _running(positive, negative))
+        (value,) = _sums(sum_exact_precisions, 1, positive, negative)
         return Metric(value / p)
-    least, most, value = (total / p for total in _sums(_precisions(positive, negative, rows.counted)))
+    step = 1.0 if rows.counted else 0.0
+    least, most, value = (total / p for total in _sums(sum_precisions, 3, positive, negative, step))
     return Metric(min(max(value, least), most), bounds=(least, most))
 
 
-def _precisions(positive: np.ndarray, negative: np.ndarray, counted: bool) -> Iterator[tuple[np.ndarray, ...]]:
-    """Positives times their precision: with the negatives of their cell before them, behind them, and among them."""
-    for some, others, true, false in _running(positive, negative):
-        first = np.minimum(some, 1.0 if counted else 0.0)
-        half = (some - first) / 2.0 if counted else 0.0
-        yield (
-            some * _share(true - some + first, false),
-            some * _share(true, false - others),
-            some * _share(true - half, false - others / 2.0),
-        )
-
-
-def _running(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Two arrays block by block: what they hold, and their sums up to there."""
-    ends = [0.0, 0.0]
-    for begin in range(0, len(first), _BLOCK):
-        blocks = first[begin : begin + _BLOCK], second[begin : begin + _BLOCK]
-        sums = []
-        for k, block in enumerate(blocks):
-            total = block.copy()
-            total[0] += ends[k]
-            sums.append(np.cumsum(total, out=total))
-            ends[k] = total[-1]
-        yield *blocks, *sums
-
-
-def _sums(terms: Iterable[tuple[np.ndarray, ...]]) -> list[float]:
-    """The correctly rounded sum of each array over all blocks; the arrays are lost."""
-    totals: list[np.ndarray] = []
-    room = np.empty(8)
-    for arrays in terms:
-        totals = totals or [exact_zeros() for _ in arrays]
-        for total, values in zip(totals, arrays, strict=True):
-            exact_fold(total, values, room)
+def _sums(add: Callable[..., None], count: int, *arguments: np.ndarray | float) -> list[float]:
+    """The correctly rounded sums that a kernel makes of cells."""
+    totals = tuple(exact_zeros() for _ in range(count))
+    add(*arguments, totals, room())
     return [exact_round(total) for total in totals]
 
 
 def _both(rows: Ranked) -> tuple[np.ndarray, np.ndarray]:
-    """(positives, negatives) from the highest score down; weights are scaled together, so that no sum is infinite."""
-    positive, negative = rows.positive[::-1], rows.negative[::-1]
+    """(positives, negatives) by ascending score; weights are scaled together, so that no sum is infinite."""
+    positive, negative = rows.positive, rows.negative
     if rows.counted:
         return positive, negative
     most = np.maximum(positive, negative)
@@ -150,23 +117,16 @@ def _share(part: np.ndarray, other: np.ndarray) -> np.ndarray:
 def curves(rows: Ranked) -> Curves | None:
     """At most `POINTS` points of each curve, evenly along the ROC curve; None where a class has no rows."""
     positive, negative = _both(rows)
-    first, last = (0.0, 0.0), (0.0, 0.0)
-    for k, (_, _, true, false) in enumerate(_running(positive, negative)):
-        first, last = (true[0], false[0]) if k == 0 else first, (true[-1], false[-1])
+    last = running_ends(positive, negative)
     if not (last[0] > 0.0 and last[1] > 0.0):
         return None
-    wanted = np.linspace(first[0] / last[0] + first[1] / last[1], 2.0, POINTS - 1)
-    chosen, begin = np.zeros(len(wanted), np.int64), 0
-    best, middle = (math.inf, 0), (math.inf, 0)  # of two sizes the least, and where it is: the first place of several
-    for _, _, true, false in _running(positive, negative):
-        along = true / last[0] + false / last[1]
-        chosen += np.searchsorted(along, wanted)
-        best = min(best, _least(-_f1(true, false, last), begin))
-        middle = min(middle, _least(np.abs(along - 1.0), begin))
-        begin += len(along)
+    wanted = np.linspace(positive[-1] / last[0] + negative[-1] / last[1], 2.0, POINTS - 1)
+    chosen = np.zeros(len(wanted), np.int64)
+    best, middle = choose_cells(positive, negative, last, wanted, chosen)
     chosen = np.unique(chosen) if len(positive) > POINTS - 1 else np.arange(len(positive))
-    places = np.concatenate([chosen, [best[1], middle[1]]])
-    true, false = _sums_to(places, positive, negative)
+    places = np.concatenate([chosen, [best, middle]])
+    true, false = sums = np.empty((2, len(places)))
+    running_at(places, np.argsort(places, kind="stable"), positive, negative, sums)
     recall, alarm = true / last[0], false / last[1]
     precision, part = _share(true, false), (true + false) / (last[0] + last[1])
     threshold = score_of(rows.keys[::-1][places])
@@ -190,24 +150,7 @@ def curves(rows: Ranked) -> Curves | None:
     )
 
 
-def _least(values: np.ndarray, begin: int) -> tuple[float, int]:
-    """The least of values, and its place if the first is at ``begin``."""
-    place = int(np.argmin(values))
-    return float(values[place]), begin + place
-
-
 def _f1(true: np.ndarray, false: np.ndarray, all_of: tuple[float, float]) -> np.ndarray:
     """F1 where so many positive and negative rows are predicted positive, of ``all_of`` them."""
     found: np.ndarray = 2.0 * true / (all_of[0] + true + false)
     return found
-
-
-def _sums_to(places: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The running sums of two arrays at some places."""
-    found, begin = np.empty((2, len(places))), 0
-    for _, _, *sums in _running(positive, negative):
-        inside = (places >= begin) & (places < begin + len(sums[0]))
-        for k in range(2):
-            found[k, inside] = sums[k][places[inside] - begin]
-        begin += len(sums[0])
-    return found[0], found[1]

@@ -223,6 +223,9 @@ class Scores:
     def ranked(self) -> list[Ranked]:
         """The rows of each owner by score."""
         self._settle()
+        if len(self.counted.cells.lengths) == 1 and not self.weighed.cells.count:
+            exact = int(self.counted.cells.lengths[0]) == LONGEST
+            return [Ranked(*self.counted.listed(), exact, True)]
         counted, weighed = self.counted.used(), self.weighed.used()
         rows = self.counted.counts[counted.places]
         unit = 1 << self.weighed.sums.scale
