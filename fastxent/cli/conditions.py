@@ -40,6 +40,8 @@ _PARTS: dict[str, Callable[[Metric], float]] = {
     "stderr": lambda metric: metric.stderr,
     "ci95.low": lambda metric: metric.ci95[0],
     "ci95.high": lambda metric: metric.ci95[1],
+    "bounds.low": lambda metric: metric.value if metric.bounds is None else metric.bounds[0],
+    "bounds.high": lambda metric: metric.value if metric.bounds is None else metric.bounds[1],
 }
 _MOST_FAILURES = 20  # printed for one condition on every slice
 

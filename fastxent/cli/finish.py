@@ -104,7 +104,8 @@ def check_conditions(
     from fastxent.state.tasks import possible_metrics
 
     metrics = possible_metrics(
-        {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob")}, given["task"]
+        {name: given[name] for name in ("metrics", "top_k", "n_bytes", "scores", "target_logprob", "ids")},
+        given["task"],
     )
     known = names(metrics)
     for condition in conditions:

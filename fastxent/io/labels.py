@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
-from fastxent.io.columns import float_column, item_of, target_ids
-from fastxent.io.values import FloatBits, storage
+from fastxent.io.columns import float_column, target_ids
+from fastxent.io.lists import lists_of
 
 WrongLabel = dict[int, str]  # row -> what is wrong with it
 
@@ -20,7 +20,7 @@ def flags_of(array: pa.Array, n_labels: int, ignore_index: int) -> tuple[np.ndar
 
     A label that is null, NaN or ``ignore_index`` is NaN: ignored. So are all labels of a null row.
     """
-    child, starts, sizes = _lists(array)
+    child, starts, sizes = lists_of(array, _wrong_type(array.type), "target")
     kind = child.type
     if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_boolean(kind) or pt.is_null(kind)):
         raise _wrong_type(array.type)
@@ -55,7 +55,7 @@ def ids_of(
 
     Ids that are null or ``ignore_index`` are padding. All labels of a null row are NaN: ignored.
     """
-    child, starts, sizes = _lists(array)
+    child, starts, sizes = lists_of(array, _wrong_type(array.type), "target")
     ids = target_ids(child, ignore_index, names)
     valid = np.asarray(array.is_valid())
     sizes = np.where(valid, sizes, 0)
@@ -80,30 +80,6 @@ def ids_of(
         )
     times[~valid] = np.nan
     return times, wrong
-
-
-def _lists(array: pa.Array) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """(the elements of all rows, the first of each row, how many each row has)."""
-    kind, array = array.type, storage(array)
-    if isinstance(kind, FloatBits) or not hasattr(array.type, "value_type") or item_of(array.type)[0] is None:
-        raise _wrong_type(kind)
-    if pt.is_fixed_size_list(array.type):
-        size = array.type.list_size
-        child = array.values.slice(array.offset * size, len(array) * size)
-        return storage(child), np.arange(len(array)) * size, np.full(len(array), size)
-    if pt.is_list(array.type) or pt.is_large_list(array.type):
-        offsets = array.offsets.to_numpy().astype(np.int64)
-        starts, sizes = offsets[:-1], np.diff(offsets)
-    else:  # list views
-        starts, sizes = (np.asarray(part).astype(np.int64) for part in (array.offsets, array.sizes))
-    valid = np.asarray(array.is_valid())
-    starts, sizes = np.where(valid, starts, 0), np.where(valid, sizes, 0)
-    first = int(starts[sizes > 0].min(initial=len(array.values)))
-    last = int((starts + sizes).max(initial=0))
-    if first < 0 or (sizes < 0).any() or last > len(array.values):
-        raise ColumnError("cannot read the target column: its rows point outside its values; write the file again")
-    child = array.values.slice(first, max(0, last - first))
-    return storage(child), np.maximum(starts - first, 0), sizes
 
 
 def _wrong_type(kind: pa.DataType) -> ColumnError:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 from fastxent.errors import ConfigError
 from fastxent.options.checks import boolean, listed as listed, one_of, shown, whole_number
 from fastxent.options.choices import Task
-from fastxent.options.declared import MOST_BINS as MOST_BINS, OPTIONS, default
+from fastxent.options.declared import MOST_BINS as MOST_BINS, MOST_CLASSES as MOST_CLASSES, OPTIONS, default
 from fastxent.options.option import check_input
 from fastxent.options.typed import check
 
@@ -45,13 +45,16 @@ class EvalConfig:
     target_logprob: str | None = default("target_logprob")
     scores: tuple[str, ...] = default("scores")
     target_ids: bool = default("target_ids")
+    ids: str | None = default("ids")
+    other: str | None = default("other")
+    open_classes: bool = False  # of a top-k dump: their number is unknown, or ids are strings without class names
     task: str = "multiclass"
     renormalize: bool = True  # of `compare`
 
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
         object.__setattr__(self, "n_classes", n_classes)
-        for name in (field.name for field in fields(self) if field.name in OPTIONS and field.name != "task"):
+        for name in (field.name for field in fields(self) if field.name in OPTIONS and field.name not in _FOUND):
             option = OPTIONS[name]
             value = option.check(name, getattr(self, name))
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
@@ -71,6 +74,11 @@ class EvalConfig:
         """Return plain JSON-ready values, tuples as lists, without the options of `_ADDED` that have their default."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {k: v for k, v in values.items() if k not in _ADDED or v != _ADDED[k]}
+
+    @property
+    def partial(self) -> bool:
+        """Whether rows list the log-probabilities of their likeliest classes only."""
+        return self.ids is not None
 
     @property
     def has_logits(self) -> bool:
@@ -99,12 +107,26 @@ _ADDED = {
     "scores": [],
     "target_ids": False,
     "renormalize": True,
+    "ids": None,
+    "other": None,
+    "open_classes": False,
 }
+_FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
 _OF_SCORES = (
     "input", "ignore_index", "label_smoothing", "clip_eps", "temperature", "softcap", "class_mask", "class_weight",
     "classes", "top_k", "bins",
 )  # fmt: skip
 _OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
+_OF_ALL = (
+    "label_smoothing",
+    "clip_eps",
+    "temperature",
+    "softcap",
+    "class_mask",
+    "class_weight",
+    "threshold",
+    "target_ids",
+)  # of rows that have a score for each class
 # Options that a task does not have, and why.
 _REFUSED = {
     "multiclass": (("threshold",), "is for binary dumps, which hold one score per row, and task='multilabel'"),
@@ -117,6 +139,7 @@ _REFUSED = {
 
 def _check_task(config: EvalConfig) -> None:
     """Raise ConfigError for options that are not options of the task."""
+    _check_partial(config)
     refused, rule = _REFUSED[config.task]
     for name in refused:
         value = getattr(config, name)
@@ -131,7 +154,28 @@ def _check_task(config: EvalConfig) -> None:
             f"input must be 'logits' or 'probs' for a {config.task} dump, got 'log_probs'; the log-probability of one "
             "class does not hold the other's where it is near 0"
         )
-    if (config.task == "likelihood") != (config.target_logprob is not None):
+    if (config.task == "likelihood") != (config.target_logprob is not None and not config.partial):
         raise ConfigError(f"target_logprob must be given for the task 'likelihood' only, got {config.task!r}")
     if len(set(config.scores)) < len(config.scores):
         raise ConfigError(f"scores must name each column once, got {shown(config.scores)}")
+
+
+def _check_partial(config: EvalConfig) -> None:
+    """Raise ConfigError for options that are not options of a top-k dump, or of none other."""
+    if not config.partial:
+        if config.other is not None or config.open_classes:
+            raise ConfigError(f"other must not be given without ids, got {shown(config.other)}; name the ids with ids")
+        return
+    if config.task != "multiclass":
+        raise ConfigError(f"ids cannot be combined with task={config.task!r}; omit task")
+    if config.input != "log_probs":
+        raise ConfigError(f"input must be 'log_probs' for a top-k dump, got {config.input!r}; omit input")
+    if isinstance(config.logits, tuple):
+        raise ConfigError(f"logits must name one column of lists beside ids, got {shown(config.logits)}")
+    for name in _OF_ALL:
+        value = getattr(config, name)
+        if value != default(name):
+            raise ConfigError(
+                f"{name} must not be given, got {shown(value)}; it is for rows of one score per class, "
+                "and a top-k dump lists some"
+            )

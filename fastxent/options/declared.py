@@ -28,6 +28,7 @@ from fastxent.options.option import Option, declarations
 Names = str | Sequence[str] | None
 
 SECTIONS = ("Columns", "Loss", "Metrics")  # headings in the help, in order
+MOST_CLASSES = 2**31 - 1  # of a top-k dump: stands for any number of them
 MOST_BINS = 10_000  # every slice has as many: more would take gigabytes and leave too few rows in each bin
 CLASS_ID = whole("be an integer of 64 bits", low=-(2**63), high=2**63 - 1)
 COLUMN = optional(text("a column name"))
@@ -162,6 +163,37 @@ class InputOptions(TypedDict, total=False):
             help="Log-probabilities of what happened, in place of logits.",
             section="Columns",
             metavar="COLUMN",
+        ),
+    ]
+    ids: Annotated[
+        str | None,
+        Option(
+            None,
+            COLUMN,
+            help="Ids of a top-k dump, whose log-probabilities --logits names.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    other: Annotated[
+        str | None,
+        Option(
+            None,
+            COLUMN,
+            help="Log-probabilities of all classes that a row does not list.",
+            section="Columns",
+            metavar="COLUMN",
+        ),
+    ]
+    n_classes: Annotated[
+        int | None,
+        Option(
+            None,
+            optional(whole(f"be an integer from 1 to {MOST_CLASSES}", low=1, high=MOST_CLASSES)),
+            help="Number of classes of a top-k dump.",
+            section="Columns",
+            metavar="N",
+            shown="unknown",
         ),
     ]
     scores: Annotated[

@@ -220,6 +220,8 @@ class EvalValues:
                 "stderr": pa.array([r[3].stderr for r in records], number),
                 "ci95_low": pa.array([r[3].ci95[0] for r in records], number),
                 "ci95_high": pa.array([r[3].ci95[1] for r in records], number),
+                "bounds_low": pa.array([r[3].bounds and r[3].bounds[0] for r in records], number),
+                "bounds_high": pa.array([r[3].bounds and r[3].bounds[1] for r in records], number),
             }
         )
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastxent.names import printable
-from fastxent.options.config import EvalConfig
+from fastxent.options.config import MOST_CLASSES, EvalConfig
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.values import Metric, RowCounts, labels
 
@@ -33,6 +33,7 @@ _SHORT = {
     "calibration_ratio": "calib. ratio",
 }
 MAX_SLICES = 20
+BOUNDS = "A range in place of a value holds the exact value."
 _BIN_HEADERS = {
     "multiclass": ("confidence bin", "rows", "confidence", "accuracy"),
     "binary": ("prediction bin", "rows", "prediction", "positive"),
@@ -67,8 +68,17 @@ def heading(result: EvalValues) -> str:
 def classes_of(config: EvalConfig) -> list[str]:
     """Return the number of classes or labels as a part of the heading; empty without logits."""
     classes = count(config.n_classes)
-    kinds = {"multiclass": [f"{classes} classes"], "binary": ["binary"], "multilabel": [f"{classes} labels"]}
+    known = f"{classes} classes" if config.n_classes < MOST_CLASSES else "number of classes unknown"
+    kinds = {"multiclass": [known], "binary": ["binary"], "multilabel": [f"{classes} labels"]}
     return kinds.get(config.task, [])
+
+
+def notes(result: EvalValues) -> list[str]:
+    """Return the sentences below the table of metrics."""
+    parts = (part.metrics for values in result.slices.values() for part in values.values())
+    bounded = any(m.bounds and math.isnan(m.value) for metrics in (result.metrics, *parts) for m in metrics.values())
+    found = [BOUNDS] if bounded else []
+    return found + ([] if result.caution is None else [result.caution])
 
 
 def missing_scores(used: int, score_rows: dict[str, RowCounts]) -> list[str]:
@@ -80,11 +90,19 @@ def missing_scores(used: int, score_rows: dict[str, RowCounts]) -> list[str]:
     ]
 
 
+def value_text(metric: Metric, digits: int = 4) -> str:
+    """Return the value of a metric as text, or its bounds, with some digits, if they are all that is known."""
+    if metric.bounds is None or not math.isnan(metric.value):
+        return number(metric.value)
+    low, high = (number(end, digits) for end in metric.bounds)
+    return f"{low} … {high}"
+
+
 def metric_cells(metric: Metric) -> tuple[str, str, str]:
     """Return value, standard error and interval as text."""
     low, high = metric.ci95
     interval = "" if math.isnan(low) else f"{number(low)} … {number(high)}"
-    return number(metric.value), "" if math.isnan(metric.stderr) else number(metric.stderr, 3), interval
+    return value_text(metric), "" if math.isnan(metric.stderr) else number(metric.stderr, 3), interval
 
 
 def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tuple[str, ...]]]:
@@ -97,7 +115,7 @@ def slice_rows(result: EvalValues, column: str) -> tuple[list[str], Iterator[tup
     def rows() -> Iterator[tuple[str, ...]]:
         values = result.slices[column]
         for label, part in zip(labels(values), values.values(), strict=True):
-            cells = [number(part.metrics[name].value) for name in chosen]
+            cells = [value_text(part.metrics[name]) for name in chosen]
             yield label, count(part.rows.used), cells[0], number(part.metrics[chosen[0]].stderr, 2), *cells[1:]
 
     return headers, rows()
@@ -131,8 +149,7 @@ def render(result: EvalValues) -> RenderableType:
     for name, metric in result.metrics.items():
         table.add_row(cell(name), *metric_cells(metric))
     parts: list[RenderableType] = [Text(heading(result), style="bold"), Text(), table]
-    if result.caution is not None:
-        parts.append(Text(result.caution))
+    parts += [Text(line) for line in notes(result)]
     parts += [Text(line) for line in missing_scores(result.rows.used, result.score_rows)]
     for column, values in result.slices.items():
         headers, rows = slice_rows(result, column)
@@ -197,8 +214,8 @@ def markdown(result: EvalValues) -> str:
         ["metric", "value", "stderr", "95 % interval"],
         ((f"`{name}`", *metric_cells(metric)) for name, metric in result.metrics.items()),
     )
-    if result.caution is not None:
-        lines += ["", result.caution]
+    for line in notes(result):
+        lines += ["", line]
     lines += [f"\n{markdown_text(line)}" for line in missing_scores(result.rows.used, result.score_rows)]
     for column in result.slices:
         lines += ["", *markdown_table(*slice_rows(result, column))]

@@ -220,8 +220,8 @@ def _metrics(result: Logged) -> Iterator[tuple[str, float]]:
 def _with_errors(prefix: str, metrics: dict[str, Metric]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, metric in metrics.items():
-        values = (metric.value, metric.stderr, *metric.ci95)
-        endings = ("", "_stderr", "_ci95_low", "_ci95_high")
+        values = (metric.value, metric.stderr, *metric.ci95, *(metric.bounds or (math.nan, math.nan)))
+        endings = ("", "_stderr", "_ci95_low", "_ci95_high", "_bounds_low", "_bounds_high")
         place = f"{prefix}{_safe(name)}"
         while place in found:  # two scores with the same safe name
             place += "_"

@@ -34,7 +34,8 @@ def _comparable(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Metric(Values):
-    """A number with a standard error and an interval. What is not defined is NaN.
+    """A number with a standard error and an interval. What is not defined is NaN. So is the value of a metric of which
+    only ``bounds`` are known; its ``ci95`` then covers the intervals of both bounds.
 
     Attributes:
         value: float. The number.
@@ -42,7 +43,8 @@ class Metric(Values):
         ci95: (float, float). Lower and upper end of its 95 % confidence interval.
         method: str or None. How the interval is computed: "t" (Student's, of a mean), "exp-t" (its exponential),
             "wilson" (of a rate) or "delong" (of the area under the ROC curve); None without an interval.
-        bounds: (float, float) or None. Where the exact number lies, if it is known only within bounds.
+        bounds: (float, float) or None. Where the exact number lies, if it is known only within bounds. They may be
+            infinite.
     """
 
     value: float
@@ -130,7 +132,7 @@ class Histogram(Values):
     Attributes:
         edges: float (bins + 1,). Bin k holds the rows with edges[k] <= NLL < edges[k + 1], in nats.
         counts: int (bins,). Rows in each bin.
-        infinite: int. Rows whose NLL is infinite; no bin holds them.
+        infinite: int. Rows whose NLL is infinite, or not known in a top-k dump; no bin holds them.
     """
 
     edges: tuple[float, ...]

@@ -23,7 +23,7 @@ def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.n
         if found is not None:
             return found
         if config.target is not None:
-            return _bad_target(rows.columns[config.target][i].as_py(), config.n_classes)
+            return bad_target(rows.columns[config.target][i].as_py(), config.n_classes)
     return _bad_logits(widened(logits, dtype), config.input)
 
 
@@ -45,7 +45,8 @@ def bad_number(config: EvalConfig, rows: Prepared, i: int) -> str | None:
     return None
 
 
-def _bad_target(value: object, n_classes: int) -> str:
+def bad_target(value: object, n_classes: int) -> str:
+    """What is wrong with a target."""
     if isinstance(value, list):
         return f"the target is not a list of {n_classes} probabilities"
     if isinstance(value, str):

@@ -92,6 +92,25 @@ class BinaryRows(ScoredRows):
     zeros: int = 0  # used rows whose target is 0
 
 
+def _none() -> np.ndarray:
+    return np.empty(0)
+
+
+@dataclass
+class TopkRows(ScoredRows):
+    """Rows that list their likeliest classes. ``rank``, ``entropy`` and ``brier`` are the least that is possible; the
+    fields of the same name with "high" are the most. ``nll`` and ``loss`` are NaN where the NLL is not known."""
+
+    nll_low: np.ndarray = field(default_factory=_none)  # float64
+    nll_high: np.ndarray = field(default_factory=_none)  # float64
+    rank_high: np.ndarray = field(default_factory=_none)  # int64
+    entropy_high: np.ndarray = field(default_factory=_none)  # float64
+    brier_high: np.ndarray = field(default_factory=_none)  # float64
+    listed: np.ndarray = field(default_factory=_none)  # float64: 1 where the target is listed
+    mass: np.ndarray = field(default_factory=_none)  # float64: probability of the listed classes together
+    tokens: pa.Array | None = None  # the likeliest class of every row, where classes are strings without numbers
+
+
 def _no_labels() -> np.ndarray:
     return np.empty((0, 0))
 

@@ -14,19 +14,21 @@ from fastxent.scoring.given import GivenScorer
 from fastxent.scoring.multilabel import MultilabelScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer
+from fastxent.scoring.topk import TopkScorer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+AnyScorer = Scorer | BinaryScorer | GivenScorer | TopkScorer
 _SCORERS: dict[str, type[Scorer | BinaryScorer]] = {
     "multiclass": Scorer, "binary": BinaryScorer, "multilabel": MultilabelScorer
 }  # fmt: skip
 
 
-def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> Scorer | BinaryScorer | GivenScorer:
+def scorer_of(config: EvalConfig, dtype: str, *, keeps: bool = False) -> AnyScorer:
     """The scorer of a task, of scores of one float type. ``keeps``: what a visitor of the rows needs."""
-    kind = _SCORERS.get(config.task, GivenScorer)
+    kind = TopkScorer if config.partial else _SCORERS.get(config.task, GivenScorer)
     return kind(config, dtype, keeps=keeps)
 
 
@@ -44,6 +46,7 @@ def columns(config: EvalConfig) -> list[str]:
     """The columns that scoring reads beside the scores."""
     names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes]
     names += [config.target_logprob, *config.scores]
+    names += [config.ids, str(config.logits), config.other] if config.partial else []
     names += Filter(config.where).columns if config.where is not None else []
     return list(dict.fromkeys(name for name in names if name is not None))
 
@@ -53,9 +56,10 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
 
     `EvalState.update` adds all of them or, if one row is bad, none.
     """
-    logits = config.logits if config.has_logits else None
+    stored = config.has_logits and not config.partial
+    logits = config.logits if stored else None
     source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)
-    if config.has_logits and source.task != ("binary" if config.task == "binary" else "multiclass"):
+    if stored and source.task != ("binary" if config.task == "binary" else "multiclass"):
         raise ConfigError(f"the batch is of a {source.task} dump, the state of a {config.task} one")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
         raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")

@@ -20,18 +20,23 @@ from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
-from fastxent.state.classes import Classes
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
 from fastxent.state.coverage import Coverage
-from fastxent.state.distribution import Distribution
 from fastxent.state.given import ScoreTable, score_tables
 from fastxent.state.keys import EncodedColumn, distinct_values, value_of
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import Bins, MetricPlan, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.table import GroupTable
-from fastxent.state.tasks import labels_of, plan_of, ranking_metrics, ranking_of
+from fastxent.state.tasks import (
+    classes_of,
+    distribution_of,
+    labels_of,
+    plan_of,
+    ranking_metrics,
+    ranking_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,8 +66,8 @@ class EvalState:
         self.slices = {name: GroupTable(self.plan, config.bins, name) for name in config.by}
         tables = [self.whole, *self.slices.values()]
         self.labels = labels_of(self.plan, tables)
-        self.classes = self.labels.get(None) or Classes(config.n_classes, self.plan.weighted)
-        self.distribution = Distribution()
+        self.classes = self.labels.get(None) or classes_of(config, self.plan)
+        self.distribution = distribution_of(config)
         self.components: dict[str, Component] = {  # by their names in a saved state
             "whole": self.whole,
             **{f"by {name}": table for name, table in self.slices.items()},

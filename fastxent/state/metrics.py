@@ -150,19 +150,20 @@ class MetricPlan:
     def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows; those that follow from other parts are NaN."""
         found = {name: Metric(value) for name, value in bins.errors().items()}
-        for mean in self.means:
-            value, stderr = self._ratio(mean, sums)
-            units = self._units(mean, sums)
-            if mean.exponential:
-                found[mean.name] = by_exponential(value, stderr, units - 1)
-            elif mean.column.indicator:
-                rows = None if self.weighted or self.clustered else float(units)
-                found[mean.name] = by_wilson(value, stderr, units, rows)
-            elif mean.bits:
-                found[mean.name] = by_student(value / LN2, 1.0 / LN2 * stderr, units - 1)
-            else:
-                found[mean.name] = by_student(value, stderr, units - 1)
+        found |= {mean.name: self.metric(mean, sums) for mean in self.means}
         return {name: found.get(name, Metric(math.nan)) for name in self.names}
+
+    def metric(self, mean: Mean, sums: Sums) -> Metric:
+        """One mean with its interval."""
+        value, stderr = self._ratio(mean, sums)
+        units = self._units(mean, sums)
+        if mean.exponential:
+            return by_exponential(value, stderr, units - 1)
+        if mean.column.indicator:
+            return by_wilson(value, stderr, units, None if self.weighted or self.clustered else float(units))
+        if mean.bits:
+            return by_student(value / LN2, 1.0 / LN2 * stderr, units - 1)
+        return by_student(value, stderr, units - 1)
 
     @property
     def counted(self) -> int | None:

@@ -9,17 +9,30 @@ from fastxent.errors import ConfigError
 from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.values import Metric
-from fastxent.state import binary, metrics, multilabel, ranking
+from fastxent.state import binary, metrics, multilabel, ranking, topk
+from fastxent.state.classes import Classes
+from fastxent.state.distribution import Distribution
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import MetricPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
+from fastxent.state.topk import Between, NoClasses, TopkPlan
 
 
 def plan_of(config: EvalConfig) -> MetricPlan:
     """What to sum under a configuration."""
     kinds = {"binary": binary.BinaryPlan, "multilabel": multilabel.MultilabelPlan}
-    return kinds.get(config.task, MetricPlan)(config)
+    return (TopkPlan if config.partial else kinds.get(config.task, MetricPlan))(config)
+
+
+def classes_of(config: EvalConfig, plan: MetricPlan) -> Classes:
+    """The counts of each class."""
+    return (NoClasses if config.open_classes else Classes)(config.n_classes, plan.weighted)
+
+
+def distribution_of(config: EvalConfig) -> Distribution:
+    """The distribution of the NLL of a row."""
+    return Between() if config.partial else Distribution()
 
 
 def possible_metrics(options: Mapping[str, Any], task: str | None = None) -> list[str]:
@@ -27,8 +40,10 @@ def possible_metrics(options: Mapping[str, Any], task: str | None = None) -> lis
     asked for."""
     found: dict[str, None] = {}
     refused: list[ConfigError] = []
-    known = options.get("target_logprob") is not None
-    for kind in ("likelihood",) if known else ("multiclass", "binary") if task is None else (task,):
+    partial = options.get("ids") is not None
+    options = {**options, "input": "log_probs"} if partial else options
+    known = options.get("target_logprob") is not None and not partial
+    for kind in ("likelihood",) if known else ("multiclass", "binary")[: 2 - partial] if task is None else (task,):
         try:
             config = EvalConfig(n_classes=2 if kind == "binary" else 1, task=kind, **options)
             found |= dict.fromkeys([*plan_of(config).names, *config.scores])
@@ -40,8 +55,8 @@ def possible_metrics(options: Mapping[str, Any], task: str | None = None) -> lis
 
 
 def unlabelled(task: str) -> tuple[str, ...]:
-    """The metrics that need no target."""
-    named = {"binary": binary.UNLABELLED, "multilabel": multilabel.UNLABELLED}
+    """The metrics that need no target. ``task``: or "topk", for rows that list their likeliest classes."""
+    named = {"binary": binary.UNLABELLED, "multilabel": multilabel.UNLABELLED, "topk": topk.UNLABELLED}
     return named.get(task, metrics.UNLABELLED)
 
 

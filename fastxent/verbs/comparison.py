@@ -84,6 +84,8 @@ class Comparison:
             scored = {**options, "input": "log_probs"}
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config, first = replace(job.recipe.config, renormalize=options["renormalize"]), job.source
+        if config.partial:
+            raise ConfigError("compare needs a score for each class, or rows without logits; omit ids (--ids)")
         if id is not None and not config.has_logits:
             raise ConfigError("id must be None for dumps without logits, whose changed rows are not listed; omit id")
         target, classes = config.target, options["classes"]

@@ -45,7 +45,21 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
         target_logprob: str or None. The column of the log-probability of what happened, in a dump without logits. The
             metrics are cross-entropy, perplexity and bits per byte. A row is ignored if it is null. The loss of -inf is
-            infinite. NaN and numbers above 0.001 are bad.
+            infinite. NaN and numbers above 0.001 are bad. Beside ``ids``: the log-probability of the target, also where
+            the target is not listed; null where it is not known.
+        ids: str or None. The column of lists of ids of a top-k dump. ``logits`` names the column of lists of their
+            log-probabilities. Ids are integers, or strings as the targets are; with ``classes``, strings are looked up
+            there. A row lists its likeliest classes in any order and number; an entry whose log-probability is null or
+            -9999 is below the cut and not listed. A row that lists an id twice, or none, is bad. A metric that the list
+            does not determine has ``bounds`` that hold the exact value, and its ``value`` is NaN. ``coverage`` is the
+            share of rows whose target is listed, ``covered_mass`` the mean probability of the listed classes.
+            A class that is not listed is never more likely than a listed one. If ``target_logprob`` is not given, a
+            target that is listed last may have been added to the likeliest classes, and bounds allow for that.
+        other: str or None. The column of the log-probability of all classes together that a row of a top-k dump does
+            not list. Without it, or where it is null, this is 1 minus the listed probabilities, known within the
+            rounding of their float type.
+        n_classes: int or None. The number of classes of a top-k dump, or a larger number. None: that of ``classes``, or
+            unknown, and bounds allow for any number. ``per_class`` needs a number up to 1,048,576.
         scores: str, list of str, or None. Columns of numbers that another program computed, beside logits or alone. The
             mean of each is a metric with the name of the column. A null is left out of that mean only, and
             ``score_rows`` counts the nulls. A row with NaN is bad.
@@ -107,6 +121,16 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     >>> result = fx.evaluate({"logits": np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]})
     >>> result.metrics["accuracy"].value
     0.75
+
+    A top-k dump has metrics that are exact, and metrics within bounds:
+
+    >>> rows = {"topk_ids": [[3, 0], [1, 2]], "topk_logprobs": [[-0.5, -1.5], [-0.1, -3.0]], "target": [0, 4]}
+    >>> metrics = fx.evaluate(rows, logits="topk_logprobs", ids="topk_ids", n_classes=5).metrics
+    >>> metrics["accuracy"].value
+    0.0
+    >>> low, high = metrics["cross_entropy"].bounds
+    >>> f"{low:.2f}", high
+    ('2.30', inf)
     """
     per_row, id = options["per_row"], options["id"]
     for name, given in {"resume": options["resume"], 'engine="ray"': options["engine"] != "local" or None}.items():
@@ -134,7 +158,7 @@ def _per_row(
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
     check_not_source(path, job.source.files)
-    schema = per_row_schema(job.source.schema, id, job.recipe.config.task)
+    schema = per_row_schema(job.source.schema, id, job.recipe.config)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 
     def visit(index: int, rows: ScoredRows) -> None:

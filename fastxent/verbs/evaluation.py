@@ -13,12 +13,14 @@ from fastxent.io.columns import is_soft
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
-from fastxent.options.config import EvalConfig, listed
+from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS, Options
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
+
+_MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Evaluation:
     @property
     def whole(self) -> bool:
         """Soft targets and labels are as large as the logits, and a visitor reads all logits of a batch again."""
-        return self.soft or self.visited or not self.config.has_logits or self.config.task == "multilabel"
+        c = self.config
+        return self.soft or self.visited or not c.has_logits or c.partial or c.task == "multilabel"
 
     def scorer(self) -> Callable[[Batch], ScoredRows]:
         """The scorer of the task."""
@@ -74,6 +77,14 @@ class Evaluation:
         """
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
+        n_classes = values.pop("n_classes")
+        if values["ids"] is not None:
+            opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
+            return Job(opened, cls(config, opened.dtype, False, visited))
+        if n_classes is not None:
+            raise ConfigError(
+                f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
+            )
         unknown = {"n_classes": 1, "class_weight": None, "class_mask": None, "classes": None}  # before the dump is open
         likelihood = values["target_logprob"] is not None
         task = "likelihood" if likelihood else "multiclass"
@@ -95,19 +106,57 @@ class Evaluation:
         if probe.on_bad_row == "error":
             opened.require_whole()
         task = task if likelihood else task_of(opened, asked)
-        part, reader = opened.parts[0]
         if not opened.parts[0][1].layout.names:
             _refuse_beside(values, ("target",) if task == "scores" else (), "scores alone, because there are no logits")
             values["target"], optional = None, None
-        if optional is not None and optional not in reader.columns:
-            left = unlabelled_metrics(task)
-            if not (set(probe.metrics) <= {*left, *(["all"] if unlabelled else [])}):
-                missing = ColumnError.missing(optional, all_names(opened.schema), part.name)
-                raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(left)}")
+        if _lacks(opened, optional, probe.metrics, unlabelled_metrics(task), unlabelled):
             values["target"] = None
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited))
+
+
+def open_topk(
+    source: Any,
+    values: dict[str, Any],
+    asked: tuple[str | None, int | None],
+    columns: tuple[str, ...],
+    unlabelled: bool,
+) -> tuple[OpenSource, EvalConfig]:
+    """Open a top-k dump. ``asked``: the task and the number of classes that the user names. Others as in `open`."""
+    task, n_classes = asked
+    classes = None if values["classes"] is None else listed(values["classes"])
+    if n_classes is not None and classes is not None and len(classes) != n_classes:
+        raise ConfigError(f"classes must have {n_classes} entries, one per class, got {len(classes)}")
+    count = n_classes or (MOST_CLASSES if classes is None else len(classes))
+    values |= {"n_classes": count, "task": "multiclass" if task is None else task}
+    values["input"] = "log_probs" if values["input"] == DEFAULTS["input"] else values["input"]
+    config = EvalConfig(**values)
+    beside = [*scored_columns(replace(config, target=None, metrics=("all",))), *columns]
+    optional = DEFAULTS["target"] if config.target == DEFAULTS["target"] not in beside else None
+    opened = open_source(source, logits=None, columns=[*scored_columns(config), *columns], optional=optional)
+    if config.on_bad_row == "error":
+        opened.require_whole()
+    target = config.target
+    if _lacks(opened, optional, config.metrics, unlabelled_metrics("topk"), unlabelled):
+        target = None
+    ids = [find_field(part.schema, str(config.ids)) for part, _ in opened.filled]
+    text = classes is None and any(field is not None and "string" in str(field.type) for field in ids)
+    return opened, replace(config, target=target, open_classes=text or count > _MOST_COUNTED)
+
+
+def _lacks(
+    source: OpenSource, optional: str | None, metrics: tuple[str, ...], left: tuple[str, ...], unlabelled: bool
+) -> bool:
+    """Whether a dump lacks its target column ``optional``. It is an error if ``metrics`` are not all among those
+    ``left`` without a target; "all" is among them if the dump may be ``unlabelled``."""
+    part, reader = source.parts[0]
+    if optional is None or optional in reader.columns:
+        return False
+    if not (set(metrics) <= {*left, *(["all"] if unlabelled else [])}):
+        missing = ColumnError.missing(optional, all_names(source.schema), part.name)
+        raise ColumnError(f"{missing}; without a target there are only the metrics {', '.join(left)}")
+    return True
 
 
 def _refuse_beside(values: dict[str, Any], options: tuple[str, ...], other: str) -> None:

@@ -28,6 +28,7 @@ from fastxent.scoring.rounding import round_to
 from fastxent.scoring.rows import BAD_LOGITS, IGNORED, Kept, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE
 from fastxent.scoring.task import scorer_of
+from fastxent.scoring.topk import TopkScorer
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.odds import check_output, emitted
 
@@ -84,6 +85,8 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
     if not job.recipe.config.has_logits:
         raise ConfigError("transform needs logits; target_logprob and scores alone are for evaluate")
+    if job.recipe.config.partial:
+        raise ConfigError("transform needs a score for each class; ids is for evaluate, so omit ids (--ids)")
     if job.recipe.config.task != "multiclass":
         check_output(output, job.recipe.config.task)
     if output == "grad" and job.recipe.config.target is None:
@@ -133,6 +136,7 @@ def _total_weight(job: Job[Evaluation], rows: int) -> float:
             "with on_bad_row='skip' use reduction='sum'"
         )
     scorer = scorer_of(job.recipe.config, job.recipe.dtype)
+    assert not isinstance(scorer, TopkScorer)  # it has been refused
     total = exact_zeros()
     for unit in job.source.columns_only().units():
         for batch in unit.read(rows, rows * 64, whole=True):

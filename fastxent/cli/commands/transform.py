@@ -25,7 +25,7 @@ Examples:
   fastxent transform dump.parquet half.parquet --kind softmax --dtype float16""")  # fmt: skip
 @arguments.SOURCES_BEFORE_DEST
 @arguments.DEST
-@declared(TransformOptions, "Transform", *SECTIONS, hidden=("target_logprob",))
+@declared(TransformOptions, "Transform", *SECTIONS, hidden=("target_logprob", "ids", "other", "n_classes"))
 @options.printing
 @section("Output", arguments.output("result"))
 @running(TransformOptions)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fastxent.results.report.palette import ACCENT, GRID, INK, MUTED, PAPER, SECOND
 from fastxent.results.report.svg import Drawing, printable
-from fastxent.results.text import number
+from fastxent.results.text import number, value_text
 from fastxent.results.values import Metric, RowCounts
 
 
@@ -76,19 +76,29 @@ def forest_of(drawn: Sequence[tuple[str, Metric]], whole: Metric, label: str) ->
     """Plot named metrics with their 95 % intervals, from top to bottom.
 
     Args:
-        drawn: sequence of (str, Metric). Names and finite values.
+        drawn: sequence of (str, Metric). Names, and metrics with `finite_ends`. Bounds are a wide bar.
         whole: Metric. Its value is a dashed line, if it is finite.
         label: str. Of the axis.
     """
     figure, ax = single(1.0 + 0.21 * max(len(drawn), 2))
     at = range(len(drawn))
-    ax.hlines(at, [m.ci95[0] for _, m in drawn], [m.ci95[1] for _, m in drawn], color=ACCENT, linewidth=1.6)
-    ax.scatter([m.value for _, m in drawn], at, s=26, color=ACCENT, zorder=3, gid="slices")
-    figure.tips["slices"] = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
+    first, last = shown = limits([m for _, m in drawn], whole)
+    ends = [tuple(min(max(end, first), last) for end in m.ci95) for _, m in drawn]  # an end may be infinite
+    ax.hlines(at, [end[0] for end in ends], [end[1] for end in ends], color=ACCENT, linewidth=1.6)
+    tips = [f"{printable(name, 60)}: {with_interval(m)}" for name, m in drawn]
+    exact = [i for i in at if not math.isnan(drawn[i][1].value)]
+    ax.scatter([drawn[i][1].value for i in exact], exact, s=26, color=ACCENT, zorder=3, gid="slices")
+    figure.tips["slices"] = [tips[i] for i in exact]
+    wide = [(i, *m.bounds) for i, (_, m) in enumerate(drawn) if math.isnan(m.value) and m.bounds is not None]
+    if wide:
+        places = [i for i, _, _ in wide]
+        lows, highs = [max(low, first) for _, low, _ in wide], [min(high, last) for _, _, high in wide]
+        ax.hlines(places, lows, highs, color=ACCENT, linewidth=7, alpha=0.45, gid="bounds")
+        figure.tips["bounds"] = [tips[i] for i in places]
     if math.isfinite(whole.value):
         ax.axvline(whole.value, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
     ax.set_yticks(at, [printable(name, 26) for name, _ in drawn])
-    ax.set(xlim=limits([m for _, m in drawn], whole), ylim=(len(drawn) - 0.4, -0.6), xlabel=label)
+    ax.set(xlim=shown, ylim=(len(drawn) - 0.4, -0.6), xlabel=label)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.tick_params(axis="x", labeltop=len(drawn) > 25)  # a long plot is scrolled: show the scale at both ends
     ax.grid(visible=False, axis="y")
@@ -97,23 +107,30 @@ def forest_of(drawn: Sequence[tuple[str, Metric]], whole: Metric, label: str) ->
 
 def limits(metrics: Iterable[Metric], whole: Metric) -> tuple[float, float]:
     """Return the range of an axis that shows every value. Intervals far wider than typical ones are cut."""
-    found = [m for m in (*metrics, whole) if math.isfinite(m.value)]
+    found = [m for m in (*metrics, whole) if finite_ends(m)]
     if not found:
         return 0.0, 1.0
-    low, high = min(m.value for m in found), max(m.value for m in found)
+    values = [end for m in found for end in finite_ends(m)]
+    low, high = min(values), max(values)
     ends = [end for m in found for end in m.ci95 if math.isfinite(end)]
-    typical = sorted(m.ci95[1] - m.ci95[0] for m in found if math.isfinite(m.ci95[0])) or [0.0]
+    typical = sorted(m.ci95[1] - m.ci95[0] for m in found if math.isfinite(m.ci95[1] - m.ci95[0])) or [0.0]
     reach = 2 * max(high - low, typical[len(typical) // 2])
     low, high = min([low, *(max(end, low - reach) for end in ends)]), max([high, *(min(e, high + reach) for e in ends)])
     pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
     return low - pad, high + pad
 
 
+def finite_ends(metric: Metric) -> list[float]:
+    """Return the value of a metric, or its bounds if they are all that is known, without what is not finite."""
+    known = (metric.value,) if metric.bounds is None or not math.isnan(metric.value) else metric.bounds
+    return [end for end in known if math.isfinite(end)]
+
+
 def with_interval(metric: Metric) -> str:
     """Return a metric and its interval as text."""
     low, high = metric.ci95
     interval = "" if math.isnan(low) else f" ({number(low, 4)} … {number(high, 4)})"
-    return number(metric.value) + interval
+    return value_text(metric) + interval
 
 
 def count_axis(ax: Axes, counts: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from fastxent.results.evaluation import EvalValues
 from fastxent.results.report import drawing, plots
 from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render
 from fastxent.results.report.svg import Drawing, inline
-from fastxent.results.text import count, metric_cells, number
+from fastxent.results.text import count, metric_cells, notes, number, value_text
 from fastxent.results.values import Metric, labels
 
 MOST_ROWS = 2000  # in a table; the JSON has all
@@ -30,6 +30,8 @@ _NAMES = {
     "accuracy": "Accuracy",
     "brier_score": "Brier score",
     "expected_calibration_error": "Calibration error (ECE)",
+    "coverage": "Coverage (target is listed)",
+    "covered_mass": "Covered probability",
 }
 _BINARY_NAMES = {
     "cross_entropy": "Cross-entropy (nats)",
@@ -115,21 +117,21 @@ def _headline(result: EvalValues) -> Markup:
         low, high = metric.ci95
         interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
         cards.append(
-            Card(_TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), number(metric.value), interval)
+            Card(_TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), value_text(metric, 3), interval)
         )
     table = HtmlTable(
         "Metrics with standard errors and 95 % intervals",
         [Column("metric", "text"), Column("value"), Column("stderr"), Column("95 % interval")],
         [
-            [Cell(name), _number(m.value), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
+            [Cell(name), _value(m), Cell(error or "–", _key(m.stderr)), Cell(interval or "–", _key(m.ci95[0]))]
             for name, m in result.metrics.items()
             for _, error, interval in [metric_cells(m)]
         ],
         paged=False,
     )
     return render(
-        _TEMPLATE, part="headline", warnings=result.warnings, caution=result.caution, cards=cards, metrics=table,
-        plots=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
+        _TEMPLATE, part="headline", warnings=result.warnings, caution=" ".join(notes(result)), cards=cards,
+        metrics=table, plots=[_nll(result)] if result.has_losses else [], quantiles=_quantiles(result),
     )  # fmt: skip
 
 
@@ -240,10 +242,11 @@ def _curves(result: EvalValues) -> list[tuple[Markup, str]]:
 
 def _nll(result: EvalValues) -> tuple[Markup, str]:
     more = result.nll_histogram.infinite
+    unknown = " or unknown" if result.config.partial else ""
     caption = "Distribution of the NLL of a row: the area of a bar is its share of the rows. Below: cumulative share."
     return drawn(
         plots.nll_histogram(result),
-        caption + (f" {count(more)} rows with an infinite NLL are not shown." if more else ""),
+        caption + (f" {count(more)} rows with an infinite{unknown} NLL are not shown." if more else ""),
     )
 
 
@@ -278,7 +281,9 @@ def _forest(result: EvalValues, column: str, metric: str) -> tuple[Markup, str]:
     parts = result.slices[column]
     if len(parts) > drawing.MOST_SLICES:
         caption += f" Only the {drawing.MOST_SLICES} slices with the most rows are shown, of {count(len(parts))}."
-    undefined = sum(not math.isfinite(part.metrics[metric].value) for part in parts.values())
+    undefined = sum(not drawing.finite_ends(part.metrics[metric]) for part in parts.values())
+    if any(part.metrics[metric].bounds and math.isnan(part.metrics[metric].value) for part in parts.values()):
+        caption += " A wide bar holds the exact value of a slice of which only bounds are known."
     if undefined:
         caption += f" Slices without a finite value ({count(undefined)}) are only in the table."
     return drawn(plots.forest(result, column, metric), caption)
@@ -303,7 +308,7 @@ def _slice_table(result: EvalValues, column: str) -> HtmlTable:
     for label, part in shown:
         cells = [Cell(label), _bar(part.rows.used, most)]
         for name in chosen:
-            cells.append(_number(part.metrics[name].value))
+            cells.append(_value(part.metrics[name]))
             if name in bounds:
                 cells.append(_interval(part.metrics[name], *bounds[name]))
         rows.append(cells)
@@ -348,6 +353,12 @@ def _note(shown: int, there: int, what: str) -> str:
 
 def _number(value: float) -> Cell:
     return Cell(number(value), _key(value))
+
+
+def _value(metric: Metric) -> Cell:
+    """Return the value of a metric, or its bounds if they are all that is known."""
+    bounds = metric.bounds or (math.nan, math.nan)
+    return Cell(value_text(metric), _key(bounds[0] if math.isnan(metric.value) else metric.value))
 
 
 def _bar(rows: int, most: int) -> Cell:

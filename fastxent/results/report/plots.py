@@ -13,7 +13,7 @@ from fastxent.errors import ConfigError
 from fastxent.names import some
 from fastxent.results.curves import Curves, OperatingPoint
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report.drawing import count_axis, forest_of, largest, single, stacked, styled
+from fastxent.results.report.drawing import count_axis, finite_ends, forest_of, largest, single, stacked, styled
 from fastxent.results.report.palette import ACCENT, MUTED, PAPER, SECOND, SOFT
 from fastxent.results.report.svg import Drawing, printable
 from fastxent.results.text import count, number
@@ -203,8 +203,8 @@ def forest(result: EvalValues, column: str | None = None, metric: str | None = N
     parts, whole = result.slices[column], result.metrics[metric]
     drawn = sorted(
         ((name, m) for name, part in largest(zip(labels(parts), parts.values(), strict=True))
-         if math.isfinite((m := part.metrics[metric]).value)),
-        key=lambda entry: entry[1].value,
+         if finite_ends(m := part.metrics[metric])),
+        key=lambda entry: min(finite_ends(entry[1])),
     )  # fmt: skip
     return forest_of(drawn, whole, metric.replace("_", " "))
 
