@@ -39,7 +39,7 @@ class Shown:
         A column that looks like weights is not used, because it would change every metric.
         """
         if self.chosen is None:
-            return self._eval_given()
+            return self._eval_lists() if "ids" in self.found.roles else self._eval_given()
         target = next((name for name in self._usable("target") if not self._is_text(name)), None)
         if target is None:
             return None
@@ -53,6 +53,25 @@ class Shown:
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
         single = self.chosen.task == "binary" or self.found.labels is not None
         for role in ("cluster",) if single else ("cluster", "n_bytes"):
+            words += [word for name in self._usable(role)[:1] for word in (_flag(role), name)]
+        return public_name(shlex.join(words))
+
+    def _eval_lists(self) -> str | None:
+        """Return the command that evaluates a top-k dump."""
+        names = ("ids", "logprobs", "other", "target_logprob")
+        given = {role: self._usable(role) for role in names if role in self.found.roles}
+        if not (given.get("ids") and given.get("logprobs")):
+            return None
+        words = ["fastxent", "eval", *map(_path, self.sources), "--logits", given["logprobs"][0]]
+        words += ["--ids", given["ids"][0]]
+        text = self._is_text(given["ids"][0])
+        target = next((name for name in self._usable("target") if self._is_text(name) == text), None)
+        if target != "target":
+            words += ["--metrics", "entropy,confidence,covered_mass"] if target is None else ["--target", target]
+        roles = ("other",) if target is None else ("other", "target_logprob")
+        words += [word for role in roles for name in given.get(role, [])[:1] for word in (_flag(role), name)]
+        words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
+        for role in ("cluster",) if target is None else ("cluster", "n_bytes"):
             words += [word for name in self._usable(role)[:1] for word in (_flag(role), name)]
         return public_name(shlex.join(words))
 
@@ -126,6 +145,8 @@ class Shown:
             memory = _memory(found, chosen)
             size = "unknown before reading" if memory is None else size_of(memory)
             facts += [("in memory", f"{size}; eval holds at most --memory of it at a time")]
+        if "ids" in found.roles:
+            facts += [("top-k", "rows list some classes; --n-classes N, the size of the vocabulary, narrows bounds")]
         others = [candidate.name for candidate in found.logits if candidate is not chosen]
         facts += [("or logits", some(others, _MOST))] if others else []
         facts += [(role, some(names, _MOST)) for role, names in found.roles.items() if names]

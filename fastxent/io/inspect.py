@@ -19,6 +19,7 @@ from fastxent.io.layout import VOID, Layout, all_names, find_field
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.remarks import Storage
 from fastxent.io.source import full_schema, warnings_of
+from fastxent.io.topk_roles import topk_roles
 
 # role -> what its type must be, and the names it usually goes by, likeliest first
 _ROLES = {
@@ -73,7 +74,7 @@ class Description:
     # ^ Parquet files -> why pyarrow reads their logits, or None where the native reader does
     roles: dict[str, list[str]] = field(default_factory=dict)
     # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first; "target_logprob" and "scores"
-    # where no column looks like logits
+    # where no column looks like logits; "ids", "logprobs", "other" and "target_logprob" of a top-k dump
     labels: str | None = None  # "flags" or "ids" if the first target is lists of which several may hold
     warnings: list[str] = field(default_factory=list)
 
@@ -93,14 +94,22 @@ def describe(source: Any, logits: str | None = None) -> Description:
     found.logits = sorted(
         _candidates(first, schema), key=lambda c: (c.task == "binary", _rank(c.name.rstrip("*_"), _LOGITS))
     )
+    topk = topk_roles(schema) if logits is None else {}
+    others = [c.name for c in found.logits if c.name not in topk.get("logprobs", ())]
+    if topk and not any(_rank(name.rstrip("*_"), _LOGITS) < 2 for name in others):
+        found.logits = []
+    else:
+        topk = {}
     chosen = logits or (found.logits[0].name if found.logits else None)
     taken = {name for candidate in found.logits for name in _names(schema, candidate.name)}
+    taken |= {name for names in topk.values() for name in names}
     for role, (kind, patterns) in _ROLES.items():
         fitting = [f.name for f in schema if f.name not in taken and _fits(f.type, kind)]
         hits = [name for name in fitting if _rank(name, patterns) < len(patterns)]
         found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
     taken |= {names[0] for role, names in found.roles.items() if names and role != "cluster"}
-    if not found.logits and logits is None:
+    found.roles |= topk
+    if not found.logits and logits is None and not topk:
         once = [name for name, times in Counter(all_names(schema)).items() if times == 1]
         kinds = {name: column.type for name in once if (column := find_field(schema, name)) is not None}
         numbers = [name for name, kind in kinds.items() if _fits(kind, "number") or pt.is_boolean(kind)]

@@ -71,7 +71,7 @@ def label_kind(source: Any, chosen: Candidate, target: str) -> str | None:
         return None
 
 
-def slice_columns(source: Any, chosen: Candidate, names: Sequence[str]) -> list[str]:
+def slice_columns(source: Any, chosen: Candidate | None, names: Sequence[str]) -> list[str]:
     """Those of ``names`` that part the rows into some slices: a column of texts has a value for nearly every row."""
     if not names:
         return []
@@ -90,7 +90,9 @@ def slice_columns(source: Any, chosen: Candidate, names: Sequence[str]) -> list[
     return [name for name, values in seen.items() if len(values) <= max(_FEW, min(_MANY, rows // 2))]
 
 
-def _opened(source: Any, chosen: Candidate, columns: Sequence[str]) -> OpenSource:
+def _opened(source: Any, chosen: Candidate | None, columns: Sequence[str]) -> OpenSource:
+    if chosen is None:
+        return open_source(source, logits=None, columns=columns)
     return open_source(source, logits=chosen.name, columns=columns, dtype=None if chosen.dtype else "bfloat16")
 
 

@@ -96,3 +96,33 @@ def test_a_reader_loses_nothing_to_the_look() -> None:
     table = pa.table({"other_logits": pa.array([None, [1.0, 2.0]]), "logits": pa.array([[1.0], [2.0]])})
     found = describe(table.to_reader(max_chunksize=1))
     assert {candidate.name: candidate.n_classes for candidate in found.logits} == {"logits": 1, "other_logits": 2}
+
+
+def test_top_k_log_probs(tmp_path: Path, capsys) -> None:
+    """Numbers or tokens beside their log-probabilities; the line runs, with targets and without."""
+    ids = [[2, 0], [1, 3], [3, 1]]
+    rows = {
+        "top_ids": pa.array(ids), "top_logprobs": pa.array([[-0.5, -2.0]] * 3), "other_logprob": [-1.4] * 3,
+        "target": [0, 2, 3], "target_logprob": [-2.0, -4.0, -0.5], "kind": pa.array(["a", "b", "a"]),
+    }  # fmt: skip
+    words = {"top_ids": pa.array([[f"<{j}>" for j in row] for row in ids]), "target": ["<0>", "<2>", "<3>"]}
+    for number, (table, end) in enumerate(
+        [
+            (rows, "--other other_logprob --target-logprob target_logprob --by kind"),
+            (rows | words, "--other other_logprob --target-logprob target_logprob --by kind"),
+            (
+                {name: rows[name] for name in ("top_ids", "top_logprobs", "other_logprob")},
+                "--metrics entropy,confidence,covered_mass --other other_logprob",
+            ),
+        ]
+    ):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table(table), path)
+        assert run(["inspect", str(path)]) == 0
+        line = f"fastxent eval {path} --logits top_logprobs --ids top_ids {end}"
+        assert capsys.readouterr().out.endswith(f"run:\n  {line}\n")
+        assert run([*line.split()[1:], "-q"]) == 0
+        assert "covered_mass" in capsys.readouterr().out
+    full = pa.table(rows | {"logits": pa.array(list(X[:3]))})
+    pq.write_table(full, tmp_path / "both.parquet")
+    assert describe(tmp_path / "both.parquet").logits[0].name == "logits"

@@ -77,7 +77,8 @@ def test_class_names():
 def test_arrow():
     result = result_of("everything")
     table = result.to_arrow()
-    assert table.schema.names == ["column", "slice", "metric", "value", "stderr", "ci95_low", "ci95_high"]
+    names = ["column", "slice", "metric", "value", "stderr", "ci95_low", "ci95_high", "bounds_low", "bounds_high"]
+    assert table.schema.names == names
     assert table.num_rows == len(result.metrics) * (1 + 3 + 5)
     whole = table.filter(pa.compute.is_null(table["column"]))
     assert whole["metric"].to_pylist() == list(result.metrics)

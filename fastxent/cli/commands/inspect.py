@@ -42,6 +42,10 @@ def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, ou
         raise ColumnError(f"column {logits!r} holds no logits; candidates: "
                           f"{some(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
     chosen, scores = (named[0] if named else None), "logits"
+    if chosen is None and "ids" in found.roles:
+        from fastxent.io.sample import slice_columns
+
+        found.roles["by"] = slice_columns(source_of(source), None, list(dict.fromkeys(found.roles["by"])))
     if chosen is not None:
         from fastxent.io.sample import label_kind, score_kind, slice_columns
 
