@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from fastxent.names import public_name, some
 
@@ -58,11 +58,26 @@ class Where:
     file: str. The name of the input file.
     row_group: int or None. None if the format has no row groups.
     first_row: int. The row within the file.
+    tokens: (requests, positions) or None. Of each row, if the rows are tokens of responses.
     """
 
     file: str
     row_group: int | None
     first_row: int
+    tokens: tuple[Sequence[int], Sequence[int]] | None = field(default=None, compare=False, repr=False)
+
+    def place(self, index: int) -> Where:
+        """Return the place of one row of the batch."""
+        if self.tokens is None:
+            return Where(self.file, self.row_group, self.first_row + index)
+        request, position = (int(numbers[index]) for numbers in self.tokens)
+        return Where(self.file, self.row_group, request, ([request], [position]))
+
+    def __str__(self) -> str:
+        group = "" if self.row_group is None else f", row group {self.row_group}"
+        if self.tokens is None:
+            return f"{self.file}{group}, row {self.first_row}"
+        return f"{self.file}, line {self.tokens[0][0] + 1}, token {self.tokens[1][0]}"
 
 
 class BadRowError(FastxentError, ValueError):
@@ -70,19 +85,19 @@ class BadRowError(FastxentError, ValueError):
 
     file: str. The name of the input file.
     row_group: int or None. None if the format has no row groups.
-    row: int. The row within the file.
+    row: int. The row within the file; in a file of responses, the line.
     reason: str. The cause.
     """
 
     ADVICE = 'fix the dump, or count such rows instead with on_bad_row="skip" (--on-bad-row skip)'
 
     def __init__(self, where: Where, index: int, reason: str, advice: str = ADVICE) -> None:
+        self._where = where.place(index)
         self.file = where.file
         self.row_group = where.row_group
-        self.row = where.first_row + index
+        self.row = self._where.first_row
         self.reason, self.advice = reason, advice
-        group = "" if where.row_group is None else f", row group {where.row_group}"
-        super().__init__(f"{self.file}{group}, row {self.row}: {reason}; {advice}")
+        super().__init__(f"{self._where}: {reason}; {advice}")
 
     def __reduce__(self):  # type: ignore[no-untyped-def]
-        return type(self), (Where(self.file, self.row_group, self.row), 0, self.reason, self.advice)
+        return type(self), (self._where, 0, self.reason, self.advice)

@@ -30,7 +30,11 @@ _ROLES = {
     "id": ("key", ("id", "row_id|example_id", "uid|uuid", "index|row|key", ".*_id")),
     "cluster": (
         "key",
-        ("cluster(_id)?", "doc(ument)?(_id)?", "((conversation|user|session|question|block)(_id)?|chunk)"),
+        (
+            "cluster(_id)?",
+            "doc(ument)?(_id)?",
+            "((conversation|user|session|question|block|request|response)(_id)?|chunk)",
+        ),
     ),
     "weight": ("number", ("(sample_)?weights?", "w")),
     "n_bytes": ("number", ("n_?bytes|num_bytes|byte_(count|length)", "bytes")),

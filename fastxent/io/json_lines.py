@@ -78,13 +78,15 @@ class JsonLinesPart(Remarks):
     """A file as a part of a source. Opening it reads the file once, to count its rows."""
 
     format = "json lines"
+    rows: int | None
+    first: list[Any]  # objects
 
     def __init__(self, file: File) -> None:
         self._version = Version.of(file)
         self.file, self.name, self.hive, self.inputs = file, file.name, file.hive, (file,)
         with unchanged(file, self._version), closing(StoredBytes(file, forward=True)) as source:
             first: list[Any] = []
-            self.rows = 0
+            rows = 0
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
             for begin, data in _pieces(source):
                 lines = [line for line in data.split(b"\n") if not line.isspace() and line]
@@ -94,8 +96,10 @@ class JsonLinesPart(Remarks):
                     first = self._objects(lines)
                 other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
                 if other is not None:
-                    raise self._no_object(self.rows + other)
-                self.rows += len(lines)
+                    raise self._no_object(rows + other)
+                rows += len(lines)
+        self.rows = rows
+        self.first = first
         kind = _type("", first)
         self.schema = pa.schema([] if kind is None else list(kind))
         others = dict.fromkeys(key for row in first for key in row if key not in self.schema.names)

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import FastxentError, SourceError
-from fastxent.io import arrays, dicts, frames, json_lines, llama, tensors
+from fastxent.io import arrays, dicts, frames, llama, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
+from fastxent.io.responses import part as responses
 from fastxent.io.storage.files import File, find_files, reading
 
 _LOOKERS = 16
@@ -155,7 +156,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     if head.startswith(b"{"):
-        return json_lines.JsonLinesPart(file)
+        return responses.ResponsesPart(file)
     what, cure = _unknown(head)
     raise SourceError(
         f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors, JSON lines "

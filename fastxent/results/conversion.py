@@ -11,6 +11,7 @@ from fastxent.results.text import markdown_text
 from fastxent.results.values import Values
 
 SCHEMA = "fastxent/convert/1"
+LISTS = "top-k lists"  # the layout of rows that list some classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,10 @@ class Conversion:
         files: tuple of str. The input files.
         dest: str. The file that was written.
         format: str. "parquet" or "arrow".
-        layout: str. "binary" or "list".
+        layout: str. "binary", "list" or, of rows that list some classes, "top-k lists".
         logits: str. The column of the logits.
         rows: int. Rows written.
-        n_classes: int. Logits per row.
+        n_classes: int. Logits per row; 0 if rows list some classes.
         dtype_before: str. Float type of the logits in the input files.
         dtype: str. Float type of the logits in ``dest``.
         size: int. Bytes of ``dest``.
@@ -80,6 +81,8 @@ class Conversion:
             ("rows", f"{self.rows:,}"),
             ("logits", f"{self.logits}: {self.n_classes:,} classes of {self.dtype} as {self.layout}, {how}"),
         ]
+        if self.layout == LISTS:
+            found[-1] = ("lists", f"topk_ids, and {self.logits} of {self.dtype}")
         if self.rounding is None:
             return found
         cost = self.rounding

@@ -15,6 +15,7 @@ from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.batch import Source
 from fastxent.io.layout import all_names, find_field
+from fastxent.io.responses.part import ResponsesPart
 from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.io.writers import carried, carried_field, check_not_source, is_arrow, open_writer
@@ -26,6 +27,7 @@ from fastxent.options.runs import ConvertOptions
 from fastxent.results.conversion import Conversion
 from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
+from fastxent.verbs.convert_lists import convert_responses
 
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
@@ -35,7 +37,8 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     """Rewrite a dump into the layout that reads fastest, with logits of another float type if ``dtype`` is given.
 
     Args:
-        source: as in `evaluate`.
+        source: as in `evaluate`. Responses of servers in JSON lines become a top-k dump, one row per token, with lists
+            of 32-bit ids and log-probabilities (``dtype``: float32).
         dest: path. A .parquet or .arrow file. It is complete under its name, or not there.
         logits: as in `evaluate`.
         logits_dtype: as in `evaluate`.
@@ -72,7 +75,14 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     room, arrow = int(options["memory"]), is_arrow(dest)
     logits, keep = options["logits"], options["keep"]
     chosen = _Columns(None if keep is None else tuple(keep), options["target"])
-    opened = open_source(source, logits=logits, columns=chosen, dtype=options["logits_dtype"])
+    opened = open_source(
+        source, logits=logits, columns=chosen, dtype=options["logits_dtype"], needs_logits=logits != DEFAULTS["logits"]
+    )
+    if opened.task == "scores":
+        if not all(isinstance(part, ResponsesPart) and part.form is not None for part, _ in opened.parts):
+            raise ColumnError.missing(str(logits), all_names(opened.schema), opened.files[0])
+        check_not_source(dest, opened.files)
+        return convert_responses(opened, tuple(chosen.kept), dest, arrow, options)
     if opened.task == "binary":
         raise ColumnError(
             f"cannot convert column {logits!r} of {opened.files[0]}: it holds one number per row, and convert rewrites "

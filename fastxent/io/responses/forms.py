@@ -1,0 +1,251 @@
+"""The forms of responses, by the server that writes them: how they are recognised, and how their tokens are found.
+
+Chat completions of OpenAI's API, and the completions of llama.cpp's server, have the same entry for each token. They
+are parsed by pyarrow. The others hold objects whose keys are tokens, or lists of several types, which pyarrow does not
+read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastxent.io.responses.rows import REAL, TEXT, WHOLE, Token, child, relisted, token_fields, unroll
+
+_WRAPPERS = ((), ("response", "body"), ("body",), ("response",))  # where the response is in its line
+_LISTED = pa.struct([("id", WHOLE), ("token", TEXT), ("logprob", REAL)])
+_ENTRY = pa.struct([*_LISTED, ("bytes", pa.list_(WHOLE)), ("top_logprobs", pa.list_(_LISTED))])
+_CHAT = pa.list_(pa.struct([("index", WHOLE), ("logprobs", pa.struct([("content", pa.list_(_ENTRY))]))]))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the tokens of a file are found.
+
+    name: str. For people.
+    wrapper: names. Of the objects around a response, from the outside in.
+    numbered: bool. Tokens have ids.
+    """
+
+    name: str
+    wrapper: tuple[str, ...]
+    numbered: bool
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The columns of tokens."""
+        return token_fields(self.numbered)
+
+    @property
+    def parsed(self) -> pa.Field | None:
+        """What pyarrow parses of a line; None if Python must."""
+        kinds = {"chat": ("choices", _CHAT), "llama.cpp": ("completion_probabilities", pa.list_(_ENTRY))}
+        if self.name not in kinds:
+            return None
+        found = pa.field(*kinds[self.name])
+        for name in reversed(self.wrapper):
+            found = pa.field(name, pa.struct([found]))
+        return found
+
+    def of_table(self, lines: pa.Array, first: int) -> dict[str, pa.Array]:
+        """The columns of tokens, of the field `parsed` of lines. first: int. The number of the first line."""
+        leaf = "choices" if self.name == "chat" else "completion_probabilities"
+        for name in [*self.wrapper, leaf][1:]:
+            lines = child(lines, name)
+        choice: np.ndarray = np.zeros(len(lines), np.int64)
+        request, content = np.arange(len(lines)), lines
+        if self.name == "chat":
+            choices = unroll(lines, empty=True)
+            index = child(choices.values, "index")
+            content = child(child(choices.values, "logprobs"), "content")
+            request = choices.parent
+            choice = np.asarray(pc.coalesce(index, pa.array(choices.place))).astype(np.int64)
+        tokens = unroll(content, empty=False)
+        return {
+            "request": pa.array(first + request[tokens.parent]),
+            "choice": pa.array(choice[tokens.parent]),
+            "position": pa.array(tokens.place),
+            **self._entries(tokens.values),
+        }
+
+    def _entries(self, entries: pa.Array) -> dict[str, pa.Array]:
+        token, top = child(entries, "token"), child(entries, "top_logprobs")
+        listed = top.flatten()
+        texts, logprobs = (relisted(top, child(listed, name)) for name in ("token", "logprob"))
+        sizes = pc.list_value_length(child(entries, "bytes")).cast(WHOLE)
+        found = {
+            "token": token,
+            "n_bytes": pc.coalesce(sizes, pc.binary_length(token).cast(WHOLE)),
+            "target": child(entries, "id") if self.numbered else token,
+            "target_logprob": child(entries, "logprob"),
+            "topk_ids": relisted(top, child(listed, "id")) if self.numbered else texts,
+            "topk_logprobs": logprobs,
+        }
+        return found | ({"topk_tokens": texts} if self.numbered else {})
+
+    def of_line(self, line: bytes, request: int) -> Iterator[Token]:
+        """The tokens of one line; one row of nulls if there are none. ValueError if it is not of the form."""
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+        none = Token(request, 0, 0, None, None, None, None, None, None)
+        response = _inside(value, self.wrapper)
+        try:
+            found = [] if response is None else list(_READERS[self.name](response, request))
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is not a response of {self.name}: {type(error).__name__} {error}") from None
+        yield from found or [none]
+
+
+def find_form(objects: list[Any]) -> Form | None:
+    """The form of a file of which the first objects are given; None if none is a response with log-probabilities."""
+    for value in objects:
+        for wrapper in _WRAPPERS:
+            response = _inside(value, wrapper)
+            if response is None:
+                continue
+            for name, held in _HELD.items():
+                try:
+                    numbered = held(response)
+                except (KeyError, IndexError, TypeError, AttributeError, ValueError, StopIteration):
+                    continue
+                if numbered is not None:
+                    return Form(name, wrapper, numbered)
+    return None
+
+
+def _inside(value: Any, wrapper: tuple[str, ...]) -> dict[str, Any] | None:
+    for name in wrapper:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None
+
+
+# ---- whether a response is of a form: None if not, else whether its tokens have ids ----------------------------------
+
+
+def _held_entries(entries: list[dict[str, Any]]) -> bool | None:
+    first = entries[0]
+    if not (isinstance(first["token"], str) and isinstance(first["top_logprobs"], list)):
+        return None
+    return all(isinstance(entry.get("id"), int) for entry in [first, *first["top_logprobs"]])
+
+
+def _held_legacy(response: dict[str, Any]) -> bool | None:
+    logprobs = response["choices"][0]["logprobs"]
+    lists = logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]
+    return False if all(isinstance(values, list) for values in lists) else None
+
+
+def _held_vllm(response: dict[str, Any]) -> bool | None:
+    return True if next(_prompts(response), None) is not None else None
+
+
+def _held_sglang(response: dict[str, Any]) -> bool | None:
+    meta = response["meta_info"]
+    return True if any(isinstance(meta.get(f"{side}_top_logprobs"), list) for side in ("input", "output")) else None
+
+
+_HELD: dict[str, Callable[[dict[str, Any]], bool | None]] = {
+    "vLLM": _held_vllm,
+    "chat": lambda response: _held_entries(response["choices"][0]["logprobs"]["content"]),
+    "llama.cpp": lambda response: _held_entries(response["completion_probabilities"]),
+    "completions": _held_legacy,
+    "SGLang": _held_sglang,
+}
+
+
+# ---- the tokens of a response ----------------------------------------------------------------------------------------
+
+
+def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
+    """OpenAI's classic completions. Where the token is not among the likeliest, some servers add it to them. It is
+    taken from a list where it is the last, if the list is longer than another of its choice, or if the token is always
+    the last."""
+    for number, choice in enumerate(response["choices"]):
+        held = choice["logprobs"]
+        if held is None:
+            yield Token(request, choice.get("index", number), 0, None, None, None, None, None, None)
+            continue
+        tops = held["top_logprobs"] or []
+        shortest = min((len(top) for top in tops if top), default=0)
+        last = [
+            bool(top and text in top and top[text] == min(top.values()))
+            for text, top in zip(held["tokens"], tops, strict=False)
+        ]
+        always = all(is_last for is_last, top in zip(last, tops, strict=False) if top)
+        for place, (text, logprob) in enumerate(zip(held["tokens"], held["token_logprobs"], strict=True)):
+            top = tops[place] if place < len(tops) else None
+            if logprob is None or not top:  # the first token of a prompt
+                continue
+            if last[place] and (len(top) > shortest or always):
+                top = {token: value for token, value in top.items() if token != text}
+            yield Token(
+                request, choice.get("index", number), place, text, None, logprob, None, list(top.values()), list(top)
+            )
+
+
+def _prompts(response: dict[str, Any]) -> Iterator[tuple[int, list[Any] | dict[str, Any], list[int] | None]]:
+    """(choice, log-probabilities of the prompt, ids of the prompt) of vLLM."""
+    outer = response.get("prompt_logprobs")
+    if isinstance(outer, list | dict):
+        yield 0, outer, response.get("prompt_token_ids")
+    for number, choice in enumerate(response.get("choices") or []):
+        inner = choice.get("prompt_logprobs")
+        if isinstance(inner, list | dict):
+            yield choice.get("index", number), inner, choice.get("prompt_token_ids")
+
+
+def _vllm(response: dict[str, Any], request: int) -> Iterator[Token]:
+    """vLLM's ``prompt_logprobs``. The token of the prompt is always among them: if its rank is beyond their number, it
+    was added. Without ids of the prompt it is the first."""
+    for choice, positions, prompt in _prompts(response):
+        flat = positions if isinstance(positions, list) else _nested(positions)
+        for place, found in enumerate(flat):
+            if not found:  # the first position
+                continue
+            own = str(prompt[place]) if prompt is not None else next(iter(found))
+            mine = found[own]
+            rank = mine.get("rank")
+            if rank is not None and rank > len(found):
+                found = {key: value for key, value in found.items() if key != own}
+            ids = [int(key) for key in found]
+            logprobs = [value["logprob"] for value in found.values()]
+            texts = [value.get("decoded_token") for value in found.values()]
+            yield Token(
+                request, choice, place, mine.get("decoded_token"), int(own), mine["logprob"], ids, logprobs, texts
+            )
+
+
+def _nested(flat: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]] | None]:
+    """The positions of vLLM's ``FlatLogprobs``."""
+    names = "token_ids", "logprobs", "ranks", "decoded_tokens"
+    columns = [flat[name] for name in names]
+    for begin, end in zip(flat["start_indices"], flat["end_indices"], strict=True):
+        rows = zip(*(column[begin:end] for column in columns), strict=True)
+        yield {
+            str(id): {"logprob": logprob, "rank": rank, "decoded_token": text} for id, logprob, rank, text in rows
+        } or None
+
+
+def _sglang(response: dict[str, Any], request: int) -> Iterator[Token]:
+    """SGLang's ``meta_info``: the prompt, then the output, in triples of a log-probability, an id and a text."""
+    meta, position = response["meta_info"], 0
+    for side in ("input", "output"):
+        tops = meta.get(f"{side}_top_logprobs") or []
+        for place, (logprob, id, text) in enumerate(meta.get(f"{side}_token_logprobs") or []):
+            top = tops[place] if place < len(tops) else None
+            if logprob is not None and top:
+                logprobs, ids, texts = zip(*top, strict=True)
+                yield Token(request, 0, position, text, id, logprob, list(ids), list(logprobs), list(texts))
+            position += 1
+
+
+_READERS: dict[str, Callable[[dict[str, Any], int], Iterator[Token]]] = {
+    "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang
+}  # fmt: skip

@@ -1,0 +1,139 @@
+"""A file of responses as a part of a source: each line is a response, and each of its tokens is a row.
+
+A unit is some consecutive lines, and how many rows it has is known once it is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from fastxent.errors import SourceError, Where
+from fastxent.io.batch import Batch
+from fastxent.io.json_lines import JsonLinesPart
+from fastxent.io.layout import RowReader
+from fastxent.io.responses.forms import Form, find_form
+from fastxent.io.responses.rows import Token, table_of
+from fastxent.io.storage.files import File
+from fastxent.io.storage.identity import Version, unchanged
+from fastxent.io.storage.stored import StoredBytes
+
+
+@dataclass(frozen=True)
+class ResponsesUnit:
+    """Consecutive lines of a file. Picklable."""
+
+    file: File
+    reader: RowReader
+    where: Where  # the first line
+    lines: int
+    begin: int  # bytes of the file
+    end: int
+    form: Form
+    beside: tuple[pa.Field, ...]  # what is read of a line beside its tokens
+    version: Version | None = field(default=None, compare=False)
+
+    rows = None  # known once they are parsed
+    nbytes = None
+
+    def __getstate__(self) -> dict[str, object]:  # elsewhere the same file was written at another time
+        return {**self.__dict__, "version": None}
+
+    def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
+        with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
+            columns = self._columns(source.take(self.begin, self.end - self.begin))
+        batch = pa.record_batch(columns)
+        request, position = (np.asarray(columns[name]) for name in ("request", "position"))
+        step = min(rows, self.reader.rows_in(part_bytes))
+        for at in range(0, len(batch), step):
+            places = request[at : at + step].tolist(), position[at : at + step].tolist()
+            where = Where(self.file.name, None, int(request[at]), places)
+            yield self.reader.batch(batch.slice(at, step), where)
+
+    def _columns(self, data: bytes) -> dict[str, pa.Array]:
+        """The columns of all tokens of the lines ``data``."""
+        first, parsed = self.where.first_row, self.form.parsed
+        fields = [*([] if parsed is None else [parsed]), *self.beside]
+        table = self._parsed(data, fields) if fields else None
+        if table is not None and parsed is not None:
+            columns = self.form.of_table(table.column(parsed.name), first)
+        else:
+            columns = self._by_line(data, first)
+        line = pa.array(np.asarray(columns["request"]) - first)
+        for column in self.beside:
+            assert table is not None
+            columns.setdefault(column.name, table.column(column.name).take(line))
+        return columns
+
+    def _parsed(self, data: bytes, fields: list[pa.Field]) -> pa.RecordBatch:
+        from pyarrow import json as pj
+
+        try:
+            table = pj.read_json(
+                pa.BufferReader(data),
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+                parse_options=pj.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"),
+            )
+        except (pa.ArrowException, OSError) as error:
+            detail = " ".join(str(error).split())
+            rule = f"; all lines must be responses of {self.form.name}" if re.search("changed|convert", detail) else ""
+            raise SourceError(f"{self._place()}: {detail}{rule}") from None
+        if len(table) != self.lines:
+            raise SourceError(f"{self._place()}: there are {len(table)} objects in them; write one object per line")
+        return table.combine_chunks().to_batches()[0]
+
+    def _by_line(self, data: bytes, first: int) -> dict[str, pa.Array]:
+        number, tokens = first, list[Token]()
+        for line in data.split(b"\n"):
+            if not line or line.isspace():
+                continue
+            try:
+                tokens += self.form.of_line(line, number)
+            except (ValueError, RecursionError) as error:
+                why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+                raise SourceError(f"cannot read {self.file.name}, line {number + 1}: {why}") from None
+            number += 1
+        try:
+            return table_of(tokens, self.form.numbered)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            detail = " ".join(str(error).split())
+            raise SourceError(f"{self._place()}: {detail}; all lines must be responses of {self.form.name}") from None
+
+    def _place(self) -> str:
+        first = self.where.first_row
+        return f"cannot read {self.file.name}, lines {first + 1}..{first + self.lines}"
+
+
+class ResponsesPart(JsonLinesPart):
+    """A file of responses. Opening it reads the file once, to count its lines."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self.form: Form | None = find_form(self.first)
+        self.first = []
+        if self.form is None:
+            return
+        self.format = f"responses ({self.form.name})"
+        self.refused = {}
+        tokens = self.form.fields
+        taken = {column.name for column in tokens} | {*self.form.wrapper[:1]}
+        self._beside = [column for column in self.schema if column.name not in taken]
+        self.schema = pa.schema([*tokens, *self._beside])
+        self.lines, self.rows = self.rows, None if self.rows else 0
+
+    def units(self, reader: RowReader) -> Iterator[ResponsesUnit]:  # type: ignore[override]
+        if self.form is None:
+            yield from super().units(reader)  # type: ignore[misc]
+            return
+        roots = {name if self.schema.get_field_index(name) >= 0 else name.partition(".")[0] for name in reader.stored}
+        beside = tuple(column for column in self._beside if column.name in roots)
+        line = 0
+        for begin, end, lines in self._pieces:
+            where = Where(self.name, None, line)
+            yield ResponsesUnit(self.file, reader, where, lines, begin, end, self.form, beside, self._version)
+            line += lines

@@ -1,0 +1,177 @@
+"""Responses of servers: every form gives the same rows, and what is no response is an error that names its line."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fastxent as fx
+from fastxent.cli.program import run
+from fastxent.io import json_lines
+from fastxent.io.source import open_source
+from tests.io.responses.samples import FORMS, NUMBERED, TOKENS, chat, legacy, rows, sglang, vllm, written
+from tests.verbs.evaluated import figures
+
+OPTIONS = {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob", "n_classes": len(TOKENS)}
+NAMES = ["request", "position", "token", "n_bytes", "target", "target_logprob", "topk_ids", "topk_logprobs"]
+
+
+def table(source: object, names: list[str]) -> dict[str, list]:
+    found: dict[str, list] = {name: [] for name in names}
+    for unit in open_source(source, logits=None, columns=names).units():
+        for batch in unit.read(7, 1 << 20, whole=True):
+            for name in names:
+                found[name] += batch.columns[name].to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_rows_of_every_form(tmp_path: Path, form: str, monkeypatch):
+    monkeypatch.setattr(json_lines, "_PIECE", 3000)  # several units
+    path = written(tmp_path / "x.jsonl", form)
+    found = table(path, NAMES)
+    numbered = form in NUMBERED
+    tokens = [(k, place, row) for k, response in enumerate(rows(0, 20)) for place, row in enumerate(response)]
+    first = 1 if form in ("legacy", "vllm", "vllm_flat", "sglang") else 0  # of a prompt, which is not predicted
+    assert found["request"] == [k for k, _, _ in tokens]
+    assert found["position"] == [place + first for _, place, _ in tokens]
+    assert found["token"] == [TOKENS[row.id] for _, _, row in tokens]
+    assert found["n_bytes"] == [len(TOKENS[row.id].encode()) for _, _, row in tokens]
+    assert found["target"] == [row.id if numbered else TOKENS[row.id] for _, _, row in tokens]
+    assert found["target_logprob"] == [row.logprob for _, _, row in tokens]
+    for (_, _, row), ids, logprobs in zip(tokens, found["topk_ids"], found["topk_logprobs"], strict=True):
+        some = [j for j in row.top if j in ids or TOKENS[j] in ids]
+        assert set(row.top) - set(some) <= {row.id}  # a last token that may have been added
+        assert dict(zip(ids, logprobs, strict=True)) == {
+            (j if numbered else TOKENS[j]): row.logprobs[j] for j in some
+        }  # fmt: skip
+        assert len(some) == len(row.top) or form == "legacy"
+
+
+@pytest.mark.parametrize("form", ["chat", "chat_ids", "legacy", "vllm"])
+def test_evaluated(tmp_path: Path, form: str, monkeypatch):
+    path = written(tmp_path / "x.jsonl", form)
+    truth = [row for response in rows(0, 20) for row in response]
+    result = fx.evaluate(path, **OPTIONS, cluster="request", n_bytes="n_bytes", by="position")
+    nll = [-row.logprob for row in truth]
+    assert result.rows.used == len(truth)
+    assert result.clusters == 20
+    assert result.metrics["cross_entropy"].value == pytest.approx(math.fsum(nll) / len(nll))
+    right = [row.top[0] == row.id for row in truth]
+    assert result.metrics["accuracy"].value == pytest.approx(sum(right) / len(right))
+    low, high = result.metrics["entropy"].bounds
+    entropy = math.fsum(-math.exp(x) * x for row in truth for x in row.logprobs) / len(truth)
+    assert low < entropy < high
+    likelihood = fx.evaluate(path, target_logprob="target_logprob")
+    assert likelihood.metrics["cross_entropy"].value == result.metrics["cross_entropy"].value
+    monkeypatch.setattr(json_lines, "_PIECE", 2000)
+    split = fx.evaluate(path, **OPTIONS, cluster="request", n_bytes="n_bytes", by="position", threads=2, memory="2MB")
+    assert figures(split) == figures(result)
+    units = fx.plan(path, **OPTIONS, cluster="request", n_bytes="n_bytes", by="position", unit_size="1MB")
+    states = [pickle.loads(pickle.dumps(unit)).run() for unit in units]  # noqa: S301 - made in this test
+    assert figures(fx.merge_states(states).result()) == figures(result)
+
+
+def test_columns_beside_the_tokens(tmp_path: Path):
+    found = table(written(tmp_path / "x.jsonl", "batch_api"), ["custom_id", "request"])
+    assert set(found["custom_id"]) == {"c"}
+    result = fx.evaluate(written(tmp_path / "y.jsonl", "chat"), **OPTIONS, by=["model", "usage.total_tokens"])
+    assert list(result.slices["model"]) == ["m"]
+    assert sum(part.rows.used for part in result.slices["usage.total_tokens"].values()) == result.rows.used
+
+
+def test_inspect_ends_in_a_line_that_runs(tmp_path: Path, capsys):
+    for form in FORMS:
+        path = written(tmp_path / f"{form}.jsonl", form, requests=5)
+        assert run(["inspect", str(path)]) == 0
+        line = capsys.readouterr().out.splitlines()[-1].strip()
+        assert "--ids topk_ids --target-logprob target_logprob --cluster request --n-bytes n_bytes" in line
+        assert run([*line.split()[1:], "-q"]) == 0, form
+        assert "coverage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["chat_ids", "legacy"])
+def test_converted_to_parquet(tmp_path: Path, form: str, capsys):
+    path, dest = written(tmp_path / "x.jsonl", form), tmp_path / "x.parquet"
+    assert run(["convert", str(path), str(dest)]) == 0
+    assert "lists           topk_ids, and topk_logprobs of float32" in capsys.readouterr().out
+    stored = pq.read_table(dest)
+    assert stored.schema.field("topk_logprobs").type == pa.list_(pa.float32())
+    assert stored["topk_ids"].to_pylist() == table(path, ["topk_ids"])["topk_ids"]
+    assert stored["target_logprob"].to_pylist() == table(path, ["target_logprob"])["target_logprob"]
+    a, b = (fx.evaluate(source, **OPTIONS, cluster="request").metrics for source in (path, dest))
+    assert a["cross_entropy"] == b["cross_entropy"]
+    assert a["entropy"].bounds == pytest.approx(b["entropy"].bounds, rel=1e-5)
+    done = fx.convert(path, tmp_path / "y.arrow", dtype="float64", keep=["request", "topk_ids", "topk_logprobs"])
+    assert done.layout == "top-k lists"
+    assert figures(fx.evaluate(tmp_path / "y.arrow", **OPTIONS | {"target_logprob": None}, target=None)) == figures(
+        fx.evaluate(path, **OPTIONS | {"target_logprob": None}, target=None)
+    )
+    for more, message in (({"layout": "list"}, "layout='list' is for rows"), ({"dtype": "bfloat16"}, "bfloat16")):
+        with pytest.raises(fx.ConfigError, match=message):
+            fx.convert(path, tmp_path / "z.parquet", **more)
+    with pytest.raises(fx.ColumnError, match="no column 'logits'"):
+        fx.convert(dest, tmp_path / "z.parquet")
+
+
+def test_a_response_without_log_probabilities_is_an_ignored_row(tmp_path: Path):
+    (one,), none = rows(0, 1), [{"error": "timeout"}, {"choices": []}, {"choices": [{"index": 0, "logprobs": None}]}]
+    for form in (chat, legacy):
+        path = tmp_path / "x.jsonl"
+        path.write_text("\n".join(json.dumps(value) for value in [form(one), *none, form(one)]))
+        if form is legacy:
+            with pytest.raises(fx.SourceError, match="line 2: it is not a response of completions: KeyError"):
+                fx.evaluate(path, **OPTIONS)
+            path.write_text("\n".join(json.dumps(value) for value in [form(one), *none[1:], form(one)]))
+        result = fx.evaluate(path, **OPTIONS)
+        assert (result.rows.used, result.rows.ignored) == (2 * len(one), 3 if form is chat else 2)
+
+
+def _break(value: object, place: list, new: object) -> str:
+    inner = value
+    for key in place[:-1]:
+        inner = inner[key]  # type: ignore[index]
+    inner[place[-1]] = new  # type: ignore[index]
+    return json.dumps(value)
+
+
+CONTENT = ["choices", 0, "logprobs", "content", 0]
+META = ["meta_info", "input_top_logprobs", 1]
+
+
+@pytest.mark.parametrize(
+    ("form", "place", "new", "message"),
+    [
+        (chat, [*CONTENT, "top_logprobs", 0, "logprob"], 0.5, "x.jsonl, line 2, token 0: log-probability 0 is 0.5"),
+        (chat, [*CONTENT, "top_logprobs", 0, "logprob"], "a", "lines 1..2: .* all lines must be responses of chat"),
+        (chat, [*CONTENT, "top_logprobs"], [], "line 2, token 0: it lists no class above the cut"),
+        (chat, [*CONTENT, "logprob"], 1.0, "line 2, token 0: column 'target_logprob' is 1.0"),
+        (legacy, ["choices", 0, "logprobs", "tokens"], ["x"], "line 2: zip"),
+        (legacy, ["choices"], 7, "line 2: it is not a response of completions: TypeError"),
+        (vllm, ["prompt_token_ids"], [0, 99, 99, 99, 99, 99], "line 2: it is not a response of vLLM: KeyError '99'"),
+        (vllm, ["prompt_logprobs", 1], {"x": {"logprob": -1.0}}, "line 2: "),
+        (sglang, [*META, 0, 1], "b", "lines 1..2: .* all lines must be responses of SGLang"),
+        (sglang, META, [[-1.0, 2]], "line 2: not enough values"),
+    ],
+)
+def test_broken_responses(tmp_path: Path, form, place, new, message):
+    (good,) = rows(0, 1)
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(form(good)) + "\n" + _break(form(good), place, new) + "\n")
+    with pytest.raises(fx.FastxentError, match=message) as caught:
+        fx.evaluate(path, **OPTIONS)
+    assert "\n" not in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made in this test
+    assert str(again) == str(caught.value)
+
+
+def test_plain_json_lines_stay_json_lines(tmp_path: Path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"acc": 1, "choices": ["a", "b"]}\n{"acc": 0, "choices": []}\n')
+    assert fx.evaluate(path, scores="acc").metrics["acc"].value == 0.5
