@@ -23,6 +23,7 @@ import pyarrow as pa
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, Block, even
+from fastxent.io.buckets import Buckets
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
@@ -62,6 +63,16 @@ class Held:
     def read(self, begin: int, end: int, width: int | None) -> pa.Array:
         flat = self.values if self.values.ndim == 1 + (width is not None) else self.values.reshape(_flat(width))
         return to_arrow(flat[begin:end], width)
+
+
+@dataclass(frozen=True)
+class Gathered(Held):
+    """Rows of an array in another order. ``order``: (rows,) int64. The row of ``values`` at each place."""
+
+    order: np.ndarray
+
+    def read(self, begin: int, end: int, width: int | None) -> pa.Array:
+        return to_arrow(self.values[self.order[begin:end]], width)
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ class ArrayUnit:
 
 @dataclass(frozen=True)
 class StoredUnit(ArrayUnit):
-    """A range of rows of arrays in files."""
+    """A range of rows of arrays in files, or of rows that are copied."""
 
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         if whole:
@@ -179,6 +190,7 @@ class ArraysPart(Remarks):
         self.name = name
         self.format = form
         self.hive = () if file is None else file.hive
+        self.origin: tuple[File, ...] = ()  # of arrays in memory: the files whose rows they hold
         self.refused: dict[str, FastxentError] = {}
         sound: dict[str, Array] = {}
         used: dict[str, Array] = {}
@@ -226,7 +238,7 @@ class ArraysPart(Remarks):
     @property
     def inputs(self) -> tuple[File, ...]:
         stored = [array.file for array, _ in self.arrays.values() if isinstance(array, Stored)]
-        return tuple({file.name: file for file in stored}.values()) if len(stored) == len(self.arrays) else ()
+        return tuple({file.name: file for file in stored}.values()) if len(stored) == len(self.arrays) else self.origin
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Asked only for Arrow columns: arrays tell by their shape."""
@@ -240,7 +252,11 @@ class ArraysPart(Remarks):
 
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
-        kind = StoredUnit if any(isinstance(array, Stored) for array, _ in needed.values()) else ArrayUnit
+        kind = (
+            StoredUnit
+            if any(isinstance(array, Stored | Gathered | Buckets) for array, _ in needed.values())
+            else ArrayUnit
+        )
         most = even(self.rows, reader.unit_rows(UNIT_BYTES))
         for begin in range(0, self.rows, most):
             yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io.arrays import Array, ArraysPart, Held, HeldArrow, or_error
+from fastxent.io.arrays import Array, ArraysPart, Gathered, Held, HeldArrow, or_error
+from fastxent.io.buckets import Buckets
 from fastxent.io.interchange import as_numpy
 from fastxent.io.storage.files import File
 from fastxent.io.tensors import read_npy, unnamed_tag
@@ -41,6 +42,8 @@ def _array(value: Any, name: str) -> Array:
     if isinstance(value, str | os.PathLike):
         file = File(os.fspath(value), os.path.expanduser(os.fspath(value)))
         return read_npy(file)
+    if isinstance(value, Gathered | Buckets):
+        return value
     if isinstance(value, pa.ChunkedArray):
         return HeldArrow(value)
     if isinstance(value, pa.Array):

@@ -1,18 +1,17 @@
 """Rows of two dumps matched by their ids: the second dump in the order of the first, for `compare`.
 
 The ids of both dumps are read first, and say where each row goes. Then the scores of a dump that is in another order
-are read once, in the order of its file, and each row is put in its place: in memory if all of them fit in half of the
-limit, else in a temporary file. Ids and the other columns stay in memory.
+are read once, in the order of its file, and each row is put in its place in memory, if all of them fit in half of the
+limit. Else they go to a temporary file in buckets: neighbours of the new order lie near each other there, so that both
+writes and reads are of many rows. Ids and the other columns stay in memory.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,15 +21,17 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from fastxent.engine.loop import Loop
-from fastxent.errors import BadRowError, ColumnError, OutputError, SourceError
-from fastxent.io.arrays import ArraysPart
+from fastxent.errors import BadRowError, ColumnError, SourceError
+from fastxent.io.arrays import ArraysPart, Gathered, Held
 from fastxent.io.batch import Batch
+from fastxent.io.buckets import Buckets
 from fastxent.io.source import OpenSource, open_source
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.state.coverage import Coverage
 from fastxent.state.keys import EncodedColumn
 
 _ROWS, _BYTES = 1 << 16, 1 << 20  # of a batch of columns without scores
+_MATCHING_BYTES = 48  # of a row, beside its ids, while rows are matched
 SCORES = "scores"  # the column of a dump in its new order
 
 
@@ -142,12 +143,31 @@ def _is_text(kind: pa.DataType) -> bool:
 # ---- columns and scores in their new order ---------------------------------------------------------------------------
 
 
-def columns_of(source: OpenSource, names: Sequence[str]) -> pa.Table:
-    """Some columns of all rows, in the order of the dump."""
-    tables = []
+def ids_of(sides: tuple[OpenSource, OpenSource], names: Sequence[str], memory: int) -> tuple[pa.Table, pa.Table]:
+    """The id columns of both dumps. `SourceError` if these and their order do not fit in ``memory`` bytes."""
+    found: list[pa.Table] = []
+    for side in sides:
+        found.append(columns_of(side, names, memory))
+        memory -= _taken(found[-1])
+    return found[0], found[1]
+
+
+def _taken(table: pa.Table) -> int:
+    return int(table.nbytes) + _MATCHING_BYTES * len(table)
+
+
+def columns_of(source: OpenSource, names: Sequence[str], memory: int | None = None) -> pa.Table:
+    """Some columns of all rows, in the order of the dump; with ``memory``, only if they can be matched within it."""
+    tables, taken = [], 0
     for unit in source.columns_only().units():
         for batch in unit.read(_ROWS, _BYTES, whole=True):
             tables.append(pa.table({name: _plain(batch.columns[name]) for name in names}))
+            taken += _taken(tables[-1])
+            if memory is not None and taken > memory:
+                raise SourceError(
+                    f"cannot match the rows of {source.files[0]} by id: the ids of both dumps must fit in memory; "
+                    "raise memory (--memory), or put both dumps in one order and omit on"
+                )
     if not tables:
         return pa.table({name: pa.nulls(0) for name in names})
     try:
@@ -175,6 +195,10 @@ def reordered(
     """
     kind, room = FLOAT_TYPES[source.dtype], int(run["memory"])
     beside = _in_order(source, places, columns)
+    held = _held(source)
+    if held is not None:
+        yield _opened(source, Gathered(held, None, _order(places)), beside, columns)
+        return
     shape = (rows,) if source.task == "binary" else (rows, source.n_classes)
     with _destination(shape, kind.stored, room // 2) as (scores, put):
         recipe = _Moving(skips)
@@ -187,14 +211,14 @@ def reordered(
         def visit(index: int, block: np.ndarray) -> None:
             nonlocal total
             begin = total if starts is None else starts[index] + done[index]
-            done[index] += len(block)
+            done[index] += len(block)  # a unit has one thread, and without starts there is only one
             total += len(block) if starts is None else 0
             to = places[begin : begin + len(block)]
             if len(to) < len(block):
                 raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, and now more rows")
-            kept = np.flatnonzero(to >= 0)
-            by_place = kept[np.argsort(to[kept])]
-            put(to[by_place], block[by_place].reshape(-1, *shape[1:]))
+            if to.min(initial=0) < 0:
+                to, block = to[to >= 0], block[to >= 0]
+            put(to, block.reshape(-1, *shape[1:]))
 
         loop = Loop(
             recipe, iter(units), row_bytes=source.row_bytes, threads=threads, memory=room // 2, rows=source.rows,
@@ -203,9 +227,32 @@ def reordered(
         loop.run()
         if loop.rows != len(places):
             raise _changed(source, places, loop.rows)
-        dump = {SCORES: scores, **{name: beside[name] for name in columns if name != SCORES}}
-        opened = open_source(dump, logits=SCORES, columns=tuple(columns), dtype=source.dtype if kind.as_bits else None)
-        yield _named(opened, source)
+        yield _opened(source, scores, beside, columns)
+
+
+def _held(source: OpenSource) -> np.ndarray | None:
+    """The scores of a dump that is one array in memory: (rows, C), of which rows are read in any order."""
+    (part, reader), *others = source.parts
+    if others or not isinstance(part, ArraysPart) or len(reader.layout.names) != 1:
+        return None
+    array, width = part.arrays[reader.layout.names[0]]
+    if type(array) is Held and width is not None and array.values.ndim == 2:
+        return array.values
+    return None
+
+
+def _order(places: np.ndarray) -> np.ndarray:
+    """The row of each place."""
+    found = np.flatnonzero(places >= 0)
+    return found[np.argsort(places[found])]
+
+
+def _opened(source: OpenSource, scores: Any, beside: pa.Table, columns: Sequence[str]) -> OpenSource:
+    """The dump in its new order. scores: an array, `Gathered` or `Buckets`. beside: its other columns."""
+    dump = {SCORES: scores, **{name: beside[name] for name in columns if name != SCORES}}
+    as_bits = FLOAT_TYPES[source.dtype].as_bits
+    opened = open_source(dump, logits=SCORES, columns=tuple(columns), dtype=source.dtype if as_bits else None)
+    return _named(opened, source)
 
 
 def reordered_columns(source: OpenSource, places: np.ndarray, columns: Sequence[str]) -> OpenSource:
@@ -220,8 +267,7 @@ def _in_order(source: OpenSource, places: np.ndarray, columns: Sequence[str]) ->
     table = columns_of(source, columns)
     if columns and len(table) != len(places):
         raise _changed(source, places, len(table))
-    found = np.flatnonzero(places >= 0)
-    return table.take(pa.array(found[np.argsort(places[found])])) if columns else table
+    return table.take(pa.array(_order(places))) if columns else table
 
 
 def _changed(source: OpenSource, places: np.ndarray, rows: int) -> SourceError:
@@ -233,6 +279,8 @@ def _named(opened: OpenSource, source: OpenSource) -> OpenSource:
     for part, _ in opened.parts:
         assert isinstance(part, ArraysPart)
         part.name = f"{source.files[0]} in the order of the ids"
+        if all(each.inputs for each, _ in source.filled):
+            part.origin = tuple(file for each, _ in source.parts for file in each.inputs)
     return opened
 
 
@@ -242,12 +290,12 @@ def _starts(units: Sequence[Any]) -> list[int] | None:
     return None if None in counts else [0, *np.cumsum(counts).tolist()][:-1]
 
 
-_Put = Callable[[np.ndarray, np.ndarray], None]  # takes the places of rows, ascending, and the rows
+_Put = Callable[[np.ndarray, np.ndarray], None]  # takes the places of rows, and the rows
 
 
 @contextmanager
 def _destination(shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> Iterator[tuple[Any, _Put]]:
-    """(an array or the path of a file of this shape, the function that puts rows there)."""
+    """(an array of this shape or `Buckets`, the function that puts rows there)."""
     if math.prod(shape) * dtype.itemsize <= room:
         array = np.empty(shape, dtype)
 
@@ -256,35 +304,11 @@ def _destination(shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> Ite
 
         yield array, keep
         return
-    with tempfile.TemporaryDirectory(prefix="fastxent-") as folder:
-        path = os.path.join(folder, f"{SCORES}.npy")
-        with open(path, "xb") as file:
-            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            begin = file.tell()
-            file.truncate(begin + math.prod(shape) * dtype.itemsize)
-            yield path, _writer(file.fileno(), begin, path)
-
-
-def _writer(number: int, begin: int, path: str) -> _Put:
-    """The function that writes rows at their places in a file: neighbours together."""
-
-    def write(places: np.ndarray, rows: np.ndarray) -> None:
-        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1).tolist()
-        for first, last in itertools.pairwise([*starts, len(places)]):
-            data = memoryview(rows[first:last].reshape(-1).view(np.uint8).data)
-            at = begin + int(places[first]) * rows[0].nbytes
-            while len(data):
-                try:
-                    written = os.pwrite(number, data, at)
-                except OSError as error:
-                    raise OutputError(
-                        f"cannot put rows in order in the temporary file {path}: {error.strerror}; set TMPDIR to a "
-                        "folder with more room, or sort the dumps by id"
-                    ) from error
-                data, at = data[written:], at + written
-
-    return write
+    with (
+        tempfile.TemporaryDirectory(prefix="fastxent-") as folder,
+        closing(Buckets(folder, shape, dtype, room // 2)) as buckets,
+    ):
+        yield buckets, buckets.put
 
 
 @dataclass
@@ -308,20 +332,17 @@ class _Moving:
     """The recipe of moving rows: the scores of each batch, as they are stored."""
 
     skips: bool
-    whole = False
+    whole = True
 
     def scorer(self) -> Callable[[Batch], np.ndarray]:
         """The scores of a batch. `BadRowError` for a row without scores, unless such rows are skipped."""
 
         def score(batch: Batch) -> np.ndarray:
-            arrays, at = [], 0
-            for block in batch.blocks:
-                if block.bad and not self.skips:
-                    row = min(block.bad)
-                    raise BadRowError(batch.where, at + row, block.bad[row])
-                arrays.append(np.array(block.values))
-                at += len(block.values)
-            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            block = batch.whole()
+            if block.bad and not self.skips:
+                row = min(block.bad)
+                raise BadRowError(batch.where, row, block.bad[row])
+            return block.values
 
         return score
 

@@ -30,7 +30,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
-            file (TMPDIR). Ids and targets stay in memory. Not with ``resume``, ``shard`` or ``engine``.
+            file (TMPDIR); each shard and each resumed run does so again. Ids that do not fit in ``memory`` are an
+            error; targets stay in memory. Not with ``engine="ray"``.
         how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
             ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.

@@ -19,7 +19,7 @@ from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
 from fastxent.state.comparison import CompareState
-from fastxent.verbs.alignment import columns_of, match, reordered, reordered_columns
+from fastxent.verbs.alignment import ids_of, match, reordered, reordered_columns
 from fastxent.verbs.evaluation import Evaluation, has_soft_targets
 
 
@@ -45,6 +45,8 @@ class Comparison:
     largest: int
     names: tuple[str, str]
     id: str | None
+    on: tuple[str, ...] = ()  # id columns that rows are matched by
+    how: str = "exact"
 
     @property
     def whole(self) -> bool:
@@ -71,7 +73,8 @@ class Comparison:
 
     def describe(self) -> dict[str, Any]:
         """The configuration, and what is kept of rows."""
-        return {**self.config.to_dict(), "largest": self.largest, "names": list(self.names), "id": self.id}
+        matched = {"on": list(self.on), "how": self.how} if self.on else {}
+        return {**self.config.to_dict(), "largest": self.largest, "names": list(self.names), "id": self.id, **matched}
 
     @classmethod
     @contextmanager
@@ -107,7 +110,7 @@ class Comparison:
                 "probabilities in the other"
             )
         names = options["names"][0], options["names"][1]
-        recipe = cls(config, (first.dtype, other.dtype), soft, options["largest"], names, id)
+        recipe = cls(config, (first.dtype, other.dtype), soft, options["largest"], names, id, on, options["how"])
         files = tuple(first.files), tuple(other.files)
         warnings = tuple(dict.fromkeys((*first.warnings, *other.warnings)))
         with ExitStack() as stack:
@@ -144,15 +147,13 @@ def _aligned(
     options: CompareOptions,
 ) -> tuple[tuple[OpenSource, OpenSource], tuple[int, int]]:
     """(both dumps in the order of the first, without rows that only one has; how many those are)."""
-    for name, given in {"resume": options["resume"], "shard": options["shard"]}.items():
-        if given is not None:
-            raise ConfigError(f"on cannot be combined with {name}, because it puts rows in order in a temporary file")
     if options["engine"] != "local":
         raise ConfigError(
-            f"on cannot be combined with engine={options['engine']!r}, because it puts rows in order here"
+            f"on cannot be combined with engine={options['engine']!r}, because rows are put in order on this machine; "
+            "use shard (--shard) instead"
         )
     a, b = sides
-    ids = columns_of(a, on), columns_of(b, on)
+    ids = ids_of(sides, on, int(options["memory"]))
     matching = match(ids, (a.files[0], b.files[0]), inner=options["how"] == "inner")
     skips = options["on_bad_row"] == "skip"
     columns = [[*a.parts[0][1].columns], [name for name in own if name in b.parts[0][1].columns]]

@@ -59,8 +59,8 @@ def test_files_of_any_layout_through_a_temporary_file(tmp_path, monkeypatch, thr
     for name in ("sorted", "shuffled"):
         fx.convert(tmp_path / f"{name}.parquet", tmp_path / f"{name}-{dtype}.parquet", dtype=dtype)
     b_sorted, b_shuffled = (tmp_path / f"{name}-{dtype}.parquet" for name in ("sorted", "shuffled"))
-    used, real = [], alignment._writer
-    monkeypatch.setattr(alignment, "_writer", lambda *given: (used.append(given), real(*given))[1])
+    used, real = [], alignment.Buckets
+    monkeypatch.setattr(alignment, "Buckets", lambda *given: (used.append(given), real(*given))[1])
     monkeypatch.setattr(alignment, "_ROWS", 50)
     want = bits(fx.compare(tmp_path / "a.parquet", b_sorted, **OPTIONS))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -149,13 +149,35 @@ def test_rows_without_scores():
     assert found.rows.bad == (1 if pairs.TARGET[ORDER[4]] != -100 else 0)
 
 
-@pytest.mark.parametrize("name", ["resume", "shard", "engine"])
-def test_a_run_in_parts_is_refused(name, tmp_path):
-    given = {"resume": str(tmp_path / "r"), "shard": "1/2", "engine": "ray"}[name]
-    with pytest.raises(fx.ConfigError, match=f"^on cannot be combined with {name}"):
-        fx.compare(*dumps_with_ids(), on="id", **{name: given})
+def test_a_run_in_parts(by_position, tmp_path, monkeypatch):
+    a, b = dumps_with_ids()
+    pq.write_table(a, tmp_path / "a.parquet", row_group_size=40)
+    pq.write_table(b.take(ORDER), tmp_path / "b.parquet", row_group_size=25)
+    files = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    shards = [fx.compare(*files, on="id", shard=f"{k}/2", **OPTIONS).state for k in (1, 2)]
+    assert min(shard.total for shard in shards) > 0
+    assert bits(fx.merge_states(shards).result()) == bits(by_position)
+    for _ in range(2):
+        found = fx.compare(*files, on="id", resume=tmp_path / "r", **OPTIONS)
+        assert bits(found) == bits(by_position)
+    assert found.timing["resumed_rows"] == ROWS
+    with pytest.raises(fx.StateError, match="run"):
+        fx.compare(*files, on=["id", "n"], resume=tmp_path / "r", **OPTIONS)
+
+
+def test_what_cannot_be_run_in_parts(tmp_path):
+    with pytest.raises(fx.ConfigError, match=r"^on cannot be combined with engine='ray', .* use shard"):
+        fx.compare(*dumps_with_ids(), on="id", engine="ray")
+    with pytest.raises(fx.ConfigError, match=r"^shard needs files, but .* is in memory"):
+        fx.compare(*dumps_with_ids(), on="id", shard="1/2")
     with pytest.raises(fx.ConfigError, match="how must be"):
         fx.compare(*dumps_with_ids(), how="outer")
+
+
+def test_ids_that_do_not_fit_in_memory():
+    many = {"n": np.arange(100_000), "acc": np.ones(100_000)}
+    with pytest.raises(fx.SourceError, match=r"^cannot match the rows of .* by id: .* raise memory \(--memory\)"):
+        fx.compare(many, many, on="n", memory="1MB", scores="acc")
 
 
 def test_a_full_disk_is_one_line(monkeypatch):
@@ -175,10 +197,22 @@ def test_a_dump_that_changes_between_the_reads_is_refused(rows, tmp_path, monkey
     a, b = dumps_with_ids()
     b = b.take(ORDER)
     longer = pa.concat_tables([b, b])
-    read = iter([a.select(["id"]), b.select(["id"])])
-    monkeypatch.setattr("fastxent.verbs.comparison.columns_of", lambda source, names: next(read))
+    read = a.select(["id"]), b.select(["id"])
+    monkeypatch.setattr("fastxent.verbs.comparison.ids_of", lambda sides, names, memory: read)
     with pytest.raises(fx.SourceError, match=r"cannot read .* twice: it gave 331 ids"):
         fx.compare(a, longer.slice(0, rows), on="id")
+
+
+def test_arrays_in_memory_are_read_in_any_order(by_position):
+    """They are neither copied as a whole nor written to a file."""
+    a, _ = dumps_with_ids()
+    b = {"logits": pairs.B[ORDER], "target": pairs.TARGET[ORDER], "n": NUMBER[ORDER]}
+    assert bits(fx.compare(a, b, on="n", memory="1MB", **OPTIONS)) == bits(by_position)
+    halves = [(x.view(np.uint32) >> 16).astype(np.uint16) for x in (pairs.A, pairs.B)]
+    sides = [{"logits": x, "target": pairs.TARGET, "n": NUMBER} for x in halves]
+    want = fx.compare(*sides, logits_dtype="bfloat16")
+    sides[1] = {name: column[ORDER] for name, column in sides[1].items()}
+    assert bits(fx.compare(*sides, on="n", logits_dtype="bfloat16")) == bits(want)
 
 
 @settings(max_examples=60)
