@@ -54,6 +54,8 @@ class Buckets:
 
     def put(self, places: np.ndarray, rows: np.ndarray) -> None:
         """Write rows to the buckets of their places, each of which comes once. For several threads at once."""
+        if not len(places):
+            return
         buckets = places // self._size
         by_bucket = np.argsort(buckets, kind="stable")
         places, buckets = places[by_bucket], buckets[by_bucket]
