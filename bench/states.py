@@ -64,7 +64,7 @@ def _timed(work: Any) -> tuple[Any, float]:
 
 def main() -> None:
     measure(classes=3, rows=10)  # compiles
-    print("| state | bytes on disk | write | read | merge | figures |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("| state | bytes on disk | write | read | merge | result |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, case in CASES.items():
         found = measure(**case)
         times = " | ".join(f"{found[kind] * 1e3:,.1f} ms" for kind in ("write", "read", "merge", "result"))

@@ -83,7 +83,7 @@ def failed(error: Exception) -> int:
         say(f"error: {error}; Python treats warnings as errors (PYTHONWARNINGS)")
         return BAD
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    say(f"error: internal error of fastxent: {what}; set FASTXENT_TRACEBACK=1 to see where, and report it")
+    say(f"error: internal error of fastxent: {what}; set FASTXENT_TRACEBACK=1 for the traceback, and report it")
     return INTERNAL
 
 

@@ -51,7 +51,7 @@ def merged(names: tuple[str, ...], partial: bool = False) -> AnyState:
             raise StateError(f"cannot merge {name} with {names[0]}: {error}") from error
     assert total is not None  # click requires at least one name
     if not partial and (missing := total.coverage.missing()) is not None:
-        raise StateError(f"{missing}; give the states of all shards, or merge without the missing ones by --partial")
+        raise StateError(f"{missing}; give the states of all shards, or merge the others with --partial")
     return total
 
 

@@ -72,7 +72,7 @@ def section(title: str, *options: Setting) -> Callable[[Function], Function]:
     return decorate
 
 
-QUIET = option("--quiet", "-q", is_flag=True, show_default=False, help="Show neither progress nor warnings.")
+QUIET = option("--quiet", "-q", is_flag=True, show_default=False, help="Hide progress and warnings.")
 VERBOSE = option("--verbose", "-v", is_flag=True, show_default=False, help="Print the time of each step to stderr.")
 
 

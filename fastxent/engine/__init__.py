@@ -1,1 +1,1 @@
-"""Work units over threads, processes or a cluster: knows no metric and no format."""
+"""Run units on threads, processes or a cluster. The engine does not know metrics or formats."""

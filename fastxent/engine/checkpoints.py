@@ -1,4 +1,4 @@
-"""Checkpoints: a folder of small state files, from which an interrupted run goes on.
+"""Checkpoints: a folder of small state files, from which an interrupted run continues.
 
 ``run.json`` says what is evaluated: the configuration, and the version of every file. Each ``<24 hex digits>.state``
 file holds the state of some finished units and says which; it is written beside its name and then renamed, and checks
@@ -94,20 +94,20 @@ class Checkpoints(Generic[S]):
         """The state of all units, of this run and those before it."""
         if self._met != self._done:
             raise StateError(
-                f"{self.folder}: it holds units that this run has not, so it was written by a version of fastxent that "
-                "divides the dump otherwise; name another folder, or delete this one to start again"
+                f"cannot continue from {self.folder}: a version of fastxent that divides the dump otherwise wrote it; "
+                "name another folder, or delete this one to start again"
             )
         return self._total
 
     @property
     def finished(self) -> int:
-        """How many units earlier runs have left here."""
+        """The number of units that earlier runs finished."""
         return len(self._done)
 
     # ---- the folder --------------------------------------------------------------------------------------------------
 
     def _recognise(self) -> None:
-        """Refuse a folder of other things, before anything is left in it."""
+        """Raise an error for a folder with other files, before anything is written to it."""
         others = [p.name for p in self.folder.iterdir() if p.name != "lock" and not p.name.startswith(".")]
         if others and not (self.folder / "run.json").exists():
             raise StateError(
@@ -116,7 +116,7 @@ class Checkpoints(Generic[S]):
             )
 
     def _hold(self) -> None:
-        """One run at a time: the lock goes with the process, however that ends."""
+        """Lock the folder for this run. The lock ends with the process."""
         with _explained(self.folder):
             self._lock_fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -132,7 +132,7 @@ class Checkpoints(Generic[S]):
             pass
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Unlock the folder."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd = -1
@@ -144,7 +144,7 @@ class Checkpoints(Generic[S]):
         self.close()
 
     def _agree(self, now: dict[str, Any]) -> None:
-        """Note what is being run, or compare it with what was."""
+        """Write the description of the run, or compare it with the description in the folder."""
         path = self.folder / "run.json"
         if not os.path.lexists(path):
             write_atomic(path, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
@@ -160,12 +160,12 @@ class Checkpoints(Generic[S]):
             raise StateError(f"cannot read {path}: {error.strerror}") from error
         if difference is not None:
             raise StateError(
-                f"{self.folder} belongs to another run: {difference}; repeat that run as it was, name another folder, "
+                f"{self.folder} belongs to another run: {difference}; run the same command again, name another folder, "
                 "or delete this one to start again"
             )
 
     def _load(self) -> None:
-        """Take over every sound state file; what is damaged is done again."""
+        """Load every valid state file. The units of a damaged file are run again."""
         there = sorted(path for path in self.folder.iterdir() if path.is_file())
         for path in there:
             if _OWN_TEMPORARY.fullmatch(path.name):  # of a write that was cut off: nobody else is here
@@ -180,7 +180,7 @@ class Checkpoints(Generic[S]):
             try:
                 units, state = _unpack(data, self._recipe.load)
                 if self._done & set(units):
-                    raise StateError("it holds units that others hold too")
+                    raise StateError("another file holds the same units")
             except StateError as error:
                 warnings.warn(f"cannot use {path}: {error}; its rows are read again", stacklevel=2)
                 path.unlink(missing_ok=True)
@@ -235,7 +235,7 @@ def _description(job: Job[Recipe[S]], shard: str | None) -> dict[str, Any]:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What differs between two descriptions, in words: the first thing that does."""
+    """Return the first difference between two descriptions, in words."""
     for name in ("schema", "state_version", "dtype", "shard"):
         if before[name] != now[name]:
             return f"{name.replace('_', ' ')} {before[name]!r} there, {now[name]!r} here"

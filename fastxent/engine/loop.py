@@ -164,7 +164,7 @@ class Loop(Generic[S]):
         worker.clock.cpu += time.thread_time() - cpu
 
     def _keep(self, worker: Worker[S], *, last: bool) -> None:
-        """Hand a worker's finished units to the ledger, if there is one and if it is due."""
+        """Pass a worker's finished units to the ledger, if there is one and enough time has passed."""
         if self.ledger is None or not (worker.whole and worker.units):
             return
         start = time.perf_counter()
@@ -173,7 +173,7 @@ class Loop(Generic[S]):
             worker.clock.write += time.perf_counter() - start
 
     def _unit(self, worker: Worker[S], index: int, unit: Unit) -> bool:
-        """Read, score and sum a unit. False if it was given up, since one before it has failed."""
+        """Read, score and sum a unit. Return False if it was abandoned because an earlier unit failed."""
         state, clock = worker.state, worker.clock
         rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
         with closing(unit.read(rows, self.block_bytes, self.recipe.whole)) as batches:  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""One pool of threads over serial kernels: the only parallelism there is.
+"""One pool of threads for serial kernels. Nothing else runs in parallel.
 
 Made of what an interrupt cannot leave half done. `KeyboardInterrupt` is raised between any two bytecodes of the main
 thread; `concurrent.futures` and `threading.Condition` then keep a lock now and then that nobody gives back, and every
@@ -94,7 +94,7 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's t
 
 
 def parallel_rows(work: Callable[[int, int], Result], rows: int, row_bytes: int) -> list[Result]:
-    """``work(begin, end)`` over ranges that cover ``rows``, shared with the pool; results in order.
+    """Call ``work(begin, end)`` on ranges that cover ``rows``, on the threads of the pool; return the results in order.
 
     The calling thread takes part, so that nothing waits for a thread to wake. Small inputs (under 1 MiB a thread) are
     its alone: waking another costs more. Of several errors, which are raised by different threads, one comes out, when

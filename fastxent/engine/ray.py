@@ -94,7 +94,7 @@ def _cluster(threads: int | None) -> Iterator[Any]:
         address = None if processors is None else "local"
         ray.init(address, num_cpus=processors, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise EngineError(f"no Ray cluster: {error}; start one, or check RAY_ADDRESS") from error
+        raise EngineError(f"cannot reach a Ray cluster: {error}; start one, or check RAY_ADDRESS") from error
     try:
         yield ray
     finally:
@@ -102,18 +102,20 @@ def _cluster(threads: int | None) -> Iterator[Any]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits for minutes where nobody listens."""
+    """Check that the address accepts connections, because Ray would wait for minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and port.isdecimal()):
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise EngineError(f"no Ray cluster at {address}: {error}; start one, or check RAY_ADDRESS") from error
+        raise EngineError(
+            f"cannot reach a Ray cluster at {address}: {error}; start one, or check RAY_ADDRESS"
+        ) from error
 
 
 def _run(unit: WorkUnit[Any]) -> bytes:
-    """What a task does."""
+    """Run a unit in a task."""
     data: bytes = unit.run().to_bytes(compression=1)
     return data
 
@@ -137,9 +139,11 @@ def _results(ray: Any, units: list[WorkUnit[Any]], limit: int) -> Iterator[tuple
             except ray.exceptions.RayTaskError as error:  # raised by the unit itself, and its first line says it all
                 found = error.cause
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-                found = EngineError(f"{unit!r} lost its worker {_RETRIES + 1} times ({_line(error)}); see Ray's logs")
+                found = EngineError(
+                    f"cannot run {unit!r}: its worker was lost {_RETRIES + 1} times ({_line(error)}); see Ray's logs"
+                )
             except ray.exceptions.RayError as error:
-                found = EngineError(f"{unit!r} failed in Ray: {_line(error)}; see Ray's logs")
+                found = EngineError(f"cannot run {unit!r}: {_line(error)}; see Ray's logs")
             else:
                 if failed is None:
                     yield unit, data

@@ -1,4 +1,4 @@
-"""What the engine knows of a computation: a recipe scores batches, and states sum what was scored.
+"""The interface between the engine and a computation: a recipe scores batches, and a state sums the scored rows.
 
 The loop, checkpoints, work units and clusters run any `Recipe`. They know no metric, scorer or format.
 """
@@ -39,7 +39,7 @@ S_co = TypeVar("S_co", bound=State, covariant=True)
 
 
 class Recipe(Protocol[S_co]):
-    """Everything a worker must know besides the rows. Picklable if units are to travel."""
+    """Everything that a worker needs besides the rows. Picklable if units are sent to other machines."""
 
     @property
     def whole(self) -> bool:

@@ -1,4 +1,4 @@
-"""A job from its units to its state: on the threads of this process or on a cluster, in one run or in several."""
+"""Run a job: on the threads of this process or on a cluster, in one run or in several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of many workers, handed on in the order of their units, within a bound on memory."""
+"""Results of several workers, passed on in the order of their units, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OrderedSink:
-    """What workers put for the unit in front is written at once; for later units it waits, up to ``limit`` bytes.
+    """Results of the first unfinished unit are written at once. Results of later units wait, up to ``limit`` bytes.
 
     A worker past the limit waits until its unit is in front. Units are taken in order, so the one in front always has
     a worker, which never waits.
@@ -40,7 +40,7 @@ class OrderedSink:
             self._write(batch)
 
     def done(self, unit: int) -> None:
-        """No more of this unit. -1: a worker failed, nothing more will be written."""
+        """Note that a unit is complete. -1: a worker failed, and nothing more is written."""
         with self._turn:
             if unit < 0:
                 self._failed = True

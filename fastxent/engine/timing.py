@@ -1,4 +1,4 @@
-"""Where the time of a run goes: each worker's seconds by kind of work, and how much of the clock it was computing.
+"""The time of a run: the seconds of each worker by kind of work, and the share of time in which it was computing.
 
 ``read`` is bytes coming in (or waiting for them), ``decode`` making rows of logits of them: pages, levels, codecs, and
 all that pyarrow does, which does not tell its own reading apart. ``kernel`` is scoring, ``state`` summing, merging and

@@ -1,4 +1,4 @@
-"""Work units: a job divided into small values that any engine can send to any machine, run, and merge.
+"""Work units: a job divided into small values that can be sent to any machine, run there, and merged.
 
 A work unit names files and rows in them, and the version of each file: a file that has changed since is refused. It
 holds no open handle and no data. Its state knows which unit of which plan it is, so that a merge counts none twice and
@@ -58,7 +58,7 @@ class WorkUnit(Generic[S]):
                 now = Identity.of(file)
                 if (now.size, now.digest) != (planned.size, planned.digest):
                     raise SourceError(
-                        f"{file.name} has changed since it was planned: {planned.difference(now)}; plan again"
+                        f"{file.name} has changed since the plan was made: {planned.difference(now)}; plan again"
                     )
             pieces = copy.deepcopy(self.pieces)  # as they arrive elsewhere: they find the versions of files anew
             state, _ = Loop(

@@ -1,1 +1,1 @@
-"""Bytes to batches: formats, files and memory, and nothing of losses."""
+"""Formats, files and memory: from bytes to batches of logits. This package does not know losses."""

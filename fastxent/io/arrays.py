@@ -129,7 +129,7 @@ class ArrayUnit:
 
     @contextmanager
     def _opened(self) -> Iterator[Callable[[Sequence[str], int, int], pa.RecordBatch]]:
-        """A function that reads some rows of some columns."""
+        """Return a function that reads rows of columns."""
         with ExitStack() as stack:
             sources: dict[str, StoredBytes] = {}
             for array, _ in self.arrays.values():
@@ -176,7 +176,7 @@ class StoredUnit(ArrayUnit):
 class ArraysPart(Remarks):
     """Arrays of the same rows. ``named``: the columns that will be read, or globs of them, as far as they are known.
 
-    An array that is not named and fits no column, or has other rows, is left alone: `refused` says why.
+    An array that is not named is omitted if it cannot be a column or has another number of rows; `refused` says why.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class ArraysPart(Remarks):
         return tuple({file.name: file for file in stored}.values()) if len(stored) == len(self.arrays) else self.origin
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
-        """Asked only for Arrow columns: arrays tell by their shape."""
+        """Called for Arrow columns only; the shape of an array tells its width."""
         array, width = self.arrays[layout.names[0]]
         for begin in range(0, self.rows, 1024):
             part = array.read(begin, min(begin + 1024, self.rows), width)
@@ -266,7 +266,7 @@ class ArraysPart(Remarks):
 
 
 def or_error(read: Callable[..., Array], *arguments: Any) -> Array | FastxentError:
-    """The array, or the error to raise if it is asked for."""
+    """Return the array, or the error to raise if the array is used."""
     try:
         return read(*arguments)
     except FastxentError as error:

@@ -1,4 +1,4 @@
-"""What io hands to the rest: a batch of logits rows and the columns beside them."""
+"""The result of reading: batches of logits rows and the columns beside them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Block:
     values: (k, C), as in `Logits`. Valid until the next block is read.
     dtype: "float32" | "float64" | "float16" | "bfloat16".
     bad: row of the block -> what is wrong with it: null, of another length, or holding a null. Its values are NaN.
-    excess: what the format itself may add to the sum of the probabilities of a row.
+    excess: how much the rounding of the format may add to the sum of the probabilities of a row.
     """
 
     values: np.ndarray
@@ -72,8 +72,8 @@ class Batch:
 
 
 class Unit(Protocol):
-    """What one worker reads by itself, such as a row group. Picklable if its source is on disk; where a unit arrives,
-    it finds the version of its file anew."""
+    """Rows that one worker reads, such as a row group. Picklable if its source is on disk: the receiver determines the
+    version of the file again."""
 
     @property
     def where(self) -> Where: ...

@@ -1,4 +1,4 @@
-"""An Arrow column to the (n, C) rows that kernels read: a view where the layout allows it, else one copy.
+"""Convert an Arrow column to the (n, C) rows that kernels read: a view if the layout allows it, else one copy.
 
 Rows that do not form a row (null, of another length, holding a null) are reported beside the array and
 filled with NaN in it: nothing is dropped, and no kernel ever reads past a buffer.
@@ -135,7 +135,7 @@ def _bad_rows(
     n_classes: int,
     what: str,
 ) -> dict[int, str]:
-    """Index of each row that is no row -> what is wrong with it, in order."""
+    """Index of each bad row -> what is wrong with it, in order."""
     null = ~np.asarray(array.is_valid()) if array.null_count else np.zeros(len(array), bool)
     odd = ~null & (sizes != n_classes * itemsize)
     bad = {int(i): f"{what} are null" for i in np.flatnonzero(null)}
@@ -175,7 +175,7 @@ def _copy_rows(
 
 
 def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Logits, dict[int, str]]:
-    """(n, C) from one column a class; a single column without nulls is a view."""
+    """Return (n, C) from one column per class; a single column without nulls is a view."""
     stored = FLOAT_TYPES[dtype].stored
     n = len(arrays[0])
     bad: dict[int, str] = {}
@@ -185,7 +185,7 @@ def gather(arrays: list[pa.Array], names: Sequence[str], dtype: str) -> tuple[Lo
             array = pa.nulls(n, pa.from_numpy_dtype(stored))
         view = _bytes(array.buffers()[1])[array.offset * stored.itemsize :][: n * stored.itemsize].view(stored)
         if len(view) != n:
-            raise ColumnError(f"cannot read the logits column {name!r}: it ends early; write the file again")
+            raise ColumnError(f"cannot read the logits column {name!r}: its data is incomplete; write the file again")
         views.append(view)
         if array.null_count:
             for i in np.flatnonzero(np.asarray(array.is_null())):

@@ -69,7 +69,7 @@ def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...] |
 
 
 def _numbered(names: Sequence[str]) -> bool:
-    """Whether nothing but numbers tells the names apart."""
+    """Whether the names differ only in numbers."""
     return len(names) > 1 and len({re.sub(r"\d+", "0", name) for name in names}) == 1
 
 

@@ -1,4 +1,4 @@
-"""Frames of other libraries, through their Arrow stream; and what to call on objects that have none."""
+"""Frames of other libraries, read through their Arrow stream, and advice for objects without one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = "pass a dict of columns, such as {'logits': logits, 'target': target}
 
 
 def advice(source: Any) -> str | None:
-    """What to pass instead of an object that holds rows but cannot be read; None for all others."""
+    """Advice what to pass instead of an object whose rows cannot be read; None for other objects."""
     library, kind = type(source).__module__.partition(".")[0], type(source).__name__
     if kind == "LazyFrame":
         return "call .collect() on it"

@@ -1,4 +1,4 @@
-"""A look at a dump before it is evaluated: what is in it, and which columns look like what."""
+"""The description of a dump before it is evaluated: its contents, and the likely role of each column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of other libraries as NumPy's, without a copy where their memory allows."""
+"""NumPy views of arrays of other libraries, without a copy if the memory layout allows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastxent.options.checks import shown
 
 
 def as_numpy(values: Any, name: str = "array") -> np.ndarray:
-    """A NumPy view of anything that speaks DLPack, ``__array__`` or the Arrow PyCapsule interface, or of a sequence.
+    """Return a NumPy view of an object with DLPack, ``__array__`` or the Arrow PyCapsule interface, or of a sequence.
 
     A table or frame is (rows, columns). Masked values and nulls are refused: no function has a number for them.
     """

@@ -70,7 +70,7 @@ class JsonUnit:
             rule = "; a column must have one type in all lines" if re.search("changed|convert", detail) else ""
             raise SourceError(f"{place}: {detail}{rule}") from None
         if len(table) != self.rows:
-            raise SourceError(f"{place}: there are {len(table)} objects in them; write one object per line")
+            raise SourceError(f"{place}: these lines hold {len(table)} objects; write one object per line")
         return table.combine_chunks().to_batches()[0]
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a schema hold the logits, and how they lie there: proven once a file, before a row is read."""
+"""The columns of a schema that hold the logits, and their layout: checked once per file, before a row is read."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def all_names(schema: pa.Schema) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the logits of a file are and what their elements are."""
+    """The columns of the logits of a file, and the type of their elements."""
 
     names: tuple[str, ...]  # one column, or one a class
     per_class: bool
@@ -220,9 +220,7 @@ def _scalar_dtype(field: pa.Field, dtype: str | None, name: str, file: str) -> s
     while isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pt.is_decimal(kind):
-        raise ColumnError(
-            f"column {name!r} of {file} is {field.type}; scores must be floats, so cast the column to double"
-        )
+        raise ColumnError(f"column {name!r} of {file} must hold floats, got {field.type}; cast the column to double")
     if _is_blob(field) or not (kind in FLOATS or kind in SIXTEEN_BITS):
         raise _wrong_type(field, name, file)
     return _element_dtype(field, kind, dtype, name, file)

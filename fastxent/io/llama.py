@@ -40,7 +40,7 @@ _ABOVE = 1e-3  # nats: log-probabilities above 0 by so much are no rounding
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself, and how many of its rows are there."""
+    """The numbers in the header of a file, and how many of its rows are complete."""
 
     context: int  # tokens of a chunk
     classes: int
@@ -169,7 +169,7 @@ class _Decoder:
         self._source, self._header, self._memory = source, header, buffers()
 
     def block(self, at: int, n: int) -> Block:
-        """``n`` rows from row ``at`` on. Rows that the file does not hold, or that no writer made, are bad."""
+        """Return ``n`` rows from row ``at`` on. Rows that are missing in the file, or have invalid scales, are bad."""
         h = self._header
         values = self._memory.take(4 * n * h.classes).view(np.float32).reshape(n, h.classes)
         there, bad = min(max(h.whole - at, 0), n), dict[int, str]()

@@ -1,8 +1,8 @@
 """Two dumps of the same rows, read side by side: units, batches and blocks of both that begin and end at the same rows.
 
 The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `PairUnit` takes units of both
-until they end at the same row, or until there are enough of them; then the longer side is divided, and what cannot be
-divided is read twice, once for either pair. Within a pair each batch ends where a batch of either side ends, and each
+until they end at the same row, or until they are large enough. Then the longer side is divided. A unit that cannot be
+divided is read twice, once for each pair. Within a pair each batch ends where a batch of either side ends, and each
 block where a block does, so that nothing is copied.
 """
 
@@ -113,7 +113,7 @@ _Batches = Generator[tuple[Batch, int, int], None, None]
 
 
 class _Feed:
-    """The rows of some spans, batch by batch, and of each batch block by block, as many at a time as are asked for."""
+    """The rows of some spans, batch by batch, and each batch block by block, in any numbers of rows."""
 
     def __init__(self, spans: tuple[Span, ...], rows: int, block_bytes: int, whole: bool) -> None:
         self._batches = self._read(spans, rows, block_bytes, whole)

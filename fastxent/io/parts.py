@@ -25,7 +25,7 @@ _LOOKERS = 16
 
 
 class Part(Protocol):
-    """One file, or one thing in memory: what each format module offers."""
+    """One file or one table in memory: the interface of each format."""
 
     @property
     def name(self) -> str: ...
@@ -48,7 +48,7 @@ class Part(Protocol):
     def refused(self) -> Mapping[str, FastxentError]: ...
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
-        """Classes in the first row that has any, where the schema does not tell."""
+        """Number of classes in the first row that is not empty, for schemas without it."""
         ...
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
@@ -120,7 +120,7 @@ def _dataset_file(ds: Any, fragment: Any) -> File:
 
 
 def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
-    """A part a file; ``.npy`` files of the same folder are the columns of one part."""
+    """One part per file; ``.npy`` files of the same folder are the columns of one part."""
     if len(files) > 1 and not files[0].local:  # to look at one takes some answers of a server: at many together
         with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="fastxent-look") as pool:
             looks = [pool.submit(_file_part, file, named) for file in files]
@@ -138,7 +138,7 @@ def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
 
 
 def _file_part(file: File, named: Sequence[str]) -> Part | None:
-    """What a file is, by its first bytes; None for ``.npy``."""
+    """Return the part of a file, recognised by its first bytes; None for ``.npy``."""
     with file.open() as handle, reading(file.name):
         head, size = handle.read(16), handle.size()
     if head.startswith(tensors.NPY_MAGIC):
@@ -186,7 +186,7 @@ _OTHERS = {
 
 
 def _unknown(head: bytes) -> tuple[str, str]:
-    """What a file is that is not read, by its first 16 bytes, and the line that makes of it one that is."""
+    """Return the format of an unsupported file, by its first 16 bytes, and how to convert it."""
     for magic, found in _OTHERS.items():
         if head.startswith(magic):
             return found

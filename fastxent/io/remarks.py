@@ -1,4 +1,4 @@
-"""What a part of a source may say of itself beside its rows; parts of most formats have nothing to say."""
+"""Remarks of a part of a source beside its rows, with defaults for formats that have none."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Storage(NamedTuple):
 
 
 class Remarks:
-    """The answers of a part that has nothing to say.
+    """The defaults of a part without remarks.
 
-    missing: str or None. That the file is cut short.
+    missing: str or None. The message that the file is cut short.
     fallback: str or None. Why the logits of some units, of those taken so far, go through a slower reader.
-    refused: name -> why what is called so in the source is not a column.
+    refused: name -> the error to raise if that name is used as a column.
     """
 
     missing: str | None = None

@@ -1,4 +1,4 @@
-"""The first rows of a dump, for `fastxent inspect`: what its scores are, and which columns make slices."""
+"""The first rows of a dump, for `fastxent inspect`: the kind of its scores, and the columns that make slices."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def label_kind(source: Any, chosen: Candidate, target: str) -> str | None:
 
 
 def slice_columns(source: Any, chosen: Candidate | None, names: Sequence[str]) -> list[str]:
-    """Those of ``names`` that part the rows into some slices: a column of texts has a value for nearly every row."""
+    """Return those of ``names`` with few values. A column of texts has another value in nearly every row."""
     if not names:
         return []
     seen: dict[str, set[Any]] = {name: set() for name in names}

@@ -1,4 +1,4 @@
-"""What is it? A path, a folder, a table or a dict of arrays, opened as a `Source` of batches."""
+"""Open a path, a folder, a table or a dict of arrays as a `Source` of batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FALLBACKS = 20  # files named
 
 @dataclass
 class OpenSource:
-    """A dump whose every part has been looked at: same classes, same dtype, all columns there."""
+    """An open dump. All parts have the same classes, the same dtype and all columns."""
 
     n_classes: int
     dtype: str
@@ -67,7 +67,7 @@ class OpenSource:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What may not be meant about the files."""
+        """Warnings about the files."""
         return tuple(warnings_of([part for part, _ in self.parts]))
 
     def require_whole(self) -> None:
@@ -133,7 +133,8 @@ def open_source(
         first, where = known_dtypes[0]
         if layout.scalar != first.scalar:
             raise SourceError(
-                f"a row holds {_held(first)} in {where.name} and {_held(layout)} in {part.name}; evaluate them apart"
+                f"cannot evaluate {where.name} and {part.name} together: a row holds {_held(first)} in the first and "
+                f"{_held(layout)} in the second; evaluate the files separately"
             )
         if layout.dtype != first.dtype:
             raise SourceError(
@@ -175,7 +176,7 @@ def open_source(
 
 
 def warnings_of(parts: list[Part]) -> list[str]:
-    """What a user should know of the files of a source."""
+    """Warnings about the files of a source."""
     return [
         *doubts([file for part in parts for file in part.inputs]),
         *(f"{part.name}: {part.missing}" for part in parts if part.missing is not None),

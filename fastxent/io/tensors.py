@@ -89,7 +89,7 @@ class Stored:
 
 
 def unnamed_tag(dtype: np.dtype) -> str | None:
-    """The tag of what NumPy makes of a saved bfloat16: two bytes that may be any float."""
+    """The tag of a saved bfloat16 array, which NumPy reads as two bytes of an unknown type."""
     return "float of 2 bytes" if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None else None
 
 

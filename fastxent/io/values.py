@@ -1,4 +1,4 @@
-"""The columns beside the logits as the values they stand for, whatever Arrow type holds them.
+"""The columns beside the logits as plain values, for every Arrow type.
 
 `plain` is applied once to every column of every batch, where the batch is made: views and run-end encoding, for which
 Arrow has few functions, become the types it has functions for; text and dictionary indices are proven; integers that

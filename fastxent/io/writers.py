@@ -1,4 +1,4 @@
-"""Row-by-row results into a Parquet or Arrow file that is complete under its name, or not there."""
+"""Write row-by-row results to a Parquet or Arrow file, atomically."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def carried(column: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def check_not_source(path: str | os.PathLike[str], files: Iterable[str]) -> None:
-    """Refuse to write over what is being read."""
+    """Raise an error if an output file is an input file."""
     for file in files:
         if os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
             raise OutputError(f"cannot write {os.fspath(path)!r}: it is an input file; choose another name")
@@ -86,7 +86,7 @@ def is_arrow(path: str | os.PathLike[str]) -> bool:
 def open_writer(
     path: str | os.PathLike[str], schema: pa.Schema, group_bytes: int = _FLUSH_BYTES
 ) -> Iterator[Callable[[pa.RecordBatch], None]]:
-    """A function that appends record batches of ``schema`` to the file that ``path`` will be.
+    """Return a function that appends record batches of ``schema`` to the file ``path``.
 
     .parquet, or .arrow (.feather, .ipc), in row groups or record batches of ``group_bytes`` at least. Numbers this
     dense do not compress, so columns of lists and of fixed-size binary are written plain; that is also what reads back

@@ -151,8 +151,8 @@ def _check_task(config: EvalConfig) -> None:
         raise ConfigError(f"n_classes must be 2 for a binary dump, got {config.n_classes}")
     if config.task in ("binary", "multilabel") and config.input == "log_probs":
         raise ConfigError(
-            f"input must be 'logits' or 'probs' for a {config.task} dump, got 'log_probs'; the log-probability of one "
-            "class does not hold the other's where it is near 0"
+            f"input must be 'logits' or 'probs' for a {config.task} dump, got 'log_probs'; a log-probability near 0 "
+            "does not determine that of the other class"
         )
     if (config.task == "likelihood") != (config.target_logprob is not None and not config.partial):
         raise ConfigError(f"target_logprob must be given for the task 'likelihood' only, got {config.task!r}")

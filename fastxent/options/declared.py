@@ -160,7 +160,7 @@ class InputOptions(TypedDict, total=False):
         Option(
             None,
             COLUMN,
-            help="Log-probabilities of what happened, in place of logits.",
+            help="Column of log-probabilities of the outcome, instead of logits.",
             section="Columns",
             metavar="COLUMN",
         ),
@@ -201,7 +201,7 @@ class InputOptions(TypedDict, total=False):
         Option(
             None,
             column_names,
-            help="Numbers per row whose means are reported.",
+            help="Columns of numbers whose means are reported.",
             section="Columns",
             metavar="COLUMN,...",
             form="repeated",
@@ -212,7 +212,7 @@ class InputOptions(TypedDict, total=False):
         Option(
             None,
             optional(word(NamedTask)),
-            help="Kind of the dump; multilabel must be named, others are recognized.",
+            help="Kind of the dump; only multilabel must be named.",
             section="Columns",
         ),
     ]
@@ -221,7 +221,7 @@ class InputOptions(TypedDict, total=False):
         Option(
             False,
             boolean,
-            help="Targets are lists of the ids of the labels that hold.",
+            help="Targets are lists of label ids.",
             section="Columns",
             form="switch",
         ),

@@ -1,4 +1,4 @@
-"""What an option declares beside its name and type, and how functions take declared options as keywords."""
+"""The declaration of an option beside its name and type, and functions with declared options as keywords."""
 
 from __future__ import annotations
 

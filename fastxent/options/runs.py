@@ -141,11 +141,17 @@ class CompareOptions(Options, SplitOptions, total=False):
     ]
     how: Annotated[
         How,
-        Option("exact", word(How), help="Ids that only one dump has: an error, or left out.", section="Compare"),
+        Option("exact", word(How), help="Stop at an id that only one dump has, or omit its row.", section="Compare"),
     ]
     id: Annotated[
         str | None,
-        Option(None, COLUMN, help="Names of the rows that changed most.", section="Compare", metavar="COLUMN"),
+        Option(
+            None,
+            COLUMN,
+            help="Column of row names, for the rows that changed most.",
+            section="Compare",
+            metavar="COLUMN",
+        ),
     ]
     names: Annotated[
         Sequence[str],
@@ -223,7 +229,7 @@ class ConvertOptions(RunOptions, total=False):
         Option(
             "target",
             COLUMN,
-            help="Class ids, to compare each row's loss before and after.",
+            help="Column of class ids, to compare the loss before and after.",
             section="Columns",
             metavar="COLUMN",
         ),
@@ -268,7 +274,7 @@ class ConvertOptions(RunOptions, total=False):
         Option(
             "error",
             word(OnOverflow),
-            help="At a score too large for --dtype: stop, or write infinity.",
+            help="Stop at a score too large for --dtype, or write infinity.",
             section="Convert",
         ),
     ]
@@ -283,7 +289,11 @@ class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions,
     id: Annotated[
         str | None,
         Option(
-            None, COLUMN, help="Column whose rows of one value are in one fold.", section="Columns", metavar="COLUMN"
+            None,
+            COLUMN,
+            help="Column of ids; rows with the same id are in the same fold.",
+            section="Columns",
+            metavar="COLUMN",
         ),
     ]
     folds: Annotated[
@@ -291,7 +301,7 @@ class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions,
         Option(
             2,
             whole("be an integer from 2 to 20", low=2, high=20),
-            help="Folds of the rows for metrics after recalibration.",
+            help="Number of folds for the metrics after recalibration.",
             section="Metrics",
             metavar="N",
         ),

@@ -1,1 +1,1 @@
-"""Sums to values, and values to text, JSON, HTML and trackers."""
+"""The values of a result, and their text, JSON and HTML; trackers."""

@@ -1,4 +1,4 @@
-"""The result of a conversion: what was written, and what rounding the logits cost, as text and JSON."""
+"""The result of a conversion: the written file and the cost of rounding, as text and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How results are logged to trackers."""
+"""Results that can be logged to trackers."""
 
 from __future__ import annotations
 

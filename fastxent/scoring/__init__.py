@@ -1,1 +1,1 @@
-"""A batch of logits and the columns beside it to scored rows."""
+"""Scored rows from a batch of logits and the columns beside it."""

@@ -163,7 +163,7 @@ def _scalar(kind: pa.DataType, literal: Any) -> pa.Scalar:
         try:
             return pa.scalar(datetime.time.fromisoformat(literal), pa.time64("us"))
         except ValueError:
-            raise TypeError(f"invalid time {literal!r}; expected such as '12:30:00'") from None
+            raise TypeError(f"invalid time {literal!r}; expected a value such as '12:30:00'") from None
     if text and pt.is_date(kind):
         try:
             return pa.scalar(literal).cast(kind)
@@ -187,4 +187,4 @@ def _timestamp(kind: pa.DataType, literal: str) -> pa.Scalar:
                 continue
             return found if zone == kind.tz else pc.assume_timezone(found, kind.tz)
     offset = "" if kind.tz is not None else " without a time zone"
-    raise TypeError(f"invalid time {literal!r}; expected such as '2024-01-31' or '2024-01-31 12:30:00'{offset}")
+    raise TypeError(f"invalid time {literal!r}; expected a value such as '2024-01-31' or '2024-01-31 12:30:00'{offset}")

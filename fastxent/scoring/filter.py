@@ -57,7 +57,7 @@ class Filter:
             ) from None
         if not self.columns:
             raise ConfigError(
-                f"invalid where {_shown(text)}: it names no column; expected a condition such as {_EXAMPLE}"
+                f"invalid where {_shown(text)}: it does not name a column; expected a condition such as {_EXAMPLE}"
             )
 
     # ---- once: is it a condition? ------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ class Filter:
         )
 
     def _check(self, node: ast.AST, depth: int) -> None:
-        """Refuse what is not a condition, and note the columns of what is."""
+        """Raise an error for an expression that is not a condition, and collect its columns."""
         if depth > _DEEPEST:
             raise ConfigError(
                 f"invalid where {_shown(self.text)}: it is nested more than {_DEEPEST} levels deep; "
@@ -105,7 +105,7 @@ class Filter:
                 raise self._refuse(node)
         elif _is_none(left) or _is_none(right):
             raise ConfigError(
-                f"invalid where {_shown(self.text)}: nothing equals None; write 'is None' or 'is not None'"
+                f"invalid where {_shown(self.text)}: None cannot be compared; write 'is None' or 'is not None'"
             )
         else:
             self._check_operand(right)

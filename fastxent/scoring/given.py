@@ -1,4 +1,4 @@
-"""Rows without logits: the log-probability of what happened, or numbers that were computed elsewhere."""
+"""Rows without logits: the log-probability of the outcome, or numbers that another program computed."""
 
 from __future__ import annotations
 

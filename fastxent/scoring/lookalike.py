@@ -1,4 +1,4 @@
-"""Scores that look like something else than the user said: rows of logits that are probabilities."""
+"""Detection of scores of another kind than the user named: logits that are probabilities."""
 
 from __future__ import annotations
 

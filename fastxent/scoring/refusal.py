@@ -1,4 +1,4 @@
-"""Errors for rows that cannot be scored: which row is bad, and why."""
+"""Errors of rows that cannot be scored: the row, and the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows after the kernels: about ten numbers each. All that metrics and state ever see."""
+"""Scored rows: about ten numbers per row. Metrics and states see nothing else of a row."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Sweep:
         return self._take
 
     def settle(self) -> None:
-        """Judge the rows that have been swept: `BadRowError` for the first bad one, unless bad rows are skipped."""
+        """Check the rows that have been swept: `BadRowError` for the first bad one, unless bad rows are skipped."""
         scorer, (block, places, given, matrix, begin, end) = self._scorer, self._turn
         status, some = self._status[begin:end], None if self._take is None else self._take.soft
         if some is not None:

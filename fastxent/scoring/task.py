@@ -60,9 +60,9 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
     logits = config.logits if stored else None
     source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)
     if stored and source.task != ("binary" if config.task == "binary" else "multiclass"):
-        raise ConfigError(f"the batch is of a {source.task} dump, the state of a {config.task} one")
+        raise ConfigError(f"the batch must be of a {config.task} dump like the state, got a {source.task} dump")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
-        raise ConfigError(f"the batch has {source.n_classes} classes, the state {config.n_classes}")
+        raise ConfigError(f"the batch must have {config.n_classes} classes like the state, got {source.n_classes}")
     scorer = scorer_of(config, source.dtype)
     size = batch_bytes(512 << 20, 1, source.n_classes * 4)
     return [scorer(batch) for unit in source.units() for batch in unit.read(unit.rows or 1, size, whole=True)]

@@ -1,1 +1,1 @@
-"""Rows to exact, mergeable sums."""
+"""Exact, mergeable sums of scored rows."""

@@ -213,7 +213,7 @@ class Largest:
         self.rows: list[ChangedRow] = []
 
     def add(self, rows: Summands) -> None:
-        """Take in the rows that changed more than those held."""
+        """Add the rows that changed more than the rows held so far."""
         pairs, other = pairs_of(rows), pairs_of(rows).second
         sizes = pairs.kl_ab
         if rows.labelled:

@@ -1,4 +1,4 @@
-"""The metrics of a binary dump: ratios of sums of a few columns, and what follows from those sums.
+"""The metrics of a binary dump: ratios of sums of a few columns, and metrics that follow from those sums.
 
 Every numerator and denominator is a sum of columns with small whole coefficients: the true negatives are the rows less
 the positives less the predicted positives and the true positives. So the sums and products of seven columns give all
@@ -105,7 +105,7 @@ NAMES = (
 
 
 class BinaryPlan(MetricPlan):
-    """What to sum for the metrics of a binary dump, and how the sums become metrics."""
+    """The metric plan of a binary dump: the columns to sum, and how the sums become metrics."""
 
     def __init__(self, config: EvalConfig) -> None:
         self.names = selection(config, list(NAMES), UNLABELLED)

@@ -1,4 +1,4 @@
-"""Which cell a score belongs to: as many leading bits of the score as a bounded number of pages allows.
+"""The cells of scores: a cell is the leading bits of a score, as many as a bounded number of pages allows.
 
 A score is known by its key, 64 bits that are ordered as scores are. An owner (the whole dump, or one slice) keeps the
 leading ``length`` + 4 bits of its keys: the largest length, up to 60, of which its rows have at most ``limit``
@@ -230,7 +230,7 @@ class Cells:
         self.lengths = lengths  # also without pages
 
     def settle(self) -> None:
-        """Bring every owner within its limit, so that the cells follow from the rows alone."""
+        """Reduce every owner to its limit, so that the cells depend on the rows only."""
         if (self._held > self.limit).any():
             self.shorten(self._due(np.zeros(0, np.uint64), np.zeros(0, np.int64)))
 

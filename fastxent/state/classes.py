@@ -30,7 +30,7 @@ class Classes:
         self.sums = ExactSums(4 if weighted else 1)
 
     def check(self, rows: ScoredRows) -> None:
-        """Refuse used rows whose classes are out of range: what follows writes to memory by them."""
+        """Raise an error for used rows whose classes are out of range, because kernels use them as places in memory."""
         for ids in (rows.target, rows.predicted):
             if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.n_classes:
                 raise ValueError(f"scored rows hold class {ids.min()} to {ids.max()} of {self.n_classes} classes")

@@ -1,4 +1,4 @@
-"""The values of a cluster column, numbered: integers without Python seeing them, others as the keys of slices are."""
+"""The values of a cluster column, numbered: integers by a compiled table, other values by the keys of slices."""
 
 from __future__ import annotations
 

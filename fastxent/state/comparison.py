@@ -1,4 +1,4 @@
-"""The partial state of a comparison: the states of two dumps over the rows that are used in both, and what is paired.
+"""The state of a comparison: the states of two dumps over the rows that are used in both, and sums over pairs.
 
 Like `EvalState` it holds integers and exact sums only, so it depends on its rows alone: not on their order, nor on how
 they were split over batches, threads or machines.
@@ -56,7 +56,7 @@ MARK = "comparison"  # in the header of a saved state
 
 
 class PairState(EvalState):
-    """The state of the first dump, and of what is paired."""
+    """The state of the first dump, and the sums over pairs."""
 
     def __init__(self, config: EvalConfig, largest: int = 0) -> None:
         super().__init__(config)
@@ -342,7 +342,7 @@ class CompareState:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979); what is NaN stays and does not count."""
+    """Return p-values adjusted for their number (Holm 1979). NaN stays NaN and does not count."""
     known = sorted((p, k) for k, p in enumerate(p_values) if p == p)
     found, least = list(p_values), 0.0
     for rank, (p, k) in enumerate(known):

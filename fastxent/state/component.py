@@ -58,7 +58,7 @@ class Summands:
 
 
 def _column(values: np.ndarray | None, dtype: type) -> np.ndarray:
-    """A column as kernels take it; an empty one is none."""
+    """Return a column as kernels take it; an empty array stands for None."""
     return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 

@@ -1,4 +1,4 @@
-"""What rounding the logits to another float type costs: exact sums, so no metric depends on threads."""
+"""The cost of rounding logits to another float type, as exact sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parts of a sharded evaluation a state holds, so that each is counted exactly once.
+"""The parts of a sharded evaluation that a state holds, so that each is counted exactly once.
 
 A sharded evaluation has parts 0 .. n-1: shards of a job array, or the units of a plan. The digest of a division
 names the files, the configuration and n. A state with all parts has no

@@ -1,4 +1,4 @@
-"""How the per-row NLL is distributed: integer counts on a fixed logarithmic grid, so that they merge exactly.
+"""The distribution of the NLL of rows: integer counts on a fixed logarithmic grid, which merge exactly.
 
 The grid is read off the bits of the double: its exponent and the first 7 bits of its mantissa, from 2**-30 to 2**17.
 A bin is at most 1/128 wide relative to its lower edge, so its middle is within 0.4 % of every value in it.

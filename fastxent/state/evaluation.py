@@ -1,4 +1,4 @@
-"""The partial state of an evaluation: a value that grows by rows, merges with others and becomes a result.
+"""The state of an evaluation: rows are added, states are merged, and a result is computed.
 
 Everything in it is an integer count or an exact sum, so a state depends on its rows alone: not on their order, nor on
 how they were split over batches, threads or machines. `EvalState.to_bytes` of equal contents are equal bytes.
@@ -149,8 +149,8 @@ class EvalState:
             what = f", which is the most for macro metrics of {self.config.n_classes} labels"
         if count > most:
             raise ConfigError(
-                f"by column {name!r} has more than {most} distinct values{what}; if rows that share one belong "
-                f"together and only the standard errors should allow for that, use cluster={name!r} instead"
+                f"by must name columns with few values, got {name!r} with more than {most} distinct values{what}; if "
+                f"rows with the same value depend on each other, use cluster={name!r} instead"
             )
 
     def merge(self, other: EvalState) -> EvalState:
@@ -366,7 +366,7 @@ def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:
     import pyarrow as pa
 
     if column is None:
-        raise ValueError("these rows carry no cluster, which the configuration asks for")
+        raise ValueError("scored rows must have clusters, because the configuration uses them")
     return column if mask.all() else column.filter(pa.array(mask))
 
 

@@ -101,7 +101,7 @@ def means(config: EvalConfig) -> list[Mean]:
 
 
 class MetricPlan:
-    """What to sum for the metrics that a configuration asks for, and how the sums become metrics."""
+    """The columns and products to sum for the metrics of a configuration, and how the sums become metrics."""
 
     def __init__(self, config: EvalConfig) -> None:
         every = means(config)
@@ -141,10 +141,10 @@ class MetricPlan:
         for column in self.columns:
             found = column.of(rows)
             if found is None or (isinstance(found, Summand) and found.a is None):
-                raise ValueError(f"these rows carry no {column.name}, which the configuration asks for")
+                raise ValueError(f"scored rows must have {column.name}, because the configuration uses it")
             summands.append(found if isinstance(found, Summand) else Summand(COPY, found))
         if self.weighted and rows.weight is None:
-            raise ValueError("these rows carry no weight, which the configuration asks for")
+            raise ValueError("scored rows must have weights, because the configuration uses them")
         return Terms(summands, rows.weight if self.weighted else None, self.counted)
 
     def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
@@ -240,13 +240,13 @@ def selection(config: EvalConfig, names: list[str], unlabelled: Container[str]) 
         left = [name for name in names if name in unlabelled]
         labelled = next((name for name in config.metrics if name in names and name not in left), None)
         if labelled is not None:
-            raise ConfigError(f"metric {labelled!r} needs a target; without one there are: {', '.join(left)}")
+            raise ConfigError(f"metric {labelled!r} requires a target; metrics without a target: {', '.join(left)}")
         names = left
     if "all" in config.metrics:
         return [name for name in names if name not in ON_REQUEST or name in config.metrics]
     for name in config.metrics:
         if name == "bits_per_byte" and not config.n_bytes:
-            raise ConfigError("metric 'bits_per_byte' needs n_bytes=, the column of bytes that each row stands for")
+            raise ConfigError("metric 'bits_per_byte' requires n_bytes (--n-bytes), the column of bytes per row")
         if name not in (*names, *config.scores):
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"

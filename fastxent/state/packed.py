@@ -1,4 +1,4 @@
-"""Named arrays and a JSON header as bytes that prove themselves whole: the file form of a state.
+"""The file format of a state: named arrays and a JSON header, with a checksum.
 
 ``FXSTATE`` + version byte, SHA-256 of all that follows, size of the payload (uint64), then the payload compressed by
 zlib: size of the header (uint64), the header, and the arrays' little-endian bytes one after another.
@@ -44,12 +44,12 @@ def unpack(
     """
     start = len(MAGIC) + 1
     if data[: start - 1] != MAGIC or len(data) < start + 40:
-        raise StateError("not a saved state of fastxent (or cut off at its beginning)")
+        raise StateError("not a saved state of fastxent: its first bytes are different")
     if data[start - 1] != VERSION:
         raise StateError(f"a saved state of version {data[start - 1]}; this fastxent reads version {VERSION}")
     body = data[start + 32 :]
     if hashlib.sha256(body).digest() != data[start : start + 32]:
-        raise StateError("a damaged saved state: its checksum does not match; evaluate that part again")
+        raise StateError("a damaged saved state: its checksum does not match; evaluate its rows again")
     try:
         size = struct.unpack_from("<Q", body)[0]
         limit, stream = _FLOOR + _RATIO * len(data), zlib.decompressobj()

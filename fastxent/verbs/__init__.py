@@ -1,1 +1,1 @@
-"""What can be done with a dump: evaluate, transform, convert, plan."""
+"""Functions of a dump: evaluate, compare, fit a temperature, transform, convert, plan."""

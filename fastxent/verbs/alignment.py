@@ -37,7 +37,7 @@ SCORES = "scores"  # the column of a dump in its new order
 
 @dataclass(frozen=True)
 class Matching:
-    """Where each row of two dumps goes: its place among the rows that both have, in the order of the first; or -1."""
+    """The place of each row of two dumps among the rows that both have, in the order of the first dump; -1 for none."""
 
     places: tuple[np.ndarray, np.ndarray]
     rows: int
@@ -215,7 +215,7 @@ def reordered(
             total += len(block) if starts is None else 0
             to = places[begin : begin + len(block)]
             if len(to) < len(block):
-                raise SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, and now more rows")
+                raise SourceError(f"cannot read {source.files[0]} twice: it had {len(places)} ids, then more rows")
             if to.min(initial=0) < 0:
                 to, block = to[to >= 0], block[to >= 0]
             put(to, block.reshape(-1, *shape[1:]))
@@ -271,7 +271,7 @@ def _in_order(source: OpenSource, places: np.ndarray, columns: Sequence[str]) ->
 
 
 def _changed(source: OpenSource, places: np.ndarray, rows: int) -> SourceError:
-    return SourceError(f"cannot read {source.files[0]} twice: it gave {len(places)} ids, then {rows} rows")
+    return SourceError(f"cannot read {source.files[0]} twice: it had {len(places)} ids, then {rows} rows")
 
 
 def _named(opened: OpenSource, source: OpenSource) -> OpenSource:

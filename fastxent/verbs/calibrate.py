@@ -85,7 +85,7 @@ def fit_temperature(source: Any, **options: Unpack[TemperatureOptions]) -> Tempe
     values = cast(Options, {**DEFAULTS, **options, "metrics": metrics})
     job = Evaluation.open(source, values, columns=[grouped_by] if grouped_by else [])
     if job.recipe.config.target is None:
-        raise ConfigError("target must name a column: a temperature is fitted to targets")
+        raise ConfigError("target must name a column, got None; a temperature is fitted to targets")
     return _Fit(job, grouped_by, options).run()
 
 
@@ -183,7 +183,7 @@ class _Fit:
         return tuple(math.exp(low + (high - low) * k / (count - 1)) for k in range(count))
 
     def _look(self, temperatures: Sequence[float]) -> None:
-        """Read the scores once and learn the slopes at some temperatures."""
+        """Read the scores once, and compute the slopes at some temperatures."""
         folds = len(self._others)
         members = []
         for i, t in enumerate(temperatures):

@@ -43,7 +43,7 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
         scores: str or list of str. Columns of numbers whose means are compared, alone or beside logits. A row in which
             a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
-        target_logprob: str or None. Also without logits: the column of the log-probability of what happened.
+        target_logprob: str or None. For dumps without logits: the column of the log-probability of the outcome.
         threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a metric.
         logits, target, by, cluster, …: as in `evaluate`, for both dumps.
 

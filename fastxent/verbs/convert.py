@@ -154,7 +154,9 @@ class _Columns:
         self.logits = taken[0] if len(taken) == 1 else "logits"
         self.kept = list(_beside(schema, taken)) if self.keep is None else list(dict.fromkeys(self.keep))
         if self.logits in self.kept:
-            raise ConfigError(f"{self.logits!r} is the name of the logits in the new file; leave it out of keep")
+            raise ConfigError(
+                f"keep must not name {self.logits!r}, because it is the name of the logits in the new file"
+            )
         found = None if self.target is None else find_field(schema, self.target)
         if found is None and self.target not in (None, DEFAULTS["target"]):
             raise ColumnError.missing(self.target, all_names(schema))

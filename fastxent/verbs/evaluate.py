@@ -1,4 +1,4 @@
-"""`evaluate`: a job, the loop or an engine that runs its units, and what becomes of the state."""
+"""`evaluate`: open a dump, run its units, and return the result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
-        target_logprob: str or None. The column of the log-probability of what happened, in a dump without logits. The
+        target_logprob: str or None. The column of the log-probability of the outcome, in a dump without logits. The
             metrics are cross-entropy, perplexity and bits per byte. A row is ignored if it is null. The loss of -inf is
             infinite. NaN and numbers above 0.001 are bad. Beside ``ids``: the log-probability of the target, also where
             the target is not listed; null where it is not known.

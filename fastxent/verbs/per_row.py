@@ -48,7 +48,9 @@ def per_row_schema(source: pa.Schema, id: str | None, config: EvalConfig) -> pa.
         ("status", pa.dictionary(pa.int8(), pa.string())),
     ]  # fmt: skip
     if task == "scores":
-        raise ConfigError("per_row needs logits or target_logprob; the scores of each row are in the dump itself")
+        raise ConfigError(
+            "per_row requires logits or target_logprob, because the dump already holds the scores of each row"
+        )
     if task == "likelihood":
         fields = [fields[0], fields[-1]]
     if task == "binary":
@@ -61,7 +63,9 @@ def per_row_schema(source: pa.Schema, id: str | None, config: EvalConfig) -> pa.
         kinds = {"rank_low": whole, "rank_high": whole, "predicted": pa.large_string() if text else whole}
         fields = [*((name, kinds.get(name, number)) for name in ("nll", *_TOPK)), fields[-1]]
     if id in dict(fields):
-        raise ConfigError(f"id={id!r} is also the name of another column of the per-row file; rename that column")
+        raise ConfigError(
+            f"id must not be {id!r}, because the per-row file has another column of that name; rename the id column"
+        )
     return pa.schema([*([] if id is None else [carried_field(source, id)]), *fields])
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as work units for an engine of the user's own, and the merge of their states.
+"""`plan` and `merge_states`: an evaluation as work units for any engine, and the merge of their states.
 
 units = fx.plan("dump/*.parquet", by="language")      # footers are read, no logits
 states = [unit.run() for unit in units]                # anywhere, in any order
@@ -27,7 +27,7 @@ S = TypeVar("S", EvalState, CompareState)
 
 @taking(PlanOptions, checks=True)
 def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState]]:
-    """Split the evaluation of files into work units, for an engine of your own.
+    """Split the evaluation of files into work units for any engine.
 
     Args:
         source: files, as in `evaluate`. Data in memory cannot be planned, because it would have to travel.
@@ -79,7 +79,7 @@ def merge_states(states: Iterable[S | bytes]) -> S:
             raise StateError(MIXED)
         merged = absorbed(state.emptied() if merged is None else merged, state)
     if merged is None:
-        raise StateError("no states to merge; give at least one")
+        raise StateError("states must hold at least one state, got none")
     if (missing := merged.coverage.missing()) is not None:
-        raise StateError(f"{missing}; merge all parts together")
+        raise StateError(f"{missing}; give the states of all parts")
     return cast(S, merged)

@@ -80,17 +80,17 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
         raise ConfigError(f"output={output!r} requires input='logits', got {options['input']!r}")
     kept = tuple(dict.fromkeys(options["keep"] or ()))
     if output in kept:
-        raise ConfigError(f"keep names {output!r}, which is the name of the result")
+        raise ConfigError(f"keep must not name {output!r}, because it is the name of the new column")
     room = int(options["memory"])
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
     if not job.recipe.config.has_logits:
-        raise ConfigError("transform needs logits; target_logprob and scores alone are for evaluate")
+        raise ConfigError("cannot transform a dump without logits; use evaluate for target_logprob and scores")
     if job.recipe.config.partial:
         raise ConfigError("transform needs a score for each class; ids is for evaluate, so omit ids (--ids)")
     if job.recipe.config.task != "multiclass":
         check_output(output, job.recipe.config.task)
     if output == "grad" and job.recipe.config.target is None:
-        raise ConfigError("output='grad' needs a column of targets; name it with target= (--target)")
+        raise ConfigError("output='grad' requires a column of targets; name it with target= (--target)")
     scale = 1.0
     if output == "grad" and options["reduction"] == "mean":
         rows = max(1, batch_bytes(room, 1, job.source.n_classes * 8) // (job.source.n_classes * 8))
@@ -132,8 +132,8 @@ def _total_weight(job: Job[Evaluation], rows: int) -> float:
     """Σ of class and sample weights over rows not ignored, from the columns beside the logits alone."""
     if job.recipe.config.on_bad_row == "skip":
         raise ConfigError(
-            "reduction='mean' divides by a weight that is known only once every row has proven good; "
-            "with on_bad_row='skip' use reduction='sum'"
+            "reduction='mean' cannot be combined with on_bad_row='skip', because the total weight is known only after "
+            "all rows have been read; use reduction='sum'"
         )
     scorer = scorer_of(job.recipe.config, job.recipe.dtype)
     assert not isinstance(scorer, TopkScorer)  # it has been refused

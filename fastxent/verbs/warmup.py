@@ -1,4 +1,4 @@
-"""Kernels compiled ahead: what an evaluation of the common kinds of dump needs, so that no later run waits for it.
+"""Compile the kernels of the common kinds of dump ahead of time.
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
 it runs here over tiny Parquet files: every dtype, few classes and many, one number per row, temperature, probabilities,
@@ -24,7 +24,7 @@ _MANY_ROWS = 400  # more scores than the first table of `state.cells` holds
 
 
 def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
-    """Compile, or load, what `evaluate` needs; ``progress`` is called with (what, done, of) before each kind of dump.
+    """Compile or load the kernels of `evaluate`; ``progress`` is called with (name, done, total) for each kind of dump.
 
     >>> warm_up()
     """

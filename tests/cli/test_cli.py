@@ -295,7 +295,7 @@ def test_inspect_names_what_is_unusual(cli: Cli, tmp_path: Path) -> None:
     code, out, _ = cli("inspect", tmp_path / "b.parquet")
     assert code == 0
     assert "No column looks like logits" in out
-    check_failure(*cli("inspect", tmp_path / "a.parquet", "--logits", "label"), r"'label' holds no logits.*p_\*")
+    check_failure(*cli("inspect", tmp_path / "a.parquet", "--logits", "label"), r"'label' does not hold logits.*p_\*")
     check_failure(*cli("inspect", tmp_path / "none.parquet"), r"none\.parquet")
 
 

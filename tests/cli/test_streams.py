@@ -158,7 +158,7 @@ def test_a_fault_of_the_program_is_70_and_one_line(cli: Cli, monkeypatch: pytest
     monkeypatch.setattr(fx, "evaluate", fail)
     code, out, err = cli("eval", DIGITS)
     assert (code, out, err.count("\n")) == (leave.INTERNAL, "", 1)
-    assert "ZeroDivisionError: a \N{REPLACEMENT CHARACTER} fault; set FASTXENT_TRACEBACK=1 to see where" in err
+    assert "ZeroDivisionError: a \N{REPLACEMENT CHARACTER} fault; set FASTXENT_TRACEBACK=1 for the traceback" in err
     monkeypatch.setenv("FASTXENT_TRACEBACK", "1")
     code, out, err = cli("eval", DIGITS)
     assert (code, out) == (leave.INTERNAL, "")

@@ -137,7 +137,9 @@ def test_a_worker_killed_in_mid_run_changes_nothing(tmp_path):
 def test_a_unit_that_kills_every_worker_is_named(paths, monkeypatch):
     monkeypatch.setattr(engine, "_RETRIES", 1)
     monkeypatch.setattr(engine, "_run", lambda unit: os._exit(1))
-    with pytest.raises(fx.EngineError, match=r"<work unit \d+ of \d+: \d+ rows of .*> lost its worker 2 times"):
+    with pytest.raises(
+        fx.EngineError, match=r"cannot run <work unit \d+ of \d+: \d+ rows of .*>: its worker was lost 2 times"
+    ):
         fx.evaluate(paths, **dumps.OPTIONS, engine="ray")
 
 
@@ -164,7 +166,7 @@ def test_a_cluster_of_its_own_is_started_and_ended(paths):
 def test_an_address_that_leads_nowhere_is_one_line(paths):
     done = program("eval", *paths, "--engine", "ray", RAY_ADDRESS="127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("fastxent: error: no Ray cluster at 127.0.0.1:1: ")
+    assert done.stderr.splitlines()[-1].startswith("fastxent: error: cannot reach a Ray cluster at 127.0.0.1:1: ")
 
 
 def test_a_recipe_of_its_own_runs_on_a_cluster(paths):

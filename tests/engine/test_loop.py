@@ -69,7 +69,7 @@ def test_states_by_hand_equal_evaluate(files):
     for part in parts:
         once.update({name: part[name].combine_chunks() for name in part.column_names})
     assert once.to_bytes() == whole.state.to_bytes()
-    with pytest.raises(fx.ConfigError, match="the batch has 3 classes, the state 23"):
+    with pytest.raises(fx.ConfigError, match="the batch must have 23 classes like the state, got 3"):
         once.update({**{k: [1] for k in ("kind", "doc", "weight", "n_bytes", "target")}, "logits": np.zeros((1, 3))})
 
 

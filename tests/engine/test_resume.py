@@ -211,7 +211,7 @@ def test_a_file_that_is_there_twice_counts_once(paths, tmp_path):
     whole = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")
     first = states(tmp_path / "c")[0]
     (tmp_path / "c" / f"{'0' * 24}.state").write_bytes(first.read_bytes())
-    with pytest.warns(UserWarning, match="others hold too"):
+    with pytest.warns(UserWarning, match="another file holds the same units"):
         assert figures(fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c")) == figures(whole)
 
 
@@ -303,7 +303,7 @@ def test_files_elsewhere_have_an_identity_too(paths):
         fx.StateError, match=r"memory://.*part-3\.parquet has changed: its size changed from \d+ to \d+ bytes"
     ):
         fx.evaluate("memory://resumed", **OPTIONS, resume=folder)
-    with pytest.raises(fx.SourceError, match="has changed since it was planned"):
+    with pytest.raises(fx.SourceError, match="has changed since the plan was made"):
         units[-1].run()
     memory.rm("/resumed", recursive=True)
 

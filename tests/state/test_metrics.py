@@ -257,7 +257,7 @@ def test_unknown_metrics_are_refused():
         EvalState.empty(EvalConfig(n_classes=3, metrics=("accuracy", "perplexty")))
     with pytest.raises(ConfigError, match="there are: cross_entropy, "):
         EvalState.empty(EvalConfig(n_classes=3, metrics=("xyzzy",)))
-    with pytest.raises(ConfigError, match="needs n_bytes="):
+    with pytest.raises(ConfigError, match="requires n_bytes"):
         EvalState.empty(EvalConfig(n_classes=3, metrics=("bits_per_byte",)))
 
 

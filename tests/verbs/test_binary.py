@@ -213,7 +213,7 @@ def test_threshold_is_for_binary_dumps():
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([1, 2]).cast(pa.decimal128(25, 2)), "decimal128.*; scores must be floats, so cast the column"),
+        (pa.array([1, 2]).cast(pa.decimal128(25, 2)), "must hold floats, got decimal128.*; cast the column"),
         (pa.array([1, 2]), "must be a list.* got int64"),
         (pa.array(["a", "b"]), "must be a list.* got string"),
         (pa.array([1, 2], pa.uint16()), "does not tell the float type"),
@@ -302,7 +302,7 @@ def test_a_state_takes_batches():
     config = fx.EvalConfig(n_classes=2, task="binary")
     state = fx.EvalState.empty(config).update({"logits": ODDS, "target": TARGET})
     assert state == fx.evaluate({"logits": ODDS, "target": TARGET}).state
-    with pytest.raises(fx.ConfigError, match="the batch is of a multiclass dump"):
+    with pytest.raises(fx.ConfigError, match="got a multiclass dump"):
         state.update({"logits": np.eye(2), "target": [0, 1]})
 
 

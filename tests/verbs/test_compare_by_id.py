@@ -199,7 +199,7 @@ def test_a_dump_that_changes_between_the_reads_is_refused(rows, tmp_path, monkey
     longer = pa.concat_tables([b, b])
     read = a.select(["id"]), b.select(["id"])
     monkeypatch.setattr("fastxent.verbs.comparison.ids_of", lambda sides, names, memory: read)
-    with pytest.raises(fx.SourceError, match=r"cannot read .* twice: it gave 331 ids"):
+    with pytest.raises(fx.SourceError, match=r"cannot read .* twice: it had 331 ids"):
         fx.compare(a, longer.slice(0, rows), on="id")
 
 

@@ -275,5 +275,5 @@ def test_a_dump_that_changes_between_the_reads_is_refused(rows, monkeypatch):
     b = b.take(ORDER)
     read = iter([a.select(["id"]), b.select(["id"])])
     monkeypatch.setattr("fastxent.verbs.comparison.ids_of", lambda sides, names, memory: (next(read), next(read)))
-    with pytest.raises(fx.SourceError, match=rf"cannot read .* twice: it gave {N} ids, then {rows} rows"):
+    with pytest.raises(fx.SourceError, match=rf"cannot read .* twice: it had {N} ids, then {rows} rows"):
         fx.compare(a, pa.concat_tables([b, b]).slice(0, rows), on="id", scores="gain")

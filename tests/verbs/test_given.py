@@ -286,7 +286,7 @@ def test_infinite_losses_and_no_rows():
         ({"scores": "p", "metrics": "accuracy"}, "unknown metric 'accuracy'"),
         ({"target_logprob": "p", "metrics": "accuracy"}, "unknown metric 'accuracy'"),
         ({"target_logprob": "p", "scores": "perplexity"}, "scores must not name a metric, got 'perplexity'"),
-        ({"scores": "p", "per_row": "x.parquet"}, "per_row needs logits or target_logprob"),
+        ({"scores": "p", "per_row": "x.parquet"}, "per_row requires logits or target_logprob"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -297,7 +297,7 @@ def test_options_that_do_not_fit(options, message):
 
 
 def test_transform_needs_logits(tmp_path):
-    with pytest.raises(fx.ConfigError, match="transform needs logits"):
+    with pytest.raises(fx.ConfigError, match="cannot transform a dump without logits"):
         fx.transform({"p": [-1.0]}, tmp_path / "x.parquet", target_logprob="p")
 
 

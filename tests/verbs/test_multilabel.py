@@ -327,5 +327,5 @@ def test_update_and_pickle_of_a_state():
         half.update({"logits": ODDS[rows], "target": TARGET[rows], "kind": KIND[rows]})
     for one, other in itertools.permutations(halves):
         assert one.merge(other) == state
-    with pytest.raises(fx.ConfigError, match="the batch has 2 classes, the state 5"):
+    with pytest.raises(fx.ConfigError, match="the batch must have 5 classes like the state, got 2"):
         state.update({"logits": np.zeros((1, 2)), "target": [[0, 1]], "kind": ["a"]})

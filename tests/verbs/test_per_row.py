@@ -49,7 +49,7 @@ def test_per_row_file(tmp_path, name, threads, monkeypatch):
 
 
 def test_per_row_ids_that_cannot_be(tmp_path):
-    with pytest.raises(fx.ConfigError, match="id='nll' is also the name of another column"):
+    with pytest.raises(fx.ConfigError, match="id must not be 'nll'"):
         fx.evaluate(dump(nll=pa.array(np.arange(N))), id="nll", per_row=tmp_path / "rows.parquet")
     numbers, words = dump(id=pa.array(np.arange(N))), dump(id=pa.array(["x"] * N))
     with pytest.raises(

@@ -56,7 +56,7 @@ def test_what_is_shown_has_no_figure_of_labels(tmp_path):
         ({"metrics": ["entropy", "accuracy"]}, "no column 'target'.*there are only the metrics entropy"),
         (
             {"target": None, "metrics": "brier_score"},
-            "metric 'brier_score' needs a target; without one there are: entropy",
+            "metric 'brier_score' requires a target; metrics without a target: entropy",
         ),
         ({"target": "label", "metrics": "entropy"}, "no column 'label'"),
         ({"by": "target", "metrics": "entropy"}, "no column 'target'"),

@@ -27,7 +27,7 @@ Examples:
 @section("Output", options.FORMAT, arguments.output(), arguments.REPORT)
 @running(TemperatureOptions)
 def calibrate(**given: Any) -> int:
-    """Find the temperature that minimises the cross-entropy of a dump, with its error, from about three reads.
+    """Find the temperature that minimises the cross-entropy of a dump, and its standard error, from about three reads.
 
     The metrics after recalibration are cross-fitted: no row is scored with a temperature that was fitted to it.
     SOURCE is the same as in fastxent eval.

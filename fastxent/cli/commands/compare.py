@@ -40,9 +40,9 @@ error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 def compare(**given: Any) -> int:
     """Compare two dumps of the same rows: the difference of every metric, KL and JS divergence, and flips.
 
-    Without logits: the difference of --scores, and of the loss of --target-logprob.
+    Dumps without logits are compared by the means of --scores and the loss of --target-logprob.
 
-    A and B are each a file, a glob, a folder or a URL. Row i of A is row i of B, or with --on the row of the same id.
+    A and B are each a file, a glob, a folder or a URL. Rows are matched by position, or with --on by their ids.
     """
     import fastxent as fx
 

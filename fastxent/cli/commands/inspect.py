@@ -39,7 +39,7 @@ def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, ou
     found = describe(source_of(source), logits)
     named = [candidate for candidate in found.logits if logits in (None, candidate.name)]
     if logits is not None and not named:
-        raise ColumnError(f"column {logits!r} holds no logits; candidates: "
+        raise ColumnError(f"column {logits!r} does not hold logits; candidates: "
                           f"{some(candidate.name for candidate in found.logits) or 'none'}")  # fmt: skip
     chosen, scores = (named[0] if named else None), "logits"
     if chosen is None and "ids" in found.roles:

@@ -1,4 +1,4 @@
-"""``fastxent warmup``: kernels compiled before they are needed."""
+"""``fastxent warmup``: compile the kernels ahead of time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from fastxent.io.storage.stored import StoredBytes
 
 
 class Batches:
-    """The record batches of a file or stream that is open; of the columns ``names`` or some of them."""
+    """The record batches of an open file or stream, with the columns ``names``."""
 
     def __init__(self, source: StoredBytes, index: Index, names: Sequence[str]) -> None:
         self._source, self._index = source, index
@@ -43,7 +43,7 @@ class Batches:
         return columns.evenly(self._nodes[name], width)
 
     def rows_in(self, number: int, nbytes: int, names: Sequence[str]) -> int:
-        """Rows of a record batch whose columns take about ``nbytes``; one at the least."""
+        """How many rows of a record batch take about ``nbytes``; at least 1."""
         columns = self._columns(number)
         each = sum(columns.buffers.nbytes(self._nodes[name]) for name in names) // max(1, columns.rows)
         return max(1, nbytes // max(1, each))

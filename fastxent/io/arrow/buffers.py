@@ -1,4 +1,4 @@
-"""The buffers of a record batch of an Arrow IPC file or stream: where they are, how long, and their bytes.
+"""The buffers of a record batch of an Arrow IPC file or stream: their places, sizes and bytes.
 
 Bytes are read, never mapped: a file that is cut short while it is read is an error, not a signal.
 """
@@ -20,7 +20,7 @@ _LZ4_RATIO = 256  # the most that one byte can become
 class BatchBuffers:
     """The buffers of one record batch, or of a dictionary.
 
-    Each buffer of a compressed batch, or of one that is read from afar, is kept once it has come.
+    The buffers of a compressed or remote batch are kept after the first read.
     """
 
     def __init__(self, source: StoredBytes, message: Message) -> None:

@@ -1,7 +1,7 @@
 """Rows of a column of an Arrow record batch, every buffer proven before it is read.
 
-Nothing in the bytes is believed. Each buffer lies inside its message, each offset, view and dictionary index inside
-what it points to; then Arrow's own full validation follows.
+The bytes are not trusted. Each buffer must lie inside its message, each offset, view and dictionary index inside
+the buffer that it points to. Arrow's own full validation follows.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Columns:
         return pa.Array.from_buffers(kind, n, [bitmap, self._fixed(node, kind, begin, n)])
 
     def _valid(self, node: Node, begin: int, n: int) -> np.ndarray | None:
-        """Which rows are valid, (n,) bool; None if all are."""
+        """Return which rows are valid, (n,) bool; None if all are."""
         length, nulls = self.buffers.length(node)
         number = self.buffers.place(node, 0)
         if self.buffers.size(number) == 0:

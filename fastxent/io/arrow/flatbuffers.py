@@ -1,4 +1,4 @@
-"""Flatbuffers with every read inside their bytes: the metadata of Arrow IPC messages and footers.
+"""A flatbuffers reader that never reads outside the buffer, for the metadata of Arrow IPC messages and footers.
 
 Only what `fastxent.io.arrow.ipc` needs is read. A number that points outside the metadata is a `ValueError`.
 """

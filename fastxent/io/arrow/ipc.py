@@ -1,4 +1,4 @@
-"""Arrow IPC files and streams: where their messages lie, and how the parts of each column are numbered.
+"""Arrow IPC files and streams: the places of their messages, and the numbers of the buffers of each column.
 
 Each message lies inside the file. A file lists each of its record batches once; a stream ends with its mark.
 `fastxent.io.arrow.batches` reads the rows.
@@ -81,7 +81,7 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """What a file holds, without its rows."""
+    """The messages of a file, without their rows."""
 
     schema: pa.Schema
     nodes: tuple[Node, ...]  # one per top-level column

@@ -1,4 +1,4 @@
-"""Arrow: IPC files and streams on disk or elsewhere, and tables, readers and streams in memory."""
+"""Arrow IPC files and streams, local or remote, and tables, readers and streams in memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def roots(schema: pa.Schema, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Ipc(VersionedFile):
-    """An IPC file or stream. Picklable: where it arrives, its index is found anew, too."""
+    """An IPC file or stream. Picklable: the receiver reads the index again."""
 
     @cached_property
     def index(self) -> Index:
@@ -138,7 +138,7 @@ class IpcUnit:
             if not left:
                 return
         if left:
-            raise SourceError(f"cannot read {self.ipc.name}: it has fewer rows than when it was planned; plan again")
+            raise SourceError(f"cannot read {self.ipc.name}: it has fewer rows than when the plan was made; plan again")
 
 
 class IpcPart(Remarks):
@@ -256,7 +256,7 @@ class TablePart(Remarks):
 
 
 class StreamPart(Remarks):
-    """A stream of record batches in memory; read again only where its maker can start it anew."""
+    """A stream of record batches in memory. It can be read again only if it can be restarted."""
 
     format = "stream"
     hive: tuple[tuple[str, str | None], ...] = ()

@@ -3,7 +3,7 @@
 `assemble` walks the two level streams of a page stretch by stretch, takes values from the page's encoding, and
 writes whole rows into an (n, C) buffer. It can stop at any row and go on later, in the same page or the next:
 all it remembers is the small int64 array ``s``, whose slots are named below. A row that is not C values is
-filled with NaN and its verdict says why. Nothing here trusts a number: positions are compared with the ends
+filled with NaN and its verdict says why. Numbers are not trusted: positions are compared with the ends
 of their buffers before each read, dictionary indices with the dictionary, and every turn of a loop consumes an entry.
 """
 
@@ -242,7 +242,7 @@ def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
 
 @jit
 def used_up(s):  # type: ignore[no-untyped-def]
-    """Whether nothing is left of the values, as must be at the end of a page."""
+    """Whether all values have been used, as they must be at the end of a page."""
     if s[ENCODING] == SPLIT:
         return s[TAKEN] == s[PLANE]
     return s[ENCODING] == DICTIONARY or s[VALUES_END] - s[NEXT] <= SLACK

@@ -1,4 +1,4 @@
-"""What the native Parquet reader must know of a column chunk, and whether it can read it at all.
+"""The description of a column chunk for the native Parquet reader, and whether that reader supports it.
 
 The numbers come from a footer that nobody vouches for: each is checked here or where it is used.
 """

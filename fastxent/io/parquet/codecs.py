@@ -26,7 +26,7 @@ CODECS: dict[str, tuple[str, int | None]] = {
 
 
 class CodecError(Exception):
-    """Compressed bytes that are broken, or of another size than promised. Never leaves `fastxent.io`."""
+    """Compressed bytes that are damaged or have another size than declared. Never leaves `fastxent.io`."""
 
 
 class Decompressor:
@@ -37,7 +37,7 @@ class Decompressor:
         self._codec = None if self.name in ("gzip", "brotli") else pa.Codec(self.name)
 
     def decompress(self, body: np.ndarray, size: int) -> np.ndarray:
-        """The ``size`` bytes that ``body`` holds compressed, in memory of Arrow's pool."""
+        """Return the ``size`` bytes that ``body`` decompresses to, in memory of Arrow's pool."""
         if self._ratio is not None and size > self._ratio * (body.size + 8):
             raise CodecError(f"{body.size} bytes of {self.name} cannot decompress to {size}")
         if size == 0:

@@ -1,4 +1,4 @@
-"""The footer of a Parquet file: what it says of columns and row groups, proven, and small footers made from it.
+"""The footer of a Parquet file: its columns and row groups, checked, and small footers made from it.
 
 Of a footer pyarrow believes counts and places that contradict each other, takes 4 kB of memory for each chunk of each
 column, whether it is read or not, and aborts the process (an exception of C++ that nothing catches) when it is asked
@@ -215,7 +215,7 @@ class Footer:
                 raise SourceError(f"cannot read {self.name}, row group {group}: it has {what}; the footer is damaged")
         if (total := sum(self.group_rows)) != self.rows:
             raise SourceError(
-                f"cannot read {self.name}: it has {self.rows} rows by its footer and {total} in its row groups; "
+                f"cannot read {self.name}: its footer counts {self.rows} rows, and its row groups {total}; "
                 "the footer is damaged"
             )
 
@@ -261,7 +261,7 @@ class Footer:
 
     @cached_property
     def _described(self) -> pq.FileMetaData:
-        """The columns and what is said of the file, without row groups."""
+        """The columns and the metadata of the file, without row groups."""
         begin, end = self._elements[0][md.FROM], self._elements[-1][md.TO]
         values = self._raw(md.KEY_VALUES, LIST) or _list(STRUCT, [])
         with reading(self.name):
@@ -323,7 +323,7 @@ class Footer:
 
 
 def parsed(footer: bytes) -> pq.FileMetaData:
-    """What pyarrow makes of the bytes of a footer."""
+    """The bytes of a footer, parsed by pyarrow."""
     return pq.read_metadata(io.BytesIO(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"))
 
 

@@ -1,4 +1,4 @@
-"""Parquet levels: proving that a page is nothing but whole rows, in time proportional to its runs.
+"""Parquet levels: prove that a page holds only whole rows, in time proportional to its runs.
 
 Levels come as a hybrid of runs: a varint header whose lowest bit says "bit-packed groups of 8" or "one value
 repeated". A list page of rows of C values has the repetition levels 0 1 1 … 1 0 1 1 …, C long each, and every

@@ -1,6 +1,6 @@
 """Compiled walks over the metadata in a Parquet footer: its fields, its schema, its column chunks.
 
-Nothing is believed here, and nothing compared: `footer.Footer` does that. Positions are bytes of the footer.
+Numbers are not compared with each other here: `footer.Footer` does that. Positions are bytes of the footer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The offset index of a column chunk: where its pages lie and with which rows they begin, without a look at them.
+"""The offset index of a column chunk: the places of its pages and their first rows, without reading them.
 
 Writers may leave it out, and readers need not trust it. Here it only says where a large row group can be cut, and a
 part that turns out to hold other rows than it said is an error, never rows under a wrong number.

@@ -153,7 +153,7 @@ class NativeUnit:
             yield take, rows
 
     def _told(self, bad: dict[int, str]) -> dict[int, str]:
-        """What is wrong with rows; of one number each it is that they hold none."""
+        """What is wrong with rows; a bad row of one number is a null."""
         if not bad or not self.reader.layout.scalar:
             return bad
         return dict.fromkeys(bad, f"logits hold a null, in column {self.reader.layout.names[0]!r}")

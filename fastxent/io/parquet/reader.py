@@ -180,7 +180,7 @@ class _RowReader:
             yield view[at : at + step]
 
     def _as_view(self, page: Page) -> np.ndarray | None:
-        """The page as rows in its own memory, if it is nothing else and large enough to be a batch."""
+        """The page as a view of rows, if it holds only whole rows and is large enough for a batch."""
         chunk = self._chunk
         n = page.entries // self._per_row
         begin, stride = int(page.parts[4]), self._row_bytes
@@ -272,7 +272,7 @@ class _RowReader:
         return Rows(values.view(FLOAT_TYPES[self._chunk.dtype].stored), bad, first)
 
     def _reason(self, verdict: int) -> str:
-        """In the words of `columns.as_rows`: what a row is told does not depend on who read it."""
+        """The message of `columns.as_rows`, so that errors do not depend on the reader."""
         chunk = self._chunk
         if verdict == asm.NULL_ROW:
             return "logits are null"

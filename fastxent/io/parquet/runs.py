@@ -1,4 +1,4 @@
-"""Runs of pages that are all alike, many of them for one read and one call of a kernel.
+"""Runs of equal pages, many of them in one read and one call of a kernel.
 
 A writer that cuts a column of equal rows makes equal pages. So after two such pages the next ones are guessed to be the
 same again: their bytes are read in one go, heads (header and levels) into one buffer and values, page behind page, into

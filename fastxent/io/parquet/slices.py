@@ -1,4 +1,4 @@
-"""Rows that are read where they lie in a local file, slice by slice: of large pages, and of large dictionaries.
+"""Rows of large pages and large dictionaries, read slice by slice from a local file.
 
 A writer that cuts pages by rows makes pages of 200 MB of rows of 200 KB, or, where it tries a dictionary first, one
 dictionary of them. A copy would be memory without bound, and a mapping of a file that somebody cuts short kills the

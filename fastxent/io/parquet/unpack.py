@@ -1,4 +1,4 @@
-"""Stored numbers to memory: copied, joined from byte planes, or looked up by packed indices."""
+"""Decode stored numbers: copy them, join them from byte planes, or look them up by packed indices."""
 
 from __future__ import annotations
 

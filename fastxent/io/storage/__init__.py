@@ -1,1 +1,1 @@
-"""Files where they are: local disks, object stores, and atomic writes."""
+"""Files on local disks and in object stores, and atomic writes."""

@@ -1,4 +1,4 @@
-"""Files that are complete under their name, or not there."""
+"""Atomic writes: a file is complete under its name, or it does not exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|stdout|stderr)|/proc/self/fd/(\d+)")
 
 
 def check_destination(path: str | os.PathLike[str]) -> None:
-    """Refuse, before any work is done, a path that could not be written at the end of it."""
+    """Raise an error before the run if the path cannot be written."""
     if "://" in os.fsdecode(path):
         raise OutputError(
             f"cannot write {os.fspath(path)!r}: the output must be on a local disk; write it there and copy it"
@@ -91,7 +91,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def _create(temporary: Path, final: Path) -> None:
-    """Create the temporary file, for the eyes of those who may read what it replaces; else as the umask says."""
+    """Create the temporary file, readable for those who may read the file that it replaces; else as the umask says."""
     try:
         before = os.stat(final)
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _is_device(path: str | os.PathLike[str]) -> bool:
 
 @contextlib.contextmanager
 def _explained(path: str | os.PathLike[str], *, every: bool = False) -> Iterator[None]:
-    """Turn the operating system's complaint about a write into one line."""
+    """Return the error of a failed write, in one line."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Memory that is used again: page after page, unit after unit, and up to a limit run after run.
+"""Memory that is reused for the next page and the next unit and, up to a limit, for the next run.
 
 Fresh memory is brought in by a page fault for every 4 KiB when it is first written to, 0.1 to 0.5 ms for each MB: as
 long as reading the bytes that go there, or five times as long.
@@ -17,7 +17,7 @@ _SPARE_BYTES, _MOST_SPARE = 8 << 20, 4  # what one thread leaves to the next run
 
 
 class Buffers:
-    """Hands out memory that nobody looks at. For one thread."""
+    """Provides memory that no array uses. For one thread."""
 
     def __init__(self) -> None:
         self._all: list[tuple[bytearray, weakref.ref[np.ndarray]]] = []
@@ -37,7 +37,7 @@ class Buffers:
         return array
 
     def trim(self) -> Buffers:
-        """Let go of memory, the largest first, until no more than `_SPARE_BYTES` are left."""
+        """Release memory, the largest first, until at most `_SPARE_BYTES` are left."""
         self._all.sort(key=lambda entry: len(entry[0]))
         while sum(len(memory) for memory, _ in self._all) > _SPARE_BYTES:
             self._all.pop()
@@ -54,7 +54,7 @@ _SPARE: list[Buffers] = []  # that no thread uses now
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """What this thread takes in the block stays at hand until its end, and some of it for a later block."""
+    """Keep the memory that this thread takes in the block until its end, and some of it for a later block."""
     mine = Buffers()
     with contextlib.suppress(IndexError):
         mine = _SPARE.pop()
@@ -68,7 +68,7 @@ def kept() -> Iterator[None]:
 
 
 def buffers() -> Buffers:
-    """Those this thread keeps, or new ones."""
+    """Return the buffers that this thread keeps, or new ones."""
     return _CURRENT.buffers or Buffers()
 
 

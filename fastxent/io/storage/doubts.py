@@ -15,7 +15,7 @@ _SPLITS = {
 
 
 def doubts(files: Sequence[File]) -> list[str]:
-    """What a user should know of the files of a source: the same one twice, or several splits of a data set."""
+    """Warnings about the files of a source: the same file twice, or several splits of a data set."""
     first: dict[object, str] = {}
     twice: list[tuple[str, str]] = []
     for file in files:

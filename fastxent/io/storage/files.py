@@ -1,4 +1,4 @@
-"""Which files a path, glob, folder or URL means, in a fixed order, and how each is opened."""
+"""The files of a path, glob, folder or URL in a fixed order, and how they are opened."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class File:
 
 @contextmanager
 def reading(name: str, part: str = "") -> Iterator[None]:
-    """Turns what goes wrong below into a `SourceError` that names the file."""
+    """Convert errors of the block to a `SourceError` that names the file."""
     try:
         yield
     except (*transport_errors(), ValueError, OverflowError) as error:  # type: ignore[misc]  # mypy loses the type in the tuple

@@ -1,4 +1,4 @@
-"""What tells one version of a file from another: its size, when it was written, and what it says of itself."""
+"""The version of a file: its size, the time of the last write, and a checksum of its footer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Identity:
         return cls(file.name, size, _modified(file), digest)
 
     def difference(self, now: Identity) -> str | None:
-        """In what the file has changed; None if it has not."""
+        """The difference to another version; None if there is none."""
         if self.size != now.size:
             return f"its size changed from {self.size} to {now.size} bytes"
         if self.digest != now.digest:
@@ -54,7 +54,7 @@ class Identity:
 
 
 class Version(NamedTuple):
-    """A version of a file that takes no read to tell: it is asked for at the end of each unit."""
+    """A version of a file that is determined without reading. It is checked at the end of each unit."""
 
     size: int
     modified: str
@@ -75,7 +75,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class VersionedFile:
-    """A file at one version. Picklable: where it arrives, its version is found anew."""
+    """A file at one version. Picklable: the receiver determines the version again."""
 
     file: File
 

@@ -42,7 +42,7 @@ class Ranges(Protocol):
         ...
 
     def passed(self, offset: int) -> None:
-        """Nothing before ``offset`` is needed any more."""
+        """Allow the memory before ``offset`` to be released."""
         ...
 
     def close(self) -> None: ...
@@ -120,7 +120,7 @@ class LocalRanges:
         self._cold |= SPENT.read - before > _SURE + size * _COPIED
 
     def _ask(self, offset: int) -> None:
-        """Have the system fetch what lies behind ``offset``, and return without it."""
+        """Ask the system to prefetch the bytes behind ``offset``, and return at once."""
         end = min(offset + _AHEAD, self._ahead)
         with contextlib.suppress(OSError):  # a file system that takes no advice
             for begin in range(max(offset, self._asked), end, _ASKED):
@@ -145,7 +145,7 @@ class LocalRanges:
                 rooms[at] = rooms[at][got:]
 
     def passed(self, offset: int) -> None:
-        """Nothing to do: a buffer is used again when nobody looks at it."""
+        """Do nothing: a buffer is reused when no view of it is left."""
 
     def close(self) -> None:
         if self._fd >= 0:

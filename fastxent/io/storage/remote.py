@@ -1,4 +1,4 @@
-"""Bytes of files elsewhere: ranged reads that run ahead of their reader, and are tried again when a connection drops.
+"""Bytes of remote files: ranged reads ahead of the reader, retried if the connection drops.
 
 Works with anything that pyarrow or fsspec can open. A read is one request for one range, a few MB long: pages that lie
 together come together. Requests go out on background threads, no further ahead of the reader than it has memory for.
@@ -97,7 +97,7 @@ def fsspec_of(filesystem: pafs.FileSystem) -> Any:
 
 
 def answer(remote: Any, method: str, *args: Any, **kwargs: Any) -> Any:
-    """What a method of an fsspec filesystem returns; TimeoutError if its server does not answer."""
+    """Return the result of a method of an fsspec filesystem; TimeoutError if the server does not answer."""
     if not getattr(remote, "async_impl", False):
         return getattr(remote, method)(*args, **kwargs)
     from fsspec.asyn import sync
@@ -106,7 +106,7 @@ def answer(remote: Any, method: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def look(filesystem: pafs.FileSystem, path: str) -> pafs.FileInfo:
-    """What there is at a path. A server that fails is asked again; fsspec would call all its failures "not found"."""
+    """Return what is at a path. Failed requests are retried; fsspec would report every failure as "not found"."""
     remote = fsspec_of(filesystem)
     if remote is None:
         return filesystem.get_file_info(path)
@@ -139,13 +139,13 @@ def status_of(error: BaseException) -> int | None:
 
 
 def transport_errors() -> tuple[type[BaseException], ...]:
-    """What clients raise when a request fails. Those of a client that has not been imported cannot come."""
+    """The errors of failed requests. A client that has not been imported cannot raise any."""
     loaded = [getattr(sys.modules[module], name) for module, name in _CLIENT_ERRORS if module in sys.modules]
     return (OSError, EOFError, pa.ArrowException, *loaded)
 
 
 def refusal(name: str, error: BaseException) -> SourceError | None:
-    """What to tell of an error that another try would not change: nothing there, or no right to read it."""
+    """The error to raise without a retry: the file does not exist, or access is denied."""
     text = " ".join(str(error).split())
     if (isinstance(error, FileNotFoundError) and status_of(error) in (None, 404, 410)) or any(
         f"NO_SUCH_{what}" in text for what in ("KEY", "BUCKET")
@@ -163,14 +163,14 @@ def refusal(name: str, error: BaseException) -> SourceError | None:
 
 
 class _Block:
-    """Bytes that have come, or are on their way."""
+    """Bytes that have been received or requested."""
 
     def __init__(self, offset: int, size: int, bytes_: Future[np.ndarray]) -> None:
         self.offset, self.end, self.bytes = offset, offset + size, bytes_
 
 
 class ReadRanges:
-    """The bytes [begin, end) of a file, with up to ``ahead`` bytes asked for before they are needed.
+    """The bytes [begin, end) of a file, with up to ``ahead`` bytes prefetched.
 
     A reader that is known to go from ``begin`` to ``end`` (``whole``) has its bytes underway from the first look;
     otherwise what is ahead grows as long as reads follow one another. At most eight requests are out at a time.
@@ -199,12 +199,12 @@ class ReadRanges:
         return self._gather(offset, length, passing=False)
 
     def take(self, offset: int, length: int) -> np.ndarray:
-        """Bytes that will not be asked for again, nor those before them."""
+        """Return bytes that are not needed again, nor those before them."""
         self._go_to(offset, length)
         return self._gather(offset, length, passing=True)
 
     def passed(self, offset: int) -> None:
-        """Nothing before ``offset`` is needed any more."""
+        """Allow the memory before ``offset`` to be released."""
         while self._blocks and self._blocks[0].end <= offset:
             self._blocks.popleft().bytes.cancel()
 
@@ -217,7 +217,7 @@ class ReadRanges:
             self._pool = None
 
     def _go_to(self, offset: int, length: int) -> None:
-        """Have the bytes underway that are to be read next."""
+        """Request the bytes that are read next."""
         if not self.begin <= offset <= offset + length <= self.end:
             raise SourceError(
                 f"cannot read {self.name}: bytes {offset} to {offset + length} lie outside the column chunk"
@@ -237,7 +237,7 @@ class ReadRanges:
         self._extend(offset, offset + (1 if self._window else length))
 
     def _extend(self, at: int, needed: int) -> None:
-        """Ask for what lies before ``needed``, and for what lies less than the window ahead of ``at``."""
+        """Request the bytes before ``needed``, and the bytes less than the window ahead of ``at``."""
         step = max(_LEAST, min(_BLOCK, self._window // 4))
         while self._next < needed or (self._next < self._limit and self._next + step <= at + self._window):
             most = min(step, self._limit - self._next) if self._window else max(_LEAST, needed - self._next)
@@ -282,7 +282,7 @@ class ReadRanges:
             raise
 
     def _fetched(self, offset: int, length: int) -> np.ndarray:
-        """The answer to one request, which is made again while the connection drops."""
+        """Return the answer to one request, which is retried while the connection drops."""
         why = ""
         for delay in (0.0, *_DELAYS):
             if self._closed.wait(delay) if delay else self._closed.is_set():
@@ -307,7 +307,7 @@ class ReadRanges:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file elsewhere as Python's and pyarrow's readers take one."""
+    """A remote file as a file object for Python's and pyarrow's readers."""
 
     def __init__(self, source: RemoteBytes, name: str) -> None:
         self._ranges = ReadRanges(source.fetch, name, 0, source.size, _FILE_AHEAD, whole=False)

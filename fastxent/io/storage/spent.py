@@ -1,4 +1,4 @@
-"""Seconds that each thread has spent on bytes coming in."""
+"""Seconds that each thread has spent on reading."""
 
 from __future__ import annotations
 

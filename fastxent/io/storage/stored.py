@@ -27,7 +27,7 @@ class StoredBytes:
         self.size = self._ranges.end
 
     def read(self, offset: int, length: int) -> np.ndarray:
-        """Bytes in aligned memory, which is used again when no view of it is left."""
+        """Return bytes in aligned memory, which is reused when no view of it is left."""
         if length == 0:
             return np.empty(0, np.uint8)
         if isinstance(self._ranges, LocalRanges):

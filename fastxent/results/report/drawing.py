@@ -1,4 +1,4 @@
-"""What the plots of all reports share: their style and size, forest plots, axes of counts.
+"""The drawing functions of all reports: style and size, forest plots, axes of counts.
 
 Plots are as wide as a phone, which then shows them unscaled. pyplot is not imported, so no global state changes.
 """

@@ -120,11 +120,11 @@ def _outside(f: c.Struct) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_more_rows, "has 33 rows by its footer and 32 in its row groups"),
+        (_more_rows, "its footer counts 33 rows, and its row groups 32"),
         (_no_rows, "row group 1, column '.*': .* values in 0 rows"),
         (_negative_rows, "row group 1: it has -16 rows"),
         (_twice, "row group 2, column 'logits.list.element': its bytes from .* are those of another chunk too"),
-        (_left_out, "has 32 rows by its footer and 16 in its row groups"),
+        (_left_out, "its footer counts 32 rows, and its row groups 16"),
         (_of_another, "row group 1, column 'target': its bytes from .* are those of another chunk too"),
         (_overlapping, "row group 1, column 'target': its bytes from .* are those of another chunk too"),
         (_swapped, "row group 1, column 'logits.list.element': its type is not that of the schema"),
