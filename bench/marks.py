@@ -123,6 +123,19 @@ def _binary(found: list[Found]) -> Iterator[Row]:
             yield Row("  the same", "-", f"{rate:.0f} M rows/s", rate, "M rows/s", 100.0, 250.0)
 
 
+def _pairs(found: list[Found]) -> Iterator[Row]:
+    for f in found:
+        if not f["job"].startswith("compare "):
+            continue
+        name, rate = f"{f['job']}, {_classes(f)}", _rate(f["gb_per_second"])
+        if "times_aligned" in f:
+            yield Row(name, "-", rate, f["times_aligned"], "aligned run", 2.0, None, most=True)
+        elif "ratio_to_pyarrow" in f:
+            yield Row(name, "-", rate, f["ratio_to_pyarrow"], "pyarrow's read of both", 3.0, None)
+        else:
+            yield Row(name, "-", rate, f["fraction_of_ceiling"], "read of both", 0.4, 0.7)
+
+
 # ---- fresh processes -------------------------------------------------------------------------------------------
 
 
@@ -145,4 +158,12 @@ def _memory(peak: dict[str, int]) -> Row:
 def rows(found: Iterable[Found], startup: dict[str, float], peak: dict[str, int]) -> list[Row]:
     """The whole table."""
     kept = list(found)
-    return [*_kernels(kept), *_files(kept), *_binary(kept), _memory(peak), *_startup(startup), *_threads(kept)]
+    return [
+        *_kernels(kept),
+        *_files(kept),
+        *_binary(kept),
+        *_pairs(kept),
+        _memory(peak),
+        *_startup(startup),
+        *_threads(kept),
+    ]
