@@ -96,22 +96,27 @@ class Quantities:
 
     def _value(self, place: int) -> float:
         """The middle of a bin, no further out than the numbers go."""
-        bin_ = place - _BINS if place >= _BINS else _BINS - 1 - place
-        middle = (_edge(bin_) + _edge(bin_ + 1)) / 2 if 0 < bin_ < _BINS - 2 else 0.0 if bin_ == 0 else math.inf
-        return min(max(middle if place >= _BINS else -middle, self.least), self.largest)
+        return float(self._values(np.array([place]))[0])
+
+    def _values(self, places: np.ndarray) -> np.ndarray:
+        """The middles of bins."""
+        bins = np.where(places >= _BINS, places - _BINS, _BINS - 1 - places)
+        inner = np.clip(bins, 1, _BINS - 3)
+        middles = np.where(bins == inner, (_edges(inner) + _edges(inner + 1)) / 2, np.where(bins == 0, 0.0, math.inf))
+        found: np.ndarray = np.clip(np.where(places >= _BINS, middles, -middles), self.least, self.largest) + 0.0
+        return found
 
     def histogram(self, edges: np.ndarray) -> list[int]:
         """Counts between ``edges``, each number at the middle of its bin."""
         filled = np.flatnonzero(self.counts.ravel())
         places = np.where(filled < _BINS, filled + _BINS, 2 * _BINS - 1 - filled)
-        values = [self._value(int(place)) for place in places]
-        found, _ = np.histogram(values, edges, weights=self.counts.ravel()[filled])
+        found, _ = np.histogram(self._values(places), edges, weights=self.counts.ravel()[filled])
         return [int(n) for n in found]
 
 
-def _edge(bin_: int) -> float:
-    """The lower edge of a bin of the grid."""
-    return float(np.array((bin_ + _FIRST - 1) << _SHIFT, np.int64).view(np.float64))
+def _edges(bins: np.ndarray) -> np.ndarray:
+    """The lower edges of bins of the grid."""
+    return ((bins + (_FIRST - 1)) << _SHIFT).view(np.float64)
 
 
 class FlipTable:
