@@ -76,6 +76,7 @@ class PairUnit:
     row_bytes: tuple[int, int]  # of a row of logits in memory
     where: Where
     rows: int | None
+    classes: int | None = None  # that both have, if one has more
 
     @property
     def nbytes(self) -> int | None:
@@ -91,7 +92,7 @@ class PairUnit:
                 for spans, share in zip((self.left, self.right), shares, strict=True)
             )
             while (n := min(a.fill(), b.fill())) > 0:
-                blocks = _blocks(a, b, n, most)
+                blocks = _blocks(a, b, n, most, self.classes)
                 yield PairBatch(blocks, *a.take(n), n, Batch(iter(()), *b.take(n), n))
                 for _ in blocks:  # what the caller has left
                     pass
@@ -101,10 +102,12 @@ class PairUnit:
                     raise unequal(f"{where.file} has a row {where.first_row} where {other.file or 'the other'} ends")
 
 
-def _blocks(a: _Feed, b: _Feed, n: int, most: int) -> Iterator[PairBlock]:
+def _blocks(a: _Feed, b: _Feed, n: int, most: int, classes: int | None) -> Iterator[PairBlock]:
     while n:
         k = min(n, most, a.ready(), b.ready())
         own, other = a.block(k), b.block(k)
+        if classes is not None:
+            own, other = (replace(block, values=block.values[:, :classes]) for block in (own, other))
         yield PairBlock(own.values, own.dtype, own.bad, own.excess, other=other)
         n -= k
 
@@ -210,12 +213,14 @@ class PairSource(OpenSource):
     first: OpenSource = field(kw_only=True)
 
     @classmethod
-    def of(cls, a: OpenSource, b: OpenSource) -> PairSource:
-        """Raises `SourceError` if the two cannot have the same rows."""
-        check_classes(a, b)
+    def of(cls, a: OpenSource, b: OpenSource, n_classes: int | None = None) -> PairSource:
+        """Two dumps, or with ``n_classes`` their first classes. `SourceError` if they cannot have the same rows."""
+        if n_classes is None:
+            check_classes(a, b)
         if a.rows != b.rows and a.rows is not None and b.rows is not None:
             raise unequal(f"got {a.rows} in {a.files[0]} and {b.rows} in {b.files[0]}")
-        return cls(a.n_classes, f"{a.dtype}, {b.dtype}", a.schema, [*a.parts, *b.parts], other=b, first=a)
+        count = a.n_classes if n_classes is None else n_classes
+        return cls(count, f"{a.dtype}, {b.dtype}", a.schema, [*a.parts, *b.parts], other=b, first=a)
 
     @property
     def rows(self) -> int | None:
@@ -240,11 +245,10 @@ class PairSource(OpenSource):
 
     def pieces(self) -> Iterator[Piece]:
         """Pairs of units that cover every row of both once, each with the files that it reads."""
-        widths = self.first.row_bytes, self.other.row_bytes
         if self.rows is None or any(part.rows is None for part, _ in self.parts):  # read by one worker
             left, right = ([(Span(unit), files) for unit, files in s.pieces()] for s in (self.first, self.other))
             if left or right:
-                yield _paired(left, right, widths, None)
+                yield self._paired(left, right, None)
             return
         sides: tuple[list[_Held], list[_Held]] = ([], [])
         held = [0, 0]  # rows of the spans that wait
@@ -262,13 +266,22 @@ class PairSource(OpenSource):
             if not n or (held[0] != held[1] and not self._divides(sides[longer][-1][0], n)):
                 continue
             pair = tuple(_first_rows(side, n) for side in sides)
-            yield _paired(pair[0], pair[1], widths, n)
+            yield self._paired(pair[0], pair[1], n)
             held = [held[0] - n, held[1] - n]
             done += n
         if held != [0, 0]:
             raise unequal(
                 f"got {done + held[0]} in {self.first.files[0]} and {done + held[1]} in {self.other.files[0]}"
             )
+
+    def _paired(self, left: list[_Held], right: list[_Held], rows: int | None) -> Piece:
+        spans = [tuple(span for span, _ in side) for side in (left, right)]
+        first = (left or right)[0][0]
+        where = replace(first.unit.where, first_row=first.unit.where.first_row + first.skip)
+        files = {file.name: file for _, files in (*left, *right) for file in files}
+        cut = None if self.first.n_classes == self.other.n_classes else self.n_classes
+        widths = self.first.row_bytes, self.other.row_bytes
+        return PairUnit(spans[0], spans[1], widths, where, rows, cut), tuple(files.values())
 
     def _divides(self, span: Span, n: int) -> bool:
         """Whether the pair ends within this span, at ``n`` rows."""
@@ -294,12 +307,7 @@ def _first_rows(side: list[_Held], n: int) -> list[_Held]:
     return taken
 
 
-def _paired(left: list[_Held], right: list[_Held], widths: tuple[int, int], rows: int | None) -> Piece:
-    spans = [tuple(span for span, _ in side) for side in (left, right)]
-    first = (left or right)[0][0]
-    where = replace(first.unit.where, first_row=first.unit.where.first_row + first.skip)
-    files = {file.name: file for _, files in (*left, *right) for file in files}
-    return PairUnit(spans[0], spans[1], widths, where, rows), tuple(files.values())
+_ADVICE = "; class_mask (--class-mask) with 0 for what only one has compares the others"
 
 
 def check_classes(a: OpenSource, b: OpenSource) -> None:
@@ -307,7 +315,7 @@ def check_classes(a: OpenSource, b: OpenSource) -> None:
     if a.task != b.task or a.n_classes != b.n_classes:
         raise SourceError(
             f"two dumps that are compared must have the same classes, got {_width(a)} in {a.files[0]} and "
-            f"{_width(b)} in {b.files[0]}"
+            f"{_width(b)} in {b.files[0]}{_ADVICE if a.task == b.task == 'multiclass' else ''}"
         )
 
 

@@ -40,6 +40,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             stored, and KL(p‖q) leaves out the classes with log p of at most -16, as ``llama-perplexity
             --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
             ``input="log_probs"``, which are otherwise used as given with KL of all classes.
+        class_mask: as in `evaluate`. If one dump has more classes, such as a padded vocabulary: one flag per class of
+            that dump, 0 for those that the other does not have.
         id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
         scores: str or list of str. Columns of numbers whose means are compared, alone or beside logits. A row in which
             a score is null in either dump does not count for that score; ``result.score_rows`` counts these.

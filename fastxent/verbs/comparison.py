@@ -85,6 +85,7 @@ class Comparison:
         if not options["renormalize"]:
             _check_stored(options)
             scored = {**options, "input": "log_probs"}
+        mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config, first = replace(job.recipe.config, renormalize=options["renormalize"]), job.source
         if config.partial:
@@ -102,8 +103,11 @@ class Comparison:
         if not config.renormalize and options["input"] == "logits":
             for side in (first, other):
                 _require_log_probs(side)
-        check_classes(first, other)
+        config = _of_shared_classes(config, first, other, mask)
+        cut = None if first.n_classes == other.n_classes else config.n_classes
         soft, labelled = job.recipe.soft, target in other.parts[0][1].columns
+        if cut is not None and soft:
+            raise ConfigError("dumps of different numbers of classes must have class ids as targets, got probabilities")
         if labelled and has_soft_targets(other, target) != soft:
             raise ColumnError(
                 f"the target of {first.files[0]} and {other.files[0]} must be of one kind, got class ids in one and "
@@ -118,7 +122,26 @@ class Comparison:
             if on:
                 sides, only = _aligned(stack, (first, other), on, own, options)
                 first, other = sides
-            yield Opened(Job(PairSource.of(first, other), recipe), files, only, warnings)
+            yield Opened(Job(PairSource.of(first, other, cut), recipe), files, only, warnings)
+
+
+def _of_shared_classes(config: EvalConfig, a: OpenSource, b: OpenSource, mask: tuple[bool, ...] | None) -> EvalConfig:
+    """The configuration with ``class_mask``, for the classes that both dumps have if it excludes all others."""
+    if mask is None or a.task != b.task or a.n_classes == b.n_classes or config.task != "multiclass":
+        check_classes(a, b)
+        return replace(config, class_mask=mask)
+    wide, narrow = (a, b) if a.n_classes > b.n_classes else (b, a)
+    most, least = wide.n_classes, narrow.n_classes
+    if len(mask) != most or any(mask[least:]):
+        got = f"{len(mask)} entries" if len(mask) != most else f"{sum(mask[least:])} that are not 0"
+        raise ConfigError(
+            f"class_mask must have {most} entries, one per class of {wide.files[0]}, and be 0 for the last "
+            f"{most - least}, which {narrow.files[0]} does not have, got {got}"
+        )
+    for name in ("class_weight", "classes"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"{name} cannot be combined with two dumps of different numbers of classes; omit {name}")
+    return replace(config, n_classes=least, class_mask=None if all(mask[:least]) else mask[:least])
 
 
 def _check_stored(options: CompareOptions) -> None:
