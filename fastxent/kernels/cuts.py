@@ -29,7 +29,7 @@ PLACE = ROWS + 1
 
 
 class Cuts(NamedTuple):
-    """Sums of some places, and what is left of numbers: see `_add_block`."""
+    """Sums of some places, and what is left of numbers: see `add_block`."""
 
     sums: np.ndarray
     left: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -74,7 +74,7 @@ def _cut_block(numbers, n, rests, first, second):  # type: ignore[no-untyped-def
 
 
 @jit
-def _add_block(numbers, places, n, offset, sums, left, space):  # type: ignore[no-untyped-def]
+def add_block(numbers, places, n, offset, sums, left, space):  # type: ignore[no-untyped-def]
     """Add each number to the sum that begins at ``offset`` of its place.
 
     sums: int64 (places, integers). left: a tuple of float64, int64 and int64 (1,): rests, the flat index of the sum of
@@ -108,14 +108,14 @@ def _add_block(numbers, places, n, offset, sums, left, space):  # type: ignore[n
 
 @jit
 def cut_column(values, codes, sums, left, space):  # type: ignore[no-untyped-def]
-    """Add ``values[i]`` to the sum ``codes[i]`` of ``sums`` (places, WIDTH); ``left``, ``space``: see `_add_block`."""
+    """Add ``values[i]`` to the sum ``codes[i]`` of ``sums`` (places, WIDTH); ``left``, ``space``: see `add_block`."""
     for begin in range(0, values.size, BLOCK):
         n = min(BLOCK, values.size - begin)
-        _add_block(values[begin : begin + n], codes[begin : begin + n], n, 0, sums, left, space)
+        add_block(values[begin : begin + n], codes[begin : begin + n], n, 0, sums, left, space)
 
 
 @jit
-def _find_bins(confidence, bins, places):  # type: ignore[no-untyped-def]
+def find_bins(confidence, bins, places):  # type: ignore[no-untyped-def]
     """The bin k of each number, above k/bins and up to (k + 1)/bins; of what lies beyond, the first or the last, and of
     NaN the last. Bins are as wide as each other, so the place of a number follows from it, within one bin."""
     count = np.float64(bins)
@@ -138,33 +138,33 @@ def tally_calibration(rows, codes, bins, sums, left, space):  # type: ignore[no-
         a row is right, or empty: its rank tells; weight, float64, or empty: 1.
     codes: int64 groups (n,), or empty: 0.
     sums: int64 (groups · bins, PLACE): three sums and the number of rows. Without weights the third sum is not made.
-    left, space: see `_add_block`.
+    left, space: see `add_block`.
     """
     confidence, rank, positive, weight = rows
     flat = sums.reshape(sums.size)
     numbers, places = space[0][0], space[1][0]
     for begin in range(0, confidence.size, BLOCK):
         n = min(BLOCK, confidence.size - begin)
-        _find_bins(confidence[begin : begin + n], bins, places)
+        find_bins(confidence[begin : begin + n], bins, places)
         if codes.size:
             for i in range(n):
                 places[i] += codes[begin + i] * bins
         for i in range(n):
             flat[np.uint64(places[i] * PLACE + ROWS)] += 1
         if not weight.size:
-            _add_block(confidence[begin : begin + n], places, n, 0, sums, left, space)
+            add_block(confidence[begin : begin + n], places, n, 0, sums, left, space)
         else:
             for i in range(n):
                 numbers[i] = confidence[begin + i] * weight[begin + i]
-            _add_block(numbers, places, n, 0, sums, left, space)
-            _add_block(weight[begin : begin + n], places, n, 2 * WIDTH, sums, left, space)
+            add_block(numbers, places, n, 0, sums, left, space)
+            add_block(weight[begin : begin + n], places, n, 2 * WIDTH, sums, left, space)
         if weight.size or positive.size:
             for i in range(n):
                 right = positive[begin + i] if positive.size else 0.0
                 if rank.size and not positive.size:
                     right = 1.0 if rank[begin + i] == 0 else 0.0
                 numbers[i] = right * weight[begin + i] if weight.size else right
-            _add_block(numbers, places, n, WIDTH, sums, left, space)
+            add_block(numbers, places, n, WIDTH, sums, left, space)
         elif rank.size:
             for i in range(n):
                 flat[np.uint64(places[i] * PLACE + WIDTH)] += rank[begin + i] == 0

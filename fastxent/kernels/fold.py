@@ -157,7 +157,7 @@ def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
+def fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
     """Add the ``n`` doubles at ``at``, at most 2**(power - 1) and a multiple of 8 of them, to a sum.
 
     ``room_at``: where as many may be stored, maybe the same place.
@@ -183,7 +183,7 @@ def _fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _height(at, n):  # type: ignore[no-untyped-def]
+def height_of(at, n):  # type: ignore[no-untyped-def]
     """The least e for which ``n`` doubles are all below 2**e; -2000 of zeros, 2000 of what is not finite."""
     zero = splat(0.0, 0.0)
     top, probe = zero, zero
@@ -242,7 +242,7 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
         at[k] = first_at + k * line
         if wide == n and not rows.size and table[k, 0] == COPY and not table[k, 4]:
             at[k] = table[k, 1] + 8 * begin
-            heights[k] = _height(at[k], n)
+            heights[k] = height_of(at[k], n)
             counts[k] = -1
             continue
         counts[k] = fill(table[k], rows, begin, n, room[k], low)
@@ -252,7 +252,7 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
             add_integer(sums[k], counts[k], SCALE)
             heights[k] = 1
         else:
-            heights[k] = _height(at[k], wide)
+            heights[k] = height_of(at[k], wide)
     for p in range(pairs.shape[0]):
         a, b = pairs[p, 0], pairs[p, 1]
         height = heights[a] + heights[b]
@@ -261,8 +261,8 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
         _multiply(at[a], at[b], wide, high_at, low_at)
         words = sums[columns + p]
         if height < _MOST and heights[a] < 1500 and heights[b] < 1500:
-            _fold(high_at, high_at, wide, height + 1, words)
-            _fold(low_at, low_at, wide, height - 52, words)
+            fold(high_at, high_at, wide, height + 1, words)
+            fold(low_at, low_at, wide, height - 52, words)
             continue
         for i in range(n):
             if not abs(high[i]) < np.inf:
@@ -273,7 +273,7 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
         if heights[k] < -1500 or counts[k] >= 0:
             continue
         if heights[k] < _MOST:
-            _fold(at[k], first_at + k * line, wide, heights[k] + 1, sums[k])
+            fold(at[k], first_at + k * line, wide, heights[k] + 1, sums[k])
         else:
             fill(table[k], rows, begin, n, room[k], low)
             _add_slowly(room[k], n, sums[k], special, k)

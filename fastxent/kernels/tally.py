@@ -5,6 +5,13 @@ from __future__ import annotations
 
 from fastxent.kernels.jit import jit
 
+# The grid on which the NLL of rows is counted, read off the bits of the double: its exponent and the first bits of its
+# mantissa, from 2**LOW to 2**HIGH; one bin below (zero too), one above, and one for infinity.
+MANTISSA, LOW, HIGH = 7, -30, 17
+PATTERN_SHIFT = 52 - MANTISSA
+FIRST_PATTERN = ((1023 + LOW) << MANTISSA) - 1
+PATTERNS = ((HIGH - LOW) << MANTISSA) + 3
+
 
 @jit
 def tally_status(status, codes, counts):  # type: ignore[no-untyped-def]

@@ -120,9 +120,9 @@ class BinaryScorer:
         self._kernel = odds.odds_kernel(config.input == "logits")
         t = config.threshold
         if config.input == "probs":  # compared as NumPy compares a number with an array of this type
-            self._least = float(_rounded(t, dtype))
+            self.least = float(_rounded(t, dtype))
         else:
-            self._least = math.log(t) - math.log1p(-t) if 0.0 < t < 1.0 else math.inf if t else -math.inf
+            self.least = math.log(t) - math.log1p(-t) if 0.0 < t < 1.0 else math.inf if t else -math.inf
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
@@ -159,7 +159,7 @@ class BinaryScorer:
             self._refuse(prepared, values, status, refused)
         predicted, rank = np.empty(n, np.int64), np.empty(n, np.int64)
         score, counts = np.empty(n), np.zeros(3, np.int64)
-        predict(values, c.temperature, self._least, target, predicted, rank, score)
+        predict(values, c.temperature, self.least, target, predicted, rank, score)
         count_kinds(prepared.target, exact, score, status, USED, counts)
         minus_ones, zeros, inside = counts.tolist()
         nothing = np.zeros(n)

@@ -126,7 +126,7 @@ class MultilabelScorer(BinaryScorer):
             tag = FLOAT_TYPES[str(shaped.dtype)].tag
             at = address_of(record), record.strides[0]
             self._kernel(address_of(shaped), shaped.size, tag, address_of(known), smoothing, *at)
-            called[rows] = given.astype(np.float64) / self.config.temperature >= self._least
+            called[rows] = given.astype(np.float64) / self.config.temperature >= self.least
             probability[rows] = record[odds.PROBABILITY, : shaped.size].reshape(shaped.shape)
             if labelled:
                 losses[rows] = record[odds.NLL, : shaped.size].reshape(shaped.shape)

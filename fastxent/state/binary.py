@@ -14,10 +14,13 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import cast
 
-from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
-from fastxent.kernels.fold import INTEGER, PRODUCT, Summand
+from fastxent.kernels.exact import SCALE, rounded_ratio, rounded_root, special_value
+from fastxent.kernels.fold import INTEGER, PRODUCT, Summand, add_integer
+from fastxent.kernels.grouped import Words
+from fastxent.kernels.rows import odds, odds_sums
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
+from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BinaryRows, ScoredRows
 from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.metrics import (
@@ -48,6 +51,22 @@ PREDICTED = Column("predicted", lambda rows: Summand(INTEGER, rows.predicted), i
 TRUE_POSITIVE = Column("true positive", lambda rows: Summand(PRODUCT, _binary(rows).positive, rows.predicted))
 ORDER = [ROWS, LOSS, BRIER, ENTROPY, PROBABILITY, POSITIVE, PREDICTED, TRUE_POSITIVE]
 _PLACE = {column.name: place for place, column in enumerate(ORDER)}
+
+# Where `BinarySums` has the sum of a column, or of the product of two.
+_RECORD = {LOSS: odds.NLL, BRIER: odds.BRIER, ENTROPY: odds.ENTROPY, PROBABILITY: odds.PROBABILITY}
+_SUMS: dict[tuple[str, ...], int] = {
+    **{(column.name,): place for column, place in _RECORD.items()},
+    **{(column.name, column.name): odds_sums.SQUARES + place for column, place in _RECORD.items()},
+    (LOSS.name, POSITIVE.name): odds_sums.NLL_POSITIVE,
+    (PROBABILITY.name, POSITIVE.name): odds_sums.PROBABILITY_POSITIVE,
+}
+_COUNTS: dict[tuple[str, ...], int] = {
+    (POSITIVE.name,): odds_sums.POSITIVE,
+    (PREDICTED.name,): odds_sums.PREDICTED,
+    (TRUE_POSITIVE.name,): odds_sums.BOTH,
+    (POSITIVE.name, POSITIVE.name): odds_sums.POSITIVE,
+    (POSITIVE.name, TRUE_POSITIVE.name): odds_sums.BOTH,
+}
 
 Form = Mapping[str, int]  # column -> its coefficient; read-only
 
@@ -132,6 +151,18 @@ class BinaryPlan(MetricPlan):
         self.columns = [ORDER[place] for place in order]
         self._index = {ORDER[place].name: i for i, place in enumerate(order)}
         self.pairs = sorted((order.index(a), order.index(b)) for a, b in products)
+
+    def words(self, rows: BinarySums) -> Words:
+        """The sums of rows, for the columns and the pairs of this plan."""
+        found = Words.zeros(len(self.columns) + len(self.pairs))
+        names: list[tuple[str, ...]] = [(column.name,) for column in self.columns]
+        names += [(self.columns[a].name, self.columns[b].name) for a, b in self.pairs]
+        for words, name in zip(found.words, names, strict=True):
+            if name in _SUMS:
+                words[:] = rows.sums[_SUMS[name]]
+            else:
+                add_integer(words, int(rows.counts[_COUNTS[name]]), SCALE)
+        return found
 
     def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows, but those of `RANKING`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.exact import rounded_ratio, special_value
-from fastxent.kernels.grouped import ExactSums
+from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.kernels.tally import tally_classes
 from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
@@ -50,6 +50,14 @@ class Classes:
         w, zero = rows.weight, np.zeros(len(rows.target))
         self.sums.add(np.stack([w * rows.nll, w, w * hit, zero], axis=1), rows.target)
         self.sums.add(np.stack([zero, zero, zero, w], axis=1), rows.predicted)
+
+    def add_sums(self, counts: np.ndarray, words: list[np.ndarray]) -> None:
+        """Add counts (3, classes) and the sums of the NLL of each class, unweighted."""
+        if self.ids is not None:
+            self._hold(None, self.ids)
+        self.counts += counts
+        for c, sums in enumerate(words):
+            self.sums.add_words(Words(sums[None], np.zeros(1, np.uint8)), c)
 
     def _hold(self, ids: np.ndarray | None, places: np.ndarray) -> None:
         """Make room for the classes ``ids``, or for all; those held so far go to ``places``."""

@@ -10,16 +10,11 @@ import math
 
 import numpy as np
 
-from fastxent.kernels.tally import tally_patterns
+from fastxent.kernels.tally import FIRST_PATTERN, MANTISSA, PATTERN_SHIFT, PATTERNS as BINS, tally_patterns
 from fastxent.results.values import Histogram
 from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts
 
-_MANTISSA = 7
-_SHIFT = 52 - _MANTISSA
-_LOW, _HIGH = -30, 17
-_FIRST = (1023 + _LOW) << _MANTISSA
-BINS = ((_HIGH - _LOW) << _MANTISSA) + 3  # one below (zero too), the grid, one above, and one for infinity
 _SHOWN = 8  # bins an octave for display
 _NONE = math.inf, -math.inf  # least and largest of no values
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -42,9 +37,15 @@ class Distribution:
         if not values.size:
             return
         # a negative value has a negative pattern: below
-        tally_patterns(np.ascontiguousarray(values).view(np.int64), _SHIFT, _FIRST - 1, self.counts)
+        tally_patterns(np.ascontiguousarray(values).view(np.int64), PATTERN_SHIFT, FIRST_PATTERN, self.counts)
         self.least = min(self.least, float(values.min()) + 0.0)  # + 0.0: zero has one sign
         self.largest = max(self.largest, float(values.max()) + 0.0)
+
+    def add_counts(self, counts: np.ndarray, extremes: np.ndarray) -> None:
+        """Add the counts of values, and the least and the largest of them."""
+        self.counts += counts
+        self.least = min(self.least, float(extremes[0]) + 0.0)
+        self.largest = max(self.largest, float(extremes[1]) + 0.0)
 
     def absorb(self, other: Distribution, clusters: np.ndarray | None = None) -> None:
         """Add the counts of another."""
@@ -80,9 +81,9 @@ class Distribution:
 
     def shown(self) -> Histogram:
         """At 8 bins an octave, without the empty ends."""
-        fine = self.counts[1:-2].reshape(-1, (1 << _MANTISSA) // _SHOWN).sum(axis=1)
+        fine = self.counts[1:-2].reshape(-1, (1 << MANTISSA) // _SHOWN).sum(axis=1)
         counts = np.concatenate([self.counts[:1], fine, self.counts[-2:-1]])
-        grid = [_edge(1 + k * ((1 << _MANTISSA) // _SHOWN)) for k in range(len(fine) + 1)]
+        grid = [_edge(1 + k * ((1 << MANTISSA) // _SHOWN)) for k in range(len(fine) + 1)]
         edges = [0.0, *grid, math.inf]
         used = np.flatnonzero(counts)
         first, last = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 0)
@@ -95,4 +96,4 @@ class Distribution:
 
 def _edge(bin_: int) -> float:
     """The lower edge of a bin of the grid."""
-    return float(np.array((bin_ + _FIRST - 1) << _SHIFT, np.int64).view(np.float64))
+    return float(np.array((bin_ + FIRST_PATTERN) << PATTERN_SHIFT, np.int64).view(np.float64))

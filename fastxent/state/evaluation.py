@@ -14,12 +14,17 @@ import numpy as np
 
 from fastxent.errors import ConfigError, StateError
 from fastxent.kernels.exact import rounded_ratio
+from fastxent.kernels.rows.odds import NLL
+from fastxent.kernels.rows.odds_sums import NLL_POSITIVE
 from fastxent.options.checks import shown
 from fastxent.options.config import MOST_BINS, EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
+from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
+from fastxent.state.binary import BinaryPlan
+from fastxent.state.classes import Classes
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
 from fastxent.state.coverage import Coverage
@@ -121,8 +126,11 @@ class EvalState:
             self.add(rows)
         return self
 
-    def add(self, rows: ScoredRows) -> EvalState:
+    def add(self, rows: ScoredRows | BinarySums) -> EvalState:
         """Add scored rows, in place; an error leaves the state as it was."""
+        if isinstance(rows, BinarySums):
+            self._add_sums(rows)
+            return self
         groups = {name: EncodedColumn.of(rows.by[name], name) for name in self.slices}
         for name, column in groups.items():
             self._check_slices(name, self.slices[name].keys.union_size(column.keys))
@@ -140,6 +148,22 @@ class EvalState:
         for name in self.told:
             self.told[name] += getattr(rows, name)
         return self
+
+    def _add_sums(self, rows: BinarySums) -> None:
+        """Add rows that were summed when they were scored."""
+        assert isinstance(self.plan, BinaryPlan)
+        assert isinstance(self.classes, Classes)
+        self.whole.add_sums(rows.n, self.plan.words(rows), rows.cuts)
+        positive, predicted, both, _ = rows.counts.tolist()
+        counts = np.array([[rows.n - positive, positive], [rows.n - predicted, predicted], [0, both]])
+        counts[2, 0] = rows.n - positive - predicted + both
+        of_positive = rows.sums[NLL_POSITIVE]
+        self.classes.add_sums(counts, [rows.sums[NLL] - of_positive, of_positive.copy()])
+        self.distribution.add_counts(rows.nll, rows.extremes)
+        for scores in self.scores.values():
+            scores.add_sums(rows)
+        for name in self.told:
+            self.told[name] += getattr(rows, name)
 
     def _check_slices(self, name: str, count: int) -> None:
         """Bound the memory that slices take."""

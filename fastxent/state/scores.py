@@ -11,6 +11,7 @@ import numpy as np
 from fastxent.kernels.cells import CELLS, move_cells
 from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
+from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BinaryRows, MultilabelRows
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 from fastxent.state.component import Summands
@@ -130,6 +131,10 @@ class Scores:
             weight = None if rows.weight is None else np.repeat(rows.weight[some], known.sum(axis=1))
             score, positive = (values[known].astype(np.float64) for values in (rows.score[some], positive))
             self._add(score, mine, positive, weight)
+
+    def add_sums(self, rows: BinarySums) -> None:
+        """Add rows that were summed when they were scored."""
+        self.counted.hold(rows.score, rows.positive)
 
     def _add(self, score: np.ndarray, owners: np.ndarray, positive: np.ndarray, weight: np.ndarray | None) -> None:
         keys = keys_of(score)

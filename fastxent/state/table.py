@@ -83,6 +83,13 @@ class GroupTable:
             self.sums.resize(len(self.places))
             self.sums.add(rows.terms, places)
 
+    def add_sums(self, rows: int, words: Words, bins: Cuts) -> None:
+        """Add used rows to the one group, summed already."""
+        self.rows[0, USED] += rows
+        add_bins(bins, self.binned, self.calibration, self.plan.weighted)
+        assert isinstance(self.sums, ExactSums)  # of rows, not of clusters
+        self.sums.add_words(words, 0)
+
     def _add_bins(self, rows: Summands, codes: np.ndarray) -> list[Cuts]:
         """Add rows to the calibration of their groups. Returns that of all of them, in pieces."""
         found = []

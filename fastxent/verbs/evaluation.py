@@ -15,6 +15,7 @@ from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS, Options
+from fastxent.scoring.odds_sums import BinarySums, SummingScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
 from fastxent.state.evaluation import EvalState
@@ -38,8 +39,10 @@ class Evaluation:
         c = self.config
         return self.soft or self.visited or not c.has_logits or c.partial or c.task == "multilabel"
 
-    def scorer(self) -> Callable[[Batch], ScoredRows]:
+    def scorer(self) -> Callable[[Batch], ScoredRows | BinarySums]:
         """The scorer of the task."""
+        if self.config.task == "binary" and not self.visited:
+            return SummingScorer(self.config, self.dtype)
         return scorer_of(self.config, self.dtype, keeps=self.visited)
 
     def empty(self) -> EvalState:

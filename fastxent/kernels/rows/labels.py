@@ -15,6 +15,18 @@ def code_targets(ids, ignore, ignored, invalid, coded):  # type: ignore[no-untyp
 
 
 @jit
+def plain_targets(coded, positive):  # type: ignore[no-untyped-def]
+    """Targets of `code_targets` as 1 and 0, into ``positive`` (uint8). How many are -1; -1 if one is no class."""
+    minus, other = 0, 0
+    for i in range(coded.size):
+        t = coded[i]
+        positive[i] = t == 1
+        minus += t == -1
+        other += (t < -1) | (t > 1)
+    return -1 if other else minus
+
+
+@jit
 def settle_targets(coded, ignored, invalid, statuses, status, target, share):  # type: ignore[no-untyped-def]
     """The status of each row, and whether it is of the positive class, as an integer and as a float64.
 

@@ -34,8 +34,8 @@ FIELDS = 5
 
 
 @functools.cache
-def odds_kernel(with_logits: bool) -> Any:
-    """The kernel for log-odds or for probabilities."""
+def odds_rows(with_logits: bool) -> Any:
+    """What makes the record of a vector of log-odds or probabilities."""
 
     @inline
     def cost(x, t, share, lost, gained):  # type: ignore[no-untyped-def]
@@ -88,6 +88,14 @@ def odds_kernel(with_logits: bool) -> Any:
                 d = select_gt(x, zero, (one - t) - small, d)
             store_wide(at + BRIER * stride, count, d * d)
         return keep_first(invalid, count)
+
+    return some
+
+
+@functools.cache
+def odds_kernel(with_logits: bool) -> Any:
+    """The kernel for log-odds or for probabilities."""
+    some = odds_rows(with_logits)
 
     @jit
     def kernel(values, n, tag, target, smoothing, record, stride):  # type: ignore[no-untyped-def]
