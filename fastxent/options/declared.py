@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict, cast
 
 from fastxent.options.checks import (
+    Check,
     boolean,
     class_flags,
     class_names,
@@ -31,7 +32,16 @@ SECTIONS = ("Columns", "Loss", "Metrics")  # headings in the help, in order
 MOST_CLASSES = 2**31 - 1  # of a top-k dump: stands for any number of them
 MOST_BINS = 10_000  # every slice has as many: more would take gigabytes and leave too few rows in each bin
 CLASS_ID = whole("be an integer of 64 bits", low=-(2**63), high=2**63 - 1)
-COLUMN = optional(text("a column name"))
+
+
+def column(help: str, default: str | None = None, section: str = "Columns") -> Option:
+    """Return the declaration of an option that names a column."""
+    return Option(default, optional(text("a column name")), help, section, metavar="COLUMN")
+
+
+def columns(help: str, section: str = "Columns", shown: str | None = None, check: Check = column_names) -> Option:
+    """Return the declaration of an option that names columns."""
+    return Option(None, check, help, section, metavar="COLUMN,...", shown=shown, form="repeated")
 
 
 InputKind = Annotated[Input, Option("logits", word(Input), help="Kind of the scores in --logits.", section="Columns")]
@@ -141,13 +151,7 @@ class ScoreOptions(TypedDict, total=False):
     logits: Logits
     target: Annotated[
         str | None,
-        Option(
-            "target",
-            COLUMN,
-            help="Targets: class ids, strings (--classes) or probabilities.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Targets: class ids, strings (--classes) or probabilities.", default="target"),
     ]
 
 
@@ -157,33 +161,15 @@ class InputOptions(TypedDict, total=False):
     input: InputKind
     target_logprob: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Column of log-probabilities of the outcome, instead of logits.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Column of log-probabilities of the outcome, instead of logits."),
     ]
     ids: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Ids of a top-k dump, whose log-probabilities --logits names.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Ids of a top-k dump, whose log-probabilities --logits names."),
     ]
     other: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Log-probabilities of all classes that a row does not list.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Log-probabilities of all classes that a row does not list."),
     ]
     n_classes: Annotated[
         int | None,
@@ -198,14 +184,7 @@ class InputOptions(TypedDict, total=False):
     ]
     scores: Annotated[
         Names,
-        Option(
-            None,
-            column_names,
-            help="Columns of numbers whose means are reported.",
-            section="Columns",
-            metavar="COLUMN,...",
-            form="repeated",
-        ),
+        columns("Columns of numbers whose means are reported."),
     ]
     task: Annotated[
         NamedTask | None,
@@ -246,37 +225,16 @@ class BesideOptions(TypedDict, total=False):
     ]
     by: Annotated[
         Names,
-        Option(
-            None,
-            column_names,
-            help="Columns whose values define slices with their own metrics.",
-            section="Columns",
-            metavar="COLUMN,...",
-            form="repeated",
-        ),
+        columns("Columns whose values define slices with their own metrics."),
     ]
     cluster: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Column of documents or users, for clustered standard errors.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Column of documents or users, for clustered standard errors."),
     ]
-    weight: Annotated[
-        str | None, Option(None, COLUMN, help="Column of sample weights.", section="Columns", metavar="COLUMN")
-    ]
+    weight: Annotated[str | None, column("Column of sample weights.")]
     n_bytes: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Column of bytes of text per row; adds bits_per_byte.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Column of bytes of text per row; adds bits_per_byte."),
     ]
     where: Annotated[
         str | None,

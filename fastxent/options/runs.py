@@ -12,7 +12,6 @@ from fastxent.options.checks import boolean, column_names, function, optional, p
 from fastxent.options.choices import Engine, FloatName, How, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
-    COLUMN,
     BesideOptions,
     ClassMask,
     IgnoreIndex,
@@ -23,6 +22,8 @@ from fastxent.options.declared import (
     Options,
     ScoreOptions,
     Softcap,
+    column,
+    columns,
 )
 from fastxent.options.option import Option
 from fastxent.options.sizes import size
@@ -108,9 +109,7 @@ class PerRowOptions(TypedDict, total=False):
             form="file",
         ),
     ]
-    id: Annotated[
-        str | None, Option(None, COLUMN, help="Column of row names, for --per-row.", section="Output", metavar="COLUMN")
-    ]
+    id: Annotated[str | None, column("Column of row names, for --per-row.", section="Output")]
 
 
 class EvaluateOptions(Options, PerRowOptions, SplitOptions, total=False):
@@ -129,15 +128,7 @@ class CompareOptions(Options, SplitOptions, total=False):
 
     on: Annotated[
         Names,
-        Option(
-            None,
-            column_names,
-            help="Id columns by which rows are matched, in any order.",
-            section="Compare",
-            metavar="COLUMN,...",
-            form="repeated",
-            shown="by position",
-        ),
+        columns("Id columns by which rows are matched, in any order.", section="Compare", shown="by position"),
     ]
     how: Annotated[
         How,
@@ -145,13 +136,7 @@ class CompareOptions(Options, SplitOptions, total=False):
     ]
     id: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Column of row names, for the rows that changed most.",
-            section="Compare",
-            metavar="COLUMN",
-        ),
+        column("Column of row names, for the rows that changed most.", section="Compare"),
     ]
     names: Annotated[
         Sequence[str],
@@ -208,14 +193,7 @@ class TransformOptions(Options, RunOptions, total=False):
     ]
     keep: Annotated[
         Names,
-        Option(
-            None,
-            column_names,
-            help="Columns to copy to the new file.",
-            section="Transform",
-            metavar="COLUMN,...",
-            form="repeated",
-        ),
+        columns("Columns to copy to the new file.", section="Transform"),
     ]
 
 
@@ -226,13 +204,7 @@ class ConvertOptions(RunOptions, total=False):
     logits_dtype: LogitsDtype
     target: Annotated[
         str | None,
-        Option(
-            "target",
-            COLUMN,
-            help="Column of class ids, to compare the loss before and after.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Column of class ids, to compare the loss before and after.", default="target"),
     ]
     ignore_index: Annotated[
         int, Option(-100, CLASS_ID, help="Target of rows whose loss is not compared.", section="Columns")
@@ -259,15 +231,7 @@ class ConvertOptions(RunOptions, total=False):
     ]
     keep: Annotated[
         Names,
-        Option(
-            None,
-            optional(column_names),
-            help="Columns to copy to the new file.",
-            section="Convert",
-            metavar="COLUMN,...",
-            form="repeated",
-            shown="all",
-        ),
+        columns("Columns to copy to the new file.", section="Convert", shown="all", check=optional(column_names)),
     ]
     on_overflow: Annotated[
         OnOverflow,
@@ -288,13 +252,7 @@ class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions,
     class_mask: ClassMask
     id: Annotated[
         str | None,
-        Option(
-            None,
-            COLUMN,
-            help="Column of ids; rows with the same id are in the same fold.",
-            section="Columns",
-            metavar="COLUMN",
-        ),
+        column("Column of ids; rows with the same id are in the same fold."),
     ]
     folds: Annotated[
         int,
