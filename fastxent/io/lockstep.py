@@ -1,9 +1,9 @@
-"""Two dumps of the same rows, read side by side: units, batches and blocks of both that begin and end at the same rows.
+"""Dumps of the same rows, read side by side: units, batches and blocks that begin and end at the same rows in each.
 
-The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `PairUnit` takes units of both
-until they end at the same row, or until they are large enough. Then the longer side is divided. A unit that cannot be
-divided is read twice, once for each pair. Within a pair each batch ends where a batch of either side ends, and each
-block where a block does, so that nothing is copied.
+The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `LockstepUnit` takes units of
+each dump until they end at the same row, or until they are large enough. Then the longer sides are divided. A unit that
+cannot be divided is read twice, once for each lockstep unit. Within these each batch ends where a batch of any side ends,
+and each block where a block does, so that nothing is copied.
 """
 
 from __future__ import annotations
@@ -49,6 +49,21 @@ class PairBatch(Batch):
 
 
 @dataclass(frozen=True)
+class ManyBatch(Batch):
+    """Consecutive rows of the first dump and of several others, each as one block."""
+
+    others: tuple[Batch, ...]
+
+    def pairs(self) -> Iterator[PairBatch]:
+        """The first dump with each of the others."""
+        (own,) = self.blocks
+        for other in self.others:
+            (block,) = other.blocks
+            pair = PairBlock(own.values, own.dtype, own.bad, own.excess, other=block)
+            yield PairBatch(iter((pair,)), self.columns, self.where, self.rows, replace(other, blocks=iter(())))
+
+
+@dataclass(frozen=True)
 class Span:
     """Rows of a unit: ``rows`` (None: all) behind the first ``skip``."""
 
@@ -68,46 +83,61 @@ class Span:
 
 
 @dataclass(frozen=True)
-class PairUnit:
-    """The same rows of two dumps. Picklable if both are on disk."""
+class LockstepUnit:
+    """The same rows of two dumps or more. Picklable if all are on disk."""
 
-    left: tuple[Span, ...]
-    right: tuple[Span, ...]
-    row_bytes: tuple[int, int]  # of a row of logits in memory
+    sides: tuple[tuple[Span, ...], ...]
+    row_bytes: tuple[int, ...]  # of a row of logits in memory
     where: Where
     rows: int | None
-    classes: int | None = None  # that both have, if one has more
+    classes: int | None = None  # that all have, if one has more
 
     @property
     def nbytes(self) -> int | None:
         return None if self.rows is None else self.rows * sum(self.row_bytes)
 
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
-        """Batches of both; ``block_bytes`` is shared by the two."""
+        """Batches of all dumps, which share ``block_bytes``: `PairBatch` of two, `ManyBatch` of more."""
         shares = [max(1, block_bytes * own // sum(self.row_bytes)) for own in self.row_bytes]
         most = max(1, block_bytes // sum(self.row_bytes))
+        many = len(self.sides) > 2
         with ExitStack() as stack:
-            a, b = (
-                stack.enter_context(closing(_Feed(spans, rows, share, whole)))
-                for spans, share in zip((self.left, self.right), shares, strict=True)
-            )
-            while (n := min(a.fill(), b.fill())) > 0:
+            feeds = [
+                stack.enter_context(closing(_Feed(spans, rows, share, whole or many)))
+                for spans, share in zip(self.sides, shares, strict=True)
+            ]
+            while (n := min(feed.fill() for feed in feeds)) > 0:
+                if many:
+                    yield _one_block(feeds, min(n, most), self.classes)
+                    continue
+                a, b = feeds
                 blocks = _blocks(a, b, n, most, self.classes)
                 yield PairBatch(blocks, *a.take(n), n, Batch(iter(()), *b.take(n), n))
                 for _ in blocks:  # what the caller has left
                     pass
-            for longer, other in ((a, b), (b, a)):
-                if longer.fill():
-                    _, where = longer.take(1)
-                    raise unequal(f"{where.file} has a row {where.first_row} where {other.file or 'the other'} ends")
+            longer = next((feed for feed in feeds if feed.fill()), None)
+            if longer is not None:
+                shorter = next(feed for feed in feeds if not feed.fill())
+                _, where = longer.take(1)
+                raise unequal(f"{where.file} has a row {where.first_row} where {shorter.file or 'the other'} ends")
+
+
+def _one_block(feeds: list[_Feed], most: int, classes: int | None) -> ManyBatch:
+    """The next rows of all dumps that are in one block of each."""
+    n = min(most, *(feed.ready() for feed in feeds))
+    own, *others = (Batch(iter((_cut(feed.block(n), classes),)), *feed.take(n), n) for feed in feeds)
+    return ManyBatch(own.blocks, own.columns, own.where, n, tuple(others))
+
+
+def _cut(block: Block, classes: int | None) -> Block:
+    """A block of the first classes; None for all."""
+    return block if classes is None else replace(block, values=block.values[:, :classes])
 
 
 def _blocks(a: _Feed, b: _Feed, n: int, most: int, classes: int | None) -> Iterator[PairBlock]:
     while n:
         k = min(n, most, a.ready(), b.ready())
-        own, other = a.block(k), b.block(k)
-        if classes is not None:
-            own, other = (replace(block, values=block.values[:, :classes]) for block in (own, other))
+        own, other = _cut(a.block(k), classes), _cut(b.block(k), classes)
         yield PairBlock(own.values, own.dtype, own.bad, own.excess, other=other)
         n -= k
 
@@ -206,85 +236,85 @@ class _Feed:
 
 
 @dataclass
-class PairSource(OpenSource):
-    """Two dumps that have been opened; all but ``other`` is of the first, ``parts`` and ``dtype`` are of both."""
+class LockstepSource(OpenSource):
+    """Dumps of the same rows that have been opened; what is not of ``sides`` is of the first, ``parts`` of all."""
 
-    other: OpenSource = field(kw_only=True)
-    first: OpenSource = field(kw_only=True)
+    sides: tuple[OpenSource, ...] = field(kw_only=True)
 
     @classmethod
-    def of(cls, a: OpenSource, b: OpenSource, n_classes: int | None = None) -> PairSource:
-        """Two dumps, or with ``n_classes`` their first classes. `SourceError` if they cannot have the same rows."""
-        if n_classes is None:
-            check_classes(a, b)
-        if a.rows != b.rows and a.rows is not None and b.rows is not None:
-            raise unequal(f"got {a.rows} in {a.files[0]} and {b.rows} in {b.files[0]}")
-        count = a.n_classes if n_classes is None else n_classes
-        return cls(count, f"{a.dtype}, {b.dtype}", a.schema, [*a.parts, *b.parts], other=b, first=a)
+    def of(cls, *sides: OpenSource, n_classes: int | None = None) -> LockstepSource:
+        """The dumps, or with ``n_classes`` their first classes. `SourceError` if they cannot have the same rows."""
+        first, *others = sides
+        for other in others:
+            if n_classes is None:
+                check_classes(first, other)
+            if first.rows != other.rows and first.rows is not None and other.rows is not None:
+                raise unequal(f"got {first.rows} in {first.files[0]} and {other.rows} in {other.files[0]}")
+        parts = [part for side in sides for part in side.parts]
+        count = first.n_classes if n_classes is None else n_classes
+        return cls(count, ", ".join(side.dtype for side in sides), first.schema, parts, sides=sides)
 
     @property
     def rows(self) -> int | None:
-        return self.first.rows if self.other.rows is None else self.other.rows
+        return next((side.rows for side in self.sides if side.rows is not None), None)
 
     @property
     def row_bytes(self) -> int:
-        return self.first.row_bytes + self.other.row_bytes
+        return sum(side.row_bytes for side in self.sides)
 
     @property
     def fallbacks(self) -> list[dict[str, str]]:
-        return [*self.first.fallbacks, *self.other.fallbacks]
+        return [told for side in self.sides for told in side.fallbacks]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Those of each dump: a file, or a split, of either is expected in the other."""
-        return tuple(dict.fromkeys((*self.first.warnings, *self.other.warnings)))
+        """Those of each dump: a file, or a split, of one is expected in the others."""
+        return tuple(dict.fromkeys(warning for side in self.sides for warning in side.warnings))
 
     def require_whole(self) -> None:
-        self.first.require_whole()
-        self.other.require_whole()
+        for side in self.sides:
+            side.require_whole()
 
     def pieces(self) -> Iterator[Piece]:
-        """Pairs of units that cover every row of both once, each with the files that it reads."""
+        """Units that cover every row of all dumps once, each with the files that it reads."""
         if self.rows is None or any(part.rows is None for part, _ in self.parts):  # read by one worker
-            left, right = ([(Span(unit), files) for unit, files in s.pieces()] for s in (self.first, self.other))
-            if left or right:
-                yield self._paired(left, right, None)
+            every = [[(Span(unit), files) for unit, files in side.pieces()] for side in self.sides]
+            if any(every):
+                yield self._together(every, None)
             return
-        sides: tuple[list[_Held], list[_Held]] = ([], [])
-        held = [0, 0]  # rows of the spans that wait
-        units = [source.pieces() for source in (self.first, self.other)]
+        waiting: list[list[_Held]] = [[] for _ in self.sides]
+        held = [0] * len(self.sides)  # rows of the spans that wait
+        units = [side.pieces() for side in self.sides]
         done = 0
         while True:
-            shorter = 0 if held[0] <= held[1] else 1
-            piece = next(units[shorter], None)
+            shortest = held.index(min(held))
+            piece = next(units[shortest], None)
             if piece is None:
                 break
-            sides[shorter].append((Span(piece[0]), piece[1]))
-            held[shorter] += piece[0].rows or 0
+            waiting[shortest].append((Span(piece[0]), piece[1]))
+            held[shortest] += piece[0].rows or 0
             n = min(held)
-            longer = 0 if held[0] > held[1] else 1
-            if not n or (held[0] != held[1] and not self._divides(sides[longer][-1][0], n)):
+            longer = [side[-1][0] for side, rows in zip(waiting, held, strict=True) if rows > n]
+            if not n or not all(self._divides(span, n) for span in longer):
                 continue
-            pair = tuple(_first_rows(side, n) for side in sides)
-            yield self._paired(pair[0], pair[1], n)
-            held = [held[0] - n, held[1] - n]
+            yield self._together([_first_rows(side, n) for side in waiting], n)
+            held = [rows - n for rows in held]
             done += n
-        if held != [0, 0]:
-            raise unequal(
-                f"got {done + held[0]} in {self.first.files[0]} and {done + held[1]} in {self.other.files[0]}"
-            )
+        if any(held):
+            other = next(k for k, rows in enumerate(held) if rows != held[0])
+            raise unequal("got " + " and ".join(f"{done + held[k]} in {self.sides[k].files[0]}" for k in (0, other)))
 
-    def _paired(self, left: list[_Held], right: list[_Held], rows: int | None) -> Piece:
-        spans = [tuple(span for span, _ in side) for side in (left, right)]
-        first = (left or right)[0][0]
+    def _together(self, sides: list[list[_Held]], rows: int | None) -> Piece:
+        first = next(side for side in sides if side)[0][0]
         where = replace(first.unit.where, first_row=first.unit.where.first_row + first.skip)
-        files = {file.name: file for _, files in (*left, *right) for file in files}
-        cut = None if self.first.n_classes == self.other.n_classes else self.n_classes
-        widths = self.first.row_bytes, self.other.row_bytes
-        return PairUnit(spans[0], spans[1], widths, where, rows, cut), tuple(files.values())
+        files = {file.name: file for side in sides for _, files in side for file in files}
+        spans = tuple(tuple(span for span, _ in side) for side in sides)
+        cut = None if all(side.n_classes == self.n_classes for side in self.sides) else self.n_classes
+        widths = tuple(side.row_bytes for side in self.sides)
+        return LockstepUnit(spans, widths, where, rows, cut), tuple(files.values())
 
     def _divides(self, span: Span, n: int) -> bool:
-        """Whether the pair ends within this span, at ``n`` rows."""
+        """Whether the unit ends within this span, at ``n`` rows."""
         return isinstance(span.unit, Divisible) or n * self.row_bytes >= _ENOUGH
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fastxent.engine.job import Job
 from fastxent.errors import ColumnError, ConfigError, SourceError, StateError
 from fastxent.io.llama import LlamaPart
-from fastxent.io.lockstep import PairSource, check_classes
+from fastxent.io.lockstep import LockstepSource, check_classes
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
@@ -122,7 +122,7 @@ class Comparison:
             if on:
                 sides, only = _aligned(stack, (first, other), on, own, options)
                 first, other = sides
-            yield Opened(Job(PairSource.of(first, other, cut), recipe), files, only, warnings)
+            yield Opened(Job(LockstepSource.of(first, other, n_classes=cut), recipe), files, only, warnings)
 
 
 def _of_shared_classes(config: EvalConfig, a: OpenSource, b: OpenSource, mask: tuple[bool, ...] | None) -> EvalConfig:
