@@ -25,6 +25,7 @@ _HOME = {
         "fastxent.engine.pool": ("get_num_threads", "set_num_threads"),
         "fastxent.verbs.evaluate": ("evaluate",),
         "fastxent.verbs.compare": ("compare",),
+        "fastxent.verbs.compare_many": ("compare_many",),
         "fastxent.engine.units": ("WorkUnit",),
         "fastxent.verbs.plan": ("plan", "merge_states"),
         "fastxent.verbs.transform": ("transform",),
@@ -33,8 +34,10 @@ _HOME = {
         "fastxent.options.config": ("EvalConfig",),
         "fastxent.state.evaluation": ("EvalState",),
         "fastxent.state.comparison": ("CompareState",),
+        "fastxent.state.comparisons": ("ComparisonsState",),
         "fastxent.results.result": ("EvalResult",),
         "fastxent.results.compare": ("CompareResult",),
+        "fastxent.results.compare_many": ("CompareSet",),
         "fastxent.results.comparison": (
             "ChangedRow", "Compared", "ComparedRows", "ConfidenceBucket", "Divergence", "Flips", "MetricComparison",
             "RankChange", "TargetProbability",
@@ -101,6 +104,7 @@ if TYPE_CHECKING:
     from fastxent.functions.softmaxes import log_softmax as log_softmax, logsumexp as logsumexp, softmax as softmax
     from fastxent.options.config import EvalConfig as EvalConfig
     from fastxent.results.compare import CompareResult as CompareResult
+    from fastxent.results.compare_many import CompareSet as CompareSet
     from fastxent.results.comparison import (
         ChangedRow as ChangedRow,
         Compared as Compared,
@@ -118,9 +122,11 @@ if TYPE_CHECKING:
     from fastxent.results.temperature import TemperatureSlice as TemperatureSlice
     from fastxent.results.values import Metric as Metric
     from fastxent.state.comparison import CompareState as CompareState
+    from fastxent.state.comparisons import ComparisonsState as ComparisonsState
     from fastxent.state.evaluation import EvalState as EvalState
     from fastxent.verbs.calibrate import fit_temperature as fit_temperature
     from fastxent.verbs.compare import compare as compare
+    from fastxent.verbs.compare_many import compare_many as compare_many
     from fastxent.verbs.convert import convert as convert
     from fastxent.verbs.evaluate import evaluate as evaluate
     from fastxent.verbs.plan import merge_states as merge_states, plan as plan

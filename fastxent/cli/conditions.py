@@ -7,7 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastxent.errors import ConfigError
 from fastxent.names import some
 from fastxent.results import comparison
 from fastxent.results.compare import CompareResult
+from fastxent.results.compare_many import CompareSet
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Metric, RowCounts, Slice, labels
 
@@ -43,6 +44,7 @@ _PARTS: dict[str, Callable[[Metric], float]] = {
     "bounds.low": lambda metric: metric.value if metric.bounds is None else metric.bounds[0],
     "bounds.high": lambda metric: metric.value if metric.bounds is None else metric.bounds[1],
 }
+DUMP = "dump"  # in the place of a column: one of several comparisons
 _MOST_FAILURES = 20  # printed for one condition on every slice
 
 
@@ -86,8 +88,13 @@ class Condition:
             raise ValueError(f"invalid number 'nan' in {text!r}; expected a value such as 0.9 or 90%")
         return cls(text, part["column"], part["value"], part["metric"], part["sign"], float(bound))
 
-    def check(self, result: EvalResult | CompareResult) -> list[str]:
-        """Return a message for each slice in which the condition holds. A metric that is NaN always fails."""
+    def check(self, result: EvalResult | CompareResult | CompareSet) -> list[str]:
+        """Return a message for each slice in which the condition holds. A metric that is NaN always fails.
+
+        Of several comparisons, ``dump=NAME:`` before the condition selects one; else each is checked.
+        """
+        if isinstance(result, CompareSet):
+            return self._check_each(result)
         found = []
         for label, group in self._groups(result):
             number = self._read(group)
@@ -96,6 +103,34 @@ class Condition:
                 found.append(f"{self.text} ({self.metric}{place} is {number:.6g})")
         more = [f"{self.text} (and in {len(found) - _MOST_FAILURES} more)"] if len(found) > _MOST_FAILURES else []
         return found[:_MOST_FAILURES] + more
+
+    def of_dump(self, names: Iterable[str]) -> tuple[str, Condition]:
+        """Return the name of a dump, or "*" for each, and the condition on its comparison.
+
+        Raises:
+            ConfigError: the condition names none of these dumps.
+        """
+        if self.column != DUMP:
+            return "*", self
+        text, names = str(self.value), list(names)
+        found = [name for name in ("*", *names) if text == name or text.startswith(f"{name}:")]
+        if not found:
+            name = text.partition(":")[0]
+            raise ConfigError(
+                f"cannot check --fail-if {self.text!r}: there is no dump {name!r}; {_nearest(name, names)}"
+            )
+        wanted = max(found, key=len)
+        column, _, value = text[len(wanted) + 1 :].partition("=")
+        return wanted, replace(self, column=column or None, value=value or None)
+
+    def _check_each(self, result: CompareSet) -> list[str]:
+        wanted, inner = self.of_dump(result.comparisons)
+        found = []
+        for name, each in result.comparisons.items():
+            if wanted in ("*", name):
+                place = f" of {name}" if wanted == "*" else ""
+                found += [f"{failure}{place}" for failure in inner.check(each)]
+        return found
 
     def _groups(self, result: EvalResult | CompareResult) -> list[tuple[str, Group]]:
         if self.column is None:

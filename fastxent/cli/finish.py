@@ -20,6 +20,7 @@ from fastxent.io.writers import check_not_source
 
 if TYPE_CHECKING:
     from fastxent.results.compare import CompareResult
+    from fastxent.results.compare_many import CompareSet
     from fastxent.results.result import EvalResult
 
 
@@ -97,8 +98,12 @@ def check_conditions(
     conditions: tuple[Condition, ...],
     given: dict[str, Any],
     names: Callable[[Iterable[str]], list[str]] = number_names,
+    columns: Iterable[str] = (),
 ) -> None:
-    """Raise ConfigError before the run if a condition names a metric or slice that the result will not have."""
+    """Raise ConfigError before the run if a condition names a metric or slice that the result will not have.
+
+    columns: iterable of str. Names that stand in the place of a column beside those of ``by``.
+    """
     if not conditions:
         return
     from fastxent.state.tasks import possible_metrics
@@ -110,18 +115,18 @@ def check_conditions(
     known = names(metrics)
     for condition in conditions:
         condition.check_name(known)
-        if condition.column is not None and condition.column not in (given["by"] or ()):
+        if condition.column is not None and condition.column not in (*(given["by"] or ()), *columns):
             raise ConfigError(f"cannot check --fail-if {condition.text!r}: there are no slices of "
                               f"{condition.column!r}; add --by {condition.column}")  # fmt: skip
 
 
-def _save(result: EvalResult | CompareResult, path: str) -> None:
+def _save(result: EvalResult | CompareResult | CompareSet, path: str) -> None:
     assert result.state is not None  # only results read from JSON have none
     write_atomic(path, result.state.to_bytes())
 
 
 def finish(
-    result: EvalResult | CompareResult,
+    result: EvalResult | CompareResult | CompareSet,
     conditions: tuple[Condition, ...],
     sinks: Sinks,
     quiet: bool = False,
@@ -144,8 +149,18 @@ def finish(
             say(f"warning: {warning}")
     times = [lambda: say_times(result.timing)] if verbose else []
     steps = [*times, *sinks.steps(result), judge]
-    deliver(result, sinks.format_, sinks.output, *steps, table=lambda: str(replace(result, warnings=())))
+    deliver(result, sinks.format_, sinks.output, *steps, table=lambda: str(_unwarned(result)))
     return FAILED if failures else 0
+
+
+def _unwarned(result: EvalResult | CompareResult | CompareSet) -> EvalResult | CompareResult | CompareSet:
+    """Return a result without warnings, which have been printed."""
+    from fastxent.results.compare_many import CompareSet
+
+    if isinstance(result, CompareSet):
+        each = {name: replace(found, warnings=()) for name, found in result.comparisons.items()}
+        return replace(result, comparisons=each)
+    return replace(result, warnings=())
 
 
 def say_times(timing: dict[str, Any] | None) -> None:

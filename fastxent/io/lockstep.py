@@ -2,8 +2,8 @@
 
 The units of two dumps rarely hold the same rows: files, row groups and pages differ. A `LockstepUnit` takes units of
 each dump until they end at the same row, or until they are large enough. Then the longer sides are divided. A unit that
-cannot be divided is read twice, once for each lockstep unit. Within these each batch ends where a batch of any side ends,
-and each block where a block does, so that nothing is copied.
+cannot be divided is read twice. Within a lockstep unit each batch ends where a batch of any side ends, and each block
+where a block does, so that nothing is copied.
 """
 
 from __future__ import annotations

@@ -132,6 +132,14 @@ def text(what: str) -> Check:
     return checked
 
 
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """Check strings."""
+    found = tuple(listed(value))
+    if not found or not all(isinstance(item, str) and item for item in found):
+        raise ConfigError(f"{name} must be strings, got {shown(value)}")
+    return found
+
+
 def two_names(name: str, value: Any) -> tuple[str, str]:
     """Check two different names."""
     found = listed(value)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
-from fastxent.options.checks import boolean, column_names, function, optional, path, text, two_names, whole, word
+from fastxent.options.checks import boolean, column_names, function, optional, path, text, texts, two_names, whole, word
 from fastxent.options.choices import Engine, FloatName, How, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
@@ -140,7 +140,7 @@ class CompareOptions(Options, SplitOptions, total=False):
     ]
     names: Annotated[
         Sequence[str],
-        Option(("a", "b"), two_names, help="Names of the two dumps.", section="Compare", metavar="LIST", form="list"),
+        Option(("a", "b"), two_names, help="Names of the dumps.", section="Compare", metavar="LIST", form="list"),
     ]
     renormalize: Annotated[
         bool,
@@ -162,6 +162,16 @@ class CompareOptions(Options, SplitOptions, total=False):
             metavar="N",
         ),
     ]
+
+
+class CompareManyOptions(CompareOptions, total=False):
+    """The keywords of `compare_many`."""
+
+    names: Annotated[  # type: ignore[misc]  # more than two
+        Sequence[str] | None,
+        Option(None, optional(texts), help="Names of the dumps, the base first.", section="Compare", metavar="LIST",
+               form="list"),
+    ]  # fmt: skip
 
 
 class TransformOptions(Options, RunOptions, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -41,8 +41,14 @@ class TextTable:
 
 def heading(result: CompareValues) -> str:
     """Return the names of the dumps and the counts of rows, classes and clusters in one line."""
-    rows, a, b = result.rows, *result.names
-    parts = [f"{a} → {b}", f"{count(rows.total)} rows", f"{count(rows.used)} used"]
+    a, b = result.names
+    return printable(" · ".join([f"{a} → {b}", *counts(result, result.names)]))
+
+
+def counts(result: CompareValues, names: tuple[str, str]) -> list[str]:
+    """Return the counts of rows, classes and clusters."""
+    rows, (a, b) = result.rows, names
+    parts = [f"{count(rows.total)} rows", f"{count(rows.used)} used"]
     others = (
         (rows.ignored, "ignored"),
         (rows.bad, "bad"),
@@ -53,15 +59,17 @@ def heading(result: CompareValues) -> str:
     parts += classes_of(result.config)
     if result.clusters is not None:
         parts.append(f"{count(result.clusters)} clusters ({result.config.cluster})")
-    return printable(" · ".join(parts))
+    return parts
 
 
-def _interval(metric: Metric) -> str:
+def interval(metric: Metric) -> str:
+    """Return the 95 % interval; empty if there is none."""
     low, high = metric.ci95
     return "" if low != low else f"{number(low, 3)} … {number(high, 3)}"
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """Return a p-value; empty if there is none."""
     return "" if value != value else "<1e-4" if value < 1e-4 else f"{value:.2g}"
 
 
@@ -70,8 +78,8 @@ def _metrics(result: CompareValues) -> TextTable:
     return TextTable(
         ["metric", a, b, f"{b} - {a}", "95 % interval", "p"],
         [
-            (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), _interval(m.difference),
-             _p_value(m.p_value))
+            (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), interval(m.difference),
+             p_value(m.p_value))
             for name, m in result.metrics.items()
         ],
     )  # fmt: skip
@@ -82,7 +90,7 @@ def _divergences(result: CompareValues) -> TextTable:
     return TextTable(
         [f"divergence, in {unit}", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
         [
-            (DIVERGENCE_TITLES[name], number(d.mean.value, 4), _interval(d.mean),
+            (DIVERGENCE_TITLES[name], number(d.mean.value, 4), interval(d.mean),
              *(number(d.quantiles[q], 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
             for name, d in result.divergences.items()
         ],
@@ -93,7 +101,7 @@ def _together(result: CompareValues) -> list[str]:
     """Lines about what both dumps make of a row."""
 
     def shown(metric: Metric) -> str:
-        return f"{number(metric.value, 4)} ({_interval(metric)})" if _interval(metric) else number(metric.value, 4)
+        return f"{number(metric.value, 4)} ({interval(metric)})" if interval(metric) else number(metric.value, 4)
 
     same = _SAME.get(result.config.task, "Same top prediction")
     lines = [] if result.same_top_1 is None else [f"{same}: {shown(result.same_top_1)}"]
@@ -121,7 +129,7 @@ def _flips(flips: Flips) -> str:
     return (
         f"{count(flips.right_to_wrong)} right→wrong, {count(flips.wrong_to_right)} wrong→right "
         f"({count(flips.both_right)} both right, {count(flips.both_wrong)} both wrong), "
-        f"p = {_p_value(flips.p_value)}{clustered}"
+        f"p = {p_value(flips.p_value)}{clustered}"
     )
 
 
@@ -139,8 +147,8 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
         if main is not None:
             m = part.metrics[main]
             adjusted = m.adjusted_p_value
-            cells += [number(m.a.value, 4), number(m.difference.value, 3), _p_value(m.p_value),
-                      "" if adjusted is None else _p_value(adjusted)]  # fmt: skip
+            cells += [number(m.a.value, 4), number(m.difference.value, 3), p_value(m.p_value),
+                      "" if adjusted is None else p_value(adjusted)]  # fmt: skip
         if part.same_top_1 is not None:
             kl = part.divergences["kl_divergence_ab"].mean
             cells += [number(kl.value, 3), number(part.same_top_1.value, 3)]
@@ -182,38 +190,48 @@ def tables(result: CompareValues, most: int | None = None) -> Iterator[TextTable
         yield _changed(result)
 
 
-def render(result: CompareValues) -> RenderableType:
-    """Return the comparison for a rich console."""
-    parts: list[RenderableType] = [Text(heading(result), style="bold")]
-    for found in tables(result, MAX_SLICES):
+def rendered(
+    title: str, found: Iterable[TextTable | list[str]], caution: str | None, warnings: Iterable[str]
+) -> RenderableType:
+    """Return a heading, tables and lines for a rich console."""
+    parts: list[RenderableType] = [Text(title, style="bold")]
+    for each in found:
         parts.append(Text())
-        if isinstance(found, list):
-            parts += map(Text, found)
+        if isinstance(each, list):
+            parts += map(Text, each)
             continue
-        laid_out = new_table(*found.headers)
-        for row in found.rows:
+        laid_out = new_table(*each.headers)
+        for row in each.rows:
             laid_out.add_row(*map(cell, row))
         parts.append(laid_out)
-        parts += [Text(found.more)] if found.more else []
-    if result.caution is not None:
-        parts.append(Text(f"\n{result.caution}"))
-    parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
+        parts += [Text(each.more)] if each.more else []
+    if caution is not None:
+        parts.append(Text(f"\n{caution}"))
+    parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in warnings]
     return Group(*parts)
+
+
+def marked_down(
+    title: str, found: Iterable[TextTable | list[str]], caution: str | None, warnings: Iterable[str]
+) -> str:
+    """Return a heading, tables and lines as Markdown."""
+    lines = [markdown_text(title)]
+    for each in found:
+        if isinstance(each, list):
+            lines += ["", *(f"- {markdown_text(line)}" for line in each)]
+        else:
+            lines += ["", *markdown_table(each.headers, iter(each.rows))]
+    lines += ["", caution] if caution is not None else []
+    lines += [f"\n> {markdown_text(warning)}" for warning in warnings]
+    return "\n".join(lines) + "\n"
 
 
 def terminal(result: CompareValues, width: int = WIDTH) -> str:
     """Return plain text, at most ``width`` columns wide."""
-    return plain_text(render(result), width)
+    shown = rendered(heading(result), tables(result, MAX_SLICES), result.caution, result.warnings)
+    return plain_text(shown, width)
 
 
 def markdown(result: CompareValues) -> str:
     """Return Markdown tables of metrics, divergences, slices and the rows that changed most."""
-    lines = [markdown_text(heading(result))]
-    for found in tables(result, None):
-        if isinstance(found, list):
-            lines += ["", *(f"- {markdown_text(line)}" for line in found)]
-        else:
-            lines += ["", *markdown_table(found.headers, iter(found.rows))]
-    lines += ["", result.caution] if result.caution is not None else []
-    lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
-    return "\n".join(lines) + "\n"
+    return marked_down(heading(result), tables(result, None), result.caution, result.warnings)

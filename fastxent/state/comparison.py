@@ -26,6 +26,7 @@ from fastxent.results.comparison import (
     RankChange,
     TargetProbability,
 )  # fmt: skip
+from fastxent.results.holm import holm
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
@@ -339,16 +340,6 @@ class CompareState:
             })
             for k, (value, part) in enumerate(zip(values, found, strict=True))
         }  # fmt: skip
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979). NaN stays NaN and does not count."""
-    known = sorted((p, k) for k, p in enumerate(p_values) if p == p)
-    found, least = list(p_values), 0.0
-    for rank, (p, k) in enumerate(known):
-        least = max(least, min(1.0, p * (len(known) - rank)))
-        found[k] = least
-    return found
 
 
 def _root(square: Metric) -> Metric:

@@ -96,6 +96,26 @@ def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool
     return matching
 
 
+def common(matchings: Sequence[Matching]) -> tuple[list[np.ndarray], int]:
+    """(the places of the rows that all dumps have, of the first dump and of each other; how many rows these are).
+
+    matchings: of the first dump with each other.
+    """
+    if len(matchings) == 1:
+        return [*matchings[0].places], matchings[0].rows
+    everywhere = np.all([matching.places[0] >= 0 for matching in matchings], axis=0)
+    rows = int(everywhere.sum())
+    first = np.where(everywhere, np.cumsum(everywhere) - 1, -1)
+    found = [first]
+    for matching in matchings:
+        row = np.empty(matching.rows, np.int64)  # of the first dump, by the place in this matching
+        matched = np.flatnonzero(matching.places[0] >= 0)
+        row[matching.places[0][matched]] = matched
+        place = matching.places[1]
+        found.append(np.where(place >= 0, first[row[place]] if matching.rows else -1, -1))
+    return found, rows
+
+
 def _shown(table: pa.Table, row: int) -> str:
     values = [repr(column[int(row)].as_py()) for column in table.columns]
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
@@ -143,13 +163,13 @@ def _is_text(kind: pa.DataType) -> bool:
 # ---- columns and scores in their new order ---------------------------------------------------------------------------
 
 
-def ids_of(sides: tuple[OpenSource, OpenSource], names: Sequence[str], memory: int) -> tuple[pa.Table, pa.Table]:
-    """The id columns of both dumps. `SourceError` if these and their order do not fit in ``memory`` bytes."""
+def ids_of(sides: Sequence[OpenSource], names: Sequence[str], memory: int) -> list[pa.Table]:
+    """The id columns of all dumps. `SourceError` if these and their order do not fit in ``memory`` bytes."""
     found: list[pa.Table] = []
     for side in sides:
         found.append(columns_of(side, names, memory))
         memory -= _taken(found[-1])
-    return found[0], found[1]
+    return found
 
 
 def _taken(table: pa.Table) -> int:
@@ -165,8 +185,8 @@ def columns_of(source: OpenSource, names: Sequence[str], memory: int | None = No
             taken += _taken(tables[-1])
             if memory is not None and taken > memory:
                 raise SourceError(
-                    f"cannot match the rows of {source.files[0]} by id: the ids of both dumps must fit in memory; "
-                    "raise memory (--memory), or put both dumps in one order and omit on"
+                    f"cannot match the rows of {source.files[0]} by id: the ids of all dumps must fit in memory; "
+                    "raise memory (--memory), or put the dumps in one order and omit on"
                 )
     if not tables:
         return pa.table({name: pa.nulls(0) for name in names})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
 from fastxent.state.comparison import CompareState
-from fastxent.verbs.alignment import ids_of, match, reordered, reordered_columns
+from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
 from fastxent.verbs.evaluation import Evaluation, has_soft_targets
 
 
@@ -67,9 +67,13 @@ class Comparison:
     def load(self, data: bytes) -> CompareState:
         """The state that ``data`` holds; `StateError` if it has another configuration."""
         state = CompareState.from_bytes(data)
+        self.check(state)
+        return state
+
+    def check(self, state: CompareState) -> None:
+        """`StateError` if a state has another configuration."""
         if (state.config, state.first.largest.most, state.names) != (self.config, self.largest, self.names):
             raise StateError("it has another configuration")
-        return state
 
     def describe(self) -> dict[str, Any]:
         """The configuration, and what is kept of rows."""
@@ -80,6 +84,33 @@ class Comparison:
     @contextmanager
     def open(cls, a: Any, b: Any, options: CompareOptions) -> Iterator[Opened]:
         """The two dumps, opened under the options of `compare`; with ``on``, in one order."""
+        base = Base.open(a, options)
+        other = base.other(b, options)
+        base = base.among([other])
+        names = options["names"][0], options["names"][1]
+        with ExitStack() as stack:
+            sides, (only,) = base.in_order(stack, [other], options)
+            recipe = base.recipe(other, options, names)
+            job = Job(LockstepSource.of(*sides, n_classes=base.cut([other])), recipe)
+            yield Opened(job, base.files(other), only, base.warnings(other))
+
+
+@dataclass(frozen=True)
+class Base:
+    """The first of the dumps that are compared, opened, and what it says about the others.
+
+    own: names of the columns that the others have too.
+    """
+
+    config: EvalConfig
+    source: OpenSource
+    soft: bool
+    own: tuple[str, ...]
+    mask: tuple[bool, ...] | None  # class_mask of the dump with the most classes
+
+    @classmethod
+    def open(cls, a: Any, options: CompareOptions) -> Base:
+        """Open the first dump under the options of `compare`."""
         id, on = options["id"], tuple(options["on"] or ())
         scored = options  # under which rows are scored
         if not options["renormalize"]:
@@ -87,50 +118,81 @@ class Comparison:
             scored = {**options, "input": "log_probs"}
         mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
-        config, first = replace(job.recipe.config, renormalize=options["renormalize"]), job.source
+        config = replace(job.recipe.config, renormalize=options["renormalize"])
         if config.partial:
             raise ConfigError("compare needs a score for each class, or rows without logits; omit ids (--ids)")
         if id is not None and not config.has_logits:
             raise ConfigError("id must be None for dumps without logits, whose changed rows are not listed; omit id")
-        target, classes = config.target, options["classes"]
-        own = [name for name in (target, config.target_logprob, *config.scores) if name is not None]
+        own = tuple(name for name in (config.target, config.target_logprob, *config.scores) if name is not None)
+        return cls(config, job.source, job.recipe.soft, own, mask)
+
+    def other(self, b: Any, options: CompareOptions) -> OpenSource:
+        """Open another dump; `SourceError` or `ColumnError` if it does not fit this one."""
+        config, first, classes, target = self.config, self.source, options["classes"], self.config.target
         other = open_source(
-            b, logits=config.logits if config.has_logits else None, columns=(*own, *on), dtype=options["logits_dtype"],
-            classes=None if classes is None else listed(classes), optional=target,
+            b, logits=config.logits if config.has_logits else None, columns=(*self.own, *(options["on"] or ())),
+            dtype=options["logits_dtype"], classes=None if classes is None else listed(classes), optional=target,
         )  # fmt: skip
         if config.on_bad_row == "error":
             other.require_whole()
         if not config.renormalize and options["input"] == "logits":
             for side in (first, other):
                 _require_log_probs(side)
-        config = _of_shared_classes(config, first, other, mask)
-        cut = None if first.n_classes == other.n_classes else config.n_classes
-        soft, labelled = job.recipe.soft, target in other.parts[0][1].columns
-        if cut is not None and soft:
-            raise ConfigError("dumps of different numbers of classes must have class ids as targets, got probabilities")
-        if labelled and has_soft_targets(other, target) != soft:
+        labelled = target in other.parts[0][1].columns
+        if labelled and has_soft_targets(other, target) != self.soft:
             raise ColumnError(
                 f"the target of {first.files[0]} and {other.files[0]} must be of one kind, got class ids in one and "
                 "probabilities in the other"
             )
-        names = options["names"][0], options["names"][1]
-        recipe = cls(config, (first.dtype, other.dtype), soft, options["largest"], names, id, on, options["how"])
-        files = tuple(first.files), tuple(other.files)
-        warnings = tuple(dict.fromkeys((*first.warnings, *other.warnings)))
-        with ExitStack() as stack:
-            only = (0, 0)
-            if on:
-                sides, only = _aligned(stack, (first, other), on, own, options)
-                first, other = sides
-            yield Opened(Job(LockstepSource.of(first, other, n_classes=cut), recipe), files, only, warnings)
+        return other
+
+    def among(self, others: Sequence[OpenSource]) -> Base:
+        """The same dump, under the configuration for the classes that it shares with others."""
+        config = _of_shared_classes(self.config, [self.source, *others], self.mask)
+        found = replace(self, config=config)
+        if self.soft and found.cut(others) is not None:
+            raise ConfigError("dumps of different numbers of classes must have class ids as targets, got probabilities")
+        return found
+
+    def cut(self, others: Sequence[OpenSource]) -> int | None:
+        """The number of the first classes that are compared, if some dump has more."""
+        counts = {side.n_classes for side in (self.source, *others)}
+        return None if len(counts) == 1 else self.config.n_classes
+
+    def recipe(self, other: OpenSource, options: CompareOptions, names: tuple[str, str]) -> Comparison:
+        """How this dump is compared with another."""
+        dtypes = self.source.dtype, other.dtype
+        on = tuple(options["on"] or ())
+        return Comparison(
+            self.config, dtypes, self.soft, options["largest"], names, options["id"], on, options["how"]
+        )  # fmt: skip
+
+    def files(self, other: OpenSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The files of either dump."""
+        return tuple(self.source.files), tuple(other.files)
+
+    def warnings(self, other: OpenSource) -> tuple[str, ...]:
+        """What may not be meant about the files of either dump."""
+        return tuple(dict.fromkeys((*self.source.warnings, *other.warnings)))
+
+    def in_order(
+        self, stack: ExitStack, others: list[OpenSource], options: CompareOptions
+    ) -> tuple[list[OpenSource], list[tuple[int, int]]]:
+        """(all dumps, with ``on`` in one order; for each other the rows of the first and of it that not all have)."""
+        on = tuple(options["on"] or ())
+        if not on:
+            return [self.source, *others], [(0, 0)] * len(others)
+        return _aligned(stack, [self.source, *others], on, list(self.own), options)
 
 
-def _of_shared_classes(config: EvalConfig, a: OpenSource, b: OpenSource, mask: tuple[bool, ...] | None) -> EvalConfig:
-    """The configuration with ``class_mask``, for the classes that both dumps have if it excludes all others."""
-    if mask is None or a.task != b.task or a.n_classes == b.n_classes or config.task != "multiclass":
-        check_classes(a, b)
+def _of_shared_classes(config: EvalConfig, sides: list[OpenSource], mask: tuple[bool, ...] | None) -> EvalConfig:
+    """The configuration with ``class_mask``, for the classes that all dumps have if it excludes all others."""
+    wide, narrow = (pick(sides, key=lambda side: side.n_classes) for pick in (max, min))
+    one_task = len({side.task for side in sides}) == 1
+    if mask is None or not one_task or wide.n_classes == narrow.n_classes or config.task != "multiclass":
+        for other in sides[1:]:
+            check_classes(sides[0], other)
         return replace(config, class_mask=mask)
-    wide, narrow = (a, b) if a.n_classes > b.n_classes else (b, a)
     most, least = wide.n_classes, narrow.n_classes
     if len(mask) != most or any(mask[least:]):
         got = f"{len(mask)} entries" if len(mask) != most else f"{sum(mask[least:])} that are not 0"
@@ -140,7 +202,7 @@ def _of_shared_classes(config: EvalConfig, a: OpenSource, b: OpenSource, mask: t
         )
     for name in ("class_weight", "classes"):
         if getattr(config, name) is not None:
-            raise ConfigError(f"{name} cannot be combined with two dumps of different numbers of classes; omit {name}")
+            raise ConfigError(f"{name} cannot be combined with dumps of different numbers of classes; omit {name}")
     return replace(config, n_classes=least, class_mask=None if all(mask[:least]) else mask[:least])
 
 
@@ -164,29 +226,36 @@ def _require_log_probs(source: OpenSource) -> None:
 
 def _aligned(
     stack: ExitStack,
-    sides: tuple[OpenSource, OpenSource],
+    sides: list[OpenSource],
     on: tuple[str, ...],
     own: list[str],
     options: CompareOptions,
-) -> tuple[tuple[OpenSource, OpenSource], tuple[int, int]]:
-    """(both dumps in the order of the first, without rows that only one has; how many those are)."""
+) -> tuple[list[OpenSource], list[tuple[int, int]]]:
+    """(the dumps in the order of the first, with the rows that all have; how many others the first and each has)."""
     if options["engine"] != "local":
         raise ConfigError(
             f"on cannot be combined with engine={options['engine']!r}, because rows are put in order on this machine; "
             "use shard (--shard) instead"
         )
-    a, b = sides
-    ids = ids_of(sides, on, int(options["memory"]))
-    matching = match(ids, (a.files[0], b.files[0]), inner=options["how"] == "inner")
+    first, *others = sides
+    ids, inner = ids_of(sides, on, int(options["memory"])), options["how"] == "inner"
+    matchings = [
+        match((ids[0], theirs), (first.files[0], other.files[0]), inner=inner)
+        for theirs, other in zip(ids[1:], others, strict=True)
+    ]
+    places, rows = common(matchings)
     skips = options["on_bad_row"] == "skip"
-    columns = [[*a.parts[0][1].columns], [name for name in own if name in b.parts[0][1].columns]]
+    columns = [
+        [*first.parts[0][1].columns],
+        *([name for name in own if name in other.parts[0][1].columns] for other in others),
+    ]
     found = []
-    for side, places, names in zip(sides, matching.places, columns, strict=True):
-        if np.array_equal(places, np.arange(len(places))):
+    for side, place, names in zip(sides, places, columns, strict=True):
+        if np.array_equal(place, np.arange(len(place))):
             pass
         elif side.task == "scores":
-            side = reordered_columns(side, places, names)
+            side = reordered_columns(side, place, names)
         else:
-            side = stack.enter_context(reordered(side, places, matching.rows, names, options, skips=skips))
+            side = stack.enter_context(reordered(side, place, rows, names, options, skips=skips))
         found.append(side)
-    return (found[0], found[1]), matching.only
+    return found, [(len(ids[0]) - rows, len(matching.places[1]) - rows) for matching in matchings]

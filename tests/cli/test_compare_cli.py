@@ -88,7 +88,7 @@ def test_shards_merge(cli: Cli, dumps, tmp_path):
 
 
 def test_errors(cli: Cli, dumps, tmp_path):
-    check_failure(*cli("compare", dumps[0]), "Missing argument 'B'")
+    check_failure(*cli("compare", dumps[0]), "Missing argument 'B...'")
     check_failure(*cli("compare", dumps[0], str(tmp_path / "c.parquet")), "c.parquet")
     check_failure(*cli("compare", *dumps, "--output", dumps[1]), "b.parquet")
     check_failure(*cli("compare", *dumps, "--names", "a"), "names must be two different")
@@ -122,3 +122,58 @@ def test_the_help_does_not_show_options_that_are_refused(cli: Cli, dumps):
     assert "--task" in shown
     assert cli("compare", *dumps, "--task", "binary")[0] == 2
     assert "--target-logprob" not in cli("transform", "--help")[1]
+
+
+@pytest.fixture(scope="module")
+def many(dumps, tmp_path_factory):
+    third = tmp_path_factory.mktemp("more") / "c.parquet"
+    pq.write_table(pairs.dump((pairs.A * 1.1).astype("f4")), third)
+    return [*dumps, str(third)]
+
+
+def test_several_dumps(cli: Cli, many, tmp_path):
+    report, state, lines = (str(tmp_path / name) for name in ("r.html", "r.state", "runs.jsonl"))
+    code, out, err = cli("compare", *many, "--by", "kind", "--report", report, "--state", state, "--log",
+                         f"jsonl:{lines}", "--output", str(tmp_path / "r.json"), "-q")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.startswith("base → 2 dumps · 331 rows · 319 used · 12 ignored · 23 classes\n")
+    assert "p (Holm)" in out
+    found = fx.CompareSet.from_json((tmp_path / "r.json").read_text())
+    assert found.names == ("base", "b", "c")
+    assert [json.loads(line)["names"] for line in (tmp_path / "runs.jsonl").read_text().splitlines()] == [
+        ["base", "b"],
+        ["base", "c"],
+    ]
+    page = (tmp_path / "r.html").read_text()
+    assert "<title>" in page
+    assert cli("report", str(tmp_path / "r.json"), "-o", str(tmp_path / "again.html"), "-q")[0] == 0
+    assert (tmp_path / "again.html").read_text() == page
+    assert cli("merge", state, "-q")[1].startswith("base → 2 dumps")
+    out = cli("compare", *many, "--names", "x,y,z", "--format", "markdown", "-q")[1]
+    assert "| y |" in out
+
+
+@pytest.mark.parametrize(
+    ("condition", "held"),
+    [
+        ("cross_entropy.difference>-100", 2),
+        ("dump=b:cross_entropy.difference>-100", 1),
+        ("dump=*:accuracy.adjusted_p_value<=1", 2),
+        ("dump=c:kind=a:accuracy.b<0", 0),
+        ("dump=c:kind=*:accuracy.b>=0", 3),
+        ("rows.used<319", 0),
+    ],
+)
+def test_a_condition_on_one_of_several_dumps(cli: Cli, many, condition, held):
+    code, _, err = cli("compare", *many, "--by", "kind", "--fail-if", condition, "-q")
+    assert code == (1 if held else 0)
+    assert err.count("failed: ") == held
+
+
+def test_conditions_and_names_of_several_dumps_are_checked_before_the_run(cli: Cli, many):
+    check_failure(
+        *cli("compare", *many, "--fail-if", "dump=q:accuracy.b<0"), "there is no dump 'q'; expected one of b, c"
+    )
+    check_failure(*cli("compare", *many[:2], "--fail-if", "dump=b:accuracy.b<0"), "there are no slices of 'dump'")
+    check_failure(*cli("compare", *many, "--names", "x,y"), r"3 in all, got \('x', 'y'\)")
+    assert cli("compare", many[0])[0] == 2

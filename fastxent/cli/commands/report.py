@@ -58,15 +58,18 @@ def report(result: str, output: str | None, quiet: bool) -> int:
 
 def _page(values: Any) -> str:
     """Return the report of a result of any kind, which its schema names."""
-    from fastxent.results import comparison, temperature
+    from fastxent.results import comparison, comparisons, temperature
     from fastxent.results.compare import CompareResult
+    from fastxent.results.compare_many import CompareSet
     from fastxent.results.fitted import TemperatureFit
-    from fastxent.results.report import comparison_html, fit_html, html
+    from fastxent.results.report import comparison_html, fit_html, html, set_html
     from fastxent.results.result import EvalResult
 
     schema = values.get("schema") if isinstance(values, dict) else None
     if schema == comparison.SCHEMA:
         return comparison_html(CompareResult.from_dict(values))
+    if schema == comparisons.SCHEMA:
+        return set_html(CompareSet.from_dict(values))
     if schema == temperature.SCHEMA:
         return fit_html(TemperatureFit.from_dict(values))
     return html(EvalResult.from_dict(values))

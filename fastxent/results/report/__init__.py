@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fastxent.results.comparison import CompareValues
+    from fastxent.results.comparisons import SetValues
     from fastxent.results.evaluation import EvalValues
     from fastxent.results.temperature import TemperatureValues
 
@@ -49,6 +50,16 @@ def html(result: EvalValues) -> str:
     from fastxent.results.text import heading
 
     return page(title(result), heading(result), sections(result))
+
+
+def set_html(result: SetValues[Any]) -> str:
+    """Return the report of several comparisons as HTML text."""
+    require()
+    from fastxent.results.compare_many_text import heading
+    from fastxent.results.report.compare_many import sections
+    from fastxent.results.report.page import page
+
+    return page(f"{result.base} → {', '.join(result.comparisons)}", heading(result), sections(result))
 
 
 def comparison_html(result: CompareValues) -> str:

@@ -30,9 +30,9 @@ def sections(result: CompareValues) -> list[Section]:
     ])  # fmt: skip
     for place, part in enumerate(tables(result)):
         if isinstance(part, TextTable):
-            title, body, beside = part.headers[0].capitalize(), table(_laid_out(part)), next(pictures)
+            title, body, beside = part.headers[0].capitalize(), table(laid_out(part)), next(pictures)
         else:
-            title, body, beside = "Both dumps together", _listed(part), _rows(result)
+            title, body, beside = "Both dumps together", listed(part), _rows(result)
         body += Markup("<p>{}</p>").format(result.caution) if result.caution is not None and not found else ""
         if beside:
             body += render("evaluation.html.j2", part="calibration", plots=beside, bins=None)
@@ -40,11 +40,12 @@ def sections(result: CompareValues) -> list[Section]:
     files = [name for side in result.files for name in side]
     found.append(Section("input", "Input and options", inputs(result, files)))
     if result.warnings:
-        found.append(Section("warnings", "Warnings", _listed(result.warnings)))
+        found.append(Section("warnings", "Warnings", listed(result.warnings)))
     return found
 
 
-def _listed(lines: Iterable[str]) -> Markup:
+def listed(lines: Iterable[str]) -> Markup:
+    """Return lines as a list."""
     return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(line) for line in lines))
 
 
@@ -114,7 +115,8 @@ def _slices(result: CompareValues, column: str) -> Pictures:
     return [drawn(plots.slice_differences(result, column, metric), caption)]
 
 
-def _laid_out(part: TextTable) -> HtmlTable:
+def laid_out(part: TextTable) -> HtmlTable:
+    """Return a table of text as one that readers can sort."""
     columns = [Column(header, "text" if place == 0 else "number") for place, header in enumerate(part.headers)]
     rows = [[Cell(text, key=_key(text)) for text in row] for row in part.rows]
     return HtmlTable(part.headers[0], columns, rows, paged=len(rows) > 20)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from fastxent.results.comparison import DIVERGENCE_TITLES, CompareValues, Flips, MetricComparison
+from fastxent.results.comparisons import SetValues
 from fastxent.results.report.drawing import count_axis, forest_of, largest, limits, single, styled
 from fastxent.results.report.palette import ACCENT, INK, MUTED, PANEL, PAPER, SECOND, SOFT, THIRD
 from fastxent.results.report.svg import Drawing, printable
@@ -51,6 +53,14 @@ def slice_differences(result: CompareValues, column: str, metric: str) -> Drawin
     ax.axvline(0.0, color=MUTED, linewidth=1)
     ax.set_xlim(limits([*(m for _, m in drawn), whole], Metric(0.0)))
     return figure
+
+
+@styled
+def dump_differences(result: SetValues[Any], metric: str) -> Drawing:
+    """Plot the difference of a metric between each dump and the base, with its 95 % interval."""
+    found = [(name, each.metrics[metric].difference) for name, each in result.comparisons.items()]
+    found = [(name, difference) for name, difference in found if math.isfinite(difference.value)]
+    return forest_of(found, Metric(0.0), f"difference of {metric.replace('_', ' ')}")
 
 
 def drawable(result: CompareValues, name: str) -> list[tuple[float, float]]:
