@@ -14,6 +14,10 @@ FIGURES = """
 import hashlib, json
 import numpy as np
 import fastxent as fx
+from fastxent.kernels.launch import RowOptions, RowPass, row_buffers
+from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.pairs import sweep_pairs
+from fastxent.kernels.rows.divergences import FIELDS
 
 found = {}
 for dtype in (np.float32, np.float64):
@@ -27,6 +31,15 @@ for dtype in (np.float32, np.float64):
         parts = [np.ascontiguousarray(a) for a in (*record, grad)]
         digest = hashlib.sha256(b"".join(a.tobytes() for a in parts)).hexdigest()
         found[f"{np.dtype(dtype).name} {c}"] = [digest, loss.hex()]
+rng = np.random.default_rng(1)
+x = (rng.normal(size=(33, 700)) * 5).astype(np.float32)
+y = (x + rng.normal(size=x.shape) * rng.choice([1e-3, 0.1, 2, 20], (33, 1))).astype(np.float32)
+x[3, 0] = -np.inf
+rows = [RowPass(Matrix.of(v, "float32"), np.zeros(33, np.int64), -100, RowOptions(), full=True, chunk=256,
+                into=row_buffers(33)) for v in (x, y)]
+out = np.zeros((FIELDS, 33))
+sweep_pairs(*rows, out, 0)
+found["divergences"] = hashlib.sha256(out.tobytes()).hexdigest()
 x = np.linspace(-30, 30, 999).astype(np.float32)
 found["binary"] = fx.binary_cross_entropy_with_logits(x, (x > 1).astype(np.float32)).hex()
 print(json.dumps(found))
