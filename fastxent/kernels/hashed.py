@@ -72,6 +72,40 @@ def enter_numbers(distinct, count, slots):  # type: ignore[no-untyped-def]
         slots[at] = code
 
 
+@jit
+def find_near(numbers, least, codes_of, distinct, codes):  # type: ignore[no-untyped-def]
+    """The code of each number by the order of first appearance, into ``codes``; how many are distinct.
+
+    codes_of: int32, -1, for every number from ``least`` to the largest. distinct: int64, as long.
+    """
+    used = np.int64(0)
+    for i in range(numbers.size):
+        at = np.uint64(numbers[i] - least)
+        code = np.int64(codes_of[at])
+        if code < 0:
+            code = used
+            codes_of[at], distinct[np.uint64(used)] = code, numbers[i]
+            used += 1
+        codes[i] = code
+    return used
+
+
+def encoded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the distinct numbers in the order of their first appearance, (n,) the place of each number among them).
+
+    numbers: int64 (n,), contiguous.
+    """
+    if len(numbers):
+        least, largest = int(numbers.min()), int(numbers.max())
+        if largest - least < max(len(numbers), 1024):
+            distinct, codes = np.empty(largest - least + 1, np.int64), np.empty(len(numbers), np.int64)
+            used = find_near(numbers, least, np.full(len(distinct), -1, np.int32), distinct, codes)
+            return distinct[:used], codes
+    table = Numbers()
+    codes = table.codes(numbers)
+    return table.distinct, codes
+
+
 class Numbers:
     """Codes of int64 numbers."""
 

@@ -1,4 +1,4 @@
-"""The values of a cluster column, numbered: integers by a compiled table, other values by the keys of slices."""
+"""The values of a cluster column, numbered: integers and text by compiled tables, other values by the keys of slices."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastxent.kernels.hashed import Numbers
-from fastxent.state.keys import EncodedColumn, Keys, place_of
+from fastxent.kernels.texts import Texts
+from fastxent.state.keys import EncodedColumn, Keys, decoded, integers_of, place_of, texts_of, used_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WHOLE = "int:"  # how the keys of integers begin
+_WHOLE, _TEXT = "int:", "str:"  # how the keys of integers and of texts begin
+_NUMBERS, _TEXTS, _OTHERS = range(3)  # kinds
 
 
 class Clusters:
     """Clusters in the order of their first appearance, numbered from 0. Their names are those of `keys.key_of`."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._numbers, self._texts = Numbers(), Keys()
-        self._codes = [np.zeros(0, np.int64), np.zeros(0, np.int64)]  # of the numbers and of the texts
+        self._numbers, self._texts, self._others = Numbers(), Texts(), Keys()
+        self._codes = [np.zeros(0, np.int64) for _ in range(3)]  # of the numbers, the texts and the others
         self._count = 0
         names = Keys.restored(keys).names
         places = self.codes_of(names)
@@ -31,37 +33,55 @@ class Clusters:
     def __len__(self) -> int:
         return self._count
 
-    def _coded(self, kind: int, found: np.ndarray, known: int) -> np.ndarray:
-        """The numbers of clusters of one kind, of which there are ``known``; those that are new get the next ones."""
+    def _coded(self, kind: int, found: np.ndarray) -> np.ndarray:
+        """The numbers of clusters, by their places among those of one kind; those that are new get the next ones."""
         codes = self._codes[kind]
-        more = known - len(codes)
+        more = len((self._numbers, self._texts, self._others)[kind]) - len(codes)
         if more:
-            self._codes[kind] = np.concatenate([codes, np.arange(self._count, self._count + more)])
+            self._codes[kind] = codes = np.concatenate([codes, np.arange(self._count, self._count + more)])
             self._count += more
-        if not len(self._codes[1 - kind]):  # all clusters are of this kind
+        if len(codes) == self._count:  # all clusters are of this kind
             return found
-        result: np.ndarray = self._codes[kind][found]
+        result: np.ndarray = codes[found]
         return result
 
     def codes(self, column: pa.Array, name: str) -> np.ndarray:
         """(n,) the clusters of rows."""
-        numbers = _integers(column, name)
-        if numbers is not None:
-            return self._coded(0, self._numbers.codes(numbers), len(self._numbers))
+        import pyarrow.types as pt
+
+        from fastxent.io.values import numbers, resolved
+
+        column = numbers(resolved(column, name), name)
+        if pt.is_dictionary(column.type):
+            values, index = used_values(column, name)
+            return np.asarray(self.codes(values, name)[index])
+        whole, texts = integers_of(column), texts_of(column)
+        if whole is not None:
+            return self._coded(_NUMBERS, self._numbers.codes(whole))
+        if texts is not None:
+            return self._coded(_TEXTS, self._texts.codes(*texts))
         encoded = EncodedColumn.of(column, name)
-        found: np.ndarray = self.codes_of(encoded.keys)[encoded.index]
-        return found
+        return np.asarray(self.codes_of(encoded.keys)[encoded.index])
 
     def codes_of(self, names: list[str]) -> np.ndarray:
         """The clusters of these names."""
         numbers = [_integer(name) for name in names]
-        kinds = np.array([number is None for number in numbers], np.int64)
+        kinds = np.array(
+            [
+                _NUMBERS if number is not None else _TEXTS if name.startswith(_TEXT) else _OTHERS
+                for name, number in zip(names, numbers, strict=True)
+            ],
+            np.int64,
+        )
         local = np.empty(len(names), np.int64)
-        local[kinds == 0] = self._numbers.codes(np.array([n for n in numbers if n is not None], np.int64))
-        local[kinds == 1] = [self._texts.code(name) for name, kind in zip(names, kinds.tolist(), strict=True) if kind]
+        chosen = [np.flatnonzero(kinds == kind) for kind in range(3)]
+        local[chosen[_NUMBERS]] = self._numbers.codes(np.array([n for n in numbers if n is not None], np.int64))
+        texts = [names[i][len(_TEXT) :].encode() for i in chosen[_TEXTS].tolist()]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        local[chosen[_TEXTS]] = self._texts.codes(offsets, np.frombuffer(b"".join(texts), np.uint8))
+        local[chosen[_OTHERS]] = [self._others.code(names[i]) for i in chosen[_OTHERS].tolist()]
         firsts = []
-        for kind, codes in enumerate(self._codes):
-            where = np.flatnonzero(kinds == kind)
+        for where, codes in zip(chosen, self._codes, strict=True):
             found, first = np.unique(local[where], return_index=True)
             firsts.append(where[first[found >= len(codes)]])
         order = np.sort(np.concatenate(firsts))
@@ -69,25 +89,26 @@ class Clusters:
             self._codes[kind] = np.concatenate([self._codes[kind], self._count + np.searchsorted(order, first)])
         self._count += len(order)
         found = np.empty(len(names), np.int64)
-        for kind, codes in enumerate(self._codes):
-            found[kinds == kind] = codes[local[kinds == kind]]
+        for where, codes in zip(chosen, self._codes, strict=True):
+            found[where] = codes[local[where]]
         return found
 
     def absorb(self, other: Clusters) -> np.ndarray:
         """(len(other),) the numbers here of the clusters there."""
         found = np.empty(len(other), np.int64)
-        found[other._codes[0]] = self._coded(0, self._numbers.codes(other._numbers.distinct), len(self._numbers))
-        texts = np.array([self._texts.code(name) for name in other._texts.names], np.int64)
-        found[other._codes[1]] = self._coded(1, texts, len(self._texts))
+        found[other._codes[_NUMBERS]] = self._coded(_NUMBERS, self._numbers.codes(other._numbers.distinct))
+        found[other._codes[_TEXTS]] = self._coded(_TEXTS, self._texts.codes(*other._texts.distinct))
+        found[other._codes[_OTHERS]] = self._coded(_OTHERS, self._others.absorb(other._others))
         return found
 
     def names(self) -> list[str]:
         """The names in the order of their numbers."""
         found = [""] * len(self)
-        for number, code in zip(self._numbers.distinct.tolist(), self._codes[0].tolist(), strict=True):
-            found[code] = f"{_WHOLE}{number}"
-        for name, code in zip(self._texts.names, self._codes[1].tolist(), strict=True):
-            found[code] = name
+        texts = [f"{_TEXT}{text}" for text in decoded(self._texts.listed(), "of clusters")]
+        numbers = [f"{_WHOLE}{number}" for number in self._numbers.distinct.tolist()]
+        for names, codes in zip((numbers, texts, self._others.names), self._codes, strict=True):
+            for name, code in zip(names, codes.tolist(), strict=True):
+                found[code] = name
         return found
 
     def order(self) -> np.ndarray:
@@ -106,19 +127,3 @@ def _integer(name: str) -> int | None:
         return None
     number = int(name[len(_WHOLE) :])
     return number if -(1 << 63) <= number < 1 << 63 and name == f"{_WHOLE}{number}" else None
-
-
-def _integers(column: pa.Array, name: str) -> np.ndarray | None:
-    """A column of integers of 64 bits; None if it holds anything else."""
-    import pyarrow as pa
-    import pyarrow.types as pt
-
-    from fastxent.io.values import numbers, resolved
-
-    column = numbers(resolved(column, name), name)
-    if not pt.is_integer(column.type) or column.null_count:
-        return None
-    try:
-        return np.ascontiguousarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
-    except pa.ArrowInvalid:  # above 2**63
-        return None

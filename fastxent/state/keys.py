@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastxent.errors import ColumnError
+from fastxent.kernels.hashed import encoded
+from fastxent.kernels.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,38 +103,87 @@ class EncodedColumn:
     @classmethod
     def of(cls, column: pa.Array, name: str) -> EncodedColumn:
         """Python sees each distinct value once, never a row."""
-        import pyarrow as pa
-        import pyarrow.types as pt
-
         from fastxent.io.values import numbers, resolved
 
         column = numbers(resolved(column, name), name)
-        encoded = _encoded(column)
-        distinct = None if encoded is None else numbers(encoded.dictionary, name)
-        if encoded is None or distinct is None or not _groups(distinct.type):
-            raise ColumnError(
-                f"column {name!r} of type {column.type} cannot group rows; choose a column of strings, numbers or dates"
-            )
-        indices = encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        used, index = _distinct(indices, len(distinct))
-        distinct = distinct.take(pa.array(used, mask=used < 0))
-        try:
-            values = _times(distinct) if pt.is_temporal(distinct.type) else distinct.to_pylist()
-        except UnicodeDecodeError as error:
-            raise ColumnError(f"column {name!r} is not UTF-8: {error.object[:40]!r}; write it as UTF-8") from None
-        return cls([key_of(value) for value in values], index)
+        texts, whole = texts_of(column), integers_of(column)
+        if texts is not None:
+            table = Texts()
+            index = table.codes(*texts)
+            return cls([f"str:{text}" for text in decoded(table.listed(), name)], index)
+        if whole is not None:
+            distinct, index = encoded(whole)
+            return cls([f"int:{number}" for number in distinct.tolist()], index)
+        used, index = used_values(column, name)
+        return cls([key_of(value) for value in _values(used, name)], index)
 
 
-def _distinct(indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """`numpy.unique` with the inverse, of numbers from -1 to size - 1: without sorting where ``size`` is moderate."""
-    if size > 4 * len(indices):
-        return np.unique(indices, return_inverse=True)
-    used = np.flatnonzero(np.bincount(indices + 1, minlength=size + 1)) - 1
-    if len(used) == size and -1 not in used[:1]:  # every entry of the dictionary, and no nulls
-        return used, indices
-    places = np.zeros(size + 1, np.int64)
-    places[used + 1] = np.arange(len(used))
-    return used, places[indices + 1]
+def used_values(column: pa.Array, name: str) -> tuple[pa.Array, np.ndarray]:
+    """(the distinct values of a column in the order of their first appearance, (n,) the place of each row's value)."""
+    import pyarrow as pa
+
+    from fastxent.io.values import numbers
+
+    found = _encoded(column)
+    distinct = None if found is None else numbers(found.dictionary, name)
+    if found is None or distinct is None or not _groups(distinct.type):
+        raise ColumnError(
+            f"column {name!r} of type {column.type} cannot group rows; choose a column of strings, numbers or dates"
+        )
+    indices = found.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    used, index = encoded(np.ascontiguousarray(indices))
+    return distinct.take(pa.array(used, mask=used < 0)), index
+
+
+def _values(column: pa.Array, name: str) -> list[Any]:
+    import pyarrow.types as pt
+
+    try:
+        return _times(column) if pt.is_temporal(column.type) else column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise _no_text(error, name) from None
+
+
+def decoded(texts: list[bytes], name: str) -> list[str]:
+    """Texts of a column, or `ColumnError`."""
+    try:
+        return [text.decode() for text in texts]
+    except UnicodeDecodeError as error:
+        raise _no_text(error, name) from None
+
+
+def _no_text(error: UnicodeDecodeError, name: str) -> ColumnError:
+    return ColumnError(f"column {name!r} is not UTF-8: {error.object[:40]!r}; write it as UTF-8")
+
+
+def integers_of(column: pa.Array) -> np.ndarray | None:
+    """A column of integers of 64 bits without nulls; None if it holds anything else."""
+    import pyarrow as pa
+    import pyarrow.types as pt
+
+    if not pt.is_integer(column.type) or column.null_count:
+        return None
+    try:
+        return np.ascontiguousarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:  # above 2**63
+        return None
+
+
+def texts_of(column: pa.Array) -> tuple[np.ndarray, np.ndarray] | None:
+    """Offsets and bytes of a column of text without nulls; None if it holds anything else."""
+    import pyarrow.types as pt
+
+    if not (pt.is_string(column.type) or pt.is_large_string(column.type)) or column.null_count:
+        return None
+    _, offsets, data = column.buffers()
+    if not len(column) or offsets is None:
+        return np.zeros(len(column) + 1, np.int64), np.zeros(0, np.uint8)
+    stored = np.frombuffer(offsets, np.int32 if pt.is_string(column.type) else np.int64)
+    places: np.ndarray = stored[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    held = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    if not 0 <= places[0] <= places[-1] <= len(held) or np.any(places[1:] < places[:-1]):
+        raise ValueError("a column of text whose offsets are out of range")
+    return places, held
 
 
 def _encoded(column: pa.Array) -> pa.DictionaryArray | None:
