@@ -6,20 +6,30 @@ import numpy as np
 
 from fastxent.kernels.exact import MASK
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd.prefetch import prefetch
 
 GROUPS = 63  # groups whose sums are multiplied at a time
+_AHEAD = 8  # groups whose sums are prefetched
 _ZERO, _HALF, _MASK = np.uint64(0), np.uint64(32), np.uint64(MASK)
 
 
 @jit
-def _lay_out_groups(held, groups, halves, signs, flags):  # type: ignore[no-untyped-def]
-    """The sizes of the sums of some groups as halves of words, ``halves`` (columns, 2 · words, groups), and behind them
-    whether any is not 0. ``signs`` (columns, groups): -1 or 0, and behind them whether any is -1.
+def _lay_out_groups(held, groups, begin, n, space, flags):  # type: ignore[no-untyped-def]
+    """Write the sizes and the signs of the sums of ``n`` groups from ``begin`` on to ``space``: a tuple of
+
+    halves: int64 (columns, 2 · words, GROUPS + 1). Halves of words; the last tells whether any is not 0.
+    signs: int64 (columns, GROUPS + 1). -1 or 0; the last tells whether any is -1.
     """
     words, special = held
-    n, columns, width = groups.size, words.shape[1], words.shape[2]
+    halves, signs = space
+    columns, width = words.shape[1], words.shape[2]
+    address, row = words.ctypes.data, words.shape[1] * words.shape[2] * 8
     for i in range(n):
-        g = groups[i]
+        g = groups[begin + i]
+        if begin + i + _AHEAD < groups.size:
+            ahead = address + groups[begin + i + _AHEAD] * row
+            for line in range(0, row + 63, 64):
+                prefetch(ahead + line)
         for k in range(columns):
             flags[k] |= special[g, k]
             sign = np.int64(words[g, k, width - 1]) >> 63
@@ -54,7 +64,7 @@ def sum_products(held, groups, pairs, space, totals):  # type: ignore[no-untyped
     columns, width = halves.shape[0], halves.shape[1]
     for begin in range(0, groups.size, GROUPS):
         n = min(GROUPS, groups.size - begin)
-        _lay_out_groups(held, groups[begin : begin + n], halves, signs, flags)
+        _lay_out_groups(held, groups, begin, n, space, flags)
         for k in range(columns):
             for t in range(width):
                 total = np.int64(0)

@@ -1,4 +1,4 @@
-"""The values of a cluster column, numbered: integers and text by compiled tables, other values by the keys of slices."""
+"""The values of a cluster column, numbered: integers and text by compiled tables, others by the keys of slices."""
 
 from __future__ import annotations
 
