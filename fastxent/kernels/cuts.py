@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.kernels.exact import EVERY, SCALE, carry
-from fastxent.kernels.fold import BLOCK, add_integer
+from fastxent.kernels.fold import BLOCK
+from fastxent.kernels.summed import add_integer
 from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.words import word_of
 

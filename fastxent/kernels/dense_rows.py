@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.exact import MASK, special_flag
-from fastxent.kernels.fold import IN_ORDER, fill
+from fastxent.kernels.fold import fill
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd.prefetch import prefetch
 from fastxent.kernels.simd.words import word_of
@@ -146,7 +146,7 @@ def _lay_out(table, begin, space):  # type: ignore[no-untyped-def]
     for i in range(fine.size):
         fine[i] = True
     for k in range(table.shape[0]):
-        fill(table[k], IN_ORDER, begin, fine.size, numbers[k], other)
+        fill(table[k], begin, fine.size, numbers[k], other)
         _split(numbers[k], highs[k], lows[k], fine)
     return fine.all()
 

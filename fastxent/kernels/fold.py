@@ -8,22 +8,21 @@ part. A product x·y is the two doubles x·y and fma(x, y, -x·y), whose sum it 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.exact import EVERY, LIMBS, MASK, SCALE, carry, special_flag, split
-from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.simd.arithmetic import absolute, fma, max_lanes, splat, sum_lanes, vmax
+from fastxent.kernels.exact import EVERY, LIMBS, SCALE, carry, special_flag, split
+from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.memory import load, store
-from fastxent.kernels.simd.words import add_words, load_word, or_words, sum_words, union_words, word_of
+from fastxent.kernels.summed import add_integer, fold, fold_products, height_of, multiply
+from fastxent.kernels.simd.words import load_word
 
 COPY, PRODUCT, RECIPROCAL, BELOW, ONES, COUNTED, INTEGER = range(7)
 BLOCK = 1024  # rows folded at a time: a few columns of them stay in the first-level cache
-_LEAST, _MOST = -1022, 1022  # of p: both the power and the unit are doubles
+_MOST = 1022  # of p: the power and the unit are doubles
 WORDS = LIMBS + 3
-IN_ORDER = np.zeros(0, np.int64)  # of rows: all, one after another
+_ADDRESSES = [1, 2, 4]  # columns of `Terms.table`
 
 
 class Summand(NamedTuple):
@@ -73,21 +72,48 @@ class Terms:
         self._held.append(column)
         return int(column.ctypes.data)
 
+    def sources(self) -> tuple[np.ndarray, np.ndarray]:
+        """(the addresses of the columns that the summands are made of, the places among them of columns 1, 2 and 4 of
+        the table). The first address is 0: no column."""
+        addresses, places = np.unique(np.append(self.table[:, _ADDRESSES], 0), return_inverse=True)
+        return addresses, places[:-1].reshape(-1, len(_ADDRESSES))
+
+    def moved(self, sources: tuple[np.ndarray, np.ndarray], begin: int, places: np.ndarray, room: np.ndarray) -> Terms:
+        """Write the rows from ``begin`` on to ``room``, row i at ``places[i]``, and return the terms of these rows.
+
+        sources: of these terms. places: int64 (n,), a permutation. room: float64 (sources, n at least); the terms that
+        are returned point to it.
+        """
+        addresses, of_columns = sources
+        move_columns(addresses, begin, places, room)
+        found = Terms([])
+        found.table = self.table.copy()
+        there = room.ctypes.data + room.strides[0] * np.arange(len(addresses))
+        found.table[:, _ADDRESSES] = np.where(addresses > 0, there, 0)[of_columns]
+        return found
+
     def block(self, begin: int, count: int) -> np.ndarray:
         """(columns, count) the numbers of rows from ``begin`` on."""
         out, other = np.empty((len(self.table), count)), np.empty(count)
         for line, numbers in zip(self.table, out, strict=True):
-            fill(line, IN_ORDER, begin, count, numbers, other)
+            fill(line, begin, count, numbers, other)
         return out
 
 
 @jit
-def _read(address, rows, begin, n, words):  # type: ignore[no-untyped-def]
-    """``n`` words of a column: of the rows from ``begin`` on, or of those that ``rows`` lists there."""
-    if rows.size:
-        for i in range(n):
-            words[i] = load_word(address + 8 * rows[begin + i])
-        return
+def move_columns(addresses, begin, places, out):  # type: ignore[no-untyped-def]
+    """out[k, places[i]] = the word of 8 bytes ``begin`` + i of each column that is not 0."""
+    words = out.view(np.int64)
+    for k in range(addresses.size):
+        address = addresses[k] + 8 * begin
+        if addresses[k]:
+            for i in range(places.size):
+                words[k, np.uint64(places[i])] = load_word(address + 8 * i)
+
+
+@jit
+def _read(address, begin, n, words):  # type: ignore[no-untyped-def]
+    """``n`` words of a column: of the rows from ``begin`` on."""
     address += 8 * begin
     whole = n // 8 * 8
     for i in range(0, whole, 8):
@@ -97,7 +123,7 @@ def _read(address, rows, begin, n, words):  # type: ignore[no-untyped-def]
 
 
 @jit
-def fill(line, rows, begin, n, out, other):  # type: ignore[no-untyped-def]
+def fill(line, begin, n, out, other):  # type: ignore[no-untyped-def]
     """The numbers of one summand, a line of `Terms.table`, for ``n`` rows, see `_read`. ``other``: room for as many.
 
     Returns how many are 1 if all others are 0, else -1.
@@ -109,17 +135,17 @@ def fill(line, rows, begin, n, out, other):  # type: ignore[no-untyped-def]
         out[:n] = 1.0
         count = n
     else:
-        _read(line[1], rows, begin, n, words)
+        _read(line[1], begin, n, words)
     if kind == PRODUCT:
         if line[2] != line[1]:
-            _read(line[2], rows, begin, n, other.view(np.int64))
+            _read(line[2], begin, n, other.view(np.int64))
             for i in range(n):
                 out[i] *= other[i]
         else:
             for i in range(n):
                 out[i] *= out[i]
     elif kind == COUNTED:
-        _read(line[2], rows, begin, n, other.view(np.int64))
+        _read(line[2], begin, n, other.view(np.int64))
         count = 0
         for i in range(n):
             some = (out[i] != 0.0) | (other[i] != 0.0)
@@ -139,73 +165,10 @@ def fill(line, rows, begin, n, out, other):  # type: ignore[no-untyped-def]
             out[i] = np.float64(words[i])
     if not weight:
         return count
-    _read(weight, rows, begin, n, other.view(np.int64))
+    _read(weight, begin, n, other.view(np.int64))
     for i in range(n):
         out[i] *= other[i]
     return -1
-
-
-@jit
-def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
-    """Add ``integer``·2**(bit - SCALE) to a sum."""
-    limb, shift = bit >> 5, bit & 31
-    low = (integer & MASK) << shift
-    high = (integer >> 32) << shift
-    words[limb] += low & MASK
-    words[limb + 1] += (low >> 32) + (high & MASK)
-    words[limb + 2] += high >> 32
-
-
-@jit
-def fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
-    """Add the ``n`` doubles at ``at``, at most 2**(power - 1) and a multiple of 8 of them, to a sum.
-
-    ``room_at``: where as many may be stored, maybe the same place.
-    """
-    while True:
-        power = max(power, _LEAST)
-        top = math.ldexp(1.5, power)
-        sigma = splat(top, 0.0)
-        total = splat(0.0, 0.0)
-        left = total
-        for i in range(0, n, 8):
-            x = load(at + i * 8, 0.0)
-            cut = x + sigma
-            rest = x - (cut - sigma)
-            total = add_words(total, cut)
-            left = or_words(left, rest)
-            store(room_at + i * 8, rest, 0.0)
-        add_integer(words, sum_words(total) - n * word_of(top), power - 52 + SCALE)
-        if union_words(left) << 1 == 0:  # without their signs
-            return
-        at = room_at
-        power -= 52
-
-
-@jit
-def height_of(at, n):  # type: ignore[no-untyped-def]
-    """The least e for which ``n`` doubles are all below 2**e; -2000 of zeros, 2000 of what is not finite."""
-    zero = splat(0.0, 0.0)
-    top, probe = zero, zero
-    for i in range(0, n, 8):
-        x = load(at + i * 8, 0.0)
-        top = vmax(absolute(x), top)
-        probe = fma(x, zero, probe)
-    if sum_lanes(probe) != 0.0:
-        return 2000
-    largest = max_lanes(top)
-    return math.frexp(largest)[1] if largest > 0.0 else -2000
-
-
-@inline
-def _multiply(x_at, y_at, n, high_at, low_at):  # type: ignore[no-untyped-def]
-    """The products of two blocks, and what rounding them lost."""
-    negative = splat(-1.0, 0.0)
-    for i in range(0, n, 8):
-        x, y = load(x_at + i * 8, 0.0), load(y_at + i * 8, 0.0)
-        high = x * y
-        store(high_at + i * 8, high, 0.0)
-        store(low_at + i * 8, fma(x, y, high * negative), 0.0)
 
 
 @jit
@@ -224,7 +187,7 @@ def _add_slowly(values, n, words, special, slot):  # type: ignore[no-untyped-def
 
 
 @jit
-def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no-untyped-def]
+def _fold_block(terms, begin, n, space, sums, special):  # type: ignore[no-untyped-def]
     """Add at most `BLOCK` rows to ``sums`` (columns + pairs, WORDS) and flags to ``special``.
 
     terms, space: see `fold_rows`.
@@ -240,12 +203,12 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
     heights, at, counts = marks[0], marks[1], marks[2]
     for k in range(columns):
         at[k] = first_at + k * line
-        if wide == n and not rows.size and table[k, 0] == COPY and not table[k, 4]:
+        if wide == n and table[k, 0] == COPY and not table[k, 4]:
             at[k] = table[k, 1] + 8 * begin
             heights[k] = height_of(at[k], n)
             counts[k] = -1
             continue
-        counts[k] = fill(table[k], rows, begin, n, room[k], low)
+        counts[k] = fill(table[k], begin, n, room[k], low)
         for i in range(n, wide):
             room[k, i] = 0.0
         if counts[k] >= 0:
@@ -258,9 +221,12 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
         height = heights[a] + heights[b]
         if height < -1500:
             continue
-        _multiply(at[a], at[b], wide, high_at, low_at)
         words = sums[columns + p]
-        if height < _MOST and heights[a] < 1500 and heights[b] < 1500:
+        ordinary = height < _MOST and heights[a] < 1500 and heights[b] < 1500
+        if ordinary and fold_products(at[a], at[b], wide, height + 1, words):
+            continue
+        multiply(at[a], at[b], wide, high_at, low_at)
+        if ordinary:
             fold(high_at, high_at, wide, height + 1, words)
             fold(low_at, low_at, wide, height - 52, words)
             continue
@@ -275,7 +241,7 @@ def _fold_block(terms, rows, begin, n, space, sums, special):  # type: ignore[no
         if heights[k] < _MOST:
             fold(at[k], first_at + k * line, wide, heights[k] + 1, sums[k])
         else:
-            fill(table[k], rows, begin, n, room[k], low)
+            fill(table[k], begin, n, room[k], low)
             _add_slowly(room[k], n, sums[k], special, k)
 
 
@@ -323,13 +289,12 @@ def merge_words(words, special, group, held, needed):  # type: ignore[no-untyped
 
 
 @jit
-def fold_rows(terms, rows, begins, groups, done, room, held):  # type: ignore[no-untyped-def]
+def fold_rows(terms, begins, groups, done, room, held):  # type: ignore[no-untyped-def]
     """Add rows to the sums of their groups, of which the first ``done`` are finished. The number of those finished:
     less than all if the window is too narrow, see `merge_words`; call again with a wider one.
 
     terms: a tuple of the table of `Terms` and int64 (pairs, 2).
-    rows: int64, rows by group, or empty: they are in order.
-    begins: int64 (groups + 1,), where each group begins among these.
+    begins: int64 (groups + 1,), the row at which each group begins.
     groups: int64 (groups,), their places in ``held``.
     room: a tuple of (float64 (columns + 2, BLOCK), int64 (3, columns)); int64 (sums, WORDS) and uint8 (sums,), zeros,
         for the group at hand; the same for all groups together; int64 (2,), zeros, for `merge_words`.
@@ -339,7 +304,7 @@ def fold_rows(terms, rows, begins, groups, done, room, held):  # type: ignore[no
         if not needed[1]:
             for begin in range(begins[g], begins[g + 1], BLOCK):
                 n = min(BLOCK, begins[g + 1] - begin)
-                _fold_block(terms, rows, begin, n, space, words, special)
+                _fold_block(terms, begin, n, space, words, special)
             for k in range(words.shape[0]):
                 all_special[k] |= special[k]
                 first, end = _balance(words[k])

@@ -17,7 +17,7 @@ from fastxent.kernels.cuts import END, FIRST, MIDDLE, MOST_ROWS, WIDTH, Cuts, ad
 from fastxent.kernels.exact import (
     EVERY, LIMBS, MASK, SCALE, carry, integer_of, special_flag, split,
 )  # fmt: skip
-from fastxent.kernels.fold import BLOCK, IN_ORDER, WORDS, Terms, fold_rows, merge_words
+from fastxent.kernels.fold import BLOCK, WORDS, Terms, fold_rows, merge_words
 from fastxent.kernels.jit import jit
 
 _FIRST = 30  # where windows begin at first: numbers down to 2**-63 in magnitude, their last bits at 2**-115
@@ -159,16 +159,16 @@ class ExactSums:
             _expand(block, self._left, self._right, part)
             self._add_terms(part, self._slots, codes[begin : begin + self._BLOCK], *_exponents(part))
 
-    def fold(self, terms: Terms, groups: np.ndarray, begins: np.ndarray, rows: np.ndarray = IN_ORDER) -> Words:
-        """Add rows ``begins[g]`` .. ``begins[g + 1]`` of ``rows`` (of all rows without it) to the sums of
-        ``groups[g]``: `add`, many times faster. Returns their sums together."""
+    def fold(self, terms: Terms, groups: np.ndarray, begins: np.ndarray) -> Words:
+        """Add rows ``begins[g]`` .. ``begins[g + 1]`` to the sums of ``groups[g]``: `add`, many times faster. Returns
+        their sums together."""
         sums, total = Words.zeros(self.limbs.shape[1]), Words.zeros(self.limbs.shape[1])
         needed = np.zeros(2, np.int64)
         space = np.empty((self.columns + 2, BLOCK)), np.empty((3, self.columns), np.int64)
         room = (space, *sums, *total, needed)
         done = 0
         while True:
-            done = fold_rows((terms.table, self._pairs), rows, begins, groups, done, room, self._held())
+            done = fold_rows((terms.table, self._pairs), begins, groups, done, room, self._held())
             if done == len(groups):
                 return total
             self._widen(*needed.tolist())

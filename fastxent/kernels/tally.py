@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import inline, jit
 
 # The grid on which the NLL of rows is counted, read off the bits of the double: its exponent and the first bits of its
 # mantissa, from 2**LOW to 2**HIGH; one bin below (zero too), one above, and one for infinity.
@@ -24,10 +25,7 @@ def tally_status(status, codes, counts):  # type: ignore[no-untyped-def]
 def sort_by_group(codes, begins, rows):  # type: ignore[no-untyped-def]
     """The rows by group, in their order, into ``rows``; where each group begins into ``begins`` (groups + 2,), zeros,
     the last of which is lost."""
-    for i in range(codes.size):
-        begins[codes[i] + 2] += 1
-    for g in range(2, begins.size):
-        begins[g] += begins[g - 1]
+    _count_groups(codes, begins)
     for i in range(codes.size):
         at = codes[i] + 1
         rows[begins[at]] = i
@@ -35,13 +33,48 @@ def sort_by_group(codes, begins, rows):  # type: ignore[no-untyped-def]
 
 
 @jit
+def places_by_group(codes, begins, places):  # type: ignore[no-untyped-def]
+    """Write the place of each row in the order of groups to ``places``; ``begins``: see `sort_by_group`."""
+    _count_groups(codes, begins)
+    for i in range(codes.size):
+        at = np.uint64(codes[i] + 1)
+        place = begins[at]
+        places[i] = place
+        begins[at] = place + 1
+
+
+@inline
+def _count_groups(codes, begins):  # type: ignore[no-untyped-def]
+    for i in range(codes.size):
+        begins[np.uint64(codes[i] + 2)] += 1
+    for g in range(2, begins.size):
+        begins[g] += begins[g - 1]
+
+
+@jit
+def all_below(first, second, end):  # type: ignore[no-untyped-def]
+    """Return whether all numbers of two int64 columns of one length are in 0 .. ``end`` - 1."""
+    over = np.int64(0)
+    for i in range(first.size):
+        over |= first[i] | second[i] | (end - 1 - first[i]) | (end - 1 - second[i])
+    return over >= 0
+
+
+@jit
 def tally_classes(target, predicted, rank, counts):  # type: ignore[no-untyped-def]
-    """Rows by target, by prediction, and by target where the two agree, in the rows of ``counts``; ids are in range."""
+    """Count rows by target, by prediction, and by target where the two agree, in ``counts`` (tables, 3, classes).
+
+    Ids must be in range. Neighbouring rows go to different tables, because an addition to a word waits for the addition
+    before it. The number of tables is a power of two.
+    """
+    mask = np.int64(counts.shape[0] - 1)
+    classes = counts.shape[2]
+    flat = counts.reshape(counts.size)
     for i in range(target.size):
-        counts[0, target[i]] += 1
-        counts[1, predicted[i]] += 1
-        if rank[i] == 0:
-            counts[2, target[i]] += 1
+        first = (i & mask) * 3 * classes
+        flat[np.uint64(first + target[i])] += 1
+        flat[np.uint64(first + classes + predicted[i])] += 1
+        flat[np.uint64(first + 2 * classes + target[i])] += rank[i] == 0
 
 
 @jit

@@ -15,9 +15,10 @@ from types import MappingProxyType
 from typing import cast
 
 from fastxent.kernels.exact import SCALE, rounded_ratio, rounded_root, special_value
-from fastxent.kernels.fold import INTEGER, PRODUCT, Summand, add_integer
+from fastxent.kernels.fold import INTEGER, PRODUCT, Summand
 from fastxent.kernels.grouped import Words
 from fastxent.kernels.rows import odds, odds_sums
+from fastxent.kernels.summed import add_integer
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.odds_sums import BinarySums

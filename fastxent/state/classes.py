@@ -6,7 +6,7 @@ import numpy as np
 
 from fastxent.kernels.exact import rounded_ratio, special_value
 from fastxent.kernels.grouped import ExactSums, Words
-from fastxent.kernels.tally import tally_classes
+from fastxent.kernels.tally import all_below, tally_classes
 from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.component import Summands
@@ -14,6 +14,7 @@ from fastxent.state.packed import stored, stored_counts, stored_sums
 
 SUPPORT, PREDICTED, CORRECT = range(3)
 _NLL, _WEIGHT, _WEIGHT_CORRECT, _WEIGHT_PREDICTED = range(4)
+_FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
 
 
 class Classes:
@@ -30,8 +31,11 @@ class Classes:
         self.sums = ExactSums(4 if weighted else 1)
 
     def check(self, rows: ScoredRows) -> None:
-        """Raise an error for used rows whose classes are out of range, because kernels use them as places in memory."""
-        for ids in (rows.target, rows.predicted):
+        """Refuse used rows whose classes are out of range: what follows writes to memory by them."""
+        columns = [np.ascontiguousarray(ids, np.int64) for ids in (rows.target, rows.predicted)]
+        if all_below(*columns, self.n_classes):
+            return
+        for ids in columns:
             if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.n_classes:
                 raise ValueError(f"scored rows hold class {ids.min()} to {ids.max()} of {self.n_classes} classes")
 
@@ -42,7 +46,10 @@ class Classes:
         rows = summands.rows
         if self.ids is not None:
             self._hold(None, self.ids)
-        tally_classes(rows.target, rows.predicted, rows.rank, self.counts)
+        tables = self.counts[None] if self.n_classes > _FEW else np.zeros((_TABLES, 3, self.n_classes), np.int64)
+        tally_classes(rows.target, rows.predicted, rows.rank, tables)
+        if self.n_classes <= _FEW:
+            self.counts += tables.sum(axis=0)
         if rows.weight is None:
             self.sums.add_column(_NLL, rows.nll, rows.target)
             return

@@ -19,7 +19,7 @@ class Together(NamedTuple):
     """The used rows of a batch, as a table of all rows adds them."""
 
     bins: list[Cuts]
-    sums: Words | None
+    sums: list[Words]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Summands:
 
 
 def _column(values: np.ndarray | None, dtype: type) -> np.ndarray:
-    """Return a column as kernels take it; an empty array stands for None."""
+    """A column as kernels take it; an empty one is none."""
     return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 

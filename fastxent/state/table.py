@@ -12,7 +12,7 @@ import numpy as np
 from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
 from fastxent.kernels.dense import DenseSums
 from fastxent.kernels.grouped import ExactSums, Words
-from fastxent.kernels.tally import sort_by_group, tally_status
+from fastxent.kernels.tally import places_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.component import Summands, Together
 from fastxent.state.keys import Keys
@@ -21,6 +21,7 @@ from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.places import Places
 
 STATUSES = BAD_TARGET + 1
+_SORTED = 1 << 16  # rows that are put in the order of their groups at a time
 _ONE_GROUP = np.zeros(0, np.int64)  # codes of rows that are all of group 0
 CONFIDENCE, CORRECT, WEIGHT = range(3)  # sums of calibration
 
@@ -50,6 +51,7 @@ class GroupTable:
         self.rows = np.zeros((0, STATUSES), np.int64)
         self.binned = np.zeros(0, np.int64)
         self.calibration = ExactSums(3)
+        self._room = np.empty((0, 0))  # for rows by group: fresh memory for each batch would cost more
         self.places = Places(every)  # of pairs of group and cluster in `sums`
         self.sums = DenseSums(len(plan.columns)) if plan.clustered else ExactSums(len(plan.columns), plan.pairs)
 
@@ -75,8 +77,9 @@ class GroupTable:
         else:
             for bins in together.bins:
                 add_bins(bins, self.binned, self.calibration, self.plan.weighted)
-            if together.sums is not None and isinstance(self.sums, ExactSums):
-                self.sums.add_words(together.sums, 0)
+            for words in together.sums:
+                assert isinstance(self.sums, ExactSums)  # of rows, not of clusters
+                self.sums.add_words(words, 0)
         if rows.clusters is not None:
             assert isinstance(self.sums, DenseSums)
             places = self.places.of(None if self.column is None else codes, rows.clusters)
@@ -102,16 +105,23 @@ class GroupTable:
             found.append(cuts.together(self.bins))
         return found
 
-    def _add_rows(self, rows: Summands, codes: np.ndarray) -> Words | None:
-        """Add rows to the sums of their groups, but for clusters. Returns the sums of all."""
+    def _add_rows(self, rows: Summands, codes: np.ndarray) -> list[Words]:
+        """Add rows to the sums of their groups, but for clusters. Returns the sums of all, in pieces."""
         if isinstance(self.sums, DenseSums):
-            return None
+            return []
         if self.column is None:
-            return self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, rows.n]))
-        begins, order = np.zeros(len(self.keys) + 2, np.int64), np.empty(rows.n, np.int64)
-        sort_by_group(codes, begins, order)
-        groups = np.flatnonzero(np.diff(begins[:-1]))
-        return self.sums.fold(rows.terms, groups, np.append(begins[groups], rows.n), order)
+            return [self.sums.fold(rows.terms, np.zeros(1, np.int64), np.array([0, rows.n]))]
+        found, sources = [], rows.terms.sources()
+        for begin in range(0, rows.n, _SORTED):
+            part = codes[begin : begin + _SORTED]
+            begins, places = np.zeros(len(self.keys) + 2, np.int64), np.empty(len(part), np.int64)
+            places_by_group(part, begins, places)
+            groups = np.flatnonzero(np.diff(begins[:-1]))
+            if self._room.shape[0] < len(sources[0]) or self._room.shape[1] < len(part):
+                self._room = np.empty((len(sources[0]), len(part)))
+            terms = rows.terms.moved(sources, begin, places, self._room)
+            found.append(self.sums.fold(terms, groups, np.append(begins[groups], len(part))))
+        return found
 
     def absorb(self, other: GroupTable, clusters: np.ndarray) -> None:
         """Add another table, whose cluster c is ``clusters[c]`` here."""

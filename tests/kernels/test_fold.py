@@ -29,8 +29,9 @@ def folded(columns: list[np.ndarray], codes: np.ndarray, groups: int) -> tuple[E
     """(the sums by group, those of all rows)."""
     sums, whole = ExactSums(len(columns), PAIRS, groups), ExactSums(len(columns), PAIRS, 1)
     begins = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=groups))])
-    terms = Terms([Summand(COPY, column) for column in columns])
-    whole.add_words(sums.fold(terms, np.arange(groups), begins, np.argsort(codes, kind="stable")), 0)
+    order = np.argsort(codes, kind="stable")
+    terms = Terms([Summand(COPY, column[order]) for column in columns])
+    whole.add_words(sums.fold(terms, np.arange(groups), begins), 0)
     return sums, whole
 
 
@@ -109,3 +110,15 @@ def test_infinities_and_nan_set_flags():
         totals, special = sums.totals(np.array([0]))
         assert str(special_value(special[0])) == str(expected)
         assert totals[0] >> sums.scale == end - (1 if end == BLOCK else 2)
+
+
+@given(st.permutations(range(11)), st.integers(0, 3))
+@settings(max_examples=30)
+def test_moved_rows_are_where_they_are_sent(places, begin):
+    rng = np.random.default_rng(0)
+    x, ranks, weight = rng.standard_normal(14), rng.integers(0, 9, 14), rng.random(14)
+    summands = [Summand(COPY, x), Summand(ONES, x), Summand(PRODUCT, x, weight), Summand(BELOW, ranks, limit=5)]
+    terms = Terms(summands, weight, unweighted=3)
+    sources = terms.sources()
+    moved = terms.moved(sources, begin, np.array(places), np.empty((len(sources[0]), 20)))
+    assert np.array_equal(moved.block(0, 11)[:, places], terms.block(begin, 11))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, add_block, find_bins
-from fastxent.kernels.fold import fold, height_of
+from fastxent.kernels.summed import fold, height_of
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.odds import FIELDS, LOSS, NLL, PROBABILITY, odds_rows
 from fastxent.kernels.simd.arithmetic import max_lanes, splat, sum_lanes, vmax
