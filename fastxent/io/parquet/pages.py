@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastxent.errors import SourceError
-from fastxent.io.parquet import assemble as asm, levels as lv, slices, thrift
+from fastxent.io.parquet import assemble as asm, levels as lv, slices, thrift, walk
 from fastxent.io.parquet.chunk import LogitsChunk
 from fastxent.io.parquet.codecs import CodecError, Decompressor
 from fastxent.io.storage.buffers import buffers, read_only
@@ -30,6 +30,7 @@ _ERRORS = {
     asm.BAD_INDEX: "a dictionary index is outside the dictionary",
     asm.ORPHAN: "its first row has no start",
     asm.LEVEL_RANGE: "a definition level is out of range",
+    walk.MALFORMED: "its levels extend past its end",
 }
 
 
@@ -76,7 +77,7 @@ class PageReader:
 
     def __init__(self, chunk: LogitsChunk, source: Ranges, max_page: int) -> None:
         self._chunk, self._source, self._max_page = chunk, source, max_page
-        self._decompressor = Decompressor(chunk.codec) if chunk.codec else None
+        self.decompressor = Decompressor(chunk.codec) if chunk.codec else None
         self._slots = thrift.new_header()
         self.at = ""  # the page that errors are about
         self.unit = np.dtype(f"u{chunk.unit_bytes}")
@@ -84,13 +85,13 @@ class PageReader:
         self.places = np.empty((0, 2), np.int64)  # for byte arrays: bytes and row in ``dictionary`` of each entry
         self._unread: Header | None = None  # of a dictionary that no page has asked for yet
         self.rows_at = -1  # of a dictionary of rows that stays in the file; ``dictionary`` then numbers them
-        self.offset, self.left, self._number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
+        self.offset, self.left, self.number = chunk.begin, chunk.entries, chunk.first_page  # left: entries to come
 
     def next(self, past: int = 0) -> Page | None:
         """The next data page that holds something, behind those that lie whole within the next ``past`` values."""
         chunk = self._chunk
         while self.left > 0:
-            self.at = f"page {self._number}"
+            self.at = f"page {self.number}"
             if self.offset >= chunk.end:
                 raise self.broken(f"the page is missing, and {self.left} values with it")
             begin, head = self.offset, self.header(self.offset)
@@ -106,17 +107,22 @@ class PageReader:
                 if head.entries > self.left:
                     raise self.broken(f"it has {head.entries} values where the footer leaves {self.left}")
                 self.left -= head.entries
-                self._number += 1
+                self.number += 1
                 if head.entries > past:
                     return self._data_page(head, begin)
                 past -= head.entries
         return None
 
+    @property
+    def coded(self) -> bool:
+        """Whether pages of a dictionary can be read: it has been read, or there is none."""
+        return self._unread is None
+
     def skip(self, pages: int, nbytes: int, entries: int) -> None:
         """Go on behind data pages that were read otherwise."""
         self.offset += nbytes
         self.left -= entries
-        self._number += pages
+        self.number += pages
 
     def header(self, offset: int) -> Header:
         """The page header at ``offset``; its page lies within the chunk."""
@@ -150,7 +156,7 @@ class PageReader:
 
     def _in_slices(self, nbytes: int) -> bool:
         """Whether plain bytes are left in the file, to be read slice by slice."""
-        return nbytes > slices.LARGE and self._decompressor is None and isinstance(self._source, LocalRanges)
+        return nbytes > slices.LARGE and self.decompressor is None and isinstance(self._source, LocalRanges)
 
     def load(self, page: Page) -> None:
         """Read the values of a page that has only been looked at."""
@@ -225,7 +231,7 @@ class PageReader:
             if sum(split) > head.compressed or decompressed < 0:
                 raise self.broken("its levels extend past its end")
             levels, values = body[: sum(split)], body[sum(split) :]
-            if self._decompressor is None or head.is_compressed == 0:
+            if self.decompressor is None or head.is_compressed == 0:
                 if head.uncompressed != head.compressed:
                     raise self.broken(f"it has {head.compressed} bytes where its header says {head.uncompressed}")
                 decompressed = -1
@@ -239,7 +245,7 @@ class PageReader:
 
     def decompress(self, body: np.ndarray, size: int, entries: int) -> np.ndarray:
         """A page's bytes, decompressed where the chunk is. ``size`` must be in proportion before memory is taken."""
-        if self._decompressor is None:
+        if self.decompressor is None:
             if size != body.size:
                 raise self.broken(f"it has {body.size} bytes where its header says {size}")
             return body
@@ -250,7 +256,7 @@ class PageReader:
         if size > self._max_page:
             raise self._too_large(size)
         try:
-            return self._decompressor.decompress(body, size)
+            return self.decompressor.decompress(body, size)
         except CodecError as error:
             raise self.broken(str(error)) from None
 
@@ -280,7 +286,7 @@ class PageReader:
         if not chunk.byte_array:
             if body.size != head.entries * width:
                 raise self.broken(f"it has {body.size} bytes for {head.entries} entries")
-            if self._decompressor is None:  # the kernels want it aligned, and it outlives the buffer that it is in
+            if self.decompressor is None:  # the kernels want it aligned, and it outlives the buffer that it is in
                 room = buffers().take(body.size)
                 room[:] = body
                 body = read_only(room)

@@ -99,7 +99,11 @@ class NativeUnit:
         row_bytes, dtype = self.reader.row_bytes, self.reader.layout.dtype
         rows = min(rows, self.reader.rows_in(block_bytes)) if whole else even(self.rows, rows)
         with self.source.opened(self.chunk, block_bytes) as source, self._beside(rows, block_bytes) as (take, rows):
-            reads = native.read_rows(self.chunk, source, min(block_bytes, rows * row_bytes) if whole else block_bytes)
+            together = min(block_bytes, rows * row_bytes)
+            if self.reader.layout.scalar and flat.is_flat(self.chunk, source):
+                reads = flat.read_numbers(self.chunk, source, together)
+            else:
+                reads = native.read_rows(self.chunk, source, together if whole else block_bytes)
             if whole:
                 for values, bad, row in reads:
                     n, where = len(values), self._where(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 import fastxent as fx
 from fastxent.errors import SourceError
-from fastxent.io.parquet import flat, slices
+from fastxent.io.parquet import flat, slices, walk
 from fastxent.io.parquet.footer import Footer
 from fastxent.io.parquet.part import NativeUnit
 from fastxent.io.source import open_source
@@ -162,3 +163,45 @@ def test_more_rows_than_there_are(tmp_path: Path) -> None:
     for method in ("take", "skip"):
         with flat.opened(str(path), [chunk]) as (column,), pytest.raises(SourceError, match="fewer rows"):
             getattr(column, method)(11)
+
+
+def outcome(path: Path, walked: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The column "y", or the error."""
+    with monkeypatch.context() as patched:
+        if not walked:
+            patched.setattr(walk, "walk_pages", lambda *_: 0)
+        try:
+            return [part.to_pylist() for parts in read(path, [(False, 100), (True, 333)]) for part in parts if part]
+        except SourceError as error:
+            return str(error)
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_damage_is_told_as_page_by_page(
+    codec: str, version: str, dictionary: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes changed anywhere in the pages: the same rows, or the same error, as from the reader of single pages."""
+    path, column = tmp_path / "a.parquet", numbers("int32", 9, 0.3, 3)
+    pq.write_table(
+        pa.table({"y": column}), path, compression=codec, data_page_version=version, use_dictionary=dictionary,
+        data_page_size=300, write_batch_size=64, write_page_checksum=version == "1.0",
+    )  # fmt: skip
+    data = path.read_bytes()
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    begin = chunk.dictionary_page_offset or chunk.data_page_offset
+    assert outcome(path, True, monkeypatch) == outcome(path, False, monkeypatch) == [
+        column[:100].to_pylist(), column[433:].to_pylist()
+    ]  # fmt: skip
+    told = set()
+    for k in range(150):
+        pick = random.Random(k)
+        damaged = bytearray(data)
+        for _ in range(pick.choice([1, 1, 4])):
+            damaged[pick.randrange(begin, begin + chunk.total_compressed_size)] = pick.choice([0, 1, 2, 127, 128, 255])
+        path.write_bytes(damaged)
+        found = outcome(path, True, monkeypatch)
+        assert found == outcome(path, False, monkeypatch)
+        told.add(found.split(": ")[-1] if isinstance(found, str) else "")
+    assert len(told) >= 3
