@@ -8,7 +8,7 @@ read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,7 @@ import pyarrow.compute as pc
 from fastxent.io.responses.rows import REAL, TEXT, WHOLE, Token, child, relisted, token_fields, unroll
 
 _WRAPPERS = ((), ("response", "body"), ("body",), ("response",))  # where the response is in its line
-_LISTED = pa.struct([("id", WHOLE), ("token", TEXT), ("logprob", REAL)])
-_ENTRY = pa.struct([*_LISTED, ("bytes", pa.list_(WHOLE)), ("top_logprobs", pa.list_(_LISTED))])
-_CHAT = pa.list_(pa.struct([("index", WHOLE), ("logprobs", pa.struct([("content", pa.list_(_ENTRY))]))]))
+_LEAF = {"chat": "choices", "llama.cpp": "completion_probabilities"}  # forms that pyarrow parses
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,38 @@ class Form:
         """The columns of tokens."""
         return token_fields(self.numbered)
 
-    @property
-    def parsed(self) -> pa.Field | None:
-        """What pyarrow parses of a line; None if Python must."""
-        kinds = {"chat": ("choices", _CHAT), "llama.cpp": ("completion_probabilities", pa.list_(_ENTRY))}
-        if self.name not in kinds:
+    def parsed(self, names: Container[str]) -> pa.Field | None:
+        """What pyarrow parses of a line for some columns; None if Python must."""
+        if self.name not in _LEAF:
             return None
-        found = pa.field(*kinds[self.name])
+        kind = pa.list_(self._entry(names))
+        if self.name == "chat":
+            kind = pa.list_(pa.struct([("index", WHOLE), ("logprobs", pa.struct([("content", kind)]))]))
+        found = pa.field(_LEAF[self.name], kind)
         for name in reversed(self.wrapper):
             found = pa.field(name, pa.struct([found]))
         return found
 
+    def _entry(self, names: Container[str]) -> pa.DataType:
+        """The type of the entry of a token, as far as some columns need it."""
+        id = ("id", WHOLE) if self.numbered else ("token", TEXT)
+        listed = {
+            "topk_ids": [id], "topk_logprobs": [("logprob", REAL)],
+            "topk_tokens": [("token", TEXT)] if self.numbered else [],
+        }  # fmt: skip
+        inside = dict(pair for name, pairs in listed.items() if name in names for pair in pairs)
+        own = {
+            "target": [id], "target_logprob": [("logprob", REAL)], "token": [("token", TEXT)],
+            "n_bytes": [("token", TEXT), ("bytes", pa.list_(WHOLE))],
+        }  # fmt: skip
+        found = dict(pair for name, pairs in own.items() if name in names for pair in pairs)
+        if inside:
+            found["top_logprobs"] = pa.list_(pa.struct(list(inside.items())))
+        return pa.struct(list(found.items() or [("logprob", REAL)]))
+
     def of_table(self, lines: pa.Array, first: int) -> dict[str, pa.Array]:
         """The columns of tokens, of the field `parsed` of lines. first: int. The number of the first line."""
-        leaf = "choices" if self.name == "chat" else "completion_probabilities"
-        for name in [*self.wrapper, leaf][1:]:
+        for name in [*self.wrapper, _LEAF[self.name]][1:]:
             lines = child(lines, name)
         choice: np.ndarray = np.zeros(len(lines), np.int64)
         request, content = np.arange(len(lines)), lines
@@ -71,23 +86,26 @@ class Form:
             "request": pa.array(first + request[tokens.parent]),
             "choice": pa.array(choice[tokens.parent]),
             "position": pa.array(tokens.place),
-            **self._entries(tokens.values),
+            **self._columns(tokens.values),
         }
 
-    def _entries(self, entries: pa.Array) -> dict[str, pa.Array]:
-        token, top = child(entries, "token"), child(entries, "top_logprobs")
+    def _columns(self, entries: pa.Array) -> dict[str, pa.Array]:
+        """The columns that the entries of tokens hold."""
+        own = {field.name: child(entries, field.name) for field in entries.type}
+        id, found = "id" if self.numbered else "token", dict[str, pa.Array]()
+        for name, held in (("token", "token"), ("target", id), ("target_logprob", "logprob")):
+            if held in own:
+                found[name] = own[held]
+        if "bytes" in own:
+            sizes = pc.list_value_length(own["bytes"]).cast(WHOLE)
+            found["n_bytes"] = pc.coalesce(sizes, pc.binary_length(own["token"]).cast(WHOLE))
+        if "top_logprobs" not in own:
+            return found
+        top = own["top_logprobs"]
         listed = top.flatten()
-        texts, logprobs = (relisted(top, child(listed, name)) for name in ("token", "logprob"))
-        sizes = pc.list_value_length(child(entries, "bytes")).cast(WHOLE)
-        found = {
-            "token": token,
-            "n_bytes": pc.coalesce(sizes, pc.binary_length(token).cast(WHOLE)),
-            "target": child(entries, "id") if self.numbered else token,
-            "target_logprob": child(entries, "logprob"),
-            "topk_ids": relisted(top, child(listed, "id")) if self.numbered else texts,
-            "topk_logprobs": logprobs,
-        }
-        return found | ({"topk_tokens": texts} if self.numbered else {})
+        lists = {field.name: relisted(top, child(listed, field.name)) for field in listed.type}
+        names = (("topk_ids", id), ("topk_logprobs", "logprob"), *([("topk_tokens", "token")] if self.numbered else []))
+        return found | {name: lists[held] for name, held in names if held in lists}
 
     def of_line(self, line: bytes, request: int) -> Iterator[Token]:
         """The tokens of one line; one row of nulls if there are none. ValueError if it is not of the form."""

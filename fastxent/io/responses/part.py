@@ -57,7 +57,7 @@ class ResponsesUnit:
 
     def _columns(self, data: bytes) -> dict[str, pa.Array]:
         """The columns of all tokens of the lines ``data``."""
-        first, parsed = self.where.first_row, self.form.parsed
+        first, parsed = self.where.first_row, self.form.parsed(self.reader.stored)
         fields = [*([] if parsed is None else [parsed]), *self.beside]
         table = self._parsed(data, fields) if fields else None
         if table is not None and parsed is not None:
