@@ -109,7 +109,9 @@ def _check_shape(result: CompareValues) -> None:
     target = result.target_probability
     if target is not None:
         edges, counted = target.histogram
-        if len(edges) != len(counted) + 1 or min(counted, default=0) < 0 or list(edges) != sorted(edges):
+        if (edges or counted) and (  # neither of a top-k dump
+            len(edges) != len(counted) + 1 or min(counted, default=0) < 0 or list(edges) != sorted(edges)
+        ):
             raise ValueError("target_probability.histogram must have ascending edges, one more than counts")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fastxent.names import printable
-from fastxent.results.comparison import DIVERGENCE_TITLES, Compared, CompareValues, Flips
+from fastxent.results.comparison import DIVERGENCE_TITLES, Compared, CompareValues, Flips, MetricComparison
 from fastxent.results.text import (
     MAX_SLICES,
     WIDTH,
@@ -23,6 +24,7 @@ from fastxent.results.text import (
     new_table,
     number,
     plain_text,
+    value_text,
 )  # fmt: skip
 from fastxent.results.values import Metric, labels
 
@@ -80,7 +82,24 @@ def _metrics(result: CompareValues) -> TextTable:
         [
             (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), interval(m.difference),
              p_value(m.p_value))
-            for name, m in result.metrics.items()
+            for name, m in result.metrics.items() if not _is_bounded(m)
+        ],
+    )  # fmt: skip
+
+
+def _is_bounded(metric: MetricComparison) -> bool:
+    """Whether only bounds of the difference are known."""
+    return metric.difference.bounds is not None and math.isnan(metric.difference.value)
+
+
+def _bounded(result: CompareValues) -> TextTable:
+    """Return the metrics of which bounds are known."""
+    a, b = result.names
+    return TextTable(
+        ["bounds of", a, b, f"{b} - {a}"],
+        [
+            (name, value_text(m.a), value_text(m.b), value_text(m.difference))
+            for name, m in result.metrics.items() if _is_bounded(m)
         ],
     )  # fmt: skip
 
@@ -90,8 +109,8 @@ def _divergences(result: CompareValues) -> TextTable:
     return TextTable(
         [f"divergence, in {unit}", "mean", "95 % interval", "50 %", "95 %", "99 %", "max"],
         [
-            (DIVERGENCE_TITLES[name], number(d.mean.value, 4), interval(d.mean),
-             *(number(d.quantiles[q], 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
+            (DIVERGENCE_TITLES[name], value_text(d.mean, 4), interval(d.mean),
+             *(number(d.quantiles.get(q, math.nan), 3) for q in (0.5, 0.95, 0.99)), number(d.max, 3))
             for name, d in result.divergences.items()
         ],
     )  # fmt: skip
@@ -101,7 +120,7 @@ def _together(result: CompareValues) -> list[str]:
     """Lines about what both dumps make of a row."""
 
     def shown(metric: Metric) -> str:
-        return f"{number(metric.value, 4)} ({interval(metric)})" if interval(metric) else number(metric.value, 4)
+        return f"{value_text(metric, 4)} ({interval(metric)})" if interval(metric) else value_text(metric, 4)
 
     same = _SAME.get(result.config.task, "Same top prediction")
     lines = [] if result.same_top_1 is None else [f"{same}: {shown(result.same_top_1)}"]
@@ -147,11 +166,11 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
         if main is not None:
             m = part.metrics[main]
             adjusted = m.adjusted_p_value
-            cells += [number(m.a.value, 4), number(m.difference.value, 3), p_value(m.p_value),
+            cells += [value_text(m.a, 4, 3), value_text(m.difference, 3, 2), p_value(m.p_value),
                       "" if adjusted is None else p_value(adjusted)]  # fmt: skip
         if part.same_top_1 is not None:
             kl = part.divergences["kl_divergence_ab"].mean
-            cells += [number(kl.value, 3), number(part.same_top_1.value, 3)]
+            cells += [value_text(kl, 3, 2), number(part.same_top_1.value, 3)]
         return tuple(cells)
 
     rows = (row(label, part) for label, part in zip(labels(found), found.values(), strict=True))
@@ -179,6 +198,8 @@ def _changed(result: CompareValues) -> TextTable:
 def tables(result: CompareValues, most: int | None = None) -> Iterator[TextTable | list[str]]:
     """Return the tables, and the lines between them. most: slices of a column; None for all."""
     yield _metrics(result)
+    if any(map(_is_bounded, result.metrics.values())):
+        yield _bounded(result)
     if result.divergences:
         yield _divergences(result)
     together = _together(result)

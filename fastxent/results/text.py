@@ -90,11 +90,11 @@ def missing_scores(used: int, score_rows: dict[str, RowCounts]) -> list[str]:
     ]
 
 
-def value_text(metric: Metric, digits: int = 4) -> str:
-    """Return the value of a metric as text, or its bounds, with some digits, if they are all that is known."""
+def value_text(metric: Metric, digits: int = 5, ends: int = 4) -> str:
+    """Return the value of a metric as text, or its bounds, with ``ends`` digits, if they are all that is known."""
     if metric.bounds is None or not math.isnan(metric.value):
-        return number(metric.value)
-    low, high = (number(end, digits) for end in metric.bounds)
+        return number(metric.value, digits)
+    low, high = (number(end, ends) for end in metric.bounds)
     return f"{low} … {high}"
 
 

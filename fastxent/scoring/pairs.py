@@ -20,7 +20,7 @@ from fastxent.kernels.rows.divergences import CHANGE, FIELDS, JS, KL_AB, KL_BA, 
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.given import GivenScorer
 from fastxent.scoring.pair_targets import PairTargets
-from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows
+from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows, TopkRows
 from fastxent.scoring.scorer import Scorer, Sweep
 from fastxent.scoring.targets import NO_IGNORE, Prepared
 
@@ -67,6 +67,18 @@ class BinaryPairRows(PairRows, BinaryRows):
 @dataclass
 class MultilabelPairRows(PairRows, MultilabelRows):
     """Rows of one number per label, of two dumps. Divergences and ``change`` are means over the labels of a row."""
+
+
+@dataclass
+class TopkPairRows(PairRows, TopkRows):
+    """Rows that list their likeliest classes, of two dumps. Divergences and ``change`` are the least that is possible;
+    the fields of the same name with "high" are the most."""
+
+    kl_ab_high: np.ndarray = field(default_factory=_none)  # float64
+    kl_ba_high: np.ndarray = field(default_factory=_none)
+    js_high: np.ndarray = field(default_factory=_none)
+    change_high: np.ndarray = field(default_factory=_none)
+    same: np.ndarray = field(default_factory=_none)  # bool: the likeliest class is the same
 
 
 def pair_rows(rows: ScoredRows) -> PairRows:

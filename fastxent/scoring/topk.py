@@ -68,12 +68,17 @@ class TopkScorer:
         """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
         for _ in batch.blocks:  # which hold nothing
             pass
-        return self.rows(self.prepare(batch, np.dtype(np.float64)))
+        prepared = self.prepare(batch, np.dtype(np.float64))
+        return self.rows(prepared, self.lists(prepared))
 
-    def rows(self, prepared: Prepared) -> TopkRows:
-        """Score the rows of a batch that are prepared. Errors as above."""
+    def lists(self, prepared: Prepared) -> Listed:
+        """The lists of the rows of a batch."""
         c, columns = self.config, prepared.columns
-        found = listed_rows(columns[str(c.ids)], columns[str(c.logits)], (str(c.ids), str(c.logits)), c.classes)
+        return listed_rows(columns[str(c.ids)], columns[str(c.logits)], (str(c.ids), str(c.logits)), c.classes)
+
+    def rows(self, prepared: Prepared, found: Listed) -> TopkRows:
+        """Score the rows of a batch that are prepared. Errors as above. found: their lists."""
+        c, columns = self.config, prepared.columns
         target = self._targets(prepared, found)
         sums, counts, faults = self._sums(found, target)
         given = self._given(columns, len(target))
@@ -215,7 +220,9 @@ class TopkScorer:
             brier_high=brier[1] if labelled else nothing,
             listed=listed.astype(np.float64),
             mass=sums[k.MASS],
-            tokens=_taken(found.texts, best) if self.keeps else None,
+            rest_low=rest.low + apart,
+            rest_high=rest.high + apart,
+            tokens=_taken(found.texts, best),
         )
 
     def _refuse(

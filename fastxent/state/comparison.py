@@ -17,6 +17,7 @@ from fastxent.errors import StateError
 from fastxent.options.config import EvalConfig
 from fastxent.results.compare import CompareResult
 from fastxent.results.comparison import (
+    QUANTILES,
     Compared,
     ComparedRows,
     ConfidenceBucket,
@@ -51,6 +52,7 @@ from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.pair_scores import PairScoreTable
 from fastxent.state.pair_tasks import pair_plan_of
 from fastxent.state.table import GroupTable
+from fastxent.state.topk_pairs import TopkPairPlan
 
 HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's probability
 MARK = "comparison"  # in the header of a saved state
@@ -65,6 +67,13 @@ class PairState(EvalState):
         self.quantities: dict[str, Quantities] = {}
         if not config.has_logits:
             return
+        right = _right if self.plan.labelled else None
+        self.flips = {table.column: FlipTable(table, right) for table in (self.whole, *self.slices.values())}
+        flips = {"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()}
+        self.by_confidence: ByConfidence | None = None
+        if config.partial:  # quantities are known within bounds only
+            self.components.update(flips)
+            return
         self.quantities = {
             "kl_divergence_ab": Quantities(lambda rows: rows.kl_ab),
             "kl_divergence_ba": Quantities(lambda rows: rows.kl_ba),
@@ -73,15 +82,11 @@ class PairState(EvalState):
         if self.plan.labelled:
             self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
         self.by_confidence = None if config.task == "multilabel" else ByConfidence(_Divergences(config))
-        right = _right if self.plan.labelled else None
-        self.flips = {table.column: FlipTable(table, right) for table in (self.whole, *self.slices.values())}
         self.components.update({f"pairs {name}": part for name, part in self.quantities.items()})
         if self.by_confidence is not None:
             self.components["confidence"] = self.by_confidence
         self.components["largest"] = self.largest
-        self.components.update(
-            {"flips" if name is None else f"flips by {name}": part for name, part in self.flips.items()}
-        )
+        self.components.update(flips)
 
     @staticmethod
     def _plan_of(config: EvalConfig) -> MetricPlan:
@@ -273,6 +278,17 @@ class CompareState:
             return by_student(value, stderr, freedom)
 
         labelled = plan.labelled
+        if isinstance(plan, TopkPairPlan):
+            return Compared(
+                rows=ComparedRows(**vars(rows_of(table.rows[g]))),
+                metrics=metrics,
+                perplexity_ratio=ratio,
+                divergences=plan.divergences(sums),
+                same_top_1=mean(SAME),
+                target_probability=plan.change(sums) if labelled else None,
+                flips=self._flips(table, g, sums) if labelled else None,
+                rank=None,
+            )
         return Compared(
             rows=ComparedRows(**vars(rows_of(table.rows[g]))),
             metrics=metrics,
@@ -295,6 +311,9 @@ class CompareState:
         """The fields of all rows that slices have in part."""
         if not self.config.has_logits:
             return {}
+        if self.config.partial:
+            unknown = dict.fromkeys(QUANTILES, math.nan)
+            return {"divergences": {k: replace(d, quantiles=unknown) for k, d in whole.divergences.items()}}
         found = self.first.quantities
         buckets = self._buckets()
         divergences = {

@@ -125,7 +125,7 @@ class PairPlan(MetricPlan):
         self, a: dict[str, Metric], b: dict[str, Metric], sums: Sums
     ) -> tuple[dict[str, MetricComparison], Metric | None]:
         """(the comparison of each metric, the ratio of the perplexities). a, b: the metrics of either dump."""
-        found = {name: _apart(a[name], b[name]) for name in self.names}
+        found = {name: apart(a[name], b[name]) for name in self.names}
         ratio = None
         group = PairSums(self._index, sums, plain=not (self.weighted or self.clustered))
         for mean in self.means:
@@ -291,7 +291,7 @@ class Difference:
         return root if self.both >= 0 else -root
 
 
-def _apart(a: Metric, b: Metric) -> MetricComparison:
+def apart(a: Metric, b: Metric) -> MetricComparison:
     """The comparison of a metric that is not a mean: its difference has no standard error.
 
     If a side is only known within bounds, so is the difference.

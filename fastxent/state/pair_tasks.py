@@ -11,12 +11,13 @@ from fastxent.results.values import Metric
 from fastxent.state import binary, multilabel
 from fastxent.state.differences import Influence, PairPlan, PairSums, Side, of_second
 from fastxent.state.metrics import LN2, ROWS, Column, Sums
+from fastxent.state.topk_pairs import TopkPairPlan
 
 
 def pair_plan_of(config: EvalConfig) -> PairPlan:
     """What to sum for two dumps under a configuration."""
     kinds: dict[str, type[PairPlan]] = {"binary": BinaryPairPlan, "multilabel": MultilabelPairPlan}
-    return kinds.get(config.task, PairPlan)(config)
+    return (TopkPairPlan if config.partial else kinds.get(config.task, PairPlan))(config)
 
 
 class MultilabelPairPlan(PairPlan, multilabel.MultilabelPlan):

@@ -41,7 +41,7 @@ class Bounded(NamedTuple):
     high: Mean
 
 
-def _columns(name: str, low: str, high: str, of: _Found = lambda x: x, **kinds: bool) -> tuple[Column, Column]:
+def columns_of(name: str, low: str, high: str, of: _Found = lambda x: x, **kinds: bool) -> tuple[Column, Column]:
     """The columns of the least and the most of a number, computed from two fields of the rows. A row of negative weight
     adds its most to the least."""
 
@@ -56,17 +56,17 @@ def _columns(name: str, low: str, high: str, of: _Found = lambda x: x, **kinds: 
     return Column(f"{name}, least", taken(low, high), **kinds), Column(f"{name}, most", taken(high, low), **kinds)
 
 
-NLL = _columns("nll", "nll_low", "nll_high")
-ENTROPY = _columns("entropy", "entropy", "entropy_high", labelled=False)
-BRIER = _columns("brier", "brier", "brier_high")
-RANK = _columns("1/(rank+1)", "rank_high", "rank", lambda rank: Summand(RECIPROCAL, rank))
-CONFIDENCE = _columns("confidence", "confidence", "confidence", labelled=False)
-COVERAGE = _columns("listed", "listed", "listed", indicator=True)
-MASS = _columns("mass", "mass", "mass", labelled=False)
+NLL = columns_of("nll", "nll_low", "nll_high")
+ENTROPY = columns_of("entropy", "entropy", "entropy_high", labelled=False)
+BRIER = columns_of("brier", "brier", "brier_high")
+RANK = columns_of("1/(rank+1)", "rank_high", "rank", lambda rank: Summand(RECIPROCAL, rank))
+CONFIDENCE = columns_of("confidence", "confidence", "confidence", labelled=False)
+COVERAGE = columns_of("listed", "listed", "listed", indicator=True)
+MASS = columns_of("mass", "mass", "mass", labelled=False)
 
 
 def _hits(k: int) -> tuple[Column, Column]:
-    return _columns(f"rank<{k}", "rank_high", "rank", lambda rank: Summand(BELOW, rank, limit=k), indicator=True)
+    return columns_of(f"rank<{k}", "rank_high", "rank", lambda rank: Summand(BELOW, rank, limit=k), indicator=True)
 
 
 def means(config: EvalConfig) -> list[Bounded]:
@@ -108,10 +108,10 @@ class TopkPlan(MetricPlan):
         found = {name: Metric(value) for name, value in bins.errors().items()}
         for pair in self.bounded:
             low, high = (self.metric(mean, sums) for mean in pair)
-            found[pair.low.name] = low if self._same(pair, sums) else within(low, high)
+            found[pair.low.name] = low if self.same(pair, sums) else within(low, high)
         return {name: found[name] for name in self.names}
 
-    def _same(self, pair: Bounded, sums: Sums) -> bool:
+    def same(self, pair: Bounded, sums: Sums) -> bool:
         """Whether the sums of the least and of the most are the same."""
         a, b = (self._index[mean.column.name] for mean in pair)
         return bool(sums.totals[a] == sums.totals[b] and sums.special[a] == sums.special[b])

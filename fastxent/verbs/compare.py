@@ -26,7 +26,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             (``by``, ``cluster``, ``weight``, ``n_bytes``, ``id``, those of ``where``) are read from ``a``. The target
             may be missing in ``b``; where it is there, it must be that of ``a``. Both have the columns of ``scores``
             and ``target_logprob``. Binary and multilabel dumps are compared too: a divergence is that of the two
-            distributions of a row, or its mean over the labels of a row.
+            distributions of a row, or its mean over the labels of a row. Two top-k dumps (``ids``) have the exact
+            difference of exact metrics, and bounds of the other differences and of the divergences: the classes that
+            both rows list count exactly, and the others of a row as one. KL then has no upper bound in general.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
@@ -35,14 +37,14 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
             ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.
-        largest: int. Number of rows in ``result.largest``: those whose NLL changed most.
+        largest: int. Number of rows in ``result.largest``: those whose NLL changed most. None for top-k dumps.
         renormalize: bool. True makes each row of a llama.cpp file sum to 1. False takes log-probabilities as they are
             stored, and KL(p‖q) leaves out the classes with log p of at most -16, as ``llama-perplexity
             --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
             ``input="log_probs"``, which are otherwise used as given with KL of all classes.
         class_mask: as in `evaluate`. If one dump has more classes, such as a padded vocabulary: one flag per class of
             that dump, 0 for those that the other does not have.
-        id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits.
+        id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits and top-k dumps.
         scores: str or list of str. Columns of numbers whose means are compared, alone or beside logits. A row in which
             a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
         target_logprob: str or None. For dumps without logits: the column of the log-probability of the outcome.

@@ -18,6 +18,7 @@ from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
+from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
 from fastxent.verbs.evaluation import Evaluation, has_soft_targets
@@ -51,12 +52,15 @@ class Comparison:
     @property
     def whole(self) -> bool:
         """Soft targets and labels are as large as the logits."""
-        return self.soft or not self.config.has_logits or self.config.task == "multilabel"
+        c = self.config
+        return self.soft or not c.has_logits or c.partial or c.task == "multilabel"
 
     def scorer(self) -> Callable[[Any], PairRows]:
         """A function of a `PairBatch`."""
         if not self.config.has_logits:
             return GivenPairScorer(self.config)
+        if self.config.partial:
+            return TopkPairScorer(self.config)
         kinds = {"binary": BinaryPairScorer, "multilabel": MultilabelPairScorer}
         return kinds.get(self.config.task, PairScorer)(self.config, self.dtypes, self.id)
 
@@ -119,18 +123,20 @@ class Base:
         mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config = replace(job.recipe.config, renormalize=options["renormalize"])
-        if config.partial:
-            raise ConfigError("compare needs a score for each class, or rows without logits; omit ids (--ids)")
-        if id is not None and not config.has_logits:
-            raise ConfigError("id must be None for dumps without logits, whose changed rows are not listed; omit id")
-        own = tuple(name for name in (config.target, config.target_logprob, *config.scores) if name is not None)
-        return cls(config, job.source, job.recipe.soft, own, mask)
+        if id is not None and (not config.has_logits or config.partial):
+            raise ConfigError(
+                "id must be None for dumps without logits and top-k dumps, whose changed rows are not listed; omit id"
+            )
+        own = [name for name in (config.target, config.target_logprob, *config.scores) if name is not None]
+        own += [name for name in (config.ids, str(config.logits), config.other) if config.partial and name is not None]
+        return cls(config, job.source, job.recipe.soft, tuple(own), mask)
 
     def other(self, b: Any, options: CompareOptions) -> OpenSource:
         """Open another dump; `SourceError` or `ColumnError` if it does not fit this one."""
         config, first, classes, target = self.config, self.source, options["classes"], self.config.target
+        stored = config.has_logits and not config.partial
         other = open_source(
-            b, logits=config.logits if config.has_logits else None, columns=(*self.own, *(options["on"] or ())),
+            b, logits=config.logits if stored else None, columns=(*self.own, *(options["on"] or ())),
             dtype=options["logits_dtype"], classes=None if classes is None else listed(classes), optional=target,
         )  # fmt: skip
         if config.on_bad_row == "error":
@@ -163,9 +169,8 @@ class Base:
         """How this dump is compared with another."""
         dtypes = self.source.dtype, other.dtype
         on = tuple(options["on"] or ())
-        return Comparison(
-            self.config, dtypes, self.soft, options["largest"], names, options["id"], on, options["how"]
-        )  # fmt: skip
+        largest = 0 if self.config.partial else options["largest"]  # how much a row changed is not known
+        return Comparison(self.config, dtypes, self.soft, largest, names, options["id"], on, options["how"])
 
     def files(self, other: OpenSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The files of either dump."""

@@ -42,7 +42,7 @@ Exit codes: 0 success, 1 a --fail-if condition holds, 2 invalid usage or input, 
 error, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.""")  # fmt: skip
 @click.argument("a")
 @click.argument("others", metavar="B...", nargs=-1, required=True)
-@declared(CompareOptions, "Compare", *SECTIONS, hidden=("ids", "other", "n_classes"))
+@declared(CompareOptions, "Compare", *SECTIONS)
 @options.printing
 @section("Output", arguments.output(), arguments.REPORT, arguments.STATE, arguments.LOG)
 @running(CompareOptions)

@@ -89,7 +89,7 @@ def _rows(result: CompareValues) -> Pictures:
         if metric.flips is not None:
             caption = f"Rows by whether {printable(name, 40)} is 1 (right) or 0 (wrong) in {a} and in {b}."
             found.append(drawn(plots.flips(result, metric.flips), caption))
-    if result.target_probability is not None:
+    if result.target_probability is not None and result.target_probability.histogram[1]:
         caption = (
             f"Change of the probability of the target from {a} to {b}, in number of rows. On the right of the dashed "
             f"line, {b} gives the target a higher probability; the first bar there has the rows without a change too. "

@@ -117,7 +117,9 @@ def _headline(result: EvalValues) -> Markup:
         low, high = metric.ci95
         interval = "" if math.isnan(low) else f"95 % CI: {number(low, 3)} … {number(high, 3)}"
         cards.append(
-            Card(_TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), value_text(metric, 3), interval)
+            Card(
+                _TITLES.get(result.task, _NAMES).get(name, name.replace("_", " ")), value_text(metric, ends=3), interval
+            )
         )
     table = HtmlTable(
         "Metrics with standard errors and 95 % intervals",

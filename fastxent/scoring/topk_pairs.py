@@ -1,0 +1,176 @@
+"""Batches of two top-k dumps: the rows of either, and bounds of their divergences.
+
+The classes that both rows list count exactly. The others of either row are one class of their probability together,
+which gives the least that a divergence can be. The most is that of rows which share none of them: infinite for KL.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from fastxent.errors import BadRowError
+from fastxent.io.lists import Listed
+from fastxent.io.lockstep import PairBatch
+from fastxent.kernels.rows.listed import BELOW_CUT
+from fastxent.options.config import EvalConfig
+from fastxent.scoring.pair_targets import ADVICE, PairTargets
+from fastxent.scoring.pairs import TopkPairRows, join
+from fastxent.scoring.rest import exp, log
+from fastxent.scoring.rows import USED, TopkRows
+from fastxent.scoring.targets import Prepared
+from fastxent.scoring.topk import TopkScorer
+
+_LN2 = math.log(2.0)
+
+
+class Entries(NamedTuple):
+    """The listed classes of n rows, one after another. row: of each. ids: numbers that both dumps share."""
+
+    row: np.ndarray
+    ids: np.ndarray
+    logprobs: np.ndarray
+
+
+class TopkPairScorer:
+    """Scores batches of two top-k dumps under one configuration."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
+        self._scorer = TopkScorer(config)
+        self._targets = PairTargets(config, self._scorer.prepare, np.dtype(np.float64))
+
+    def __call__(self, batch: PairBatch) -> TopkPairRows:
+        """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        for _ in batch.blocks:  # which hold nothing
+            pass
+        prepared = self._scorer.prepare(batch, np.dtype(np.float64))
+        matched = self._targets.matched(prepared, batch.other)
+        self._check_texts(prepared, matched)
+        lists = [self._scorer.lists(side) for side in (prepared, matched)]
+        a, b = (self._scorer.rows(side, held) for side, held in zip((prepared, matched), lists, strict=True))
+        b = replace(b, cluster=a.cluster, by=a.by, weight=a.weight, n_bytes=a.n_bytes)
+        join(a, b)
+        used = a.status == USED
+        with np.errstate(all="ignore"):  # rows that are not used
+            bounds = _divergences(*_entries(*lists), (a, b))
+            ends = [(exp(-rows.nll_high), exp(-rows.nll_low)) for rows in (a, b)]
+            change = ends[1][0] - ends[0][1], ends[1][1] - ends[0][0]
+        same = _same(a, b, lists) & used
+        n, where = len(a.status), batch.where
+        places = np.arange(n) if prepared.index is None else prepared.index
+        return TopkPairRows(
+            **vars(a), other=b, kl_ab=bounds["ab"][0], kl_ba=bounds["ba"][0], js=bounds["js"][0], change=change[0],
+            file=where.file, row=where.first_row + places, kl_ab_high=bounds["ab"][1], kl_ba_high=bounds["ba"][1],
+            js_high=bounds["js"][1], change_high=change[1], same=same,
+        )  # fmt: skip
+
+    def _check_texts(self, prepared: Prepared, matched: Prepared) -> None:
+        """`BadRowError` for the first target of the second dump that is another string."""
+        name = self.config.target
+        if name is None or "string" not in str(prepared.columns[name].type) or self.config.classes is not None:
+            return
+        here, there = (side.columns[name].cast(pa.large_string()).to_pylist() for side in (matched, prepared))
+        for i, (mine, theirs) in enumerate(zip(here, there, strict=True)):
+            if mine != theirs:
+                place = f"{prepared.where.file}, row {prepared.where.first_row + prepared.place(i)}"
+                why = f"the target is {mine!r}, but {theirs!r} in {place}"
+                raise BadRowError(matched.where, matched.place(i), why, ADVICE)
+
+
+def _entries(a: Listed, b: Listed) -> tuple[Entries, Entries]:
+    """The listed classes of both dumps above the cut, in the order of rows and ids."""
+    sides = [a, b]
+    if a.texts is not None and b.texts is not None:  # numbers that both share
+        both = pa.concat_arrays([a.texts.dictionary_decode(), b.texts.dictionary_decode()]).dictionary_encode()
+        numbers = np.asarray(both.indices.fill_null(-1)).astype(np.int64)
+        sides = [replace_ids(a, numbers[: len(a.ids)]), replace_ids(b, numbers[len(a.ids) :])]
+    found = []
+    for side in sides:
+        row = np.repeat(np.arange(len(side.sizes)), side.sizes)
+        first = np.cumsum(side.sizes) - side.sizes
+        place = np.arange(len(row)) + np.repeat(side.starts - first, side.sizes)
+        ids, logprobs = side.ids[place], side.logprobs[place]
+        held = (logprobs > BELOW_CUT) | np.isneginf(logprobs)
+        row, ids, logprobs = row[held], ids[held], logprobs[held]
+        order = np.lexsort((ids, row))
+        found.append(Entries(row[order], ids[order], np.minimum(logprobs[order], 0.0)))
+    return found[0], found[1]
+
+
+def replace_ids(side: Listed, ids: np.ndarray) -> Listed:
+    """The same lists with other numbers for their ids."""
+    return side._replace(ids=ids)
+
+
+def _divergences(a: Entries, b: Entries, rows: tuple[TopkRows, TopkRows]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The least and the most of KL(a‖b), KL(b‖a) and JS of each row."""
+    n = len(rows[0].status)
+    top = 1 + max(int(a.ids.max(initial=0)), int(b.ids.max(initial=0)))
+    keys = a.row * top + a.ids, b.row * top + b.ids
+    _, mine, theirs = np.intersect1d(*keys, assume_unique=True, return_indices=True)
+    row, x, y = a.row[mine], a.logprobs[mine], b.logprobs[theirs]
+    p, q = exp(x), exp(y)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(row, values, n)
+
+    middle = log((p + q) / 2.0)
+    # -inf on both sides costs nothing, on one side of the divergence an infinite amount
+    ab = total(np.where(p > 0.0, p * (x - y), 0.0))
+    ba = total(np.where(q > 0.0, q * (y - x), 0.0))
+    js = total(np.where(p > 0.0, p * (x - middle), 0.0) + np.where(q > 0.0, q * (y - middle), 0.0)) / 2.0
+    sides = ((rows[0], a, mine), (rows[1], b, theirs))
+    left = [_left(side, entries, places, n) for side, entries, places in sides]
+    js_low, js_high = _least_js(*left), (left[0][1] + left[1][1]) / 2.0 * _LN2
+    return {
+        "ab": _kl(ab, *left), "ba": _kl(ba, *reversed(left)),
+        "js": (np.maximum(js + js_low, 0.0), np.maximum(np.minimum(np.maximum(js + js_high, js + js_low), _LN2), 0.0)),
+    }  # fmt: skip
+
+
+def _left(rows: TopkRows, entries: Entries, shared: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most probability of the classes that not both rows list. shared: places of the others."""
+    left = np.ones(len(entries.row), bool)
+    left[shared] = False
+    alone = np.bincount(entries.row[left], exp(entries.logprobs[left]), n)
+    return alone + rows.rest_low, alone + rows.rest_high
+
+
+def _kl(shared: np.ndarray, p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> tuple[
+    np.ndarray, np.ndarray
+]:  # fmt: skip
+    """The least and the most KL divergence. shared: of the classes that both list. p, q: of the others together."""
+    turn = np.clip(q[1] / math.e, *p)
+    least = np.full(len(shared), np.inf)
+    for mass in (*p, turn):
+        some = mass > 0.0
+        ratio = log(np.where(some, mass, 1.0)) - log(q[1])
+        least = np.minimum(least, np.where(some, mass * ratio, 0.0))
+    low = np.maximum(shared + least, 0.0)
+    return low, np.where(p[1] > 0.0, np.inf, np.maximum(shared, low))
+
+
+def _least_js(p: tuple[np.ndarray, np.ndarray], q: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The least Jensen-Shannon divergence of one class of probability p and q, of which limits are known."""
+    overlap = (p[0] <= q[1]) & (q[0] <= p[1])
+    first, second = np.where(p[0] > q[1], p[0], p[1]), np.where(p[0] > q[1], q[1], q[0])
+    middle = log((first + second) / 2.0)
+    found = np.zeros(len(first))
+    for mass in (first, second):
+        some = mass > 0.0
+        found += np.where(some, mass * (log(np.where(some, mass, 1.0)) - middle), 0.0)
+    return np.where(overlap, 0.0, found / 2.0)
+
+
+def _same(a: TopkRows, b: TopkRows, lists: list[Listed]) -> np.ndarray:
+    """Where both dumps have the same likeliest class."""
+    if lists[0].texts is None:
+        same: np.ndarray = a.predicted == b.predicted
+        return same
+    mine, theirs = (rows.tokens.to_pylist() if rows.tokens is not None else [] for rows in (a, b))
+    return np.array([x == y for x, y in zip(mine, theirs, strict=True)], bool)
