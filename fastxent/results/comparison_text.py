@@ -82,12 +82,12 @@ def _metrics(result: CompareValues) -> TextTable:
         [
             (name, number(m.a.value, 4), number(m.b.value, 4), number(m.difference.value, 3), interval(m.difference),
              p_value(m.p_value))
-            for name, m in result.metrics.items() if not _is_bounded(m)
+            for name, m in result.metrics.items() if not is_bounded(m)
         ],
     )  # fmt: skip
 
 
-def _is_bounded(metric: MetricComparison) -> bool:
+def is_bounded(metric: MetricComparison) -> bool:
     """Whether only bounds of the difference are known."""
     return metric.difference.bounds is not None and math.isnan(metric.difference.value)
 
@@ -99,7 +99,7 @@ def _bounded(result: CompareValues) -> TextTable:
         ["bounds of", a, b, f"{b} - {a}"],
         [
             (name, value_text(m.a), value_text(m.b), value_text(m.difference))
-            for name, m in result.metrics.items() if _is_bounded(m)
+            for name, m in result.metrics.items() if is_bounded(m)
         ],
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def _changed(result: CompareValues) -> TextTable:
 def tables(result: CompareValues, most: int | None = None) -> Iterator[TextTable | list[str]]:
     """Return the tables, and the lines between them. most: slices of a column; None for all."""
     yield _metrics(result)
-    if any(map(_is_bounded, result.metrics.values())):
+    if any(map(is_bounded, result.metrics.values())):
         yield _bounded(result)
     if result.divergences:
         yield _divergences(result)

@@ -172,4 +172,8 @@ def test_the_command_line(tmp_path, capsys):
     assert "bounds of" in shown
     assert "mean_reciprocal_rank" in shown
     assert "… inf" in shown
-    assert "bounds of" in (tmp_path / "r.html").read_text()
+    page = (tmp_path / "r.html").read_text()
+    assert (
+        page.index(">Bounds of<") < page.index(">Divergence, in nats<") < page.index("Change of cross entropy in each")
+    )
+    assert page.index(">Kind</h2>") < page.index("Change of cross entropy in each")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from markupsafe import Markup
 
 from fastxent.results.comparison import CompareValues
-from fastxent.results.comparison_text import TextTable, tables
+from fastxent.results.comparison_text import TextTable, is_bounded, tables
 from fastxent.results.report import comparison_plots as plots
 from fastxent.results.report.drawing import MOST_SLICES
 from fastxent.results.report.evaluation import drawn, inputs
@@ -24,8 +24,9 @@ Pictures = list[tuple[Markup, str]]
 def sections(result: CompareValues) -> list[Section]:
     """Return one section for each table with its plots, and one for the lines between them."""
     found: list[Section] = []
-    pictures = iter([
-        _metrics(result), *([_divergences(result)] if result.divergences else []),
+    pictures: Iterator[Pictures] = iter([
+        _metrics(result), *([[]] if any(map(is_bounded, result.metrics.values())) else []),
+        *([_divergences(result)] if result.divergences else []),
         *(_slices(result, column) for column in result.slices), [],
     ])  # fmt: skip
     for place, part in enumerate(tables(result)):
