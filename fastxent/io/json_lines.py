@@ -115,7 +115,7 @@ class JsonLinesPart(Remarks):
         found, size = list[Any](), 0
         for number, line in enumerate(lines):
             size += len(line)
-            if number == _SEEN_LINES or (number and size > _SEEN_BYTES):
+            if self._enough(found, size):
                 break
             try:
                 found.append(json.loads(line))
@@ -128,6 +128,10 @@ class JsonLinesPart(Remarks):
             if not isinstance(found[-1], dict):
                 raise self._no_object(number)
         return found
+
+    def _enough(self, found: list[Any], size: int) -> bool:
+        """Whether these objects tell the columns of all lines; with the next one they take ``size`` bytes."""
+        return len(found) == _SEEN_LINES or (bool(found) and size > _SEEN_BYTES)
 
     def _no_object(self, row: int) -> SourceError:
         return SourceError(f"cannot read {self.name}: row {row} is not a JSON object; write one per line")

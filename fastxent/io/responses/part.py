@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from fastxent.io.responses.rows import Token, table_of
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
+
+_SEEN_BYTES = 512 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ class ResponsesPart(JsonLinesPart):
         self._beside = [column for column in self.schema if column.name not in taken]
         self.schema = pa.schema([*tokens, *self._beside])
         self.lines, self.rows = self.rows, None if self.rows else 0
+
+    def _enough(self, found: list[Any], size: int) -> bool:
+        if len(found) == 1:
+            self._long = find_form(found) is not None
+        return super()._enough(found, size) or (bool(found) and self._long and size > _SEEN_BYTES)
 
     def units(self, reader: RowReader) -> Iterator[ResponsesUnit]:  # type: ignore[override]
         if self.form is None:
