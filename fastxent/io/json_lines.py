@@ -1,7 +1,8 @@
 """JSON lines: one object per row. The columns are its numbers, booleans and strings, and those of objects inside it.
 
-The types of the columns follow from the first lines: a number is float64, or int64 in ids. Lists are not columns, and
-neither is what is of several types there. The file is divided at line ends; each piece is parsed by pyarrow.
+An array of objects, and objects over several lines, are read as such lines. The types of the columns follow from the
+first lines: a number is float64, or int64 in ids. Lists are not columns, and neither is what is of several types there.
+The file is divided between objects; each piece is parsed by pyarrow.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError, Where
@@ -22,9 +24,12 @@ from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
+from fastxent.kernels.json_text import one_per_line
 
 _PIECE = 8 << 20  # bytes of a unit, up to the end of its last line
 _LONGEST = 256 << 20  # of a line
+_LOOK = 1 << 20  # bytes that tell how objects lie in a file
+LaidOut = Literal["lines", "array", "spread"]  # an object a line, one array of objects, or objects over several lines
 _SEEN_LINES, _SEEN_BYTES = 1000, 4 << 20
 _DEEPEST = 8  # objects inside objects that have columns
 _ID = re.compile(r"(.*_)?(id|idx|index)")
@@ -41,6 +46,7 @@ class JsonUnit:
     begin: int  # bytes of the file
     end: int
     fields: tuple[pa.Field, ...]  # of the columns to read
+    laid_out: LaidOut
     version: Version | None = field(default=None, compare=False)
 
     def __getstate__(self) -> dict[str, object]:  # elsewhere the same file was written at another time
@@ -52,7 +58,7 @@ class JsonUnit:
 
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
-            batch = self._parsed(source.take(self.begin, self.end - self.begin))
+            batch = self._parsed(lines_of(source.take(self.begin, self.end - self.begin), self.laid_out))
             yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(block_bytes)))
 
     def _parsed(self, data: bytes) -> pa.RecordBatch:
@@ -80,6 +86,7 @@ class JsonLinesPart(Remarks):
     format = "json lines"
     rows: int | None
     first: list[Any]  # objects
+    laid_out: LaidOut
 
     def __init__(self, file: File) -> None:
         self._version = Version.of(file)
@@ -88,7 +95,8 @@ class JsonLinesPart(Remarks):
             first: list[Any] = []
             rows = 0
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
-            for begin, data in _pieces(source):
+            self.laid_out = _layout(source)
+            for begin, data in pieces_of(source, self.laid_out):
                 lines = [line for line in data.split(b"\n") if not line.isspace() and line]
                 if lines:
                     self._pieces.append((begin, begin + len(data), len(lines)))
@@ -146,8 +154,61 @@ class JsonLinesPart(Remarks):
         row = 0
         for begin, end, rows in self._pieces:
             where = Where(self.name, None, row)
-            yield JsonUnit(self.file, reader, where, rows, begin, end, fields, self._version)
+            yield JsonUnit(self.file, reader, where, rows, begin, end, fields, self.laid_out, self._version)
             row += rows
+
+
+def _layout(source: StoredBytes) -> LaidOut:
+    """How objects lie in a file."""
+    head = source.take(0, min(_LOOK, source.size))
+    if head.startswith(b"["):
+        return "array"
+    line, end, _ = head.partition(b"\n")
+    if not end:
+        return "lines"
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return "spread" if line.rstrip()[-1:] in b"{[," else "lines"
+    return "lines"
+
+
+def lines_of(data: bytes, laid_out: LaidOut) -> bytes:
+    """A piece of a file with one object per line. It is as long as before."""
+    if laid_out == "lines":
+        return data
+    room = np.frombuffer(data, np.uint8).copy()
+    one_per_line(room)
+    return room.tobytes()
+
+
+def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, bytes]]:
+    """(place, bytes) of consecutive pieces of a file that hold whole objects, one per line."""
+    if laid_out == "lines":
+        yield from _pieces(source)
+        return
+    at, size = int(laid_out == "array"), _PIECE
+    while at < source.size:
+        room = np.frombuffer(source.take(at, min(size, source.size - at)), np.uint8).copy()
+        last = at + len(room) == source.size
+        end = one_per_line(room)
+        closed = end < 0  # the bracket of the array
+        end = -1 - end if closed else end
+        if not closed and not end and not last:
+            if size >= _LONGEST:
+                raise SourceError(f"cannot read {source.name}: an object is longer than {_LONGEST >> 20} MB")
+            size *= 2
+            continue
+        rest = room[end + closed :].tobytes() if closed or last else b""
+        if rest.strip() or (closed and laid_out != "array") or (closed and at + end + 1 + len(rest) < source.size):
+            what = "it holds more than one array" if closed else "it is cut short"
+            raise SourceError(f"cannot read {source.name}: {what}; write one JSON object per line")
+        if last and not closed and laid_out == "array":
+            raise SourceError(f"cannot read {source.name}: it is cut short; write one JSON object per line")
+        yield at, room[:end].tobytes()
+        if closed or last:
+            return
+        at, size = at + end, _PIECE
 
 
 def _pieces(source: StoredBytes) -> Iterator[tuple[int, bytes]]:

@@ -155,11 +155,11 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return llama.LlamaPart(file)
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
-    if head.startswith(b"{"):
+    if head.startswith((b"{", b"[")):
         return responses.ResponsesPart(file)
     what, cure = _unknown(head)
     raise SourceError(
-        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors, JSON lines "
+        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors, JSON "
         f"and llama.cpp's .kld; {cure}"
     )
 
@@ -181,7 +181,6 @@ _OTHERS = {
     b"ORC": ("the file is ORC",
              "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
     b"\x89HDF": ("the file is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
-    b"[": ("the file is JSON", _DUCKDB.format("read_json('FILE')")),
 }  # fmt: skip
 
 

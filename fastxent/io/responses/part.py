@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch
-from fastxent.io.json_lines import JsonLinesPart
+from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of
 from fastxent.io.layout import RowReader
 from fastxent.io.responses.forms import Form, find_form
 from fastxent.io.responses.rows import Token, table_of
@@ -39,6 +39,7 @@ class ResponsesUnit:
     end: int
     form: Form
     beside: tuple[pa.Field, ...]  # what is read of a line beside its tokens
+    laid_out: LaidOut
     version: Version | None = field(default=None, compare=False)
 
     rows = None  # known once they are parsed
@@ -49,7 +50,7 @@ class ResponsesUnit:
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
-            columns = self._columns(source.take(self.begin, self.end - self.begin))
+            columns = self._columns(lines_of(source.take(self.begin, self.end - self.begin), self.laid_out))
         batch = pa.record_batch(columns)
         request, position = (np.asarray(columns[name]) for name in ("request", "position"))
         step = min(rows, self.reader.rows_in(part_bytes))
@@ -143,5 +144,6 @@ class ResponsesPart(JsonLinesPart):
         line = 0
         for begin, end, lines in self._pieces:
             where = Where(self.name, None, line)
-            yield ResponsesUnit(self.file, reader, where, lines, begin, end, self.form, beside, self._version)
+            unit = (self.file, reader, where, lines, begin, end, self.form, beside, self.laid_out, self._version)
+            yield ResponsesUnit(*unit)
             line += lines

@@ -78,6 +78,8 @@ def mutate(lines: list[dict[str, Any]], rng: random.Random) -> bytes:
         text = "\n".join(restructured(v, rng) if k == broken else json.dumps(v) for k, v in enumerate(lines))
         return text.encode("utf-8", "surrogatepass")
     data = bytearray("\n".join(json.dumps(value) for value in lines).encode())
+    if rng.random() < 0.4:
+        data = bytearray(json.dumps(lines, indent=rng.choice([None, 1])).encode())
     if rng.random() < 0.2:
         return bytes(data[: rng.randrange(1, len(data))])
     for _ in range(rng.choice([1, 1, 2, 5])):

@@ -78,6 +78,48 @@ def test_evaluated(tmp_path: Path, form: str, monkeypatch):
     assert figures(fx.merge_states(states).result()) == figures(result)
 
 
+LAID_OUT = {
+    "an array": json.dumps,
+    "an array over lines": lambda values: json.dumps(values, indent=1),
+    "an array with other line ends": lambda values: json.dumps(values, indent=2).replace("\n", "\r\n"),
+    "objects over lines": lambda values: "\n".join(json.dumps(value, indent=2) for value in values) + "\n",
+}
+
+
+@pytest.mark.parametrize("name", LAID_OUT)
+def test_json_that_is_not_in_lines(tmp_path: Path, monkeypatch, name: str):
+    values = [chat(response) for response in rows(0, 20)]
+    path = tmp_path / "x.json"
+    path.write_text(LAID_OUT[name](values), newline="")
+    truth = table(written(tmp_path / "x.jsonl", "chat"), NAMES)
+    assert table(path, NAMES) == truth
+    monkeypatch.setattr(json_lines, "_PIECE", 3000)
+    assert table(path, NAMES) == truth
+    plain = tmp_path / "plain.json"
+    plain.write_text(LAID_OUT[name]([{"acc": 1, "text": 'a,\n"]}'}, {"acc": 0, "text": "["}]))
+    assert fx.evaluate(plain, scores="acc", by="text").metrics["acc"].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"a": 1}, {"a": 2}', "it is cut short"),
+        ('[{"a": 1}, {"a": ', "it is cut short"),
+        ('[{"a": 1}] [{"a": 2}]', "it holds more than one array"),
+        ('[{"a": 1}]}', "it holds more than one array"),
+        ("[1, 2]", "it holds more than one array|row 0 is not a JSON object"),
+        ('{\n"a": 1}}\n', "it holds more than one array"),
+        ('{\n"a": 1\n}\n{\n"a": ', "it is cut short"),
+        ('[[{"a": 1}]]', "row 0 is not a JSON object"),
+    ],
+)
+def test_json_that_is_broken(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(fx.SourceError, match=message):
+        fx.evaluate(path, scores="a")
+
+
 def test_columns_beside_the_tokens(tmp_path: Path):
     found = table(written(tmp_path / "x.jsonl", "batch_api"), ["custom_id", "request"])
     assert set(found["custom_id"]) == {"c"}
