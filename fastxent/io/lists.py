@@ -68,6 +68,8 @@ def listed_rows(ids: pa.Array, logprobs: pa.Array, names: tuple[str, str], class
     strings of these."""
     wrong_ids = ColumnError(f"ids column {names[0]!r} must hold lists of integers or strings, got {ids.type}")
     wrong_numbers = ColumnError(f"logits column {names[1]!r} must hold lists of floats beside ids, got {logprobs.type}")
+    for column, name in ((ids, names[0]), (logprobs, names[1])):
+        _prove(column, name)
     of_ids, starts, sizes = lists_of(ids, wrong_ids, names[0])
     if isinstance(logprobs.type, FloatBits):
         tag, stored = logprobs.type.tag, storage(logprobs)
@@ -105,6 +107,15 @@ def listed_rows(ids: pa.Array, logprobs: pa.Array, names: tuple[str, str], class
     if not pt.is_null(of_numbers.type):
         found[... if absent is None else ~absent] = float_column(of_numbers.drop_null(), names[1])
     return Listed(starts, sizes, numbered, found, texts, wrong, precision or 2.0**-24)
+
+
+def _prove(column: pa.Array, name: str) -> None:
+    """`ColumnError` for lists whose offsets, texts or indices are damaged."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        detail = " ".join(str(error).split())
+        raise ColumnError(f"cannot read column {name!r}: {detail}; write the file again") from None
 
 
 def places_of(texts: pa.DictionaryArray, targets: pa.Array, name: str) -> np.ndarray:

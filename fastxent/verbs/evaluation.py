@@ -82,6 +82,8 @@ class Evaluation:
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
         n_classes = values.pop("n_classes")
         if values["ids"] is not None:
+            if dtype is not None:
+                raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
             return Job(opened, cls(config, opened.dtype, False, visited))
         if n_classes is not None:

@@ -2,7 +2,7 @@
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
 it runs here over tiny Parquet files: every dtype, few classes and many, one number per row, temperature, probabilities,
-slices, clusters and weights.
+slices, clusters, weights and lists of classes.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
         for scores in ("logits", "probs"):
             yield f"{dtype} {scores}, one number per row", dtype, 1, {"input": scores}
     yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
+    lists = {"logits": "logprobs", "ids": "ids", "n_classes": 2, "logits_dtype": None}
+    yield "lists of the likeliest classes", "float32", 10, lists
     yield "weights", "float32", 10, {"weight": "weight", "by": "group", "cluster": "group"}
 
 
@@ -70,5 +72,6 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
         logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
     groups = pa.array(np.arange(rows) % 2)
     columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
+    columns |= {"ids": pa.array([[0, 1]] * rows), "logprobs": pa.array([[-1.0, -2.0]] * rows)}
     pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
     pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)

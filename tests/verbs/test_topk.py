@@ -362,6 +362,7 @@ def test_bad_rows(columns, message):
         ({}, {"temperature": 2.0}, "temperature"),
         ({}, {"input": "probs"}, "input must be 'log_probs' for a top-k dump"),
         ({}, {"task": "binary"}, "ids cannot be combined with task='binary'"),
+        ({}, {"logits_dtype": "float16"}, "logits_dtype must not be given beside ids"),
         ({}, {"n_classes": 0}, "n_classes must be an integer from 1"),
         ({}, {"n_classes": 4, "classes": list("abc")}, "classes must have 4 entries"),
         ({}, {"logits": ["lp", "lp2"]}, "logits must name one column of lists"),

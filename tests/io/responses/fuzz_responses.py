@@ -10,6 +10,7 @@ cannot have.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import tempfile
@@ -63,11 +64,11 @@ def restructured(line: dict[str, Any], rng: random.Random) -> str:
         if how < 0.25:
             del inner[path[-1]]
         elif how < 0.4 and isinstance(inner, list):
-            inner.append(inner[path[-1]])
+            inner.append(copy.deepcopy(inner[path[-1]]))
         elif how < 0.5 and isinstance(inner, dict):
-            inner[rng.choice(list(inner))] = inner[path[-1]]
+            inner[rng.choice(list(inner))] = copy.deepcopy(inner[path[-1]])
         else:
-            inner[path[-1]] = rng.choice(VALUES)
+            inner[path[-1]] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(value, ensure_ascii=rng.random() < 0.5)
 
 
