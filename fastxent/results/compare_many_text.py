@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastxent.names import printable
 from fastxent.results.comparison import Compared, MetricComparison
 from fastxent.results.comparison_text import TextTable, counts, interval, marked_down, p_value, rendered
 from fastxent.results.comparisons import SetValues, shared
-from fastxent.results.text import MAX_SLICES, WIDTH, count, number, plain_text
+from fastxent.results.text import MAX_SLICES, WIDTH, count, number, plain_text, value_text
 from fastxent.results.values import labels
 
 MAIN = ("cross_entropy", "perplexity", "accuracy", "f1", "micro_f1", "roc_auc", "macro_roc_auc", "brier_score")
@@ -41,8 +42,8 @@ def metric_table(result: SetValues[Any], name: str) -> TextTable:
     return TextTable(
         [name, "value", "difference", "95 % interval", "p", "p (Holm)"],
         [
-            (result.base, number(base.value, 4), "", "", "", ""),
-            *((dump, number(m.b.value, 4), number(m.difference.value, 3), interval(m.difference), *_p_values(m))
+            (result.base, value_text(base, 4), "", "", "", ""),
+            *((dump, value_text(m.b, 4), value_text(m.difference, 3, 3), interval(m.difference), *_p_values(m))
               for dump, m in each.items()),
         ],
     )  # fmt: skip
@@ -63,7 +64,7 @@ def together(result: SetValues[Any]) -> TextTable | None:
     def row(dump: str, found: Compared) -> tuple[str, ...]:
         kl = found.divergences["kl_divergence_ab"]
         same = "" if found.same_top_1 is None else number(found.same_top_1.value, 4)
-        cells = [dump, number(kl.mean.value, 4), number(kl.quantiles[0.99], 3), same]
+        cells = [dump, value_text(kl.mean, 4, 3), number(kl.quantiles.get(0.99, math.nan), 3), same]
         if flips and found.flips is not None:
             f = found.flips
             cells += [count(f.right_to_wrong), count(f.wrong_to_right), p_value(f.p_value)]
@@ -85,7 +86,7 @@ def slice_table(result: SetValues[Any], column: str, most: int | None = None, du
             other = found.slices[column].get(value)
             m = None if other is None else other.metrics[name]
             below = m is not None and m.adjusted_p_value is not None and m.adjusted_p_value < 0.05
-            cells.append("" if m is None else f"{number(m.difference.value, 3)}{' *' if below else ''}")
+            cells.append("" if m is None else f"{value_text(m.difference, 3, 2)}{' *' if below else ''}")
         rows.append(tuple(cells))
     left, hidden = len(first) - len(rows), len(result.comparisons) - len(shown)
     notes = [f"difference of {name}", "* p-value below 5 %, adjusted for the number of slices"]
