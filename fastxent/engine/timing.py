@@ -89,7 +89,7 @@ def lines(timing: dict[str, Any]) -> list[str]:
     >>> clock = Clock(read=1.0, decode=2.0, kernel=5.0, state=1.0, cpu=9.5)
     >>> print(*lines(summary([clock], 10.0, 5000, 4000)), sep="\\n")
     10 s · 500 rows/s · 0.002 GB/s of logits · 1 thread
-    read 10 % · decode 20 % · kernel 50 % · state 10 % · write 0 % · other 10 % of the threads' time
+    read 10 % · decode 20 % · kernel 50 % · aggregate 10 % · write 0 % · other 10 % of the threads' time
     computing 95 % of the time
     """
     threads = timing.get("threads", timing.get("processors", 1))
@@ -102,7 +102,8 @@ def lines(timing: dict[str, Any]) -> list[str]:
         available = timing["seconds"] * threads
         shares = {kind: timing[f"{kind}_seconds"] / available for kind in KINDS}
         shares["other"] = max(0.0, 1.0 - sum(shares.values()))
-        found.append(" · ".join(f"{kind} {share:.0%}" for kind, share in shares.items()) + " of the threads' time")
+        named = [f"{'aggregate' if kind == 'state' else kind} {share:.0%}" for kind, share in shares.items()]
+        found.append(" · ".join(named) + " of the threads' time")
         found.append(f"computing {' · '.join(f'{share:.0%}' for share in timing['utilisation'])} of the time")
     if "resumed_rows" in timing:
         found.append(f"{timing['resumed_rows']:,} rows were done before")

@@ -14,7 +14,6 @@ from fastxent.functions.inputs import (
     input_of,
     invalid_target,
     mask_of,
-    mode_of,
     per_class,
     per_row,
     targets_of,
@@ -61,7 +60,7 @@ def _cross_entropy(
     """Return the loss and, if asked for, its gradient: `cross_entropy`, `nll_loss` and `cross_entropy_with_grad`."""
     o = checked(CrossEntropyOptions, given)
     check_reduction(reduction)
-    mode, unit, ignore_index = mode_of(o.input), unit_of(o.base), o.ignore_index
+    unit, ignore_index = unit_of(o.base), o.ignore_index
     values, moves = _clipped(logits, bounds_of(o.clip_eps, o.input), o.dtype)
     x = input_of(values, o.axis, o.dtype if moves is None else None)
     ids, soft, array = targets_of(target, x)
@@ -69,7 +68,7 @@ def _cross_entropy(
     weight = per_class(o.weight, c, "weight")
     mask = mask_of(o.class_mask, c)
     sample = per_row(o.sample_weight, x, "sample_weight")
-    options = RowOptions(mode, o.softcap, o.temperature, mask, weight, o.label_smoothing > 0.0)
+    options = RowOptions.of(o, mask, weight, o.label_smoothing > 0.0)
     terms = LossTerms(c, o.label_smoothing, o.z_loss, weight, soft is not None, sample)
     scale = 1.0 / unit
     if with_grad and reduction == "mean":

@@ -98,7 +98,7 @@ def row_statistics(logits: Any, target: Any = None, **options: Unpack[Statistics
         # an ignored row has all statistics that need no target
         ids = np.where(ids == ignore_index, rows.NO_TARGET, ids)
     mask = mask_of(o.class_mask, c)
-    shape = RowOptions(mode_of(o.input), o.softcap, o.temperature, mask)
+    shape = RowOptions.of(o, mask)
     full = _full_record(x, ids, rows.NO_TARGET + 1, shape)
     record, numbers = full["record"], full["ids"]
     broken = np.flatnonzero(full["status"] != rows.USED)

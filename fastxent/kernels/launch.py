@@ -38,6 +38,13 @@ class RowOptions:
     class_weight: np.ndarray | None = None  # (C,) float64
     smoothed: bool = False  # label smoothing: sums over all classes are wanted
 
+    @classmethod
+    def of(
+        cls, given: Any, mask: np.ndarray | None, weight: np.ndarray | None = None, smoothed: bool = False
+    ) -> RowOptions:
+        """``given``: an object with the options of a verb or function as attributes."""
+        return cls(MODES[given.input], given.softcap, given.temperature, mask, weight, smoothed)
+
     @property
     def shaped(self) -> bool:
         return self.softcap is not None or self.temperature != 1.0 or self.class_mask is not None

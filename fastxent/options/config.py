@@ -71,9 +71,13 @@ class EvalConfig:
         check_input(OPTIONS.items(), self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-ready values, tuples as lists, without the options of `_ADDED` that have their default."""
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in values.items() if k not in _ADDED or v != _ADDED[k]}
+        """Return plain JSON-ready values, tuples as lists. Later options than `_FIRST` are omitted at their default.
+
+        Because of that, states and results of earlier versions keep their bytes.
+        """
+        defaults = {field.name: field.default for field in fields(self) if field.name not in _FIRST}
+        values = {k: v for k, v in asdict(self).items() if k not in defaults or v != defaults[k]}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @property
     def partial(self) -> bool:
@@ -99,34 +103,17 @@ class EvalConfig:
         return cls(**options)
 
 
-# Options that earlier versions did not have, and what they did: other states and results keep their bytes.
-_ADDED = {
-    "threshold": default("threshold"),
-    "task": "multiclass",
-    "target_logprob": None,
-    "scores": [],
-    "target_ids": False,
-    "renormalize": True,
-    "ids": None,
-    "other": None,
-    "open_classes": False,
-}
-_FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
-_OF_SCORES = (
-    "input", "ignore_index", "label_smoothing", "clip_eps", "temperature", "softcap", "class_mask", "class_weight",
-    "classes", "top_k", "bins",
+# The options of the first version, which every configuration holds.
+_FIRST = (
+    "n_classes", "logits", "target", "input", "metrics", "by", "cluster", "weight", "n_bytes", "where", "ignore_index",
+    "label_smoothing", "class_weight", "class_mask", "temperature", "softcap", "clip_eps", "top_k", "bins",
+    "on_bad_row", "classes",
 )  # fmt: skip
+_LOSS = tuple(name for name, option in OPTIONS.items() if option.section == "Loss")
+_FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
+_OF_SCORES = ("input", *_LOSS, "classes", "top_k", "bins")
 _OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
-_OF_ALL = (
-    "label_smoothing",
-    "clip_eps",
-    "temperature",
-    "softcap",
-    "class_mask",
-    "class_weight",
-    "threshold",
-    "target_ids",
-)  # of rows that have a score for each class
+_OF_ALL = (*(name for name in _LOSS if name != "ignore_index"), "threshold", "target_ids")  # need every class's score
 # Options that a task does not have, and why.
 _REFUSED = {
     "multiclass": (("threshold",), "is for binary dumps, which hold one score per row, and task='multilabel'"),

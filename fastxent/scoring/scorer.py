@@ -13,7 +13,7 @@ import numpy as np
 from fastxent.errors import BadRowError
 from fastxent.io.batch import Batch, Block
 from fastxent.kernels.floats import FLOAT_TYPES, widened
-from fastxent.kernels.launch import CHUNK_ROWS, MODES, LossTerms, RowOptions, RowPass, row_buffers
+from fastxent.kernels.launch import CHUNK_ROWS, LossTerms, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
 from fastxent.kernels.rows.loss import loss_rows
@@ -38,10 +38,9 @@ class Scorer:
         weight = np.array(config.class_weight, np.float64) if labelled and config.class_weight is not None else None
         mask = None if config.class_mask is None else np.array(config.class_mask, np.uint8)
         smoothed = labelled and config.label_smoothing > 0.0
-        mode = MODES[config.input]
         self.probes = config.input == "logits" and config.softcap is None and mask is None
-        self.options = RowOptions(mode, config.softcap, config.temperature, mask, weight, smoothed)
-        self.plain = RowOptions(mode, config.softcap, config.temperature, mask)
+        self.options = RowOptions.of(config, mask, weight, smoothed)
+        self.plain = RowOptions.of(config, mask)
         self.clip = bounds_of(config.clip_eps, config.input)
         self.prepare = Preparation(config)
         self.compute = FLOAT_TYPES[dtype].compute

@@ -172,7 +172,7 @@ def test_verbose_tells_where_the_time_went(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("eval", DIGITS, "--verbose", "--threads", "2", "--resume", tmp_path / "c")
     assert code == 0
     assert re.search(r"[\d,]+ rows/s · .* GB/s of logits · 2 threads\n", err)
-    assert re.search(r"read \d+ % · decode \d+ % · kernel \d+ % · state \d+ % · write \d+ % · other \d+ % of", err)
+    assert re.search(r"read \d+ % · decode \d+ % · kernel \d+ % · aggregate \d+ % · write \d+ % · other \d+ % of", err)
     assert re.search(r"computing \d+ % · \d+ % of the time\n", err)
     assert "1,797 rows were done before" in cli("eval", DIGITS, "--verbose", "--resume", tmp_path / "c")[2]
 

@@ -115,7 +115,7 @@ def _mark(figure: Drawing, ax: Any, x: float, y: float, name: str, point: Operat
 def nll_histogram(result: EvalValues) -> Drawing:
     """Plot the distribution of the NLL of a row, above its cumulative distribution.
 
-    The height of a bar is its share of rows per doubling of the NLL, so that the area of a bar is its share of rows.
+    The area of a bar is its share of rows: the height is that share, divided by the width on the logarithmic axis.
     """
     figure, (top, below) = stacked(4.0)
     edges, counts = _coarser(_finite(result.nll_histogram.edges), result.nll_histogram.counts)
