@@ -3,7 +3,7 @@
     python examples/gradient_descent.py
 
 Handwritten digits with `cross_entropy_with_grad`, tumours with `binary_cross_entropy_with_logits_with_grad`. Each call
-returns the loss and its slope with respect to the logits; the chain rule takes that slope to the weights.
+returns the loss and its gradient with respect to the logits. The chain rule gives the gradient of the weights.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Make digits.parquet: honest logits of a real classifier on scikit-learn's handwritten digits.
+"""Make digits.parquet: logits of a real classifier on scikit-learn's handwritten digits.
 
-1,797 images of 8 x 8 pixels, 10 classes. Each image is scored by a logistic regression that never saw it
-(5 folds), and never saw its neighbours in the file either: the set was collected writer by writer, so
-neighbours tend to share a hand. The regression is barely regularised and therefore too sure of itself,
-which is what a calibration table is there to show.
+1,797 images of 8 x 8 pixels, 10 classes. Each image is scored by a logistic regression that was not trained
+on it (5 folds), nor on its neighbours in the file: the set was collected writer by writer, so neighbours are
+often by the same writer. The regression is hardly regularised and therefore overconfident, as its calibration
+table shows.
 
     python examples/make_digits.py [DEST]
 

@@ -1,4 +1,4 @@
-"""An evaluation on Dask: a future for each work unit, states merged as they come.
+"""An evaluation on Dask: one future per work unit. States are merged as they arrive.
 
 python examples/on_dask.py examples/digits.parquet             # on this machine
 python examples/on_dask.py 's3://bucket/dump/*.parquet' tcp://scheduler:8786
@@ -16,7 +16,7 @@ import fastxent as fx
 
 
 def run(unit: fx.WorkUnit) -> bytes:
-    """On a worker: reads its rows itself; what goes back is a few kilobytes."""
+    """Run a unit on a worker, which reads the rows itself and returns a few kilobytes."""
     return unit.run().to_bytes()
 
 
@@ -28,7 +28,7 @@ def evaluate(client: Client, source: Any, **options: Any) -> fx.EvalResult:
 
 
 def evaluate_delayed(source: Any, **options: Any) -> fx.EvalResult:
-    """The same as a graph of `dask.delayed`, under whatever scheduler is set."""
+    """The same as a graph of `dask.delayed`, with the scheduler that Dask is set to."""
     states = dask.compute(*[dask.delayed(run)(unit) for unit in fx.plan(source, **options)])
     return fx.merge_states(states).result()
 

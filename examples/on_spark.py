@@ -1,8 +1,8 @@
-"""An evaluation on Spark: `mapInArrow` over the numbers of the work units, states collected one after the other.
+"""An evaluation on Spark: `mapInArrow` over the numbers of the work units. States are collected one by one.
 
     python examples/on_spark.py examples/digits.parquet
 
-The executors need fastxent installed, and read the files themselves; Spark carries numbers there and states back.
+fastxent must be installed on the executors, which read the files themselves. Spark sends numbers and returns states.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fastxent as fx
 
 
 def evaluate(spark: SparkSession, source: Any, **options: Any) -> fx.EvalResult:
-    """`fastxent.evaluate` on the executors of ``spark``, a task for each unit."""
+    """`fastxent.evaluate` on the executors of ``spark``, one task per unit."""
     plan = fx.plan(source, **options)
     units = spark.sparkContext.broadcast(plan)
 

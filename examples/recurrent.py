@@ -4,7 +4,7 @@
 
 The rows are the words "zero" .. "ninety-nine", of different lengths. Logits are (N, T, C): words, places, letters.
 Targets behind the end of a word are -100, `cross_entropy_with_grad` ignores them: their loss and gradient are 0.
-The net reads a few letters at a time. Its memory goes on to the next letters, the gradient does not.
+The net reads a few letters at a time. Its state is passed on to the next letters, the gradient is not.
 """
 
 from __future__ import annotations
