@@ -102,7 +102,8 @@ class CompareSet(SetValues[CompareResult]):
         """Log each comparison to a tracker, as `CompareResult.log` does.
 
         Args:
-            tracker: str. ``jsonl:FILE`` appends one line per comparison; ``mlflow:URI`` creates one run per comparison.
+            tracker: str. ``jsonl:FILE`` appends one line per comparison; ``mlflow:URI`` creates one run per comparison,
+                below the active run if there is one.
 
         Returns:
             list of str. The path of the file, or the ids of the MLflow runs.
@@ -110,4 +111,6 @@ class CompareSet(SetValues[CompareResult]):
         Raises:
             ConfigError, OutputError: as `CompareResult.log`.
         """
-        return list(dict.fromkeys(result.log(tracker) for result in self.comparisons.values()))
+        from fastxent.results.trackers import log
+
+        return list(dict.fromkeys(log(result, tracker, nested=True) for result in self.comparisons.values()))

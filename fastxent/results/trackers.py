@@ -56,18 +56,19 @@ def check(tracker: str) -> None:
         _check_store(place)
 
 
-def log(result: Logged, tracker: str) -> str:
+def log(result: Logged, tracker: str, *, nested: bool = False) -> str:
     """Log a result.
 
     Args:
         result: EvalValues or CompareValues. The result.
         tracker: str. ``jsonl:FILE`` or ``mlflow:URI``.
+        nested: bool. In an active MLflow run, create a run below it: several results do not overwrite each other.
 
     Returns:
         str. The path of the file, or the id of the MLflow run.
     """
     kind, place = _parsed(tracker)
-    return _append(result, place) if kind == "jsonl" else _run(result, place)
+    return _append(result, place) if kind == "jsonl" else _run(result, place, nested)
 
 
 def _parsed(tracker: str) -> tuple[str, str]:
@@ -135,22 +136,27 @@ def _settings() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _run(result: Logged, uri: str) -> str:
+def _run(result: Logged, uri: str, nested: bool) -> str:
     """Log to a new run. If ``uri`` is empty, use the server that MLflow is set to, and its active run if any."""
     mlflow = _mlflow()
     _check_store(uri)
     with _settings():
-        return _logged(mlflow, result, uri)
+        return _logged(mlflow, result, uri, nested)
 
 
-def _logged(mlflow: Any, result: Logged, uri: str) -> str:
+def _logged(mlflow: Any, result: Logged, uri: str, nested: bool) -> str:
     from mlflow.entities import Metric as Point, Param
 
     active = mlflow.active_run() if not uri else None
     now = int(datetime.now(UTC).timestamp() * 1000)
     try:
         client = mlflow.MlflowClient(uri or None)
-        run = active or client.create_run(_experiment(client), run_name=_name(result))
+        if nested and active is not None:
+            parent, active = active.info, None
+            tags = {"mlflow.parentRunId": parent.run_id}
+            run = client.create_run(parent.experiment_id, run_name=_name(result), tags=tags)
+        else:
+            run = active or client.create_run(_experiment(client), run_name=_name(result))
         done = "FAILED"
         try:
             params = [Param(name, text) for name, text in _params(result)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 import fastxent as fx
@@ -100,6 +101,45 @@ def test_the_command_logs_and_the_environment_names_the_experiment(
     printed = json.loads(capsys.readouterr().out)
     (found,) = runs(store, "gate")
     assert found.data.metrics["cross_entropy"] == printed["metrics"]["cross_entropy"]["value"]
+
+
+def _sides() -> list[dict[str, Any]]:
+    return [{"logits": k * np.eye(4), "target": [0, 1, 2, 0], "part": list("xxyy")} for k in (1.0, 2.0, 0.5)]
+
+
+def test_every_number_of_a_comparison_is_there(store: str) -> None:
+    a, b, _ = _sides()
+    result = fx.compare(a, b, by="part", names=("old", "new"))
+    result.log(f"mlflow:{store}")
+    (found,) = runs(store)
+    assert found.info.run_name == "old → new"
+    logged = found.data.metrics
+    difference = result.metrics["cross_entropy"].difference
+    assert logged["cross_entropy.difference"] == difference.value
+    assert logged["rows/used"] == 4
+    assert any(name.startswith("slice/part/x/") for name in logged)
+    assert not any(math.isnan(value) for value in logged.values())
+    assert json.loads(artifact(found, "result.json")) == json.loads(result.to_json())
+    assert artifact(found, "report.html").startswith("<!doctype html>")
+
+
+def test_each_of_several_comparisons_is_a_run(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, *others = _sides()
+    result = fx.compare_many(base, others, names=("base", "sharp", "flat"))
+    ids = result.log(f"mlflow:{store}")
+    found = {run.info.run_name: run for run in runs(store)}
+    assert set(found) == {"base → sharp", "base → flat"}
+    assert {run.info.run_id for run in found.values()} == set(ids)
+    values = {name: run.data.metrics["cross_entropy.difference"] for name, run in found.items()}
+    assert values["base → sharp"] < 0 < values["base → flat"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    mlflow.set_experiment("training")
+    with mlflow.start_run() as active:
+        below = result.log("mlflow:")
+    each = {run.info.run_id: run for run in runs(store, "training")}
+    assert set(each) == {active.info.run_id, *below}
+    assert {each[name].data.tags["mlflow.parentRunId"] for name in below} == {active.info.run_id}
+    assert not each[active.info.run_id].data.metrics
 
 
 def test_a_store_that_cannot_be_used_is_one_clear_line(

@@ -11,6 +11,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastxent as fx
@@ -31,6 +32,17 @@ def test_each_result_is_a_line_that_reads_back(tmp_path: Path) -> None:
     assert [fx.EvalResult.from_json(line).to_json() for line in lines] == [result.to_json() for result in results]
     for line in lines:
         assert datetime.fromisoformat(json.loads(line)["logged"]).tzinfo is not None
+
+
+def test_comparisons_are_lines_that_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    base, *others = ({"logits": k * np.eye(4), "target": [0, 1, 2, 0]} for k in (1.0, 2.0, 0.5))
+    one = fx.compare(base, others[0])
+    many = fx.compare_many(base, others, names=("base", "sharp", "flat"))
+    assert one.log(f"jsonl:{path}") == str(path)
+    assert many.log(f"jsonl:{path}") == [str(path)]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [fx.CompareResult.from_json(line) for line in lines] == [one, *many.comparisons.values()]
 
 
 def test_a_line_that_was_left_unfinished_spoils_no_other(tmp_path: Path) -> None:

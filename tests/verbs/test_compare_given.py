@@ -277,3 +277,32 @@ def test_a_dump_that_changes_between_the_reads_is_refused(rows, monkeypatch):
     monkeypatch.setattr("fastxent.verbs.comparison.ids_of", lambda sides, names, memory: (next(read), next(read)))
     with pytest.raises(fx.SourceError, match=rf"cannot read .* twice: it had {N} ids, then {rows} rows"):
         fx.compare(a, pa.concat_tables([b, b]).slice(0, rows), on="id", scores="gain")
+
+
+def test_details_of_lighteval(tmp_path):
+    """Structs of what was asked, answered and measured, in any order: rows are matched by a field of a struct."""
+    rng = np.random.default_rng(6)
+    acc = rng.integers(0, 2, (2, 40)).astype(float)
+    for name, scores, order in zip("ab", acc, (np.arange(40), rng.permutation(40)), strict=True):
+        rows = [
+            {
+                "doc": {"id": f"q{k}", "choices": ["A", "B"], "gold_index": [0], "task": "mmlu" if k % 2 else "arc"},
+                "model_response": {"logprobs": [-1.0, -2.0], "text": ["A"]},
+                "metric": {"acc": scores[k], "em": None if k == 3 else 1.0},
+            }
+            for k in order.tolist()
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    dumps = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    found = fx.compare(*dumps, scores=["metric.acc", "metric.em"], on="doc.id", by="doc.task")
+    test = stats.ttest_rel(acc[1], acc[0])
+    assert found.metrics["metric.acc"].difference.value == pytest.approx((acc[1] - acc[0]).mean())
+    assert found.metrics["metric.acc"].p_value == pytest.approx(test.pvalue)
+    flips = found.metrics["metric.acc"].flips
+    worse, better = int((acc[0] > acc[1]).sum()), int((acc[0] < acc[1]).sum())
+    assert (flips.right_to_wrong, flips.wrong_to_right) == (worse, better)
+    assert flips.p_value == pytest.approx(stats.binomtest(worse, worse + better).pvalue)
+    assert found.score_rows["metric.em"].used == 39
+    assert [part.rows.used for part in found.slices["doc.task"].values()] == [20, 20]
+    many = fx.compare_many(dumps[0], {"b": dumps[1], "same": dumps[0]}, scores="metric.acc", on="doc.id")
+    assert many["b"].metrics["metric.acc"].p_value == found.metrics["metric.acc"].p_value
