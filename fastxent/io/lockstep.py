@@ -49,18 +49,26 @@ class PairBatch(Batch):
 
 
 @dataclass(frozen=True)
+class ManyBlock(Block):
+    """Consecutive rows of the first dump, and in ``others`` the same rows of several others."""
+
+    others: tuple[Block, ...] = field(kw_only=True)
+
+    def pairs(self) -> list[PairBlock]:
+        """The first dump with each of the others."""
+        own = self.values, self.dtype, self.bad, self.excess
+        return [PairBlock(*own, other=other) for other in self.others]
+
+
+@dataclass(frozen=True)
 class ManyBatch(Batch):
-    """Consecutive rows of the first dump and of several others, each as one block."""
+    """Consecutive rows of the first dump, as blocks of type `ManyBlock`; ``others``: the others, without blocks."""
 
     others: tuple[Batch, ...]
 
-    def pairs(self) -> Iterator[PairBatch]:
-        """The first dump with each of the others."""
-        (own,) = self.blocks
-        for other in self.others:
-            (block,) = other.blocks
-            pair = PairBlock(own.values, own.dtype, own.bad, own.excess, other=block)
-            yield PairBatch(iter((pair,)), self.columns, self.where, self.rows, replace(other, blocks=iter(())))
+    def pairs(self) -> list[PairBatch]:
+        """The first dump with each of the others, without blocks."""
+        return [PairBatch(iter(()), self.columns, self.where, self.rows, other) for other in self.others]
 
 
 @dataclass(frozen=True)
@@ -100,19 +108,19 @@ class LockstepUnit:
         """Batches of all dumps, which share ``block_bytes``: `PairBatch` of two, `ManyBatch` of more."""
         shares = [max(1, block_bytes * own // sum(self.row_bytes)) for own in self.row_bytes]
         most = max(1, block_bytes // sum(self.row_bytes))
-        many = len(self.sides) > 2
         with ExitStack() as stack:
             feeds = [
-                stack.enter_context(closing(_Feed(spans, rows, share, whole or many)))
+                stack.enter_context(closing(_Feed(spans, rows, share, whole)))
                 for spans, share in zip(self.sides, shares, strict=True)
             ]
             while (n := min(feed.fill() for feed in feeds)) > 0:
-                if many:
-                    yield _one_block(feeds, min(n, most), self.classes)
-                    continue
-                a, b = feeds
-                blocks = _blocks(a, b, n, most, self.classes)
-                yield PairBatch(blocks, *a.take(n), n, Batch(iter(()), *b.take(n), n))
+                blocks = _blocks(feeds, n, most, self.classes)
+                columns, where = feeds[0].take(n)
+                others = tuple(Batch(iter(()), *feed.take(n), n) for feed in feeds[1:])
+                if len(others) == 1:
+                    yield PairBatch(blocks, columns, where, n, others[0])
+                else:
+                    yield ManyBatch(blocks, columns, where, n, others)
                 for _ in blocks:  # what the caller has left
                     pass
             longer = next((feed for feed in feeds if feed.fill()), None)
@@ -122,23 +130,17 @@ class LockstepUnit:
                 raise unequal(f"{where.file} has a row {where.first_row} where {shorter.file or 'the other'} ends")
 
 
-def _one_block(feeds: list[_Feed], most: int, classes: int | None) -> ManyBatch:
-    """The next rows of all dumps that are in one block of each."""
-    n = min(most, *(feed.ready() for feed in feeds))
-    own, *others = (Batch(iter((_cut(feed.block(n), classes),)), *feed.take(n), n) for feed in feeds)
-    return ManyBatch(own.blocks, own.columns, own.where, n, tuple(others))
-
-
 def _cut(block: Block, classes: int | None) -> Block:
     """A block of the first classes; None for all."""
     return block if classes is None else replace(block, values=block.values[:, :classes])
 
 
-def _blocks(a: _Feed, b: _Feed, n: int, most: int, classes: int | None) -> Iterator[PairBlock]:
+def _blocks(feeds: list[_Feed], n: int, most: int, classes: int | None) -> Iterator[PairBlock | ManyBlock]:
     while n:
-        k = min(n, most, a.ready(), b.ready())
-        own, other = _cut(a.block(k), classes), _cut(b.block(k), classes)
-        yield PairBlock(own.values, own.dtype, own.bad, own.excess, other=other)
+        k = min(n, most, *(feed.ready() for feed in feeds))
+        own, *others = (_cut(feed.block(k), classes) for feed in feeds)
+        first = own.values, own.dtype, own.bad, own.excess
+        yield PairBlock(*first, other=others[0]) if len(others) == 1 else ManyBlock(*first, others=tuple(others))
         n -= k
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.io.lockstep import PairBatch, PairBlock
+from fastxent.io.lockstep import PairBatch
 from fastxent.kernels.launch import CHUNK_ROWS, MODES, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.pairs import sweep_pairs
@@ -19,14 +19,14 @@ from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer
 from fastxent.scoring.multilabel import MultilabelScorer
 from fastxent.scoring.pair_targets import PairTargets
-from fastxent.scoring.pairs import BinaryPairRows, MultilabelPairRows, PairRows, join
+from fastxent.scoring.pairs import BinaryPairRows, MultilabelPairRows, PairRows, Steps, StepScorer, join
 from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE, Prepared
 
 _BLOCK = 1 << 15  # distributions that are in memory at a time
 
 
-class BinaryPairScorer:
+class BinaryPairScorer(StepScorer):
     """Scores batches of two dumps of one number per row under one configuration.
 
     dtypes: (str, str). Float types of the numbers. id: name of a column of the first dump, or None.
@@ -39,13 +39,12 @@ class BinaryPairScorer:
         self._a, self._b = (self._kind(config, dtype) for dtype in dtypes)
         self._targets = PairTargets(config, self._a.prepare, self._b.compute)
 
-    def __call__(self, batch: PairBatch) -> PairRows:
-        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+    def steps(self, batch: PairBatch) -> Steps:
+        """Score a batch, whose blocks are sent. `BadRowError` as above."""
         prepared = self._a.prepare(batch, self._a.compute)
         matched = self._targets.matched(prepared, batch.other)
         left, right = self._a.numbers(), self._b.numbers()
-        for block in batch.blocks:
-            assert isinstance(block, PairBlock)
+        while (block := (yield)) is not None:
             left.add(block)
             right.add(block.other)
         a, b = self._a.rows(prepared, left), self._b.rows(matched, right)

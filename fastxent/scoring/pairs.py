@@ -5,12 +5,14 @@ The columns beside the logits are those of the first dump; the second has its ta
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from fastxent.io.batch import Batch
+from fastxent.io.batch import Batch, Block
 from fastxent.io.lockstep import PairBatch, PairBlock
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import CHUNK_ROWS, RowPass, row_buffers
@@ -95,7 +97,40 @@ def join(a: ScoredRows, b: ScoredRows) -> None:
         b.scores[name][np.isnan(values)] = np.nan
 
 
-class PairScorer:
+Steps = Generator[None, PairBlock | None, PairRows]  # takes the blocks of a batch, then None, and returns the rows
+
+
+def score_together(steps: Sequence[Steps], blocks: Iterable[Sequence[Block]]) -> list[PairRows]:
+    """The rows of batches that are read side by side. blocks: the next of each batch."""
+    for each in steps:
+        next(each)
+    for found in blocks:
+        for each, block in zip(steps, found, strict=True):
+            assert isinstance(block, PairBlock)
+            each.send(block)
+    rows = []
+    for each in steps:
+        try:
+            each.send(None)
+        except StopIteration as done:
+            rows.append(done.value)
+    return rows
+
+
+class StepScorer(ABC):
+    """Scores batches of two dumps, block by block."""
+
+    def __call__(self, batch: PairBatch) -> PairRows:
+        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+        (rows,) = score_together([self.steps(batch)], ([block] for block in batch.blocks))
+        return rows
+
+    @abstractmethod
+    def steps(self, batch: PairBatch) -> Steps:
+        """Score a batch, whose blocks are sent. `BadRowError` as above."""
+
+
+class PairScorer(StepScorer):
     """Scores batches of two dumps of C scores under one configuration.
 
     dtypes: (str, str). Float types of the logits. id: name of a column of the first dump, or None.
@@ -106,15 +141,14 @@ class PairScorer:
         self._a, self._b = (Scorer(config, dtype) for dtype in dtypes)
         self._targets = PairTargets(config, self._a.prepare, self._b.compute)
 
-    def __call__(self, batch: PairBatch) -> PairRows:
-        """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
+    def steps(self, batch: PairBatch) -> Steps:
+        """Score a batch, whose blocks are sent. `BadRowError` as above."""
         a, b = self._a, self._b
         prepared = a.prepare(batch, a.compute)
         matched = self._targets.matched(prepared, batch.other)
         apart = np.empty((FIELDS, len(prepared.target)))
         left, right = Sweep(a, prepared), Sweep(b, matched)
-        for block in batch.blocks:
-            assert isinstance(block, PairBlock)
+        while (block := (yield)) is not None:
             takes = left.turn_to(block), right.turn_to(block.other)
             _sweep(*takes, apart, floor=not self.config.renormalize)
             left.settle()
@@ -134,7 +168,7 @@ class PairScorer:
         )  # fmt: skip
 
 
-class GivenPairScorer:
+class GivenPairScorer(StepScorer):
     """Takes losses and scores of two dumps without logits from their columns.
 
     A score counts in the rows where neither dump has null.
@@ -144,9 +178,9 @@ class GivenPairScorer:
         self.config = config
         self._scorer = GivenScorer(config)
 
-    def __call__(self, batch: PairBatch) -> PairRows:
-        """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        for _ in batch.blocks:  # which hold nothing
+    def steps(self, batch: PairBatch) -> Steps:
+        """Score a batch, whose blocks are sent. `BadRowError` as above."""
+        while (yield) is not None:  # the blocks hold nothing
             pass
         prepared = self._scorer.prepare(batch, np.dtype(np.float64))
         a = self._scorer.rows(prepared)

@@ -19,7 +19,7 @@ from fastxent.io.lockstep import PairBatch
 from fastxent.kernels.rows.listed import BELOW_CUT
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.pair_targets import ADVICE, PairTargets
-from fastxent.scoring.pairs import TopkPairRows, join
+from fastxent.scoring.pairs import Steps, StepScorer, TopkPairRows, join
 from fastxent.scoring.rest import exp, log
 from fastxent.scoring.rows import USED, TopkRows
 from fastxent.scoring.targets import Prepared
@@ -36,7 +36,7 @@ class Entries(NamedTuple):
     logprobs: np.ndarray
 
 
-class TopkPairScorer:
+class TopkPairScorer(StepScorer):
     """Scores batches of two top-k dumps under one configuration."""
 
     def __init__(self, config: EvalConfig) -> None:
@@ -44,9 +44,9 @@ class TopkPairScorer:
         self._scorer = TopkScorer(config)
         self._targets = PairTargets(config, self._scorer.prepare, np.dtype(np.float64))
 
-    def __call__(self, batch: PairBatch) -> TopkPairRows:
-        """The rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        for _ in batch.blocks:  # which hold nothing
+    def steps(self, batch: PairBatch) -> Steps:
+        """Score a batch, whose blocks are sent. `BadRowError` as in `StepScorer`."""
+        while (yield) is not None:  # the blocks hold nothing
             pass
         prepared = self._scorer.prepare(batch, np.dtype(np.float64))
         matched = self._targets.matched(prepared, batch.other)

@@ -17,7 +17,7 @@ from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
-from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer
+from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer, StepScorer
 from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
@@ -57,11 +57,18 @@ class Comparison:
 
     def scorer(self) -> Callable[[Any], PairRows]:
         """A function of a `PairBatch`."""
+        return self.by_steps()
+
+    def by_steps(self) -> StepScorer:
+        """The scorer, which can also be sent the blocks of a batch."""
         if not self.config.has_logits:
             return GivenPairScorer(self.config)
         if self.config.partial:
             return TopkPairScorer(self.config)
-        kinds = {"binary": BinaryPairScorer, "multilabel": MultilabelPairScorer}
+        kinds: dict[str, type[PairScorer | BinaryPairScorer]] = {
+            "binary": BinaryPairScorer,
+            "multilabel": MultilabelPairScorer,
+        }
         return kinds.get(self.config.task, PairScorer)(self.config, self.dtypes, self.id)
 
     def empty(self) -> CompareState:

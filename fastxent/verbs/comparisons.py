@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from fastxent.engine.job import Job
 from fastxent.errors import ConfigError, StateError
-from fastxent.io.lockstep import LockstepSource, ManyBatch, PairBatch
+from fastxent.io.batch import Block
+from fastxent.io.lockstep import LockstepSource, ManyBatch, ManyBlock, PairBatch, PairBlock
 from fastxent.options.checks import shown
 from fastxent.options.runs import CompareOptions
-from fastxent.scoring.pairs import PairRows
+from fastxent.scoring.pairs import PairRows, score_together
 from fastxent.state.comparisons import ComparisonsState
 from fastxent.verbs.comparison import Base, Comparison
 
@@ -35,15 +36,17 @@ class Comparisons:
     @property
     def whole(self) -> bool:
         """Whether the logits of a batch are needed together."""
-        return len(self.each) > 1 or self.each[0].whole
+        return any(comparison.whole for comparison in self.each)
 
     def scorer(self) -> Callable[[Any], list[PairRows]]:
         """A function of a `ManyBatch`, or of a `PairBatch` if there is one comparison."""
-        scorers = [comparison.scorer() for comparison in self.each]
+        scorers = [comparison.by_steps() for comparison in self.each]
 
         def score(batch: ManyBatch | PairBatch) -> list[PairRows]:
-            pairs = batch.pairs() if isinstance(batch, ManyBatch) else iter((batch,))
-            return [scorer(pair) for scorer, pair in zip(scorers, pairs, strict=True)]
+            if isinstance(batch, PairBatch):
+                return [scorers[0](batch)]
+            steps = [scorer.steps(pair) for scorer, pair in zip(scorers, batch.pairs(), strict=True)]
+            return score_together(steps, (_pairs(block) for block in batch.blocks))
 
         return score
 
@@ -77,6 +80,11 @@ class Comparisons:
             job = Job(LockstepSource.of(*sides, n_classes=opened.cut(sources)), cls(tuple(recipes)))
             warnings = [opened.warnings(source) for source in sources]
             yield OpenedMany(job, [opened.files(source) for source in sources], only, warnings)
+
+
+def _pairs(block: Block) -> list[PairBlock]:
+    assert isinstance(block, ManyBlock)
+    return block.pairs()
 
 
 def named(others: Any, names: Sequence[str] | None) -> tuple[str, dict[str, Any]]:

@@ -132,12 +132,13 @@ def test_units_of_many_dumps_hold_each_row_once(cuts, memory):
     for unit in LockstepSource.of(*sources).units():
         for batch in unit.read(17, memory, whole=True):
             assert isinstance(batch, ManyBatch)
-            for pair in batch.pairs():
-                (block,) = pair.blocks
-                begin = int(block.values[0, 0]) // 3
-                assert np.array_equal(block.values, logits[begin : begin + pair.rows])
-                assert np.array_equal(block.other.values, block.values)
-                assert pair.columns["target"].to_pylist() == list(range(begin, begin + pair.rows))
+            begin = batch.columns["target"][0].as_py()
+            held = [block.pairs() for block in batch.blocks]
+            for k, pair in enumerate(batch.pairs()):
+                for side in (lambda block: block.values, lambda block: block.other.values):
+                    values = np.concatenate([side(blocks[k]) for blocks in held])
+                    assert np.array_equal(values, logits[begin : begin + batch.rows])
+                assert pair.columns["target"].to_pylist() == list(range(begin, begin + batch.rows))
                 assert pair.other.columns["target"].to_pylist() == pair.columns["target"].to_pylist()
             seen += range(begin, begin + batch.rows)
     assert sorted(seen) == list(range(rows))
