@@ -151,6 +151,8 @@ class Base:
         if not config.renormalize and options["input"] == "logits":
             for side in (first, other):
                 _require_log_probs(side)
+        if other.task != first.task:
+            check_classes(first, other)
         labelled = target in other.parts[0][1].columns
         if labelled and has_soft_targets(other, target) != self.soft:
             raise ColumnError(
