@@ -228,20 +228,17 @@ class CompareState:
         files: tuple[Iterable[str], Iterable[str]] = ((), ()),
     ) -> CompareResult:
         """Every metric of the rows so far; the state stays as it is."""
-        a, b = self.first.result(), self.second.result()
+        a, b = self.first.beside(), self.second.beside()
         (whole,) = self._compared(self.first.whole, self.second.whole)
-        warnings = dict.fromkeys([*a.warnings, *b.warnings])
         return CompareResult(
             **{**vars(whole), **self._details(whole)},
             slices={name: self._slices(table, self.second.slices[name]) for name, table in self.first.slices.items()},
             largest=tuple(self.first.largest.rows),
             names=self.names,
             config=self.config,
-            clusters=a.clusters,
             timing=timing,
             files=(tuple(files[0]), tuple(files[1])),
-            warnings=tuple(warnings),
-            score_rows=a.score_rows,
+            **{**a, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))},
         )
 
     def _compared(self, table: GroupTable, other: GroupTable) -> list[Compared]:

@@ -215,10 +215,6 @@ class EvalState:
         """Every metric of the rows so far; the state stays as it is."""
         bins = self.labels.get(None, self.whole).bins_of(0)
         (metrics,), curves = self._metrics(self.whole)
-        warnings = self._doubts()
-        held = self.coverage.held()
-        if held is not None:
-            warnings.append(f"these metrics are of {held} only")
         return EvalResult(
             rows=rows_of(self.whole.rows[0]),
             metrics=metrics,
@@ -230,13 +226,21 @@ class EvalState:
             nll_quantiles=self.distribution.quantiles(),
             slices={name: self._slices(table) for name, table in self.slices.items()},
             config=self.config,
-            clusters=None if self.config.cluster is None else len(self.clusters),
             timing=timing,
             files=tuple(files),
-            warnings=tuple(warnings),
             curves=curves,
-            score_rows={table.score: rows_of(table.rows[0]) for table in self.given if table.column is None},
+            **self.beside(),
         )
+
+    def beside(self) -> dict[str, Any]:
+        """The fields of a result beside its metrics: clusters, warnings and score_rows."""
+        held = self.coverage.held()
+        partial = [] if held is None else [f"these metrics are of {held} only"]
+        return {
+            "clusters": None if self.config.cluster is None else len(self.clusters),
+            "warnings": (*self._doubts(), *partial),
+            "score_rows": {table.score: rows_of(table.rows[0]) for table in self.given if table.column is None},
+        }
 
     def _doubts(self) -> list[str]:
         """Warnings about the rows."""
