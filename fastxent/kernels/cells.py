@@ -20,6 +20,7 @@ _OWNER = np.uint64(0xC2B2AE3D27D4EB4F)
 _SIGN = np.uint64(1 << 63)
 _BLOCK = 64  # rows whose memory is fetched together
 _SLOT = 16  # bytes
+_AHEAD = 8  # pages whose counts are fetched
 UNKNOWN, NO_ROOM = -1, -2  # of a sign and exponent: whether `near_cells` knows its pages, or is not to
 DONE, FULL, NEW_TOP, REST = range(4)  # why counting ends
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -179,22 +180,30 @@ def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def
                 room[cell, side] = counts[k * CELLS + cell, side]
                 counts[k * CELLS + cell, side] = 0
         for cell in range(CELLS):
-            if room[cell, 0] | room[cell, 1]:
-                at = _moved(names[k], cell, drop[k], page[k])
-                counts[at, 0] += room[cell, 0]
-                counts[at, 1] += room[cell, 1]
+            at = _moved(names[k], cell, drop[k], page[k])
+            counts[at, 0] += room[cell, 0]
+            counts[at, 1] += room[cell, 1]
 
 
 @jit
 def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
     """Add the counts (cells, 2) of the cells of pages ``names`` to others, which are where `move_cells` says."""
-    for k in range(min(names.size, counts.shape[0] // CELLS)):
+    held, flat = counts.reshape(counts.size), into.reshape(into.size)
+    count = min(names.size, counts.shape[0] // CELLS)
+    address, size = into.ctypes.data, 2 * CELLS * into.itemsize
+    for k in range(count):
+        ahead = address + page[min(k + _AHEAD, count - 1)] * size
+        for line in range(0, size, 64):
+            prefetch(ahead + line)
+        if drop[k] == 0:
+            first, to = np.uint64(k * 2 * CELLS), np.uint64(page[k] * 2 * CELLS)
+            for i in range(np.uint64(2 * CELLS)):
+                flat[to + i] += held[first + i]
+            continue
         for cell in range(CELLS):
-            negative, positive = counts[k * CELLS + cell, 0], counts[k * CELLS + cell, 1]
-            if negative | positive:
-                at = _moved(names[k], cell, drop[k], page[k])
-                into[at, 0] += negative
-                into[at, 1] += positive
+            at = _moved(names[k], cell, drop[k], page[k])
+            into[at, 0] += counts[k * CELLS + cell, 0]
+            into[at, 1] += counts[k * CELLS + cell, 1]
 
 
 @jit

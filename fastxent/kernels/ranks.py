@@ -11,9 +11,11 @@ import numpy as np
 from fastxent.kernels.cells import BITS, CELLS
 from fastxent.kernels.exact import exact_fold
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.simd.prefetch import prefetch
 
 BLOCK = 1024  # cells whose terms are in the first-level cache
 TERMS = 3
+_AHEAD = 8  # pages whose counts are fetched
 
 
 def room() -> tuple[np.ndarray, np.ndarray]:
@@ -23,17 +25,25 @@ def room() -> tuple[np.ndarray, np.ndarray]:
 
 @jit
 def list_ranked(names, pages, shift, counts, keys, negative, positive):  # type: ignore[no-untyped-def]
-    """The least keys and the counts, as float64, of the cells of ``pages`` in that order that hold rows; how many."""
-    found = 0
-    for page in pages:
-        for cell in range(CELLS):
+    """The least keys and the counts, as float64, of the cells of ``pages`` in that order that hold rows; how many.
+
+    keys, negative, positive: room for all cells and one more.
+    """
+    found = np.uint64(0)
+    address, size = counts.ctypes.data, 2 * CELLS * counts.itemsize
+    for k in range(pages.size):
+        ahead = address + pages[min(k + _AHEAD, pages.size - 1)] * size
+        for line in range(0, size, 64):
+            prefetch(ahead + line)
+        page = pages[k]
+        name = names[page] << np.uint64(BITS)
+        for cell in range(CELLS):  # without branches: half of the cells may be empty
             at = page * CELLS + cell
-            if counts[at, 0] | counts[at, 1]:
-                keys[found] = ((names[page] << np.uint64(BITS)) | np.uint64(cell)) << shift
-                negative[found] = counts[at, 0]
-                positive[found] = counts[at, 1]
-                found += 1
-    return found
+            keys[found] = (name | np.uint64(cell)) << shift
+            negative[found] = counts[at, 0]
+            positive[found] = counts[at, 1]
+            found += np.uint64((counts[at, 0] | counts[at, 1]) != 0)
+    return np.int64(found)
 
 
 @inline

@@ -104,25 +104,31 @@ class Cells:
         """(n,) the cells of these keys, after other cells have moved where that is due."""
         if not self.has_near:
             return self._find(keys, owners)
-        length, found, begin = int(self.lengths[0]), np.empty(len(keys), np.int64), 0
-        self._reserve()
-        while True:
-            near, pages = (self._starts, self._near), (self._names, self._used)
-            begin, code, left = near_cells(keys, begin, WIDTH - length, self._room, near, pages, found)
-            self._held[0] = self._used[0]
-            if code == DONE:
-                break
-            if code == NEW_TOP:
-                self._open(int(keys[begin] >> np.uint64(WIDTH - TOP)))
-            else:
-                self.shorten(self._due(keys, owners))
-                return self.places(keys, owners)
-        if left or (found < 0).any():
-            rest = np.flatnonzero(found < 0)
+        length = int(self.lengths[0])
+        found = self.near(keys)
+        if found is None:
+            self.shorten(self._due(keys, owners))
+            return self.places(keys, owners)
+        rest = np.flatnonzero(found < 0)
+        if len(rest):
             found[rest] = self._find(keys[rest], owners[rest])
             if self.lengths[0] < length:  # all cells have moved
                 return self.places(keys, owners)
         return found
+
+    def near(self, keys: np.ndarray) -> np.ndarray | None:
+        """(n,) the cells of keys whose pages are near, -1 for others; None if there would be too many pages."""
+        found, begin = np.empty(len(keys), np.int64), 0
+        self._reserve()
+        while True:
+            near, pages = (self._starts, self._near), (self._names, self._used)
+            begin, code, _ = near_cells(keys, begin, WIDTH - int(self.lengths[0]), self._room, near, pages, found)
+            self._held[0] = self._used[0]
+            if code == FULL:
+                return None
+            if code == DONE:
+                return found
+            self._open(int(keys[begin] >> np.uint64(WIDTH - TOP)))
 
     @property
     def has_near(self) -> bool:
@@ -276,10 +282,23 @@ class Cells:
         before, owners = names.copy(), owners.astype(np.int64)
         keys = before << (WIDTH - self.lengths)[owners].astype(np.uint64)
         self.lengths = lengths
+        self._clear()
+        page = self._made_anew(keys, owners) // CELLS
+        self._moved(Moves(before, drop, page))
+
+    def _made_anew(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
+        """The cells of these keys, whose pages are made in their order: none is numbered higher than before."""
+        if self.has_near:
+            found = self.near(keys)
+            if found is not None and (found >= 0).all():
+                return found
+            self._clear()
+        return self._find(keys, owners)
+
+    def _clear(self) -> None:
+        """Forget all pages."""
         self._held[:] = self._used[:] = self._slots[:] = self._entered = self._nears = 0
         self._starts[:], self._near = UNKNOWN, self._near[:0]
-        page = self._find(keys, owners) // CELLS  # pages are made anew, in the same order: none is numbered higher
-        self._moved(Moves(before, drop, page))
 
     def joined(self, other: Cells, codes: np.ndarray) -> Moves:
         """Make room for the pages of other owners, of whom g is ``codes[g]`` here."""

@@ -93,7 +93,8 @@ class Counted:
         if len(self.counts) < cells:
             room = max(cells, 4 * len(self.counts))
             room = max(cells, min(room, self.cells.limit * CELLS * len(self.cells.lengths)))
-            self.counts = np.concatenate([self.counts, np.zeros((room - len(self.counts), 2), self.counts.dtype)])
+            held, self.counts = self.counts, np.zeros((room, 2), self.counts.dtype)  # memory not used yet takes none
+            self.counts[: len(held)] = held
 
     def _move(self, moves: Moves) -> None:
         move_counts(*moves, self.counts, np.empty((CELLS, 2), self.counts.dtype))
@@ -110,7 +111,7 @@ class Counted:
         self.count()
         self._expect(0)
         pages, names, _ = self.cells.pages()
-        found = tuple(np.empty(self.cells.count, kind) for kind in (np.uint64, np.float64, np.float64))
+        found = tuple(np.empty(self.cells.count + 1, kind) for kind in (np.uint64, np.float64, np.float64))
         shift = np.uint64(LONGEST - int(self.cells.lengths[0]))
         count = list_ranked(names, pages, shift, self.counts, *found)
         keys, negative, positive = (column[:count] for column in found)
