@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch: what it costs beside its logits is shared by many rows
+_NARROW_BYTES = 1 << 20  # of logits in a batch, even if they are more rows than that
 
 
 @dataclass
@@ -175,7 +176,8 @@ class Loop(Generic[S]):
     def _unit(self, worker: Worker[S], index: int, unit: Unit) -> bool:
         """Read, score and sum a unit. Return False if it was abandoned because an earlier unit failed."""
         state, clock = worker.state, worker.clock
-        rows = max(1, min(_WIDE_ROWS, _WIDE_BYTES // self.row_bytes))
+        rows = max(_WIDE_ROWS, _NARROW_BYTES // self.row_bytes)
+        rows = max(1, min(rows, _WIDE_BYTES // self.row_bytes))
         with closing(unit.read(rows, self.block_bytes, self.recipe.whole)) as batches:  # type: ignore[type-var]
             while (batch := clock.next(batches)) is not None:
                 if self._failure is not None and self._failure[0] < index:

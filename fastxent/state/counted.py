@@ -48,11 +48,11 @@ class Counted:
             if self._waiting == len(self._scores):
                 self.count()
 
-    def count(self) -> None:
-        """Count the rows that wait."""
+    def count(self, few: int | None = None) -> None:
+        """Count the rows that wait. ``few``: rows that need no sorting, `_FEW` unless given."""
         scores, sides, self._waiting = self._scores[: self._waiting], self._sides[: self._waiting], 0
         self._expect(len(scores))
-        if len(scores) > _FEW:
+        if len(scores) > (_FEW if few is None else few):
             scores, ends = sifted(scores, sides)
             if not self.cells.has_near:
                 self.cells.fit(scores)
@@ -125,3 +125,20 @@ def sifted(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.nda
     ends, found = np.zeros(2 << bits, np.int64), np.empty_like(scores)
     sift(patterns, positive, 8 * scores.itemsize - bits, ends, found.view(patterns.dtype))
     return found, ends
+
+
+def warm_up(dtype: str) -> None:
+    """Compile what many scores of a type need: their pages are made, found, moved, merged and listed."""
+    scores = np.linspace(0.5, 1.0, 400, endpoint=False).astype(dtype)
+    sides = (np.arange(len(scores)) % 2).astype(np.uint8)
+    states = [Counted(64), Counted(64)]
+    for counted in states:
+        counted.cells.resize(1)
+        counted.hold(scores, sides)
+        counted.count(few=0)
+    first, second = states
+    first.add(keys_of(scores.astype(np.float64)), np.zeros(len(scores), np.int64), sides)
+    second.hold(scores * scores.dtype.type(0.25), sides)  # more pages than there may be
+    second.count(few=0)
+    first.absorb(second, np.zeros(1, np.int64))
+    first.listed()

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.scoring.rounding import round_to
+from fastxent.state import counted
 from fastxent.verbs.evaluate import evaluate
 
 CLASSES = (10, 1000)  # on either side of where row kernels change
@@ -38,6 +39,8 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
             state = evaluate(path, threads=1, **{"logits_dtype": dtype, **options}).state
             assert state is not None  # it was computed here
             state.merge(state)
+    for dtype in ("float32", "float64"):
+        counted.warm_up(dtype)
 
 
 def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
@@ -50,6 +53,9 @@ def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     for dtype in ("float32", "float64"):
         for scores in ("logits", "probs"):
             yield f"{dtype} {scores}, one number per row", dtype, 1, {"input": scores}
+    yield "slices, one number per row", "float32", 1, {"by": "group", "input": "probs"}
+    yield "weights, one number per row", "float32", 1, {"weight": "weight", "input": "probs"}
+    yield "labels", "float32", 10, {"target": "labels", "task": "multilabel"}
     yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
     lists = {"logits": "logprobs", "ids": "ids", "n_classes": 2, "logits_dtype": None}
     yield "lists of the likeliest classes", "float32", 10, lists
@@ -71,7 +77,8 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
         offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
         logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
     groups = pa.array(np.arange(rows) % 2)
-    columns = {"logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
+    labels = pa.array([[0, 1] * (n_classes // 2)] * rows) if n_classes > 1 else pa.nulls(rows)
+    columns = {"labels": labels, "logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
     columns |= {"ids": pa.array([[0, 1]] * rows), "logprobs": pa.array([[-1.0, -2.0]] * rows)}
     pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
     pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)

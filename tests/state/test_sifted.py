@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fastxent.kernels import cells
 from fastxent.kernels.cells import TOP
+from fastxent.kernels.ranks import list_ranked
+from fastxent.kernels.sifted import mark_prefixes, tally_sifted
 from fastxent.state import cells as cells_module, counted as module
 from fastxent.state.cells import LONGEST, WIDTH, Cells, keys_of
 from fastxent.state.counted import Counted, sifted
@@ -129,3 +132,9 @@ def test_sifted_scores_are_those_given():
         found, ends = sifted(scores, positive)
         sides = np.repeat(np.arange(len(ends)) & 1, np.diff(ends, prepend=0))
         assert sorted(zip(found, sides, strict=True)) == sorted(zip(scores, positive, strict=True))
+
+
+def test_warming_up_compiles_what_many_scores_need():
+    module.warm_up("float32")
+    for kernel in (cells.near_cells, cells.move_counts, cells.add_pages, list_ranked, mark_prefixes, tally_sifted):
+        assert kernel.signatures
