@@ -108,7 +108,7 @@ class JsonLinesPart(Remarks):
                 rows += len(lines)
         self.rows = rows
         self.first = first
-        kind = _type("", first)
+        kind = _type("", first) if first else None
         self.schema = pa.schema([] if kind is None else list(kind))
         others = dict.fromkeys(key for row in first for key in row if key not in self.schema.names)
         self.refused = {

@@ -111,12 +111,14 @@ def test_json_that_is_not_in_lines(tmp_path: Path, monkeypatch, name: str):
         ('{\n"a": 1}}\n', "it holds more than one array"),
         ('{\n"a": 1\n}\n{\n"a": ', "it is cut short"),
         ('[[{"a": 1}]]', "row 0 is not a JSON object"),
+        ("[]", "no column 'a'"),
+        ("[ ", "it is cut short"),
     ],
 )
 def test_json_that_is_broken(tmp_path: Path, text: str, message: str):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(fx.SourceError, match=message):
+    with pytest.raises(fx.FastxentError, match=message):
         fx.evaluate(path, scores="a")
 
 
