@@ -8,6 +8,7 @@ import numpy as np
 
 from fastxent.kernels.floats import widened
 from fastxent.kernels.rows import record as r
+from fastxent.kernels.rows.labels import rows_within
 from fastxent.scoring.rows import USED
 
 TOLERANCE = 1e-3  # of a sum of probabilities
@@ -28,15 +29,11 @@ def count_distributions(
     if c < 2:
         return 0
     slack = TOLERANCE if dtype in ("float32", "float64") else _COARSE
-    largest = record[r.MAX] if temperature == 1.0 else record[r.MAX] * temperature
-    maybe = largest <= 1 + slack
-    if not maybe.any():  # as a rule: the cost of a look must be next to nothing
-        return 0
-    maybe &= (status == USED) & (largest >= 1 / c - slack)
+    bounds = 1 / c - slack, 1.0 + slack, -math.inf, math.inf
     if temperature == 1.0:
-        lse = record[r.LSE]
-        maybe &= (lse >= math.log(c) + 1 / c - slack) & (lse <= math.log(c + math.e - 1) + slack)
-    rows = np.flatnonzero(maybe)
+        bounds = (*bounds[:2], math.log(c) + 1 / c - slack, math.log(c + math.e - 1) + slack)
+    rows = np.empty(len(status), np.int64)
+    rows = rows[: rows_within(status, USED, record[r.MAX], temperature, record[r.LSE], bounds, rows)]
     if len(rows):
         rows = rows[(widened(values[:, :_HEAD][rows], dtype) >= 0).all(axis=1)]
     count, step = 0, max(1, _BLOCK // (8 * c))

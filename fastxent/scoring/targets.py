@@ -9,8 +9,10 @@ import numpy as np
 
 from fastxent.errors import Where
 from fastxent.io.batch import Batch
+from fastxent.io.storage.buffers import read_only
 from fastxent.kernels.floats import widened
 from fastxent.kernels.matrix import Matrix
+from fastxent.kernels.rows.labels import code_classes
 from fastxent.kernels.rows.record import NO_TARGET
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.filter import Filter
@@ -78,8 +80,9 @@ class Preparation:
         c = self.config
         if not is_soft(column.type):
             ids = target_ids(column, c.ignore_index, c.classes)
-            outside = (ids < 0) | (ids >= c.n_classes)
-            return np.where(ids == c.ignore_index, NO_IGNORE, np.where(outside, c.n_classes, ids)), None
+            coded = np.empty(len(ids), np.int64)
+            code_classes(read_only(np.ascontiguousarray(ids)), c.ignore_index, NO_IGNORE, c.n_classes, coded)
+            return coded, None
         found, bad = soft_rows(column, c.n_classes)
         soft = widened(found.values, found.dtype).astype(dtype, order="C")
         with np.errstate(invalid="ignore"):

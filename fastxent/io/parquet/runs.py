@@ -22,7 +22,7 @@ from fastxent.io.storage.buffers import Buffers, read_only
 from fastxent.io.storage.local import LocalRanges
 from fastxent.kernels.jit import brief
 
-_RUN_BYTES = 5 << 19  # read at once; more would not stay in the cache until it is used
+_RUN_BYTES = 9 << 19  # read at once: more would not stay in the cache until it is used, and less costs more calls
 _PAGES = 400  # at most: a system call takes 1024 pieces of memory
 _LOOK = 4 << 10  # bytes of the page behind a run: its header and first level
 _RLE = 3

@@ -27,6 +27,31 @@ def plain_targets(coded, positive):  # type: ignore[no-untyped-def]
 
 
 @jit
+def code_classes(ids, ignore, ignored, n_classes, coded):  # type: ignore[no-untyped-def]
+    """Class ids into ``coded``: ``ignored`` for ``ignore``, and ``n_classes`` for what is not the id of a class."""
+    for i in range(ids.size):
+        t = ids[i]
+        valid = t if 0 <= t < n_classes else n_classes
+        coded[i] = ignored if t == ignore else valid
+
+
+@jit
+def rows_within(status, used, first, scale, second, bounds, rows):  # type: ignore[no-untyped-def]
+    """Write to ``rows`` the rows of status ``used`` whose numbers lie within ``bounds``; return how many there are.
+
+    first, second: float64 (n,). The numbers of each row; ``first`` is multiplied by ``scale``. bounds: the least and
+    the largest of the first number, and of the second.
+    """
+    n = 0
+    low, high, floor, ceiling = bounds
+    for i in range(status.size):
+        x, y = first[i] * scale, second[i]
+        rows[n] = i
+        n += (status[i] == used) & (x >= low) & (x <= high) & (y >= floor) & (y <= ceiling)
+    return n
+
+
+@jit
 def settle_targets(coded, ignored, invalid, statuses, status, target, share):  # type: ignore[no-untyped-def]
     """The status of each row, and whether it is of the positive class, as an integer and as a float64.
 
