@@ -139,6 +139,8 @@ class Texts:
 
         offsets: int64 (n + 1,), not falling, within ``data``. data: uint8, contiguous.
         """
+        if len(offsets) == 1:  # nothing to compile for
+            return np.zeros(0, np.int64)
         if offsets[0] < _FRONT:
             data = np.concatenate([np.zeros(_FRONT, np.uint8), data[offsets[0] : offsets[-1]]])
             offsets = offsets + (_FRONT - offsets[0])

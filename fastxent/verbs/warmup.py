@@ -56,7 +56,7 @@ def _kinds() -> Iterator[tuple[str, str, int, dict[str, Any]]]:
     yield "slices, one number per row", "float32", 1, {"by": "group", "input": "probs"}
     yield "weights, one number per row", "float32", 1, {"weight": "weight", "input": "probs"}
     yield "labels", "float32", 10, {"target": "labels", "task": "multilabel"}
-    yield "slices and clusters", "float32", 10, {"by": "group", "cluster": "group"}
+    yield "slices and clusters", "float32", 10, {"by": "name", "cluster": "group"}
     lists = {"logits": "logprobs", "ids": "ids", "n_classes": 2, "logits_dtype": None}
     yield "lists of the likeliest classes", "float32", 10, lists
     yield "weights", "float32", 10, {"weight": "weight", "by": "group", "cluster": "group"}
@@ -79,6 +79,7 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
     groups = pa.array(np.arange(rows) % 2)
     labels = pa.array([[0, 1] * (n_classes // 2)] * rows) if n_classes > 1 else pa.nulls(rows)
     columns = {"labels": labels, "logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
+    columns |= {"name": groups.cast(pa.string())}
     columns |= {"ids": pa.array([[0, 1]] * rows), "logprobs": pa.array([[-1.0, -2.0]] * rows)}
     pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
     pq.write_table(pa.table(columns), path, use_dictionary=["group"], **pages)
