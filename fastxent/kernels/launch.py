@@ -18,7 +18,7 @@ from fastxent.kernels.rows.arguments import (
 )  # fmt: skip
 from fastxent.kernels.exact import exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
-from fastxent.kernels.matrix import Matrix, address_of
+from fastxent.kernels.matrix import Matrix, address_of, like_any
 from fastxent.kernels.rows.sweep import fused_sweep_kernel, sweep_kernel
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
@@ -122,7 +122,7 @@ class RowPass:
         """Fields of `Rows`, `Targets`, `Shape` and `Soft`: what kernels need to know of the rows."""
         m = self.logits
         rows = Rows(m.address, m.stride, m.n, m.n_classes, FLOAT_TYPES[m.dtype].tag)
-        ids = self._no_target if self.target is None else self.target
+        ids = self._no_target if self.target is None else like_any(self.target)
         targets = Targets(ids, self.target is not None, self.ignore_index, self.none)
         return tuple(rows), tuple(targets), self._shape, self._soft
 
@@ -150,7 +150,7 @@ class RowPass:
         )  # fmt: skip
         out = NO_OUTPUT if write is None else write.arguments()
         terms = None if losses is None else tuple(losses.terms.arguments())
-        into = None if losses is None else tuple(losses.arguments(self.chunk))
+        into = None if losses is None else tuple(losses.arguments(self.chunk, self.logits.compute_dtype))
         return int(kernel(begin, end, self.chunk, self.arguments(), tuple(self.buffers()), tuple(out), terms, into))
 
     def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[int, int, bool, bool, int] | None:
@@ -217,11 +217,10 @@ class LossTerms:
         return free and not self.soft and self.label_smoothing == 0.0 and self.z_loss == 0.0
 
     def arguments(self) -> Terms:
-        weight = np.empty(0) if self.class_weight is None else self.class_weight
+        weight = np.empty(0) if self.class_weight is None else like_any(self.class_weight)
         weight_sum = float(self.n_classes) if self.class_weight is None else math.fsum(weight)
-        return Terms(
-            self.sample_weight, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft
-        )
+        sample = like_any(self.sample_weight)
+        return Terms(sample, weight, self.label_smoothing, self.n_classes, weight_sum, self.z_loss, self.soft)
 
 
 class Losses:
@@ -247,8 +246,12 @@ class Losses:
         if t.n_classes != logits.n_classes or (t.class_weight is not None and t.class_weight.shape != (t.n_classes,)):
             raise TypeError("the terms of the loss are for another number of classes")
 
-    def arguments(self, chunk: int) -> LossOutput:
+    def arguments(self, chunk: int, dtype: np.dtype[Any]) -> LossOutput:
+        """``dtype``: of results that are kept. An array of none is of that type too: one kind of kernel for both."""
+        results = self.results
+        if not results.size and results.dtype != dtype:
+            results = np.empty(0, dtype)
         return LossOutput(
             self.terms.plain, self.strict, np.empty(chunk), np.empty(chunk), np.empty(8),
-            self.unit, self.results, self.total, self.weights, self.scale,
+            self.unit, results, self.total, self.weights, self.scale,
         )  # fmt: skip

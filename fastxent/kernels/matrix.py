@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,19 @@ from fastxent.kernels.floats import FLOAT_TYPES
 def address_of(array: np.ndarray | None) -> int:
     """Where an array's numbers begin in memory; 0 for None."""
     return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def like_any(array: np.ndarray) -> np.ndarray:
+    """The same memory as an array that is not read-only, which kernels would be compiled for a second time.
+
+    For what kernels only read. The caller keeps ``array``, which owns the memory.
+    """
+    if array.flags.writeable:
+        return array
+    if not array.size:
+        return array.copy()
+    memory: Any = (ctypes.c_char * array.nbytes).from_address(address_of(array))
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
 @dataclass(frozen=True)

@@ -188,3 +188,15 @@ def test_masked_classes_before_the_first_number_leave_the_row_whole(c):
 def test_of_nothing_but_probabilities_of_0_the_first_is_predicted(c):
     assert fx.row_statistics(np.full((2, c), -np.inf), [0, 0], input="log_probs").predicted.tolist() == [0, 0]
     assert fx.row_statistics(np.zeros((2, c)), [0, 0], input="probs").predicted.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_read_only_targets_need_no_code_of_their_own(n):
+    """A kernel is compiled again for read-only arrays: it is given the same memory as any other array."""
+    target = np.arange(n)
+    target.flags.writeable = False
+    take = RowPass(Matrix.of(np.zeros((n, 3))), target, -100, RowOptions(), full=True)
+    ids = take.arguments()[1][0]
+    assert ids.flags.writeable
+    assert np.array_equal(ids, target)
+    assert not n or ids.ctypes.data == target.ctypes.data

@@ -320,6 +320,6 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
             for i in range(group, stop, w):
                 write_rows(i, min(w, n - i), place, rows, shape, soft, into)
                 place += tile
-        finish(into.at, n, into.record, rows.tag, full, mode, logged, False)
+        finish(into.at, n, into.record, lowest(rows.tag), full, mode, logged, False)
 
     return kernel

@@ -34,11 +34,11 @@ LOGITS, LOG_PROBS, PROBS = range(3)  # what the numbers are
 
 
 @jit
-def finish(first, n, record, tag, full, mode, logged, framed):  # type: ignore[no-untyped-def]
+def finish(first, n, record, real, full, mode, logged, framed):  # type: ignore[no-untyped-def]
     """Turn what was gathered of ``n`` rows from ``first`` on into their record; broken rows become NaN throughout.
 
-    ``tag``: of the logits. ``logged``: LOG_SUM, log(1 + REST), is there already. ``framed``: sums are still against
-    MAX - LEFT.
+    ``real``: a scalar of the compute type. ``logged``: LOG_SUM, log(1 + REST), is there already. ``framed``: sums are
+    still against MAX - LEFT.
     """
     none = splat(0.0, 0.0)
     unit = splat(1.0, 0.0)
@@ -66,7 +66,7 @@ def finish(first, n, record, tag, full, mode, logged, framed):  # type: ignore[n
             log_s = log1p(rest)
         gap = base - here
         nll = gap + log_s
-        if itemsize(tag) == 8:  # else the difference of the two is as good as exact
+        if itemsize(real) == 8:  # else the difference of the two is as good as exact
             back = gap - base
             lost = (base - (gap - back)) - (here + back)
             nll = gap + (log_s + select_gt(infinite, gap, lost, none))

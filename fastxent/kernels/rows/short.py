@@ -147,4 +147,4 @@ def short_kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-d
             if t != targets.none:
                 here = float(load_scalar(rows.address + (i + r) * rows.stride + t * itemsize(tag), tag))
             record[HERE, k + r] = here
-    finish(into.at, n, record, tag, False, LOGITS, False, True)
+    finish(into.at, n, record, lowest(tag), False, LOGITS, False, True)

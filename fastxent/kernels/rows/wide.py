@@ -207,6 +207,6 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         place = 0
                 into.ids[PREDICTED, k] = place
                 into.ids[RANK, k] = rank if fine and t != targets.none else -1
-        finish(into.at, rows.n, into.record, tag, full, mode, False, True)
+        finish(into.at, rows.n, into.record, lowest(tag), full, mode, False, True)
 
     return kernel
