@@ -21,9 +21,9 @@ from fastxent.kernels.simd.memory import load, store
 
 
 @jit
-def _turn(address, stride, last, count, scratch, out, out_stride, rows, tag):
-    load_columns(address, stride, last, count, scratch.ctypes.data, tag)
-    store_columns(out, out_stride, rows, count, scratch.ctypes.data, tag)
+def _turn(source, target, stride, rows, count, scratch, tag):
+    load_columns(source, stride, rows - 1, count, scratch.ctypes.data, tag)
+    store_columns(target, stride, rows, count, scratch.ctypes.data, tag)
 
 
 @pytest.mark.parametrize("dtype", ref.DTYPES)
@@ -40,7 +40,7 @@ def test_tiles_are_turned_and_turned_back(fenced, dtype):
             page[start - 64 : start] = 0xAB
             out = np.zeros((lanes, count), kind)
             stride = count * kind.itemsize
-            _turn(base + start, stride, rows - 1, count, scratch, out.ctypes.data, stride, rows, FLOAT_TYPES[dtype].tag)
+            _turn(base + start, out.ctypes.data, stride, rows, count, scratch, FLOAT_TYPES[dtype].tag)
             wide = values.astype(compute)
             np.testing.assert_array_equal(scratch[:count, :rows].T, wide)
             np.testing.assert_array_equal(scratch[:count, rows:].T, np.repeat(wide[-1:], lanes - rows, axis=0))
@@ -48,7 +48,7 @@ def test_tiles_are_turned_and_turned_back(fenced, dtype):
             np.testing.assert_array_equal(out[:rows], values)
             assert not out[rows:].astype(np.float32).any()
             page[start:] = 0  # write back at the fence
-            _turn(out.ctypes.data, stride, rows - 1, count, scratch, base + start, stride, rows, FLOAT_TYPES[dtype].tag)
+            _turn(out.ctypes.data, base + start, stride, rows, count, scratch, FLOAT_TYPES[dtype].tag)
             assert (page[start:] == values.reshape(-1).view(np.uint8)).all()
             assert (page[start - 64 : start] == 0xAB).all()
 
