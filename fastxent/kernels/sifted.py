@@ -43,10 +43,10 @@ def sift(patterns, positive, shift, ends, sifted):  # type: ignore[no-untyped-de
 
 
 @jit
-def tally_sifted(scores, ends, place, shift, limit, near, pages, counts, rest):  # type: ignore[no-untyped-def]
+def tally_sifted(sifted, place, shift, limit, near, pages, counts, rest):  # type: ignore[no-untyped-def]
     """Count sifted scores from ``place`` on, and make the pages that are not there.
 
-    scores, ends: of `sift`. place: int64 (3,): bucket, row, rows in ``rest``.
+    sifted: a tuple of scores and ``ends``, as `sift` leaves them. place: int64 (3,): bucket, row, rows in ``rest``.
     shift, limit: how far keys are shifted to name a page, and how many pages there may be.
     near: a tuple of ``starts`` int32 (2**`TOP`,) and ``near`` int32. pages: a tuple of ``names`` uint64, room for
     ``limit``, and ``used`` int64 (1,). counts: (``limit``·`CELLS`, 2).
@@ -54,6 +54,7 @@ def tally_sifted(scores, ends, place, shift, limit, near, pages, counts, rest): 
     Returns `DONE`; `FULL` before a row whose page would be too many; `NEW_TOP` before one whose exponent is unknown;
     `REST` where ``rest`` is full.
     """
+    scores, ends = sifted
     starts, found = near
     names, used = pages
     aside, sides = rest

@@ -79,9 +79,9 @@ class SummingScorer:
         sums, counts = np.zeros((odds_sums.SUMS, WORDS), np.int64), np.zeros(4, np.int64)
         nll, extremes = np.zeros(PATTERNS, np.int64), np.array([np.inf, -np.inf])
         binned = Cuts.zeros(c.bins, PLACE, n)
-        rule, histogram = (c.temperature, self._rows.least), (nll, FIRST_PATTERN, PATTERN_SHIFT, extremes)
-        tag, given = FLOAT_TYPES["float32"].tag, (values, shaped, positive)
-        summed = self._summing(given, rule, tag, c.bins, sums, counts, histogram, tuple(binned), self._room)
+        rule = c.temperature, self._rows.least, FLOAT_TYPES["float32"].tag
+        histogram, given = (nll, FIRST_PATTERN, PATTERN_SHIFT, extremes), (values, shaped, positive)
+        summed = self._summing(given, rule, c.bins, sums, counts, histogram, tuple(binned), self._room)
         if not summed:
             return None
         zeros = n - int(counts[POSITIVE]) - minus_ones

@@ -193,7 +193,7 @@ class Cells:
         while self.has_near:
             shift, near = WIDTH - int(self.lengths[0]), (self._starts, self._near)
             pages = self._names, self._used
-            code = tally_sifted(scores, ends, place, shift, self._room, near, pages, counts, rest)
+            code = tally_sifted((scores, ends), place, shift, self._room, near, pages, counts, rest)
             self._held[0] = self._used[0]
             if code == NEW_TOP:
                 (key,) = keys_of(scores[place[1] : place[1] + 1].astype(np.float64))

@@ -113,10 +113,9 @@ def _terms(double: bool) -> tuple[Any, Any]:
 
 
 @functools.cache
-def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = False) -> Any:
-    """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
+def _adding(double: bool, floor: bool) -> Any:
+    """What adds a vector of classes to the sums, with care for infinite numbers."""
     close, any_ = _terms(double)
-    quick_form = mode == LOGITS and not double
 
     @inline
     def above_floor(log_p, log_q, unit):  # type: ignore[no-untyped-def]
@@ -156,6 +155,13 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
         unlike = vmax(absolute(apart), sums[3])
         return sums[0] + rises, sums[1] + falls, sums[2] + middle, unlike
 
+    return add
+
+
+@functools.cache
+def _taking(shaped: bool) -> Any:
+    """What reads numbers of a row."""
+
     @inline
     def take(rows, i, c, count, shape):  # type: ignore[no-untyped-def]
         """``count`` numbers of row i from class ``c`` on; a whole vector without the mask of a part of one."""
@@ -166,24 +172,18 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
             x = load(at + c * itemsize(rows.tag), rows.tag)
         return x
 
-    @inline
-    def quickly(left, right, i, first, end, frames, gap, shape):  # type: ignore[no-untyped-def]
-        """(the three sums over whole vectors from class ``first`` on, the lanes that do not differ by ``gap[0]``)."""
-        none = splat(0.0, left.tag)
-        w = lanes(left.tag)
-        sums = none, none, none, 0
-        for c in range(first, end, w):
-            x = take(left, i, c, w, shape)
-            y = take(right, i, c, w, shape)
-            if shaped:
-                x = apply_shape(x, shape, mode)
-                y = apply_shape(y, shape, mode)
-            sums = add_apart(sums, x, y, frames, gap)
-        return sums
+    return take
+
+
+@functools.cache
+def _slowly(shaped: bool, mode: int, double: bool, floor: bool) -> Any:
+    """What sums over any classes."""
+    add, take = _adding(double, floor), _taking(shaped)
 
     @inline
-    def slowly(left, right, i, first, end, bases, gap, log_sums, shape):  # type: ignore[no-untyped-def]
-        """(the three sums over classes from ``first`` on, the most that two numbers less their maxima differ by)."""
+    def slowly(left, right, i, span, bases, gap, log_sums, shape):  # type: ignore[no-untyped-def]
+        """(the three sums over the classes of ``span``, the most that two numbers less their maxima differ by)."""
+        first, end = span
         none = splat(0.0, left.tag)
         w = lanes(left.tag)
         sums = none, none, none, none
@@ -200,21 +200,54 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
             sums = add(x - bases[0], y - bases[1], gap, log_sums, sums, left.tag)
         return sums
 
+    return slowly
+
+
+@functools.cache
+def _quickly(shaped: bool, mode: int) -> Any:
+    """What sums over whole vectors of finite float32 numbers."""
+    take = _taking(shaped)
+
     @inline
-    def frames_of(base_a, base_b, sum_a, sum_b, tag):  # type: ignore[no-untyped-def]
-        """(whether there are frames, those of `add_apart`, the two terms of its gap, what its sums are multiplied by)
-        of two rows with these maxima and logarithms of sums."""
-        low, magic, _, _ = exp_limits(tag)
-        a, b = settle(base_a, tag), settle(base_b, tag)
-        unit_a = exp_one(-a.left - sum_a)
-        unit_b = exp_one(-b.left - sum_b)
-        frames = (
-            splat(magic - a.steps, tag), splat(base_a + low, tag), splat(magic - b.steps, tag),
-            splat(base_b + low, tag), splat(unit_a / unit_b, tag),
-        )  # fmt: skip
-        first = splat(base_b - base_a, tag)
-        rest = (base_b - base_a) - float(max_lanes(first)) + (sum_b - sum_a)
-        return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_b * unbias(tag)
+    def quickly(left, right, i, first, end, frames, gap, shape):  # type: ignore[no-untyped-def]
+        """(the three sums over whole vectors from class ``first`` on, the lanes that do not differ by ``gap[0]``)."""
+        none = splat(0.0, left.tag)
+        w = lanes(left.tag)
+        sums = none, none, none, 0
+        for c in range(first, end, w):
+            x = take(left, i, c, w, shape)
+            y = take(right, i, c, w, shape)
+            if shaped:
+                x = apply_shape(x, shape, mode)
+                y = apply_shape(y, shape, mode)
+            sums = add_apart(sums, x, y, frames, gap)
+        return sums
+
+    return quickly
+
+
+@inline
+def frames_of(base_a, base_b, sum_a, sum_b, tag):  # type: ignore[no-untyped-def]
+    """(whether there are frames, those of `add_apart`, the two terms of its gap, what its sums are multiplied by)
+    of two rows with these maxima and logarithms of sums."""
+    low, magic, _, _ = exp_limits(tag)
+    a, b = settle(base_a, tag), settle(base_b, tag)
+    unit_a = exp_one(-a.left - sum_a)
+    unit_b = exp_one(-b.left - sum_b)
+    frames = (
+        splat(magic - a.steps, tag), splat(base_a + low, tag), splat(magic - b.steps, tag),
+        splat(base_b + low, tag), splat(unit_a / unit_b, tag),
+    )  # fmt: skip
+    first = splat(base_b - base_a, tag)
+    rest = (base_b - base_a) - float(max_lanes(first)) + (sum_b - sum_a)
+    return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_b * unbias(tag)
+
+
+@functools.cache
+def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = False) -> Any:
+    """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
+    slowly, quickly = _slowly(shaped, mode, double, floor), _quickly(shaped, mode)
+    quick_form = mode == LOGITS and not double
 
     @jit
     def kernel(left, right, shape, of_a, of_b, out, at):  # type: ignore[no-untyped-def]
@@ -259,7 +292,7 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
                         else:  # a number is infinite
                             begin = first
                 if begin < end:
-                    more = slowly(left, right, i, begin, end, bases, gap, log_sums, shape)
+                    more = slowly(left, right, i, (begin, end), bases, gap, log_sums, shape)
                     ab += sum_lanes(more[0])
                     ba += sum_lanes(more[1])
                     js += sum_lanes(more[2])

@@ -42,7 +42,7 @@ def _fold_products(at, other_at, n, power, out_at, words):  # type: ignore[no-un
 
 
 @jit
-def _fold_record(record, share, n, sums, extremes):  # type: ignore[no-untyped-def]
+def _fold_record(record, share, n, sums):  # type: ignore[no-untyped-def]
     """Add ``n`` rows, a multiple of 8, to ``sums``. False if a loss is too large. ``share``: 1.0 of positive rows."""
     first, line = record.ctypes.data, 8 * record.shape[1]
     out, positive = first + FIELDS * line, share.ctypes.data
@@ -96,16 +96,17 @@ def sums_kernel(with_logits: bool) -> Any:
     some = odds_rows(with_logits)
 
     @jit
-    def kernel(numbers, rule, tag, bins, sums, counts, histogram, cuts, space):  # type: ignore[no-untyped-def]
+    def kernel(numbers, rule, bins, sums, counts, histogram, cuts, space):  # type: ignore[no-untyped-def]
         """Sum rows. False if one is not valid or has a loss beyond 2**400: nothing that was summed counts then.
 
         numbers: a tuple of what was given and what is scored, float32 (n,), and uint8 (n,) 0 or 1, the class.
-        rule: a tuple of the temperature and of the least number that is predicted positive.
+        rule: a tuple of the temperature, the least number that is predicted positive, and the tag of the numbers.
         sums: int64 (SUMS, WORDS). counts: int64 (4,). histogram: a tuple of int64 counts, the first pattern and the
         shift of `tally_patterns`, and the least and the largest of NLL, float64 (2,).
         cuts: a tuple as `tally_calibration` takes. space: `room` and that of `cuts`.
         """
         given, scored, positive = numbers
+        temperature, least, tag = rule
         losses, first, shift, extremes = histogram
         (record, target, places), cut = space
         flat = cuts[0].reshape(cuts[0].size)
@@ -129,7 +130,7 @@ def sums_kernel(with_logits: bool) -> Any:
             for k in range(FIELDS):
                 for i in range(n, wide):
                     record[k, i] = 0.0
-            if not _fold_record(record, share, wide, sums, extremes):
+            if not _fold_record(record, share, wide, sums):
                 return False
             _extend(record[NLL], n, extremes)
             tally_patterns(record[NLL, :n].view(np.int64), shift, first, losses)
@@ -140,7 +141,7 @@ def sums_kernel(with_logits: bool) -> Any:
                 bin_at = np.uint64(places[i] * PLACE)
                 flat[bin_at + np.uint64(ROWS)] += 1
                 flat[bin_at + np.uint64(WIDTH)] += positive[begin + i]
-            _count(given, positive, begin, n, rule[0], rule[1], counts)
+            _count(given, positive, begin, n, temperature, least, counts)
         return True
 
     return kernel
