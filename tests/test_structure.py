@@ -1,4 +1,4 @@
-"""The structure of the package: imports run one way, and no files import each other in a circle.
+"""The structure of the package: imports run one way, no files import each other in a circle, parts are small.
 
 Every import counts, those inside functions and those for types too. The order of the packages stands in `ORDER`; it is
 the order of the flow in docs/how-it-works.md.
@@ -26,6 +26,9 @@ ORDER = (
     ("names", "_version"),
 )
 ROOT_ENTRIES = 12  # besides dunder files and py.typed
+POSITIONAL = 8  # parameters of a function at most, self not counted
+FUNCTION, KERNEL = 80, 120  # lines of a function at most, docstrings not counted
+FILE, TESTS = 420, 500  # lines of a file at most
 
 
 def module_of(path):
@@ -92,3 +95,27 @@ def test_no_files_import_each_other_in_a_circle():
 
     for module in sorted(MODULES):
         visit(module)
+
+
+def outsized(path, root):
+    """What of a file is over a limit, a line each."""
+    text = path.read_text(encoding="utf-8")
+    in_tests, in_kernels = root.name == "tests", "kernels" in path.relative_to(root).parts
+    if len(text.splitlines()) > (TESTS if in_tests else FILE):
+        yield f"{path}: {len(text.splitlines())} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            count = len(names) - (names[:1] in (["self"], ["cls"]))
+            docstring = ast.get_docstring(node, clean=False)
+            lines = node.end_lineno - node.lineno + 1 - (len(docstring.splitlines()) if docstring else 0)
+            if count > POSITIONAL:
+                yield f"{path}:{node.lineno} {node.name}: {count} positional parameters"
+            if lines > (KERNEL if in_kernels else FUNCTION):
+                yield f"{path}:{node.lineno} {node.name}: {lines} lines"
+
+
+def test_functions_and_files_are_small():
+    tests = Path(__file__).resolve().parent
+    found = [line for root in (PACKAGE, tests) for path in sorted(root.rglob("*.py")) for line in outsized(path, root)]
+    assert not found, "\n".join(found)

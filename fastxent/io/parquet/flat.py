@@ -131,7 +131,7 @@ class FlatColumn:
         chunk, pages, before = self._chunk, self._pages, self._pages.left
         buf = self._source.view(pages.offset, min(_BLOCK, chunk.end - pages.offset))
         n = walk.walk_pages(
-            buf, self._room, self._slots, before, _BLOCK, self._width, chunk.max_def > 0, pages.coded,
+            buf, self._room, self._slots, (before, _BLOCK), self._width, chunk.max_def > 0, pages.coded,
             chunk.codec is not None,
         )  # fmt: skip
         table, skipped = self._room[:n], 0
@@ -183,7 +183,7 @@ class FlatColumn:
         cursor[4] = 0
         given = asm.Values(self._data, pages.dictionary, pages.places)
         got = walk.take_pages(
-            self._data, self._table, cursor, self._s, given, into, valid, self._chunk.nesting, wanted
+            (self._data, self._table), cursor, self._s, given, into, valid, self._chunk.nesting, wanted
         )  # fmt: skip
         if got < 0:
             pages.at = f"page {self._first + int(cursor[0])}"

@@ -24,13 +24,14 @@ _PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY, _SPLIT = 0, 2, 8, 9  # Encoding of t
 
 
 @brief
-def walk_pages(buf, table, slots, left, most, width, leveled, coded, compressed):  # type: ignore[no-untyped-def]
+def walk_pages(buf, table, slots, limits, width, leveled, coded, compressed):  # type: ignore[no-untyped-def]
     """Find the data pages in ``buf``, which begins with the header of one; return how many are in ``table``.
 
-    table: int64 (pages, SLOTS). slots: `thrift.new_header`. left: entries that the pages may have. most: bytes that
-    they may have decompressed. width: bytes of a number. leveled: whether there are definition levels. coded: whether
-    the dictionary is at hand. compressed: whether the chunk is.
+    table: int64 (pages, SLOTS). slots: `thrift.new_header`. limits: a tuple of entries that the pages may have and of
+    bytes that they may have decompressed. width: bytes of a number. leveled: whether there are definition levels.
+    coded: whether the dictionary is at hand. compressed: whether the chunk is.
     """
+    left, most = limits
     pos, total = np.int64(0), np.int64(0)
     for k in range(table.shape[0]):
         size = thrift.read_page_header(buf[pos:], slots)
@@ -70,14 +71,16 @@ def walk_pages(buf, table, slots, left, most, width, leveled, coded, compressed)
 
 
 @brief
-def take_pages(data, table, cursor, s, given, into, valid, nesting, wanted):  # type: ignore[no-untyped-def]
-    """The next rows of the pages in ``table`` to ``into``, 0 for a null, or past them if not ``wanted``.
+def take_pages(pages, cursor, s, given, into, valid, nesting, wanted):  # type: ignore[no-untyped-def]
+    """The next rows of ``pages`` to ``into``, 0 for a null, or past them if not ``wanted``.
 
-    data: uint8. The bodies, decompressed: BODY and SIZE of a page tell where. cursor: int64 (10,). The page that is
-    being read, where its levels and its values begin, whether it has no nulls, (out) the number of nulls, and scratch.
-    given: what `assemble` takes values from, but for the page. valid: uint8 (rows,), 1; set to 0 for a null. Returns
-    the number of rows, less than there is room for only at the end of the last page, or an error code.
+    pages: a tuple of data and table. data: uint8. The bodies, decompressed: BODY and SIZE of a page tell where.
+    cursor: int64 (10,). The page that is being read, where its levels and its values begin, whether it has no nulls,
+    (out) the number of nulls, and scratch. given: what `assemble` takes values from, but for the page. valid: uint8
+    (rows,), 1; set to 0 for a null. Returns the number of rows, less than there is room for only at the end of the
+    last page, or an error code.
     """
+    data, table = pages
     parts, rows, at = cursor[5:10], valid.size, np.int64(0)
     while at < rows:
         k = cursor[0]

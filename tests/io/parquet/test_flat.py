@@ -32,25 +32,24 @@ def written(path, table, **options):
     digits=st.sampled_from([2, 12]),  # few different scores, or many
     nulls=st.sampled_from([0.0, 0.2, 1.0]),
     nullable=st.booleans(),
-    codec=st.sampled_from(["none", "snappy", "gzip", "zstd", "lz4", "brotli"]),
-    version=st.sampled_from(["1.0", "2.0"]),
-    dictionary=st.booleans(),
     split=st.booleans(),
-    page=st.sampled_from([1, 900, 1 << 20]),
-    group=st.sampled_from([7, 1100, ROWS]),
+    writing=st.fixed_dictionaries(
+        {
+            "compression": st.sampled_from(["none", "snappy", "gzip", "zstd", "lz4", "brotli"]),
+            "data_page_version": st.sampled_from(["1.0", "2.0"]),
+            "use_dictionary": st.booleans(),
+            "data_page_size": st.sampled_from([1, 900, 1 << 20]),
+            "row_group_size": st.sampled_from([7, 1100, ROWS]),
+        }
+    ),
 )
-def test_any_writer(
-    tmp_path_factory, dtype, digits, nulls, nullable, codec, version, dictionary, split, page, group
-):  # fmt: skip
+def test_any_writer(tmp_path_factory, dtype, digits, nulls, nullable, split, writing):
     mask = RNG.random(ROWS) < nulls if nullable else np.zeros(ROWS, bool)
     column = pa.array(np.round(CHANCE, digits).astype(dtype), mask=mask)
     table = pa.table([column, POSITIVE], pa.schema([pa.field("p", column.type, nullable), ("y", pa.int8())]))
     path = tmp_path_factory.mktemp("flat") / "dump.parquet"
-    split = split and not dictionary
-    written(
-        path, table, compression=codec, data_page_version=version, use_dictionary=dictionary, data_page_size=page,
-        write_batch_size=64, row_group_size=group, use_byte_stream_split=["p"] if split else False,
-    )  # fmt: skip
+    split = split and not writing["use_dictionary"]
+    written(path, table, write_batch_size=64, use_byte_stream_split=["p"] if split else False, **writing)
     options = {"logits": "p", "target": "y", "input": "probs"}
     found, due = (fx.evaluate(source, on_bad_row="skip", **options) for source in (path, table))
     assert found.state.to_bytes(0) == due.state.to_bytes(0)

@@ -66,24 +66,23 @@ def read(path: Path, steps: list[tuple[bool, int]]) -> list[pa.Array]:
     nulls=st.sampled_from([0.0, 0.1, 0.6, 1.0]),
     runs=st.sampled_from([1, 3, 50]),
     nullable=st.booleans(),
-    codec=st.sampled_from(["none", "snappy", "zstd", "lz4"]),
-    version=st.sampled_from(["1.0", "2.0"]),
-    dictionary=st.booleans(),
-    page=st.sampled_from([1, 900, 1 << 20]),
-    group=st.sampled_from([7, 1100, ROWS]),
+    writing=st.fixed_dictionaries(
+        {
+            "compression": st.sampled_from(["none", "snappy", "zstd", "lz4"]),
+            "data_page_version": st.sampled_from(["1.0", "2.0"]),
+            "use_dictionary": st.booleans(),
+            "data_page_size": st.sampled_from([1, 900, 1 << 20]),
+            "row_group_size": st.sampled_from([7, 1100, ROWS]),
+        }
+    ),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=6),
 )
-def test_any_writer(
-    tmp_path_factory, kind, distinct, nulls, runs, nullable, codec, version, dictionary, page, group, steps
-):  # fmt: skip
+def test_any_writer(tmp_path_factory, kind, distinct, nulls, runs, nullable, writing, steps):
     column = numbers(kind, distinct, nulls if nullable else 0.0, runs)
     path = tmp_path_factory.mktemp("flat") / "dump.parquet"
     table = pa.table([column], pa.schema([pa.field("y", column.type, nullable)]))
-    pq.write_table(
-        table, path, compression=codec, data_page_version=version, use_dictionary=dictionary, data_page_size=page,
-        write_batch_size=64, row_group_size=group,
-    )  # fmt: skip
-    begin = 0
+    pq.write_table(table, path, write_batch_size=64, **writing)
+    begin, group = 0, writing["row_group_size"]
     for parts in read(path, steps):
         at, rows = begin, min(group, ROWS - begin)
         for part, (_, n) in zip(parts, [*steps, (False, ROWS)], strict=True):
