@@ -32,7 +32,7 @@ from fastxent.state.keys import EncodedColumn
 
 _ROWS, _BYTES = 1 << 16, 1 << 20  # of a batch of columns without scores
 _MATCHING_BYTES = 48  # of a row, beside its ids, while rows are matched
-SCORES = "scores"  # the column of a dump in its new order
+SCORES = "scores"  # the column of scores of a dump in its new order, unless another has this name
 
 
 @dataclass(frozen=True)
@@ -269,9 +269,12 @@ def _order(places: np.ndarray) -> np.ndarray:
 
 def _opened(source: OpenSource, scores: Any, beside: pa.Table, columns: Sequence[str]) -> OpenSource:
     """The dump in its new order. scores: an array, `Gathered` or `Buckets`. beside: its other columns."""
-    dump = {SCORES: scores, **{name: beside[name] for name in columns if name != SCORES}}
+    column = SCORES
+    while column in columns:  # the dump may have a column of this name beside its scores
+        column += "_"
+    dump = {column: scores, **{name: beside[name] for name in columns}}
     as_bits = FLOAT_TYPES[source.dtype].as_bits
-    opened = open_source(dump, logits=SCORES, columns=tuple(columns), dtype=source.dtype if as_bits else None)
+    opened = open_source(dump, logits=column, columns=tuple(columns), dtype=source.dtype if as_bits else None)
     return _named(opened, source)
 
 

@@ -172,6 +172,8 @@ def test_what_cannot_be_run_in_parts(tmp_path):
         fx.compare(*dumps_with_ids(), on="id", shard="1/2")
     with pytest.raises(fx.ConfigError, match="how must be"):
         fx.compare(*dumps_with_ids(), how="outer")
+    with pytest.raises(fx.ConfigError, match=r"^how='inner' requires on, "):
+        fx.compare(*dumps_with_ids(), how="inner")
 
 
 def test_ids_that_do_not_fit_in_memory():
@@ -213,6 +215,23 @@ def test_arrays_in_memory_are_read_in_any_order(by_position):
     want = fx.compare(*sides, logits_dtype="bfloat16")
     sides[1] = {name: column[ORDER] for name, column in sides[1].items()}
     assert bits(fx.compare(*sides, on="n", logits_dtype="bfloat16")) == bits(want)
+
+
+def test_columns_of_the_name_of_the_scores_in_memory():
+    """A column "scores" beside the logits is read as it is."""
+    rng = np.random.default_rng(8)
+    order = rng.permutation(40)
+    sides = [
+        pa.table({"p": rng.normal(size=40), "y": np.arange(40) % 2, "scores": rng.random(40), "n": np.arange(40)})
+        for _ in range(2)
+    ]
+    options = dict(logits="p", target="y", scores="scores", weight="scores")
+    want = bits(fx.compare(*sides, **options))
+    assert bits(fx.compare(sides[0], sides[1].take(order), on="n", **options)) == want
+    found = fx.compare(sides[0].take(order), sides[1].slice(3), on="n", how="inner", **options)
+    assert bits(found).replace('"only_a": 3', '"only_a": 0') == bits(
+        fx.compare(sides[0].slice(3), sides[1].slice(3), **options)
+    )
 
 
 @settings(max_examples=60)
