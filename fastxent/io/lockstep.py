@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fastxent.errors import SourceError, Where
+from fastxent.io.arrow.part import StreamPart
 from fastxent.io.batch import Batch, Block, Unit
 from fastxent.io.source import OpenSource
 from fastxent.io.storage.files import File
@@ -247,6 +248,10 @@ class LockstepSource(OpenSource):
     def of(cls, *sides: OpenSource, n_classes: int | None = None) -> LockstepSource:
         """The dumps, or with ``n_classes`` their first classes. `SourceError` if they cannot have the same rows."""
         first, *others = sides
+        streams = [part.consumed for side in sides for part, _ in side.parts if isinstance(part, StreamPart)]
+        taken = [id(stream) for stream in streams if stream is not None]
+        if len(set(taken)) < len(taken):  # each would get some of the rows
+            raise SourceError("a stream must be one dump, got it for two; pass a Table or a file instead")
         for other in others:
             if n_classes is None:
                 check_classes(first, other)

@@ -195,6 +195,10 @@ class Base:
         """(all dumps, with ``on`` in one order; for each other the rows of the first and of it that not all have)."""
         on = tuple(options["on"] or ())
         if not on:
+            if options["how"] != "exact":
+                raise ConfigError(
+                    f"how={options['how']!r} requires on, because rows are matched by position without it"
+                )
             return [self.source, *others], [(0, 0)] * len(others)
         return _aligned(stack, [self.source, *others], on, list(self.own), options)
 

@@ -91,6 +91,7 @@ def named(others: Any, names: Sequence[str] | None) -> tuple[str, dict[str, Any]
     """(the name of the base, the other dumps by their names)."""
     if isinstance(others, Mapping):
         found = dict(others)
+        rest = list(found)
         base = "base" if names is None else names[0]
         if names is not None and len(names) != 1:
             raise ConfigError(
@@ -108,8 +109,8 @@ def named(others: Any, names: Sequence[str] | None) -> tuple[str, dict[str, Any]
         found = dict(zip(rest, others, strict=True))
     if not found:
         raise ConfigError("others must hold at least one dump, got none")
-    every = [base, *found]
-    if not all(isinstance(name, str) and name for name in every) or len(set(every)) < 1 + len(others):
+    every = [base, *rest]
+    if not all(isinstance(name, str) and name for name in every) or len(set(every)) < len(every):
         raise ConfigError(f"names must be different strings, got {shown(tuple(every))}")
     return base, found
 

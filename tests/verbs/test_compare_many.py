@@ -224,7 +224,7 @@ def test_other_json_is_refused(result, change):
         (["a", "b"], ("x", "y"), r"names must hold the name of the base and of each other dump, 3 in all"),
         ({"p": "a"}, ("x", "y"), r"names must hold the name of the base alone"),
         ({"base": "a"}, None, r"names must be different strings"),
-        (["a", "b"], ("x", "y", "y"), r"names must be different strings"),
+        (["a", "b"], ("x", "y", "y"), r"names must be different strings, got \('x', 'y', 'y'\)"),
         ([], None, r"others must hold at least one dump"),
         ("a", None, r"others must be a dict of name to dump, or a list of dumps"),
         (["a"], ("x", ""), r"names must be strings"),
@@ -264,3 +264,12 @@ def test_dumps_that_do_not_fit(tmp_path):
     found = fx.compare_many(base, {"bad": pairs.dump(bad), "low": others["low"]}, on_bad_row="skip")
     assert (found["bad"].rows.bad, found["low"].rows.bad) == (1, 0)
     assert found["low"].metrics["cross_entropy"].b == fx.evaluate(others["low"]).metrics["cross_entropy"]
+
+
+def test_a_stream_is_one_dump():
+    """Each of two readers would get every other batch: rows of one half against those of the other."""
+    logits = pairs.dump(pairs.A).select(["logits"]).slice(0, 80)
+    for count in (1, 2):
+        stream = pa.RecordBatchReader.from_batches(logits.schema, logits.to_batches(max_chunksize=20))
+        with pytest.raises(fx.SourceError, match="a stream must be one dump, got it for two"):
+            fx.compare_many(logits if count == 2 else stream, [stream] * count, metrics=["entropy"])

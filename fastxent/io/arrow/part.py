@@ -274,6 +274,11 @@ class StreamPart(Remarks):
         self._seen: int | None = None
         self.schema: pa.Schema = self._stream.schema
 
+    @property
+    def consumed(self) -> pa.RecordBatchReader | None:
+        """The object whose rows can be read once, by one reader; None if the stream can be restarted."""
+        return self._stream if self._once else None
+
     def _next(self) -> pa.RecordBatch | None:
         with reading(self.name):
             batch = next(self._stream, None)
