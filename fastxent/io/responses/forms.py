@@ -190,7 +190,7 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
         if held is None:
             yield Token(request, choice.get("index", number), 0, None, None, None, None, None, None)
             continue
-        tops = held["top_logprobs"] or []
+        tops = _lists_of(held["top_logprobs"], len(held["tokens"]))
         shortest = min((len(top) for top in tops if top), default=0)
         last = [
             bool(top and text in top and top[text] == min(top.values()))
@@ -198,8 +198,11 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
         ]
         always = all(is_last for is_last, top in zip(last, tops, strict=False) if top)
         for place, (text, logprob) in enumerate(zip(held["tokens"], held["token_logprobs"], strict=True)):
-            top = tops[place] if place < len(tops) else None
-            if logprob is None or not top:  # the first token of a prompt
+            if logprob is None or not tops:  # the first token of a prompt
+                continue
+            top = tops[place]
+            if not top:  # a row that is told, not left out
+                yield Token(request, choice.get("index", number), place, text, None, logprob, None, None, None)
                 continue
             if last[place] and (len(top) > shortest or always):
                 top = {token: value for token, value in top.items() if token != text}
@@ -225,7 +228,9 @@ def _vllm(response: dict[str, Any], request: int) -> Iterator[Token]:
     for choice, positions, prompt in _prompts(response):
         flat = positions if isinstance(positions, list) else _nested(positions)
         for place, found in enumerate(flat):
-            if not found:  # the first position
+            if not found:
+                if place:  # the first position has none
+                    yield Token(request, choice, place, None, None, None, None, None, None)
                 continue
             own = str(prompt[place]) if prompt is not None else next(iter(found))
             mine = found[own]
@@ -255,13 +260,21 @@ def _sglang(response: dict[str, Any], request: int) -> Iterator[Token]:
     """SGLang's ``meta_info``: the prompt, then the output, in triples of a log-probability, an id and a text."""
     meta, position = response["meta_info"], 0
     for side in ("input", "output"):
-        tops = meta.get(f"{side}_top_logprobs") or []
-        for place, (logprob, id, text) in enumerate(meta.get(f"{side}_token_logprobs") or []):
-            top = tops[place] if place < len(tops) else None
-            if logprob is not None and top:
-                logprobs, ids, texts = zip(*top, strict=True)
-                yield Token(request, 0, position, text, id, logprob, list(ids), list(logprobs), list(texts))
+        tokens = meta.get(f"{side}_token_logprobs") or []
+        tops = _lists_of(meta.get(f"{side}_top_logprobs"), len(tokens))
+        for place, (logprob, id, text) in enumerate(tokens):
+            if logprob is not None and tops:
+                top = tops[place]
+                logprobs, ids, texts = (list(part) for part in zip(*top, strict=True)) if top else (None, None, None)
+                yield Token(request, 0, position, text, id, logprob, ids, logprobs, texts)
             position += 1
+
+
+def _lists_of(tops: list[Any] | None, tokens: int) -> list[Any]:
+    """The lists of so many tokens; none if there are no lists. ValueError if their numbers differ."""
+    if tops and len(tops) != tokens:
+        raise ValueError(f"it has {tokens} tokens, but {len(tops)} lists of the likeliest ones")
+    return tops or []
 
 
 _READERS: dict[str, Callable[[dict[str, Any], int], Iterator[Token]]] = {

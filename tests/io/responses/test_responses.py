@@ -177,6 +177,13 @@ def test_a_response_without_log_probabilities_is_an_ignored_row(tmp_path: Path):
         assert (result.rows.used, result.rows.ignored) == (2 * len(one), 3 if form is chat else 2)
 
 
+def test_a_position_without_a_list_is_an_ignored_row(tmp_path: Path):
+    (one,), path = rows(0, 1), tmp_path / "x.jsonl"
+    path.write_text(_break(vllm(one), ["prompt_logprobs", 2], None))
+    result = fx.evaluate(path, **OPTIONS)
+    assert (result.rows.used, result.rows.ignored) == (len(one) - 1, 1)
+
+
 def _break(value: object, place: list, new: object) -> str:
     inner = value
     for key in place[:-1]:
@@ -186,6 +193,7 @@ def _break(value: object, place: list, new: object) -> str:
 
 
 CONTENT = ["choices", 0, "logprobs", "content", 0]
+LISTS = ["choices", 0, "logprobs", "top_logprobs"]
 META = ["meta_info", "input_top_logprobs", 1]
 
 
@@ -196,12 +204,16 @@ META = ["meta_info", "input_top_logprobs", 1]
         (chat, [*CONTENT, "top_logprobs", 0, "logprob"], "a", "lines 1..2: .* all lines must be responses of chat"),
         (chat, [*CONTENT, "top_logprobs"], [], "line 2, token 0: it lists no class above the cut"),
         (chat, [*CONTENT, "logprob"], 1.0, "line 2, token 0: column 'target_logprob' is 1.0"),
-        (legacy, ["choices", 0, "logprobs", "tokens"], ["x"], "line 2: zip"),
+        (legacy, ["choices", 0, "logprobs", "tokens"], ["x"], "line 2: it has 1 tokens, but . lists"),
         (legacy, ["choices"], 7, "line 2: it is not a response of completions: TypeError"),
         (vllm, ["prompt_token_ids"], [0, 99, 99, 99, 99, 99], "line 2: it is not a response of vLLM: KeyError '99'"),
         (vllm, ["prompt_logprobs", 1], {"x": {"logprob": -1.0}}, "line 2: "),
         (sglang, [*META, 0, 1], "b", "lines 1..2: .* all lines must be responses of SGLang"),
         (sglang, META, [[-1.0, 2]], "line 2: not enough values"),
+        (sglang, META, None, "line 2, token 1: its list is null"),
+        (sglang, META[:-1], [None, [[-1.0, 2, "x"]]], "line 2: it has .* tokens, but 2 lists"),
+        (legacy, [*LISTS, 1], {}, "line 2, token 1: its list is null"),
+        (legacy, LISTS, [None], "line 2: it has .* tokens, but 1 lists"),
     ],
 )
 def test_broken_responses(tmp_path: Path, form, place, new, message):
