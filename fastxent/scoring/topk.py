@@ -1,8 +1,9 @@
 """Batches of rows that list their likeliest classes: ids and log-probabilities become `TopkRows`.
 
 The listed classes are those of the largest probability, and no other class exceeds the smallest of them. A writer may
-add the target to them where it is not among the likeliest. Without its log-probability in a column of its own, a target
-that is listed last may be such a one: then the classes that are not listed are taken to reach up to the last but one.
+add the target to them where it is not among the likeliest. In a row without its log-probability in a column of its own,
+a target that is listed last may be such a one: then the classes that are not listed are taken to reach up to the last
+but one.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class TopkScorer:
         """Score the rows of a batch that are prepared. Errors as above. found: their lists."""
         c, columns = self.config, prepared.columns
         target = self._targets(prepared, found)
-        sums, counts, faults = self._sums(found, target)
         given = self._given(columns, len(target))
+        sums, counts, faults = self._sums(found, target, np.isnan(given.own))
         status = np.full(len(target), USED, np.int8)
         status[(faults[0] != k.GOOD) | given.bad] = BAD_LOGITS
         status[prepared.target == c.n_classes] = BAD_TARGET
@@ -105,8 +106,8 @@ class TopkScorer:
             return prepared.target
         return places_of(found.texts, column, c.target)
 
-    def _sums(self, found: Listed, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the kernel finds: sums, counts and faults."""
+    def _sums(self, found: Listed, target: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the kernel finds: sums, counts and faults. added: whether the target may have joined the list."""
         n, c = len(target), self.config
         sums, counts = np.zeros((k.SUMS, n)), np.zeros((k.COUNTS, n), np.int64)
         faults = np.zeros((2, n), np.int64)
@@ -117,7 +118,7 @@ class TopkScorer:
             raise ColumnError("cannot read the lists of ids: rows point outside their values; write the file again")
         text = found.texts is not None
         n_ids = len(found.texts.dictionary) if found.texts is not None else c.n_classes
-        rules = n_ids, TOLERANCE, c.target_logprob is None, not text
+        rules = n_ids, TOLERANCE, added, not text
         with np.errstate(invalid="ignore"):
             values = found.ids, found.logprobs, exp(found.logprobs)
         k.sum_lists((begins, found.sizes), values, target, rules, np.zeros((2, room), np.int64), sums, counts, faults)
@@ -187,7 +188,7 @@ class TopkScorer:
         nll = [np.where(known, 0.0 - own, _cost(q)) for q in (most, least)]
         rank = np.where(listed, counts[k.AHEAD], size)
         # a target that may have been added to the likeliest classes, and one that is none of them
-        doubtful = listed & (rank == size - 1) & (size > 1) & (c.target_logprob is None)
+        doubtful = listed & (rank == size - 1) & (size > 1) & np.isnan(given.own)
         over = np.where(doubtful | (known & ~listed), rest.above(p), np.where(listed, 0.0, rest.classes - 1.0))
         labelled = c.target is not None
         nothing = np.zeros(n)

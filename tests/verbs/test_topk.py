@@ -134,6 +134,8 @@ def test_a_target_that_may_have_been_added():
     assert (open_["rank"][0][0], open_["rank"][1][0]) == (2, 5)
     assert (closed["rank"][0][0], closed["rank"][1][0]) == (2, 2)
     assert open_["entropy"][0][0] < closed["entropy"][0][0]
+    unknown = row_bounds(dump | {"own": pa.array([None], pa.float64())}, 9)  # a row without it in a dump that has it
+    assert unknown == open_
 
 
 # ---- the metrics -----------------------------------------------------------------------------------------------------

@@ -75,8 +75,9 @@ def sum_lists(rows, values, target, rules, seen, sums, counts, faults):  # type:
 
     rows: a tuple of int64 (n,), the first entry and the number of entries of each row, all within ``values``.
     values: a tuple of ids, log-probabilities and probabilities.
-    target: int64 (n,). rules: a tuple (number of classes, largest log-probability, whether the target may have been
-    added to the likeliest classes, whether ids have an order; if not, the first of two that tie is ranked first).
+    target: int64 (n,). rules: a tuple (number of classes, largest log-probability, bool (n,): whether the target may
+    have been added to the likeliest classes, whether ids have an order; if not, the first of two that tie is ranked
+    first).
     seen: int64 (2, 2^k), zeros, more places than any row has entries.
     """
     starts, sizes = rows
@@ -122,7 +123,7 @@ def sum_lists(rows, values, target, rules, seen, sums, counts, faults):  # type:
                 x = logprobs[k]
                 if x > BELOW_CUT or x == -np.inf:
                     ahead += x > own or (x == own and (ids[k] < wanted if ordered else k < place))
-            if added and size > 1 and own == lowest and ahead == size - 1:
+            if added[i] and size > 1 and own == lowest and ahead == size - 1:
                 lowest = second
         faults[0, i] = fault
         sums[MASS, i], sums[SQUARES, i], sums[P_LOG_P, i] = mass, squares, weighted
