@@ -299,7 +299,10 @@ def apart(a: Metric, b: Metric) -> MetricComparison:
     difference = Metric(b.value - a.value)
     if a.bounds is not None or b.bounds is not None:
         (low, high), (least, most) = (metric.bounds or (metric.value, metric.value) for metric in (a, b))
-        difference = replace(difference, bounds=(least - high, most - low))
+        ends = least - high, most - low
+        if math.isnan(ends[0]) != math.isnan(ends[1]):  # both sides may be infinite
+            ends = -math.inf, math.inf
+        difference = replace(difference, bounds=ends)
     return MetricComparison(a, b, difference, math.nan, math.nan, math.nan, math.nan)
 
 

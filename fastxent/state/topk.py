@@ -108,7 +108,7 @@ class TopkPlan(MetricPlan):
         found = {name: Metric(value) for name, value in bins.errors().items()}
         for pair in self.bounded:
             low, high = (self.metric(mean, sums) for mean in pair)
-            found[pair.low.name] = low if self.same(pair, sums) else within(low, high)
+            found[pair.low.name] = low if self.same(pair, sums) else within(low, high, positive=pair.low.exponential)
         return {name: found[name] for name in self.names}
 
     def same(self, pair: Bounded, sums: Sums) -> bool:
@@ -117,8 +117,11 @@ class TopkPlan(MetricPlan):
         return bool(sums.totals[a] == sums.totals[b] and sums.special[a] == sums.special[b])
 
 
-def within(low: Metric, high: Metric) -> Metric:
-    """A metric between two others. Its interval covers those of both."""
+def within(low: Metric, high: Metric, *, positive: bool = False) -> Metric:
+    """A metric between two others. Its interval covers those of both. Where infinite rows leave one of them undefined,
+    nothing is known but that a perplexity is positive."""
+    if math.isnan(low.value) != math.isnan(high.value):
+        return Metric(math.nan, bounds=(0.0 if positive else -math.inf, math.inf))
     ends = sorted((low, high), key=lambda metric: metric.value)
     (first, _), (_, last) = ends[0].ci95, ends[1].ci95
     if last != last and ends[1].value == math.inf:

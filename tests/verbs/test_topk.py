@@ -196,6 +196,18 @@ def test_weights_of_either_sign():
     assert result["cross_entropy"].bounds is None
 
 
+def test_infinite_rows_that_leave_an_end_undefined():
+    """The second row costs an infinite amount, and so may the third, whose weight is negative."""
+    rows = small(ids=pa.array([[0, 1]] * 3), lp=pa.array([[-0.5, -1.5], [-0.5, -math.inf], [-0.4, -1.6]]))
+    rows |= {"target": [1, 1, 2], "w": pa.array([1.0, 1.0, -0.5])}
+    metrics = fx.evaluate(rows, **OPTIONS | {"n_classes": 4}, weight="w").metrics
+    assert metrics["cross_entropy"].bounds == (-math.inf, math.inf)
+    assert metrics["perplexity"].bounds == (0.0, math.inf)
+    other = rows | {"lp": pa.array([[-0.5, -1.5], [-0.5, -1.5], [-0.4, -1.6]])}
+    change = fx.compare(other, rows, **OPTIONS | {"n_classes": 4}).metrics["cross_entropy"].difference
+    assert change.bounds == (-math.inf, math.inf)
+
+
 def test_without_targets_there_are_the_metrics_that_need_none():
     rows = {name: column for name, column in DUMP.items() if name != "target"}
     result = fx.evaluate(rows, **OPTIONS, metrics=["entropy", "confidence", "covered_mass"])
@@ -382,11 +394,9 @@ def test_refused(columns, more, message):
     assert "\n" not in str(caught.value)
 
 
-def test_other_verbs_refuse_lists():
+def test_transform_refuses_lists():
     with pytest.raises(fx.ConfigError, match="transform needs a score for each class"):
         fx.transform(DUMP, "x.parquet", output="grad", **OPTIONS)
-    with pytest.raises(fx.ConfigError, match="omit ids"):
-        fx.compare(DUMP, DUMP, **OPTIONS)
 
 
 def test_sums_that_are_not_1_are_counted():
