@@ -84,7 +84,9 @@ class TopkScorer:
         given = self._given(columns, len(target))
         sums, counts, faults = self._sums(found, target, np.isnan(given.own))
         status = np.full(len(target), USED, np.int8)
-        status[(faults[0] != k.GOOD) | given.bad] = BAD_LOGITS
+        named = counts[k.SIZE] + (counts[k.AHEAD] < 0 if c.target is not None else 0)
+        crowded = (named > c.n_classes) & (target != -1)  # by strings, which have no range
+        status[(faults[0] != k.GOOD) | given.bad | crowded] = BAD_LOGITS
         status[prepared.target == c.n_classes] = BAD_TARGET
         status[prepared.target == NO_IGNORE] = IGNORED
         if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
@@ -175,6 +177,7 @@ class TopkScorer:
         (sums, counts), c, n = summed, self.config, len(status)
         listed = counts[k.AHEAD] >= 0
         own = np.where(np.isnan(given.own), sums[k.TARGET], given.own)
+        differs = listed & (np.abs(exp(own) - exp(sums[k.TARGET])) > TOLERANCE + _PARTS * found.precision)
         known = listed | ~np.isnan(own)
         p = np.where(known, exp(np.where(known, own, -np.inf)), 0.0)
         apart = np.where(listed, 0.0, p)
@@ -212,7 +215,7 @@ class TopkScorer:
             cluster=None if c.cluster is None else prepared.columns[c.cluster],
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
-            unnormalised=int((off & (status == USED)).sum()),
+            unnormalised=int(((off | differs) & (status == USED)).sum()),
             kept=KeptColumns(prepared.columns) if self.keeps else None,
             nll_low=nll[0] if labelled else nothing,
             nll_high=nll[1] if labelled else nothing,
@@ -237,6 +240,8 @@ class TopkScorer:
                 why = bad_target(prepared.columns[c.target][i].as_py(), c.n_classes)
         elif i in found.wrong:
             why = found.wrong[i]
+        elif faults[0, i] == k.GOOD and not given.bad[i]:
+            why = f"its list and its target are more than the {c.n_classes} classes (n_classes)"
         elif faults[0, i] == k.GOOD:
             named = ((c.target_logprob, given.own), (c.other, given.other))
             why = next(f"column {name!r} is {x[i]}" for name, x in named if name is not None and not x[i] <= TOLERANCE)

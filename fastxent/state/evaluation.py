@@ -254,11 +254,14 @@ class EvalState:
                 f"probabilities and not {kind}, {USE_PROBS}"
             )
         labels = f"; if several labels of a row may hold, {USE_MULTILABEL}"
+        listed = self.config.ids is not None and self.config.target_logprob is not None
+        own = ", or their target_logprob is not that of the target in their list" if listed else ""
         for name, what, rule in (
-            ("unnormalised", "probabilities", ""), ("unnormalised_targets", "soft targets", labels)
-        ):  # fmt: skip
+            ("unnormalised", "probabilities", f"{own}; used as given"),
+            ("unnormalised_targets", "soft targets", f"; used as given{labels}"),
+        ):
             if told[name]:
-                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3; used as given{rule}")
+                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3{rule}")
         if told.get("minus_ones") and told["zeros"]:
             found.append(
                 f"{told['minus_ones']} targets are -1 and {told['zeros']} are 0, and both count as the negative class; "

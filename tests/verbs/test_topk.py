@@ -394,6 +394,14 @@ def test_refused(columns, more, message):
     assert "\n" not in str(caught.value)
 
 
+def test_more_strings_than_classes():
+    rows = small(ids=pa.array([["d", "b"], ["a", "c"]]), target=pa.array(["x", "c"]))
+    with pytest.raises(fx.BadRowError, match=r"row 0: its list and its target are more than the 2 classes"):
+        fx.evaluate(rows, **OPTIONS | {"n_classes": 2})
+    counts = [fx.evaluate(rows, **OPTIONS | {"n_classes": n}, on_bad_row="skip").rows.bad for n in (1, 2, 3)]
+    assert counts == [2, 1, 0]
+
+
 def test_transform_refuses_lists():
     with pytest.raises(fx.ConfigError, match="transform needs a score for each class"):
         fx.transform(DUMP, "x.parquet", output="grad", **OPTIONS)
@@ -406,6 +414,9 @@ def test_sums_that_are_not_1_are_counted():
     rows = small(other=[-3.0, math.log(1 - math.exp(-0.25) - math.exp(-2))])
     assert "1 rows" in fx.evaluate(rows, **options(rows, n_classes=5)).warnings[0]
     assert not fx.evaluate(DUMP, **OPTIONS).warnings
+    rows = small(own=[-1.5, -9.0])
+    assert "1 rows of" in (told := fx.evaluate(rows, **options(rows, n_classes=5)).warnings[0])
+    assert "their target_logprob is not that of the target in their list" in told
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------
