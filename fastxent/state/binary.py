@@ -204,7 +204,7 @@ class _Group:
 
     def __init__(self, plan: BinaryPlan, sums: Sums) -> None:
         self._sums, self._plain, self._index = sums, plan._plain, plan._index
-        self._hard = False
+        self._hard, self._weighted = False, plan.weighted and not plan.clustered
         if self._plain and POSITIVE.name in self._index:
             self._hard = self._product(POSITIVE.name, POSITIVE.name) == self._total(POSITIVE.name) << sums.scale
 
@@ -250,7 +250,7 @@ class _Group:
                     return math.nan
                 total += x * y * product
         units = self._sums.units
-        if units < 2 or not over:
+        if units < 2 or not over or (self._weighted and self._sums.lost(over)):
             return math.nan
         whole = Fraction(max(total, 0))
         return rounded_root(units * whole.numerator, (units - 1) * over**4 * whole.denominator)

@@ -27,6 +27,7 @@ from fastxent.scoring.rows import ScoredRows
 from fastxent.state.intervals import by_exponential, by_student, by_wilson
 
 LN2 = math.log(2.0)
+_LEAST = 500  # squares of weights below 2**-_LEAST are no longer doubles of full precision
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ class MetricPlan:
         units = self._units(mean, sums)
         if units < 2 or uu is None or ud is None or dd is None:
             return value, math.nan
+        if not self.clustered and sums.lost(d):
+            return value, math.nan
         residuals = max(0, d * d * uu - 2 * u * d * ud + u * u * dd)
         return value, rounded_root(units * residuals, (units - 1) * d**4)
 
@@ -204,6 +207,10 @@ class Sums:
     special: list[int]
     products: dict[tuple[int, int], int | None]  # by columns, in units of 2**(-2 scale); None if not finite
     counted: int | None = None  # of the units, those of a class weight other than 0, where that may be fewer
+
+    def lost(self, total: int) -> bool:
+        """Whether rows add so little to a sum that their products, each a double, are rounded to next to 0."""
+        return abs(total) << _LEAST < self.units << self.scale
 
 
 @dataclass(frozen=True)

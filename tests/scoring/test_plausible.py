@@ -226,6 +226,17 @@ def test_negative_weights_are_allowed_and_negative_bytes_are_bad():
     assert result.rows.bad_target == int((Y[4] != Y).sum())
 
 
+def test_weights_whose_squares_vanish_have_no_standard_error():
+    for dump in ({"logits": X, "target": Y}, {"logits": X[:, 0], "target": Y % 2}):
+        one, small, least = (fx.evaluate({**dump, "w": np.full(60, w)}, weight="w") for w in (1.0, 1e-140, 1e-200))
+        for name in ("cross_entropy", "accuracy", "brier_score"):
+            metric = least.metrics[name]
+            assert metric.value == pytest.approx(one.metrics[name].value)
+            assert math.isnan(metric.stderr)
+            assert np.isnan(metric.ci95).all()
+            assert small.metrics[name].stderr == pytest.approx(one.metrics[name].stderr)
+
+
 def test_targets_of_several_labels_are_told():
     dump = {"logits": np.eye(3), "target": [[1, 1, 0], [0, 1, 0], [0, 0, 0]]}
     (told,) = [text for text in fx.evaluate(dump).warnings if "soft targets" in text]
