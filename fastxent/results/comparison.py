@@ -276,7 +276,7 @@ def means_of(part: Compared) -> dict[str, Metric]:
     return found
 
 
-_METRIC = ("value", "stderr", "ci95.low", "ci95.high")
+_METRIC = ("value", "stderr", "ci95.low", "ci95.high", "bounds.low", "bounds.high")
 _TOGETHER = ("p_value", "adjusted_p_value", "correlation", "unpaired_stderr", "minimum_detectable_effect")
 _FLIPS = ("both_right", "both_wrong", "right_to_wrong", "wrong_to_right", "p_value", "z")
 
@@ -322,7 +322,7 @@ def numbers(part: Compared) -> dict[str, float]:
 
 
 def _metric_numbers(name: str, metric: Metric) -> dict[str, float]:
-    ends = (metric.value, metric.stderr, *metric.ci95)
+    ends = metric.value, metric.stderr, *metric.ci95, *(metric.bounds or (metric.value, metric.value))
     return {name: metric.value, **{f"{name}.{end}": value for end, value in zip(_METRIC, ends, strict=True)}}
 
 

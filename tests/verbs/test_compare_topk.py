@@ -177,3 +177,6 @@ def test_the_command_line(tmp_path, capsys):
         page.index(">Bounds of<") < page.index(">Divergence, in nats<") < page.index("Change of cross entropy in each")
     )
     assert page.index(">Kind</h2>") < page.index("Change of cross entropy in each")
+    assert run([*words, "--fail-if", "js_divergence.bounds.high>1"]) == 0
+    assert run([*words, "--fail-if", "kl_divergence_ab.bounds.high>1"]) == 1
+    assert run([*words, "--fail-if", "entropy.difference.bounds.low<9"]) == 1
