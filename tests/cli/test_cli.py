@@ -204,7 +204,7 @@ def test_options_reach_the_figures(cli: Cli, tmp_path: Path) -> None:
 )
 def test_options_and_their_defaults_are_the_functions(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(fx, function)).parameters
-    here = {"format_", "fail_if", "quiet", "verbose", "progress", "help"}
+    here = {"format_", "fail_if", "quiet", "verbose", "progress", "help", "others"}  # further dumps are among ``b``
     here |= {"output", "report", "state", "log"} if command in ("eval", "calibrate", "compare") else {"result"}
     context = program.commands[command].make_context(command, ["in", "out"], resilient_parsing=True)
     for option in program.commands[command].params:
