@@ -229,7 +229,8 @@ class PairSums:
     def apart(self, value: float, a: Influence, b: Influence, units: int) -> Difference:
         """A difference of this value, of two figures of these influences."""
         first, second, both = self.moment(a, a), self.moment(b, b), self.moment(a, b)
-        if units < 2 or first is None or second is None or both is None:
+        lost = not self._plain and any(self._sums.lost(influence.over) for influence in (a, b))
+        if units < 2 or lost or first is None or second is None or both is None:
             return Difference(value, units=units)
         if a.over == b.over:
             return Difference(value, units, first, second, both, (units - 1) * a.over**4)

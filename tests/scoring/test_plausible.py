@@ -237,6 +237,14 @@ def test_weights_whose_squares_vanish_have_no_standard_error():
             assert small.metrics[name].stderr == pytest.approx(one.metrics[name].stderr)
 
 
+def test_weights_whose_squares_vanish_tell_no_difference():
+    dump = {"logits": X, "target": Y, "w": np.full(60, 1e-200)}
+    compared = fx.compare(dump, {**dump, "logits": X[:, ::-1].copy()}, weight="w").metrics["cross_entropy"]
+    assert math.isfinite(compared.difference.value)
+    assert math.isnan(compared.difference.stderr)
+    assert math.isnan(compared.p_value)
+
+
 def test_targets_of_several_labels_are_told():
     dump = {"logits": np.eye(3), "target": [[1, 1, 0], [0, 1, 0], [0, 0, 0]]}
     (told,) = [text for text in fx.evaluate(dump).warnings if "soft targets" in text]
