@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -65,6 +66,35 @@ def test_a_binary_dump(tmp_path, monkeypatch):
     assert there.timing["tasks"] > 6
     assert there.state.to_bytes() == here.state.to_bytes()
     assert figures(there) == figures(here)
+
+
+def test_a_top_k_dump(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "UNIT_BYTES", 1)
+    rng = np.random.default_rng(0)
+    n, k = 60, 4
+    ids = np.argsort(rng.random((n, 9)))[:, :k]
+    logprobs = np.log(rng.dirichlet(np.ones(9), n)[:, :k])
+    table = pa.table(
+        {"ids": list(ids), "lp": list(logprobs), "target": rng.integers(0, 9, n), "g": rng.integers(0, 2, n)}
+    )
+    pq.write_table(table, tmp_path / "topk.parquet", row_group_size=20)
+    options = {"logits": "lp", "ids": "ids", "n_classes": 9, "by": "g"}
+    here = fx.evaluate(tmp_path / "topk.parquet", **options)
+    there = fx.evaluate(tmp_path / "topk.parquet", **options, engine="ray")
+    assert there.timing["tasks"] == 3
+    assert there.state.to_bytes() == here.state.to_bytes()
+
+
+def test_several_dumps(paths, tmp_path):
+    base, other = (tmp_path / name for name in ("base.parquet", "other.parquet"))
+    table = pa.concat_tables([pq.read_table(path) for path in paths])
+    pq.write_table(table, base, row_group_size=200)
+    pq.write_table(table, other, row_group_size=130)
+    here, there = (fx.compare_many(base, {"x": other, "y": base}, **options) for options in ({}, {"engine": "ray"}))
+    for name in ("x", "y"):
+        assert json.dumps({**there[name].to_dict(), "timing": None}) == json.dumps(
+            {**here[name].to_dict(), "timing": None}
+        )
 
 
 def test_shards_and_checkpoints_on_a_cluster(paths, tmp_path):
