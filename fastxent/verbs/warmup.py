@@ -77,8 +77,9 @@ def _write(path: str, dtype: str, n_classes: int) -> None:
         offsets = pa.array(np.arange(0, bits.size + 1, n_classes, dtype=np.int32))
         logits = pa.ListArray.from_arrays(offsets, pa.array(bits.reshape(-1)))
     groups = pa.array(np.arange(rows) % 2)
+    weights = pa.array(2.0 ** (60 * (np.arange(rows) % 2)))  # so far apart that sums of clusters need more words
     labels = pa.array([[0, 1] * (n_classes // 2)] * rows) if n_classes > 1 else pa.nulls(rows)
-    columns = {"labels": labels, "logits": logits, "target": groups, "group": groups, "weight": pa.array(np.ones(rows))}
+    columns = {"labels": labels, "logits": logits, "target": groups, "group": groups, "weight": weights}
     columns |= {"name": groups.cast(pa.string())}
     columns |= {"ids": pa.array([[0, 1]] * rows), "logprobs": pa.array([[-1.0, -2.0]] * rows)}
     pages = {"data_page_size": 1, "write_batch_size": 2 * n_classes, "compression": "none"}  # equal, so read as a run
