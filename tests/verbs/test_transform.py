@@ -239,7 +239,7 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path):
         ({"reduction": "avg"}, "o.parquet", "reduction must be one of .* got 'avg'"),
         ({"dtype": "int8"}, "o.parquet", "dtype must be one of .* got 'int8'"),
         ({"input": "probs"}, "o.parquet", "requires input='logits'"),
-        ({"keep": "log_softmax"}, "o.parquet", "the name of the result"),
+        ({"keep": "log_softmax"}, "o.parquet", "the name of the new column"),
         ({"keep": "targt"}, "o.parquet", "did you mean 'target'"),
         ({}, "o.txt", "expected a name that ends in .parquet or .arrow"),
         ({}, "in.parquet", "it is an input file"),
