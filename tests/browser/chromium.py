@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium.webdriver import Chrome
+from selenium.webdriver.support.ui import WebDriverWait
 
 SIZES = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
 SHOTS = Path(__file__).parents[2] / "out" / "screenshots"
@@ -28,6 +29,8 @@ class Browser:
         self.chrome.get("about:blank")
         self.requests(), self.complaints()
         self.chrome.get(path.as_uri())
+        loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd > 0"  # not yet, now and then
+        WebDriverWait(self.chrome, 30).until(lambda _: self.run(loaded))
 
     def command(self, name: str, **parameters: Any) -> Any:
         """A command of the DevTools protocol."""
