@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from fastxent.errors import FastxentError
+
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
 SECONDS = 10  # of a case
@@ -39,6 +41,16 @@ def outcomes_of(case: Callable[[random.Random], str], count: int, seed: int) -> 
         if grown > ALLOWANCE:
             raise MemoryError(f"case {number} of seed {seed}: {grown >> 20} MiB more than at the start")
     return outcomes
+
+
+def outcome(read: Callable[[], str]) -> str:
+    """Return what ``read`` returns, or "refused" for an error of one line."""
+    try:
+        return read()
+    except FastxentError as error:
+        if "\n" in str(error):
+            raise AssertionError("an error of several lines") from error
+        return "refused"
 
 
 def main(run: Callable[[int, int], Counter[str]], description: str | None) -> None:

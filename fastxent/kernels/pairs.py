@@ -17,7 +17,7 @@ def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int, *, floor: 
 
     Both passes keep every row, read the same number of rows and classes, and shape them alike.
 
-    floor: bool. KL without the classes that llama.cpp leaves out; for log-probabilities.
+    floor: bool. KL without the classes that llama.cpp omits; for log-probabilities.
     """
     left, right = a.logits, b.logits
     if (left.n, left.n_classes) != (right.n, right.n_classes) or left.compute_dtype != right.compute_dtype:

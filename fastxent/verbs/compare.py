@@ -39,7 +39,7 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         names: (str, str). Names of the dumps, for display.
         largest: int. Number of rows in ``result.largest``: those whose NLL changed most. None for top-k dumps.
         renormalize: bool. True makes each row of a llama.cpp file sum to 1. False takes log-probabilities as they are
-            stored, and KL(p‖q) leaves out the classes with log p of at most -16, as ``llama-perplexity
+            stored, and KL(p‖q) omits the classes with log p of at most -16, as ``llama-perplexity
             --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
             ``input="log_probs"``, which are otherwise used as given with KL of all classes.
         class_mask: as in `evaluate`. If one dump has more classes, such as a padded vocabulary: one flag per class of

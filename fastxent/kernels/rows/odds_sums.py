@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, add_block, find_bins
-from fastxent.kernels.summed import fold, height_of
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.odds import FIELDS, LOSS, NLL, PROBABILITY, odds_rows
 from fastxent.kernels.simd.arithmetic import max_lanes, splat, sum_lanes, vmax
 from fastxent.kernels.simd.memory import load, store
 from fastxent.kernels.simd.types import itemsize, lanes
+from fastxent.kernels.summed import fold, height_of
 from fastxent.kernels.tally import tally_patterns
 
 BLOCK = 512  # rows: their record takes 20 kB
