@@ -4,9 +4,10 @@
 * no fast-math: answers depend on NaN, infinities and the order of additions;
 * no bounds checks: what reaches a kernel has been proven in range by its launcher;
 * division follows IEEE (``error_model="numpy"``) and kernels raise nothing: they return codes;
-* lazily compiled, and cached on disk under a name that holds a hash of all kernel sources and the
-  package version, so a cache can never serve the code of another version. Numba's own stamp looks
-  only at the file of the outermost function and would miss an edit in a helper.
+* lazily compiled, and cached on disk under a name that holds a hash of the function's file, of every file with
+  compiled code that it imports, directly or not, and of the versions of the package and of Numba. So the cache can
+  never serve the code of other sources. Numba's own stamp looks only at the file of the outermost function and would
+  miss an edit in a helper.
 
 The cache has one file per specialisation, written under a temporary name and renamed: a checksum, and a pickled compile
 result. A file that is missing, damaged or unreadable is a cache miss, and is written anew. A folder that cannot be
@@ -39,6 +40,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
+from fastxent._version import __version__
 from fastxent.errors import ConfigError, OutputError
 
 if numba.config.DISABLE_JIT:
@@ -49,24 +51,51 @@ _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__
 _SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
 _COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|inline)\b", re.MULTILINE)
+_IMPORTS = re.compile(rb"^[ \t]*from (fastxent[\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
 
 
 @functools.cache
-def compiled_sources() -> tuple[Path, ...]:
+def compiled_sources() -> frozenset[Path]:
     """Every file that may hold compiled code: those of ``kernels``, and others that compile functions."""
     kernels = _PACKAGE / "kernels"
     found = (p for p in _PACKAGE.rglob("*.py") if p.is_relative_to(kernels) or _COMPILES.search(p.read_bytes()))
+    return frozenset(found)
+
+
+@functools.cache
+def _imported(path: Path) -> frozenset[Path]:
+    """The files with compiled code that a file of the package imports."""
+    found = set()
+    for module, names in _IMPORTS.findall(path.read_bytes()):
+        folder = _PACKAGE.parent.joinpath(*module.decode().split("."))
+        for name in (None, *re.findall(r"\w+", names.decode())):
+            at = folder if name is None else folder / name
+            found |= {at.with_suffix(".py"), at / "__init__.py"}
+    return frozenset(found & compiled_sources())
+
+
+@functools.cache
+def sources_of(path: Path) -> tuple[Path, ...]:
+    """The files that the compiled code of a file depends on: its own, and those it imports, directly or not."""
+    found, left = set(), {path}
+    while left:
+        found |= left
+        left = set().union(*map(_imported, left)) - found
     return tuple(sorted(found))
 
 
 @functools.cache
-def source_stamp() -> str:
-    """Hash of the versions of Numba and of the package, and of every file that may hold compiled code."""
+def source_stamp(path: Path) -> str:
+    """Hash of the versions of Numba and of the package, and of all that the compiled code of a file depends on."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in (_PACKAGE / "_version.py", *compiled_sources()):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:20]
+    digest.update((_PACKAGE / "_version.py").read_bytes())
+    inside = path.is_relative_to(_PACKAGE)
+    for source in sources_of(path) if inside else (path, *sorted(compiled_sources())):
+        # Benchmarks and tests have kernels too. Their folders do not count.
+        name = source.relative_to(_PACKAGE).as_posix() if source.is_relative_to(_PACKAGE) else source.name
+        digest.update(name.encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def cache_directory() -> Path:
@@ -89,7 +118,7 @@ def cache_directory() -> Path:
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
         raise FileNotFoundError(errno.ENOENT, "there is no home folder") from None
-    return base / "fastxent" / source_stamp()
+    return base / "fastxent" / __version__
 
 
 def writable_cache() -> Path:
@@ -140,6 +169,13 @@ def _closure(function: Callable[..., Any]) -> tuple[Any, ...] | None:
     return tuple(parts)
 
 
+def _files(function: Callable[..., Any]) -> list[Path]:
+    """The file of a function, and those of the functions that it was made with."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    made_with = [file for value in cells if isinstance(value, Dispatcher) for file in _files(value.py_func)]
+    return [Path(function.__code__.co_filename).resolve(), *made_with]
+
+
 def _plain(value: Any) -> tuple[str, ...] | None:
     """A value whose text says all about it, as text; None for any other."""
     if isinstance(value, tuple):
@@ -156,12 +192,10 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
 
     def _path(self, sig: Any, target_context: Any) -> Path:
         """Return the file of a specialisation, named after all that its code depends on."""
-        code = self._function.__code__
-        own = Path(code.co_filename)
-        # Benchmarks and tests have kernels too, and the stamp of the package covers none of them.
-        stamp = "" if own.is_relative_to(_PACKAGE) else hashlib.sha256(own.read_bytes()).hexdigest()
-        names = self._function.__module__, self._function.__qualname__, code.co_firstlineno, stamp
-        key = repr((names, sig, target_context.codegen().magic_tuple(), _VERSIONS, _SETTINGS))
+        function = self._function
+        names = function.__module__, function.__qualname__, function.__code__.co_firstlineno
+        stamps = [source_stamp(path) for path in _files(function)]
+        key = repr((names, stamps, sig, target_context.codegen().magic_tuple(), _VERSIONS, _SETTINGS))
         return cache_directory() / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from numba.core.dispatcher import Dispatcher
 
 import fastxent
@@ -41,9 +42,11 @@ def test_every_compiled_function_is_in_a_stamped_file():
 
 def test_what_compiled_functions_take_from_elsewhere_is_stamped():
     """Numba freezes a global when it compiles: a constant of a file outside the stamp could change unseen."""
-    stamped = set(jit.compiled_sources())
+    taken_from = 0
     for module in modules():
-        used = {name for function in compiled(module) for name in function.py_func.__code__.co_names}
+        functions = compiled(module)
+        stamped = set(jit.sources_of(Path(module.__file__).resolve())) if functions else set()
+        used = {name for function in functions for name in function.py_func.__code__.co_names}
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastxent"):
                 for alias in node.names:
@@ -51,34 +54,95 @@ def test_what_compiled_functions_take_from_elsewhere_is_stamped():
                         taken = getattr(sys.modules[node.module], alias.name)
                         origin = taken if isinstance(taken, ModuleType) else sys.modules[node.module]
                         assert Path(origin.__file__).resolve() in stamped, f"{module.__name__}: {alias.name}"
+                        taken_from += 1
+    assert taken_from > 100
 
 
-def test_the_stamp_follows_sub_packages(tmp_path, monkeypatch):
-    """Two files of one name in different folders count apart, and so does a file that moves."""
-    package = tmp_path / "fastxent"
-    (package / "kernels" / "deep").mkdir(parents=True)
-    (package / "io" / "deep").mkdir(parents=True)
-    (package / "_version.py").write_text("__version__ = '0'")
-    source = "from fastxent.kernels.jit import jit\n"
-    (package / "io" / "deep" / "a.py").write_text(source)
-    (package / "kernels" / "deep" / "b.py").write_text("")
-    (package / "io" / "plain.py").write_text("import os\n")
-    monkeypatch.setattr(jit, "_PACKAGE", package)
+def test_files_with_compiled_code_import_the_package_in_the_one_way_that_the_stamp_reads():
+    """Their imports as the parser of Python sees them: an import in another form would be outside the stamp."""
+    for path in jit.compiled_sources():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("fastxent") for alias in node.names), path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+                if node.module.split(".")[0] == "fastxent":
+                    names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                    found |= {Path(sys.modules[name].__file__).resolve() for name in names if name in sys.modules}
+        assert found & jit.compiled_sources() <= set(jit.sources_of(path)), path
 
-    def stamp():
-        jit.compiled_sources.cache_clear()
-        jit.source_stamp.cache_clear()
-        return jit.source_stamp()
 
-    try:
-        first = stamp()
-        (package / "io" / "plain.py").write_text("import sys\n")
-        assert stamp() == first
-        (package / "kernels" / "deep" / "b.py").write_text("x = 1\n")
-        second = stamp()
-        assert second != first
-        (package / "io" / "deep" / "a.py").rename(package / "io" / "a.py")
-        assert stamp() not in (first, second)
-    finally:
-        monkeypatch.undo()
-        stamp()
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of its own, of which the stamp is taken."""
+    root = tmp_path / "fastxent"
+    for folder in ("kernels/deep", "io/deep"):
+        (root / folder).mkdir(parents=True)
+    (root / "_version.py").write_text("__version__ = '0'")
+    monkeypatch.setattr(jit, "_PACKAGE", root)
+    yield root
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    for known in (jit.compiled_sources, jit._imported, jit.sources_of, jit.source_stamp):
+        known.cache_clear()
+
+
+def stamp_of(path):
+    forget()
+    return jit.source_stamp(path)
+
+
+COMPILES = "from fastxent.kernels.jit import jit\n"
+
+
+def test_the_stamp_follows_imports(package):
+    """Through modules, names, several lines and sub-packages; files that are not imported do not count."""
+    top = package / "io" / "deep" / "a.py"
+    middle, low, other = (package / "kernels" / name for name in ("middle.py", "deep/low.py", "other.py"))
+    top.write_text(COMPILES + "from fastxent.kernels import (\n    middle,\n)\n")
+    middle.write_text("    from fastxent.kernels.deep.low import x  # lazily\n")
+    for path in (low, other, package / "io" / "plain.py"):
+        path.write_text("x = 1\n")
+    first = stamp_of(top)
+    other.write_text("x = 2\n")
+    (package / "io" / "plain.py").write_text("x = 2\n")
+    assert stamp_of(top) == first
+    low.write_text("x = 2\n")
+    second = stamp_of(top)
+    assert second != first
+    low.rename(package / "kernels" / "low.py")
+    middle.write_text("    from fastxent.kernels.low import x  # lazily\n")
+    assert stamp_of(top) not in (first, second)
+
+
+def test_files_that_import_each_other_have_a_stamp(package):
+    a, b = package / "kernels" / "a.py", package / "kernels" / "b.py"
+    a.write_text("from fastxent.kernels.b import x\n")
+    b.write_text("from fastxent.kernels import a\n")
+    assert jit.sources_of(a) == jit.sources_of(b) == (a, b)
+
+
+def test_a_file_elsewhere_depends_on_all_compiled_code(package, tmp_path):
+    mine, kernel = tmp_path / "mine.py", package / "kernels" / "a.py"
+    mine.write_text("")
+    kernel.write_text("x = 1\n")
+    first = stamp_of(mine)
+    kernel.write_text("x = 2\n")
+    second = stamp_of(mine)
+    mine.write_text("y = 1\n")
+    assert len({first, second, stamp_of(mine)}) == 3
+
+
+def test_a_function_made_with_another_depends_on_its_file(tmp_path):
+    """A factory may be given a compiled function that its own file does not import."""
+    from fastxent.kernels.exact import exact_add
+
+    def make(helper):
+        return lambda x: helper(x)
+
+    files = jit._files(make(exact_add))
+    assert files == [Path(__file__).resolve(), Path(exact_add.py_func.__code__.co_filename).resolve()]
