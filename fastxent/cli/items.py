@@ -123,7 +123,9 @@ def flatten(ctx: click.Context, param: click.Parameter, value: Iterable[list[Any
     return [item for items in lists for item in items] if lists else None
 
 
-def one_or_many(ctx: click.Context, param: click.Parameter, value: str | list[str]) -> str | list[str]:
+def one_or_many(ctx: click.Context, param: click.Parameter, value: str | list[str] | None) -> str | list[str] | None:
     """Return a single name as it is, several as a list."""
+    if value is None:
+        return None
     items = (split(value) or [value]) if isinstance(value, str) else value
     return items[0] if len(items) == 1 else items

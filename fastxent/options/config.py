@@ -50,6 +50,7 @@ class EvalConfig:
     open_classes: bool = False  # of a top-k dump: their number is unknown, or ids are strings without class names
     task: str = "multiclass"
     renormalize: bool = True  # of `compare`
+    full_logits: str | tuple[str, ...] | None = None  # of `compare`: those of the full dump beside a top-k dump
 
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
@@ -150,12 +151,16 @@ def _check_task(config: EvalConfig) -> None:
 def _check_partial(config: EvalConfig) -> None:
     """Raise ConfigError for options that are not options of a top-k dump, or of none other."""
     if not config.partial:
+        if config.full_logits is not None:
+            raise ConfigError(
+                f"full_logits must not be given without ids, got {shown(config.full_logits)}; name the ids with ids"
+            )
         if config.other is not None or config.open_classes:
             raise ConfigError(f"other must not be given without ids, got {shown(config.other)}; name the ids with ids")
         return
     if config.task != "multiclass":
         raise ConfigError(f"ids cannot be combined with task={config.task!r}; omit task")
-    if config.input != "log_probs":
+    if config.input != "log_probs" and config.full_logits is None:
         raise ConfigError(f"input must be 'log_probs' for a top-k dump, got {config.input!r}; omit input")
     if isinstance(config.logits, tuple):
         raise ConfigError(f"logits must name one column of lists beside ids, got {shown(config.logits)}")

@@ -8,7 +8,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypedDict
 
-from fastxent.options.checks import boolean, column_names, function, optional, path, text, texts, two_names, whole, word
+from fastxent.options.checks import (
+    boolean,
+    column_names,
+    function,
+    logits_columns,
+    optional,
+    path,
+    text,
+    texts,
+    two_names,
+    whole,
+    word,
+)  # fmt: skip
 from fastxent.options.choices import Engine, FloatName, How, Layout, OnOverflow, Output, Reduction
 from fastxent.options.declared import (
     CLASS_ID,
@@ -141,6 +153,17 @@ class CompareOptions(Options, SplitOptions, total=False):
     names: Annotated[
         Sequence[str],
         Option(("a", "b"), two_names, help="Names of the dumps.", section="Compare", metavar="LIST", form="list"),
+    ]
+    full_logits: Annotated[
+        str | Sequence[str] | None,
+        Option(
+            None,
+            optional(logits_columns),
+            help="Scores of the dump of all classes beside a top-k dump.",
+            section="Compare",
+            metavar="COLUMN",
+            form="names",
+        ),
     ]
     renormalize: Annotated[
         bool,

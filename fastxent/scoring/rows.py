@@ -108,8 +108,10 @@ class TopkRows(ScoredRows):
     brier_high: np.ndarray = field(default_factory=_none)  # float64
     listed: np.ndarray = field(default_factory=_none)  # float64: 1 where the target is listed
     mass: np.ndarray = field(default_factory=_none)  # float64: probability of the listed classes together
-    rest_low: np.ndarray = field(default_factory=_none)  # float64: of the others, at least
+    own: np.ndarray = field(default_factory=_none)  # float64: log p of a target that is known, not listed; else NaN
+    rest_low: np.ndarray = field(default_factory=_none)  # float64: probability of all others, at least
     rest_high: np.ndarray = field(default_factory=_none)  # float64: and at most
+    cut: np.ndarray = field(default_factory=_none)  # float64: none of these others exceeds it
     tokens: pa.Array | None = None  # the likeliest class of every row, where classes are strings without numbers
 
 

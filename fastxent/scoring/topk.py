@@ -224,8 +224,10 @@ class TopkScorer:
             brier_high=brier[1] if labelled else nothing,
             listed=listed.astype(np.float64),
             mass=sums[k.MASS],
-            rest_low=rest.low + apart,
-            rest_high=rest.high + apart,
+            own=np.where(listed, np.nan, given.own),
+            rest_low=rest.low,
+            rest_high=rest.high,
+            cut=rest.cut,
             tokens=_taken(found.texts, best),
         )
 

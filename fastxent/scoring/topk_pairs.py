@@ -29,11 +29,15 @@ _LN2 = math.log(2.0)
 
 
 class Entries(NamedTuple):
-    """The listed classes of n rows, one after another. row: of each. ids: numbers that both dumps share."""
+    """The known classes of n rows, one after another: those that are listed above the cut, and targets.
+
+    row: of each. ids: numbers that both dumps share. nameless: float64 (n,), p of a target whose id is not known.
+    """
 
     row: np.ndarray
     ids: np.ndarray
     logprobs: np.ndarray
+    nameless: np.ndarray
 
 
 class TopkPairScorer(StepScorer):
@@ -55,19 +59,12 @@ class TopkPairScorer(StepScorer):
         a, b = (self._scorer.rows(side, held) for side, held in zip((prepared, matched), lists, strict=True))
         b = replace(b, cluster=a.cluster, by=a.by, weight=a.weight, n_bytes=a.n_bytes)
         join(a, b)
-        used = a.status == USED
+        targets = None if self.config.target is None else prepared.columns[self.config.target]
         with np.errstate(all="ignore"):  # rows that are not used
-            bounds = _divergences(*_entries(*lists), (a, b))
-            ends = [(exp(-rows.nll_high), exp(-rows.nll_low)) for rows in (a, b)]
-            change = ends[1][0] - ends[0][1], ends[1][1] - ends[0][0]
-        same = _same(a, b, lists) & used
-        n, where = len(a.status), batch.where
-        places = np.arange(n) if prepared.index is None else prepared.index
-        return TopkPairRows(
-            **vars(a), other=b, kl_ab=bounds["ab"][0], kl_ba=bounds["ba"][0], js=bounds["js"][0], change=change[0],
-            file=where.file, row=where.first_row + places, kl_ab_high=bounds["ab"][1], kl_ba_high=bounds["ba"][1],
-            js_high=bounds["js"][1], change_high=change[1], same=same,
-        )  # fmt: skip
+            mine, theirs = _entries(lists, (a, b), targets)
+            bounds = _divergences(mine, theirs, (a, b))
+        same = _same(a, b, lists)
+        return pair_of(batch, prepared, (a, b), bounds, same)
 
     def _check_texts(self, prepared: Prepared, matched: Prepared) -> None:
         """`BadRowError` for the first target of the second dump that is another string."""
@@ -82,48 +79,76 @@ class TopkPairScorer(StepScorer):
                 raise BadRowError(matched.where, matched.place(i), why, ADVICE)
 
 
-def _entries(a: Listed, b: Listed) -> tuple[Entries, Entries]:
-    """The listed classes of both dumps above the cut, in the order of rows and ids."""
-    sides = [a, b]
+Bounds = dict[str, tuple[np.ndarray, np.ndarray]]  # "ab", "ba", "js" -> the least and the most of each row
+
+
+def pair_of(
+    batch: PairBatch, prepared: Prepared, sides: tuple[TopkRows, TopkRows], bounds: Bounds, same: np.ndarray
+) -> TopkPairRows:
+    """The rows of two dumps and what sets them apart. same: where both have the same likeliest class."""
+    a, b = sides
+    n, where = len(a.status), batch.where
+    with np.errstate(all="ignore"):  # rows that are not used
+        ends = [(exp(-rows.nll_high), exp(-rows.nll_low)) for rows in sides]
+    change = ends[1][0] - ends[0][1], ends[1][1] - ends[0][0]
+    places = np.arange(n) if prepared.index is None else prepared.index
+    return TopkPairRows(
+        **vars(a), other=b, kl_ab=bounds["ab"][0], kl_ba=bounds["ba"][0], js=bounds["js"][0], change=change[0],
+        file=where.file, row=where.first_row + places, kl_ab_high=bounds["ab"][1], kl_ba_high=bounds["ba"][1],
+        js_high=bounds["js"][1], change_high=change[1], same=same & (a.status == USED),
+    )  # fmt: skip
+
+
+def _entries(lists: list[Listed], rows: tuple[TopkRows, TopkRows], targets: pa.Array | None) -> list[Entries]:
+    """The known classes of both dumps. targets: the column, if there is one."""
+    a, b = lists
+    ids = rows[0].target
     if a.texts is not None and b.texts is not None:  # numbers that both share
-        both = pa.concat_arrays([a.texts.dictionary_decode(), b.texts.dictionary_decode()]).dictionary_encode()
-        numbers = np.asarray(both.indices.fill_null(-1)).astype(np.int64)
-        sides = [replace_ids(a, numbers[: len(a.ids)]), replace_ids(b, numbers[len(a.ids) :])]
-    found = []
-    for side in sides:
-        row = np.repeat(np.arange(len(side.sizes)), side.sizes)
-        first = np.cumsum(side.sizes) - side.sizes
-        place = np.arange(len(row)) + np.repeat(side.starts - first, side.sizes)
-        ids, logprobs = side.ids[place], side.logprobs[place]
-        held = (logprobs > BELOW_CUT) | np.isneginf(logprobs)
-        row, ids, logprobs = row[held], ids[held], logprobs[held]
-        order = np.lexsort((ids, row))
-        found.append(Entries(row[order], ids[order], np.minimum(logprobs[order], 0.0)))
-    return found[0], found[1]
+        texts = [a.texts.dictionary_decode(), b.texts.dictionary_decode()]
+        texts += [] if targets is None else [targets.cast(pa.large_string())]
+        coded = pa.concat_arrays(texts).dictionary_encode()
+        numbers = np.asarray(coded.indices.fill_null(-1)).astype(np.int64)
+        first, second, own = np.split(numbers, [len(a.ids), len(a.ids) + len(b.ids)])
+        lists = [a._replace(ids=first), b._replace(ids=second)]
+        ids = ids if targets is None else own
+    return [entries_of(*side, ids) for side in zip(lists, rows, strict=True)]
 
 
-def replace_ids(side: Listed, ids: np.ndarray) -> Listed:
-    """The same lists with other numbers for their ids."""
-    return side._replace(ids=ids)
+def entries_of(side: Listed, rows: TopkRows, target: np.ndarray) -> Entries:
+    """The known classes of a dump, in the order of rows and ids. target: ids, which are negative if there are none."""
+    row = np.repeat(np.arange(len(side.sizes)), side.sizes)
+    first = np.cumsum(side.sizes) - side.sizes
+    place = np.arange(len(row)) + np.repeat(side.starts - first, side.sizes)
+    ids, logprobs, used = side.ids[place], side.logprobs[place], rows.status == USED
+    held = ((logprobs > BELOW_CUT) | np.isneginf(logprobs)) & used[row]
+    known = used & ~np.isnan(rows.own)
+    nameless = np.where(known & (target < 0), exp(np.where(known, rows.own, -np.inf)), 0.0)
+    known &= target >= 0
+    row = np.concatenate([row[held], np.flatnonzero(known)])
+    ids = np.concatenate([ids[held], target[known]])
+    logprobs = np.concatenate([logprobs[held], rows.own[known]])
+    order = np.lexsort((ids, row))
+    return Entries(row[order], ids[order], np.minimum(logprobs[order], 0.0), nameless)
 
 
-def _divergences(a: Entries, b: Entries, rows: tuple[TopkRows, TopkRows]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def of_shared(row: np.ndarray, x: np.ndarray, y: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What classes that are known in both dumps add to KL(p‖q), KL(q‖p) and JS of n rows. x, y: log p and log q."""
+    p, q = exp(x), exp(y)
+    middle = log((p + q) / 2.0)
+    # -inf on both sides costs nothing, on one side of the divergence an infinite amount
+    pq, qp = np.where(p > 0.0, p * (x - y), 0.0), np.where(q > 0.0, q * (y - x), 0.0)
+    js = np.where(p > 0.0, p * (x - middle), 0.0) + np.where(q > 0.0, q * (y - middle), 0.0)
+    found = (np.bincount(row, values, n) for values in (pq, qp, js / 2.0))
+    return next(found), next(found), next(found)
+
+
+def _divergences(a: Entries, b: Entries, rows: tuple[TopkRows, TopkRows]) -> Bounds:
     """The least and the most of KL(a‖b), KL(b‖a) and JS of each row."""
     n = len(rows[0].status)
     top = 1 + max(int(a.ids.max(initial=0)), int(b.ids.max(initial=0)))
     keys = a.row * top + a.ids, b.row * top + b.ids
     _, mine, theirs = np.intersect1d(*keys, assume_unique=True, return_indices=True)
-    row, x, y = a.row[mine], a.logprobs[mine], b.logprobs[theirs]
-    p, q = exp(x), exp(y)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(row, values, n)
-
-    middle = log((p + q) / 2.0)
-    # -inf on both sides costs nothing, on one side of the divergence an infinite amount
-    ab = total(np.where(p > 0.0, p * (x - y), 0.0))
-    ba = total(np.where(q > 0.0, q * (y - x), 0.0))
-    js = total(np.where(p > 0.0, p * (x - middle), 0.0) + np.where(q > 0.0, q * (y - middle), 0.0)) / 2.0
+    ab, ba, js = of_shared(a.row[mine], a.logprobs[mine], b.logprobs[theirs], n)
     sides = ((rows[0], a, mine), (rows[1], b, theirs))
     left = [_left(side, entries, places, n) for side, entries, places in sides]
     js_low, js_high = _least_js(*left), (left[0][1] + left[1][1]) / 2.0 * _LN2
@@ -137,7 +162,7 @@ def _left(rows: TopkRows, entries: Entries, shared: np.ndarray, n: int) -> tuple
     """The least and the most probability of the classes that not both rows list. shared: places of the others."""
     left = np.ones(len(entries.row), bool)
     left[shared] = False
-    alone = np.bincount(entries.row[left], exp(entries.logprobs[left]), n)
+    alone = np.bincount(entries.row[left], exp(entries.logprobs[left]), n) + entries.nameless
     return alone + rows.rest_low, alone + rows.rest_high
 
 

@@ -28,7 +28,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             and ``target_logprob``. Binary and multilabel dumps are compared too: a divergence is that of the two
             distributions of a row, or its mean over the labels of a row. Two top-k dumps (``ids``) have the exact
             difference of exact metrics, and bounds of the other differences and of the divergences: the classes that
-            both rows list count exactly, and the others of a row as one. KL then has no upper bound in general.
+            both rows list count exactly, and the others of a row as one. KL then has no upper bound in general. A top-k
+            dump and a full one (``full_logits``) have closer bounds, the best that exist: the full row has the
+            probability of every class that the other does not list.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
@@ -42,6 +44,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             stored, and KL(p‖q) omits the classes with log p of at most -16, as ``llama-perplexity
             --kl-divergence`` does; KL of a row may then be negative. False is for llama.cpp files and
             ``input="log_probs"``, which are otherwise used as given with KL of all classes.
+        full_logits: str or list of str, or None. The logits of the dump that has all classes, if the other one is a
+            top-k dump, whose lists ``logits`` and ``ids`` name. Either may come first. ``input`` is then that of
+            ``full_logits``, and ``n_classes`` the number of its classes.
         class_mask: as in `evaluate`. If one dump has more classes, such as a padded vocabulary: one flag per class of
             that dump, 0 for those that the other does not have.
         id: str or None. A column of row names, for ``result.largest``. Not for dumps without logits and top-k dumps.
@@ -72,6 +77,10 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     True
     >>> fx.compare({"acc": [1, 0, 0]}, {"acc": [1, 1, 0]}, scores="acc").metrics["acc"].difference.value
     0.3333333333333333
+    >>> full, top = {"logits": [[0.0, 1.0, 2.0]], "target": [2]}, {"ids": [[2, 1]], "lp": [[-0.4, -1.4]]}
+    >>> result = fx.compare(full, top, full_logits="logits", logits="lp", ids="ids")
+    >>> [round(end, 4) for end in result.divergences["kl_divergence_ab"].mean.bounds]
+    [0.0003, 0.0003]
     >>> a, b = ({"logits": odds, "target": [1, 0, 0]} for odds in ([2.0, -1.0, 1.0], [2.0, -1.0, -1.0]))
     >>> round(fx.compare(a, b).metrics["precision"].difference.value, 2)
     0.5

@@ -11,17 +11,20 @@ import numpy as np
 
 from fastxent.engine.job import Job
 from fastxent.errors import ColumnError, ConfigError, SourceError, StateError
+from fastxent.io.layout import find_field
 from fastxent.io.llama import LlamaPart
 from fastxent.io.lockstep import LockstepSource, check_classes
+from fastxent.io.parts import find_parts
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer, StepScorer
+from fastxent.scoring.topk_full import FullPairScorer
 from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
-from fastxent.verbs.evaluation import Evaluation, has_soft_targets
+from fastxent.verbs.evaluation import MOST_COUNTED, Evaluation, has_soft_targets
 
 
 class Opened(NamedTuple):
@@ -48,6 +51,7 @@ class Comparison:
     id: str | None
     on: tuple[str, ...] = ()  # id columns that rows are matched by
     how: str = "exact"
+    full: int | None = None  # which of the two dumps has all classes, if the other one is a top-k dump
 
     @property
     def whole(self) -> bool:
@@ -63,6 +67,8 @@ class Comparison:
         """The scorer, which can also be sent the blocks of a batch."""
         if not self.config.has_logits:
             return GivenPairScorer(self.config)
+        if self.full is not None:
+            return FullPairScorer(self.config, self.dtypes[self.full], self.full)
         if self.config.partial:
             return TopkPairScorer(self.config)
         kinds: dict[str, type[PairScorer | BinaryPairScorer]] = {
@@ -88,7 +94,8 @@ class Comparison:
 
     def describe(self) -> dict[str, Any]:
         """The configuration, and what is kept of rows."""
-        matched = {"on": list(self.on), "how": self.how} if self.on else {}
+        matched: dict[str, Any] = {"on": list(self.on), "how": self.how} if self.on else {}
+        matched |= {} if self.full is None else {"full": self.full}
         return {**self.config.to_dict(), "largest": self.largest, "names": list(self.names), "id": self.id, **matched}
 
     @classmethod
@@ -110,40 +117,64 @@ class Comparison:
 class Base:
     """The first of the dumps that are compared, opened, and what it says about the others.
 
-    own: names of the columns that the others have too.
+    own: names of the columns that the others have too. lists: names of those that have what a dump without logits has
+    in their place. asked: the number of classes that the user names.
     """
 
     config: EvalConfig
     source: OpenSource
     soft: bool
     own: tuple[str, ...]
+    lists: tuple[str, ...]
+    asked: int | None
     mask: tuple[bool, ...] | None  # class_mask of the dump with the most classes
 
     @classmethod
     def open(cls, a: Any, options: CompareOptions) -> Base:
         """Open the first dump under the options of `compare`."""
-        id, on = options["id"], tuple(options["on"] or ())
+        id, on, full = options["id"], tuple(options["on"] or ()), options["full_logits"]
         scored = options  # under which rows are scored
         if not options["renormalize"]:
             _check_stored(options)
             scored = {**options, "input": "log_probs"}
         mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
+        whole = full is not None and not has_lists(a, options)
+        if full is not None:
+            scored = _of_side(scored, whole)
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
         config = replace(job.recipe.config, renormalize=options["renormalize"])
+        if full is not None:
+            config = replace(
+                config, input=options["input"], logits=_listed(options["logits"]), ids=options["ids"],
+                other=options["other"], target_logprob=options["target_logprob"], full_logits=_listed(full),
+            )  # fmt: skip
         if id is not None and (not config.has_logits or config.partial):
             raise ConfigError(
                 "id must be None for dumps without logits and top-k dumps, whose changed rows are not listed; omit id"
             )
-        own = [name for name in (config.target, config.target_logprob, *config.scores) if name is not None]
-        own += [name for name in (config.ids, str(config.logits), config.other) if config.partial and name is not None]
-        return cls(config, job.source, job.recipe.soft, tuple(own), mask)
+        lists = [config.target_logprob]
+        lists += [config.ids, str(config.logits), config.other] if config.partial else []
+        own = [name for name in (config.target, *config.scores) if name is not None]
+        return cls(
+            config,
+            job.source,
+            job.recipe.soft,
+            tuple(own),
+            tuple(name for name in lists if name is not None),
+            options["n_classes"],
+            mask,
+        )
 
     def other(self, b: Any, options: CompareOptions) -> OpenSource:
         """Open another dump; `SourceError` or `ColumnError` if it does not fit this one."""
         config, first, classes, target = self.config, self.source, options["classes"], self.config.target
-        stored = config.has_logits and not config.partial
+        whole = config.full_logits is not None and not has_lists(b, options)
+        if config.full_logits is not None and whole == _is_full(first):
+            kind = "a full one" if whole else "a top-k dump"
+            raise ConfigError(f"full_logits is for a top-k dump and a full one, got {kind} twice; omit full_logits")
+        logits = config.full_logits if whole else None if config.partial or not config.has_logits else config.logits
         other = open_source(
-            b, logits=config.logits if stored else None, columns=(*self.own, *(options["on"] or ())),
+            b, logits=logits, columns=(*self.own, *(() if whole else self.lists), *(options["on"] or ())),
             dtype=options["logits_dtype"], classes=None if classes is None else listed(classes), optional=target,
         )  # fmt: skip
         if config.on_bad_row == "error":
@@ -151,7 +182,7 @@ class Base:
         if not config.renormalize and options["input"] == "logits":
             for side in (first, other):
                 _require_log_probs(side)
-        if other.task != first.task:
+        if config.full_logits is None and other.task != first.task:
             check_classes(first, other)
         labelled = target in other.parts[0][1].columns
         if labelled and has_soft_targets(other, target) != self.soft:
@@ -163,6 +194,8 @@ class Base:
 
     def among(self, others: Sequence[OpenSource]) -> Base:
         """The same dump, under the configuration for the classes that it shares with others."""
+        if self.config.full_logits is not None:
+            return replace(self, config=_of_full(self.config, [self.source, *others], self.asked))
         config = _of_shared_classes(self.config, [self.source, *others], self.mask)
         found = replace(self, config=config)
         if self.soft and found.cut(others) is not None:
@@ -172,6 +205,8 @@ class Base:
     def cut(self, others: Sequence[OpenSource]) -> int | None:
         """The number of the first classes that are compared, if some dump has more."""
         counts = {side.n_classes for side in (self.source, *others)}
+        if self.config.full_logits is not None:
+            return self.config.n_classes
         return None if len(counts) == 1 else self.config.n_classes
 
     def recipe(self, other: OpenSource, options: CompareOptions, names: tuple[str, str]) -> Comparison:
@@ -179,7 +214,8 @@ class Base:
         dtypes = self.source.dtype, other.dtype
         on = tuple(options["on"] or ())
         largest = 0 if self.config.partial else options["largest"]  # how much a row changed is not known
-        return Comparison(self.config, dtypes, self.soft, largest, names, options["id"], on, options["how"])
+        full = None if self.config.full_logits is None else int(_is_full(other))
+        return Comparison(self.config, dtypes, self.soft, largest, names, options["id"], on, options["how"], full)
 
     def files(self, other: OpenSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The files of either dump."""
@@ -200,7 +236,52 @@ class Base:
                     f"how={options['how']!r} requires on, because rows are matched by position without it"
                 )
             return [self.source, *others], [(0, 0)] * len(others)
-        return _aligned(stack, [self.source, *others], on, list(self.own), options)
+        return _aligned(stack, [self.source, *others], on, [*self.own, *self.lists], options)
+
+
+def has_lists(source: Any, options: CompareOptions) -> bool:
+    """Whether a dump has the column of ids. `ConfigError` if that is not named."""
+    if options["ids"] is None:
+        raise ConfigError("full_logits requires ids (--ids), the column of ids of the top-k dump")
+    return any(find_field(part.schema, options["ids"]) is not None for part in find_parts(source))
+
+
+def _listed(logits: str | Sequence[str]) -> str | tuple[str, ...]:
+    return logits if isinstance(logits, str) else tuple(logits)
+
+
+def _is_full(source: OpenSource) -> bool:
+    """Whether a dump beside a top-k dump has all classes."""
+    return source.task != "scores"
+
+
+def _of_side(options: CompareOptions, whole: bool) -> CompareOptions:
+    """The options under which one side is opened: the full dump, or a top-k dump."""
+    if not whole:
+        return {**options, "input": "logits", "logits_dtype": None}
+    lists: CompareOptions = {"ids": None, "other": None, "target_logprob": None, "n_classes": None}
+    return {**options, **lists, "logits": options["full_logits"] or ""}
+
+
+def _of_full(config: EvalConfig, sides: list[OpenSource], asked: int | None) -> EvalConfig:
+    """The configuration for a top-k dump and a full one: with the classes of that."""
+    full = next(side for side in sides if _is_full(side))
+    if full.task != "multiclass":
+        raise ColumnError(f"full_logits must name one score per class, got one number per row in {full.files[0]}")
+    for side in sides:
+        if _is_full(side):
+            check_classes(full, side)
+            continue
+        for part, _ in side.filled:
+            ids = find_field(part.schema, str(config.ids))
+            if config.classes is None and ids is not None and "string" in str(ids.type):
+                raise ColumnError(
+                    f"classes must be given, because column {config.ids!r} of {part.name} holds strings; name them in "
+                    "the order of the full logits (--classes)"
+                )
+    if asked not in (None, full.n_classes):
+        raise ConfigError(f"n_classes must be {full.n_classes} as in {full.files[0]}, got {asked}")
+    return replace(config, n_classes=full.n_classes, open_classes=full.n_classes > MOST_COUNTED)
 
 
 def _of_shared_classes(config: EvalConfig, sides: list[OpenSource], mask: tuple[bool, ...] | None) -> EvalConfig:

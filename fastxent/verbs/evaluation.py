@@ -21,7 +21,7 @@ from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
 
-_MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
+MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def open_topk(
         target = None
     ids = [find_field(part.schema, str(config.ids)) for part, _ in opened.filled]
     text = classes is None and any(field is not None and "string" in str(field.type) for field in ids)
-    return opened, replace(config, target=target, open_classes=text or count > _MOST_COUNTED)
+    return opened, replace(config, target=target, open_classes=text or count > MOST_COUNTED)
 
 
 def _lacks(

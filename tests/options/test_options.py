@@ -51,9 +51,9 @@ KINDS = [
 
 def test_a_configuration_has_every_declared_option():
     # How a file is read is not a part of it. The task is that of the columns, unless it is given. Only `compare` has
-    # renormalize. The number of classes is that of the dump, and so is whether classes have numbers.
+    # renormalize and full_logits. The number of classes is that of the dump, and so is whether classes have numbers.
     declared = [name for name in OPTIONS if name not in ("logits_dtype", "task", "n_classes")]
-    found = ["n_classes", "open_classes", "renormalize", "task", *declared]
+    found = ["full_logits", "n_classes", "open_classes", "renormalize", "task", *declared]
     assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(found)
     config = fx.EvalConfig(n_classes=3)
     for name in declared:
