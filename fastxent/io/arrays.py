@@ -133,14 +133,14 @@ class ArrayUnit:
         with ExitStack() as stack:
             sources: dict[str, StoredBytes] = {}
             for array, _ in self.arrays.values():
-                if isinstance(array, Stored) and array.file.name not in sources:
-                    sources[array.file.name] = stack.enter_context(array.opened())
+                if isinstance(array, Stored) and array.place not in sources:
+                    sources[array.place] = stack.enter_context(array.opened())
 
             def read(names: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
                 columns = []
                 for array, width in (self.arrays[name] for name in names):
                     if isinstance(array, Stored):
-                        columns.append(array.read(begin, end, width, sources[array.file.name]))
+                        columns.append(array.read(begin, end, width, sources[array.place]))
                     else:
                         columns.append(array.read(begin, end, width))
                 if not columns:  # the rows still count
@@ -171,6 +171,13 @@ class StoredUnit(ArrayUnit):
                 n, where = min(rows, last - begin), Where(self.where.file, None, begin)
                 beside = read(reader.stored_beside, begin, begin + n)
                 yield Batch(blocks(begin, begin + n), reader.beside(beside, n, where), where, n)
+
+
+@dataclass(frozen=True)
+class ForwardUnit(StoredUnit):
+    """All rows of arrays, some of which are read from front to back."""
+
+    slice = None  # type: ignore[assignment]  # not `Divisible`
 
 
 class ArraysPart(Remarks):
@@ -252,12 +259,14 @@ class ArraysPart(Remarks):
 
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
-        kind = (
+        kind: type[ArrayUnit] = (
             StoredUnit
             if any(isinstance(array, Stored | Gathered | Buckets) for array, _ in needed.values())
             else ArrayUnit
         )
         most = even(self.rows, reader.unit_rows(UNIT_BYTES))
+        if any(isinstance(array, Stored) and array.forward for array, _ in needed.values()):
+            kind, most = ForwardUnit, max(1, self.rows)
         for begin in range(0, self.rows, most):
             yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
 

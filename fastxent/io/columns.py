@@ -31,14 +31,25 @@ def item_of(kind: pa.DataType) -> tuple[pa.DataType | None, int | None]:
     while isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     if pt.is_fixed_size_list(kind):
-        return kind.value_type, kind.list_size
+        return _unwrapped(kind.value_type), kind.list_size
     if pt.is_list(kind) or pt.is_large_list(kind) or _is_list_view(kind):
-        return kind.value_type, None
+        return _unwrapped(kind.value_type), None
     if pt.is_fixed_size_binary(kind):
         return pa.uint8(), kind.byte_width
     if pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind):
         return pa.uint8(), None
     return None, None
+
+
+def _unwrapped(kind: pa.DataType) -> pa.DataType:
+    """The type of elements; that inside of structs of one field, as DuckDB before 1.3 writes arrays to Parquet."""
+    return kind.field(0).type if pt.is_struct(kind) and kind.num_fields == 1 else kind
+
+
+def elements_of(child: pa.Array) -> pa.Array:
+    """The elements of a column of lists, those inside of structs of one field."""
+    child = storage(child)
+    return storage(child.flatten()[0]) if pt.is_struct(child.type) and child.type.num_fields == 1 else child
 
 
 def is_void(kind: pa.DataType) -> bool:
@@ -106,7 +117,7 @@ def _extents(array: pa.Array, itemsize: int) -> _Extents:
         edges = _bytes(offset_buffer)[array.offset * width.itemsize :][: (len(array) + 1) * width.itemsize]
         offsets = edges.view(width).astype(np.int64)
         return _bytes(value_buffer), 0, offsets[:-1], np.diff(offsets), None
-    child = storage(array.values)
+    child = elements_of(array.values)
     if child.type not in FLOATS and child.type not in SIXTEEN_BITS:
         raise ColumnError(f"lists of logits must hold float16, float32 or float64, got {child.type}")
     data = _bytes(child.buffers()[1])[child.offset * itemsize :][: len(child) * itemsize]

@@ -177,7 +177,7 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
                 continue
             yield Candidate(column.name, str(column.type), layout.dtype, layout.n_classes or part.width(layout, None))
         numbered = re.fullmatch(r"(.*?)\d+", column.name)
-        if column.type in FLOATS and numbered and numbered[1]:
+        if column.type in FLOATS and numbered:
             families[numbered[1]] = families.get(numbered[1], 0) + 1
         elif item is None and re.fullmatch(_SCORE, column.name, re.I) and not re.fullmatch(_LOGPROB, column.name, re.I):
             try:
@@ -188,12 +188,13 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
                 yield Candidate(column.name, str(column.type), layout.dtype, 1, "binary")
     for prefix, members in families.items():
         if members > 1:
+            pattern = f"{prefix}*" if prefix else "[0-9]*"
             try:
-                layout = Layout.find(part.schema, f"{prefix}*", None, part.name)
+                layout = Layout.find(part.schema, pattern, None, part.name)
             except ColumnError:
                 continue  # gaps, other columns between them, or several types: no family
             kind = next(key for key, value in FLOATS.items() if value == layout.dtype)
-            yield Candidate(f"{prefix}*", f"{members} columns of {kind}", layout.dtype, layout.n_classes)
+            yield Candidate(pattern, f"{layout.n_classes} columns of {kind}", layout.dtype, layout.n_classes)
 
 
 def _storage(parts: list[Part], schema: pa.Schema, logits: str | None, found: Description) -> None:

@@ -19,6 +19,7 @@ from fastxent.kernels.floats import FLOAT_TYPES
 
 _UNIT_NUMBERS = 1 << 20  # rows of a unit of a binary dump
 VOID = "null"  # the dtype of logits that are all null
+AS_TEXT = b"text"  # in the metadata of a field of numbers that are text in the file, and float64 as logits
 ACCEPTED = (
     "a list, large_list, fixed_size_list, fixed-shape tensor or binary column of float16, bfloat16, float32 "
     "or float64, or one column per class; or, in a binary dump, a column of floats, one per row"
@@ -103,7 +104,7 @@ class Layout:
             field = find_field(schema, name)
             if field is None:
                 raise ColumnError.missing(name, all_names(schema) if several else families(all_names(schema)), file)
-            fields.append(field)
+            fields.append(field.with_type(pa.float64()) if AS_TEXT in (field.metadata or {}) else field)
         item, size = item_of(fields[0].type)
         if is_void(fields[0].type) and not several:
             return cls(names, False, VOID, None)

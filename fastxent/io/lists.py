@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
-from fastxent.io.columns import float_column, item_of, target_ids
+from fastxent.io.columns import elements_of, float_column, item_of, target_ids
 from fastxent.io.values import FloatBits, numbers, storage
 from fastxent.kernels.rows.listed import BELOW_CUT
 
@@ -27,7 +27,7 @@ def lists_of(array: pa.Array, wrong: ColumnError, name: str) -> tuple[pa.Array, 
     if pt.is_fixed_size_list(array.type):
         size = array.type.list_size
         child = array.values.slice(array.offset * size, len(array) * size)
-        return storage(child), np.arange(len(array)) * size, np.full(len(array), size)
+        return elements_of(child), np.arange(len(array)) * size, np.full(len(array), size)
     if pt.is_list(array.type) or pt.is_large_list(array.type):
         offsets = array.offsets.to_numpy().astype(np.int64)
         starts, sizes = offsets[:-1], np.diff(offsets)
@@ -40,7 +40,7 @@ def lists_of(array: pa.Array, wrong: ColumnError, name: str) -> tuple[pa.Array, 
     if first < 0 or (sizes < 0).any() or last > len(array.values):
         raise ColumnError(f"cannot read the {name} column: its rows point outside its values; write the file again")
     child = array.values.slice(first, max(0, last - first))
-    return storage(child), np.maximum(starts - first, 0), sizes
+    return elements_of(child), np.maximum(starts - first, 0), sizes
 
 
 class Listed(NamedTuple):

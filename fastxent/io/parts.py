@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import FastxentError, SourceError
-from fastxent.io import arrays, dicts, frames, llama, tensors
+from fastxent.io import arrays, dicts, frames, llama, npz, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
+from fastxent.io.delimited import delimited_part
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
@@ -155,20 +156,22 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return llama.LlamaPart(file)
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
+    if head.startswith(npz.ZIP_MAGIC):
+        return npz.npz_part(file, named)
     if head.startswith((b"{", b"[")):
         return responses.ResponsesPart(file)
+    if (delimited := delimited_part(file, head)) is not None:
+        return delimited
     what, cure = _unknown(head)
     raise SourceError(
-        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, .npy, .safetensors, JSON "
-        f"and llama.cpp's .kld; {cure}"
+        f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, CSV, .npy, .npz, "
+        f".safetensors, JSON and llama.cpp's .kld; {cure}"
     )
 
 
 _PASS = "and pass the arrays to fastxent.evaluate"
 _DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
 _OTHERS = {
-    b"PK\x03\x04": ("the file is a zip archive (.npz, .pt)",
-                    f"load it with np.load(FILE), or torch.load(FILE, weights_only=True), {_PASS}"),
     b"\x80\x02": ("the file is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
     b"\x1f\x8b": ("the file is gzip-compressed", "decompress it with: gunzip FILE"),
     b"\x28\xb5\x2f\xfd": ("the file is zstd-compressed", "decompress it with: zstd -d FILE"),
@@ -191,6 +194,4 @@ def _unknown(head: bytes) -> tuple[str, str]:
             return found
     if head[8:12] == b"DUCK":
         return "the file is a DuckDB database", "run in it: copy TABLE to 'x.parquet'"
-    if b"," in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "the file looks like CSV", _DUCKDB.format("read_csv('FILE')")
     return "unknown format", _DUCKDB.format("read_csv('FILE')") + ", if DuckDB can read the file"

@@ -3,9 +3,11 @@ range."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
+import tokenize
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from fastxent.io.storage.stored import StoredBytes
 
 NPY_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 100_000_000  # as the format sets it
+_LONGEST_NPY_HEADER = 1 << 16
 _TENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "|b1", "F8_E4M3": "<u1", "F8_E5M2": "<u1",
@@ -39,6 +42,13 @@ class Stored:
     tag: str | None = None  # the float type whose bits the integers are
     fortran: bool = False
     version: Version | None = field(default=None, compare=False)
+
+    forward = False  # whether reading from front to back is much cheaper than in any other order
+
+    @property
+    def place(self) -> str:
+        """The name of the bytes that `opened` gives: arrays of one place share them."""
+        return self.file.name
 
     def __getstate__(self) -> dict[str, Any]:  # elsewhere the same file was written at another time
         return {**self.__dict__, "version": None}
@@ -123,34 +133,51 @@ def to_arrow(values: np.ndarray, width: int | None) -> pa.Array:
 def read_npy(file: File) -> Stored:
     """The header of a ``.npy`` file, checked against the file's size."""
     found = Version.of(file)
-    with file.open() as handle, reading(file.name, "its header"):
-        if handle.read(len(NPY_MAGIC)) != NPY_MAGIC:
-            raise SourceError(f"cannot read {file.name}: it is not a .npy file; write it with numpy.save")
-        handle.seek(0)
-        version = np.lib.format.read_magic(handle)
+    with file.open() as handle:
+        return npy_array(file, file.name, handle, handle.size(), found)
+
+
+def npy_array(file: File, place: str, handle: Any, size: int, found: Version | None) -> Stored:
+    """The array of ``size`` bytes of ``.npy``, its header checked against them.
+
+    place: str. The name of the bytes in errors.
+    handle: readable from the first byte on. The offset of the array is counted from there.
+    """
+    with reading(place, "its header"):
+        head = io.BytesIO(handle.read(len(NPY_MAGIC) + 2))
+        if not head.getvalue().startswith(NPY_MAGIC):
+            raise SourceError(f"cannot read {place}: it is not a .npy file; write it with numpy.save")
+        version = np.lib.format.read_magic(head)
         if version not in ((1, 0), (2, 0)):
             raise SourceError(
-                f"cannot read {file.name}: .npy version {version[0]}.{version[1]} is not supported; "
+                f"cannot read {place}: .npy version {version[0]}.{version[1]} is not supported; "
                 "save it again without field names"
             )
+        prefix = handle.read(2 * version[0])
+        length = int.from_bytes(prefix, "little")
+        if length > _LONGEST_NPY_HEADER:
+            raise SourceError(f"cannot read {place}: its header claims {length} bytes; write it again with numpy.save")
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(handle)
-        offset, size = handle.tell(), handle.size()
+        try:
+            shape, fortran, dtype = header(io.BytesIO(prefix + handle.read(length)))
+        except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
+            raise SourceError(f"cannot read {place}: its header is invalid; write it again with numpy.save") from error
+        offset = len(NPY_MAGIC) + 2 + len(prefix) + length
     if dtype.hasobject:
-        raise SourceError(f"cannot read {file.name}: it holds Python objects; save numbers or strings")
+        raise SourceError(f"cannot read {place}: it holds Python objects; save numbers or strings")
     if not shape:
-        raise SourceError(f"cannot read {file.name}: it holds a single number; save an array")
+        raise SourceError(f"cannot read {place}: it holds a single number; save an array")
     if min(shape) < 0:
-        raise SourceError(f"cannot read {file.name}: invalid shape {shape}; write it again with numpy.save")
+        raise SourceError(f"cannot read {place}: invalid shape {shape}; write it again with numpy.save")
     needed = math.prod(shape) * dtype.itemsize
     if offset + needed > size:
         raise SourceError(
-            f"cannot read {file.name}: it should hold {needed} bytes of values, but holds {size - offset}; "
+            f"cannot read {place}: it should hold {needed} bytes of values, but holds {size - offset}; "
             "write the file again"
         )
     if offset + needed < size:
         raise SourceError(
-            f"cannot read {file.name}: {size - offset - needed} bytes follow its array; save each array to its own file"
+            f"cannot read {place}: {size - offset - needed} bytes follow its array; save each array to its own file"
         )
     return Stored(file, offset, shape, dtype, unnamed_tag(dtype), fortran=fortran and len(shape) > 1, version=found)
 
