@@ -85,7 +85,7 @@ class JsonLinesPart(Remarks):
 
     format = "json lines"
     rows: int | None
-    first: list[Any]  # objects
+    seen: list[Any]  # objects
     laid_out: LaidOut
 
     def __init__(self, file: File) -> None:
@@ -107,7 +107,7 @@ class JsonLinesPart(Remarks):
                     raise self._no_object(rows + other)
                 rows += len(lines)
         self.rows = rows
-        self.first = first
+        self.seen = first
         kind = _type("", first) if first else None
         self.schema = pa.schema([] if kind is None else list(kind))
         others = dict.fromkeys(key for row in first for key in row if key not in self.schema.names)

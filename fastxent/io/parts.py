@@ -21,6 +21,7 @@ from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
 from fastxent.io.responses import part as responses
 from fastxent.io.storage.files import File, find_files, reading
+from fastxent.io.teachers.part import TeachersPart, is_of_distillkit
 
 _LOOKERS = 16
 
@@ -42,11 +43,16 @@ class Part(Protocol):
     def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
 
     @property
-    def missing(self) -> str | None: ...  # this and the next two: as in `Remarks`
+    def missing(self) -> str | None: ...  # this and the next: as in `Remarks`
     @property
     def fallback(self) -> str | None: ...
     @property
     def refused(self) -> Mapping[str, FastxentError]: ...
+    @property
+    def n_classes(self) -> int | None: ...
+
+    lines: int
+    first: int
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Number of classes in the first row that is not empty, for schemas without it."""
@@ -135,6 +141,10 @@ def _file_parts(files: list[File], named: Sequence[str]) -> list[Part]:
     for file, part in zip(files, found, strict=True):
         if part is None:
             folders.setdefault(os.path.dirname(file.path), []).append(file)
+    first = 0
+    for part in found:
+        if part is not None and part.lines:
+            part.first, first = first, first + part.lines
     return [part for part in found if part] + [arrays.npy_part(inside, named) for inside in folders.values()]
 
 
@@ -147,7 +157,8 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if size == 0:
         raise SourceError(f"cannot read {file.name}: the file is empty (0 bytes); write the file again or omit it")
     if head.startswith(parquet.MAGIC):
-        return parquet.ParquetPart(file)
+        part = parquet.ParquetPart(file)
+        return TeachersPart(file, part) if is_of_distillkit(part.schema) else part
     if head.startswith(ipc.FILE_MAGIC):
         return arrow.IpcPart(file, "arrow file")
     if head.startswith(ipc.STREAM_MAGIC):

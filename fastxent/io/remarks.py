@@ -34,11 +34,16 @@ class Remarks:
     missing: str or None. The message that the file is cut short.
     fallback: str or None. Why the logits of some units, of those taken so far, go through a slower reader.
     refused: name -> the error to raise if that name is used as a column.
+    n_classes: int or None. Number of classes, of rows that list some of them.
+    lines, first: int. Number of responses or sequences in the file, and in the files of the source before it.
     """
 
     missing: str | None = None
     fallback: str | None = None
     refused: Mapping[str, FastxentError] = {}
+    n_classes: int | None = None
+    lines: int = 0
+    first: int = 0
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
         """How the logits are stored, for formats whose metadata tells; None for the others.

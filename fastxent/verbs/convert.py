@@ -15,7 +15,6 @@ from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.batch import Source
 from fastxent.io.layout import all_names, find_field
-from fastxent.io.responses.part import ResponsesPart
 from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
 from fastxent.io.writers import carried, carried_field, check_not_source, is_arrow, open_writer
@@ -79,7 +78,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
         source, logits=logits, columns=chosen, dtype=options["logits_dtype"], needs_logits=logits != DEFAULTS["logits"]
     )
     if opened.task == "scores":
-        if not all(isinstance(part, ResponsesPart) and part.form is not None for part, _ in opened.parts):
+        if not all(part.lines for part, _ in opened.filled):
             raise ColumnError.missing(str(logits), all_names(opened.schema), opened.files[0])
         check_not_source(dest, opened.files)
         return convert_responses(opened, tuple(chosen.kept), dest, arrow, options)

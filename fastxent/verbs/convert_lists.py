@@ -1,4 +1,4 @@
-"""Responses of servers rewritten as a top-k dump: lists of ids and log-probabilities, one row per token."""
+"""Responses of servers and sequences of DistillKit rewritten as a top-k dump, one row per token."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class Copying:
 def convert_responses(
     opened: OpenSource, names: tuple[str, ...], dest: str | os.PathLike[str], arrow: bool, options: ConvertOptions
 ) -> Conversion:
-    """Write the columns ``names`` of responses to a file. Log-probabilities are rounded to ``dtype``, float32 unless
-    given, and ids are 32 bits wide."""
+    """Write the columns ``names`` of responses or sequences to a file. Log-probabilities are rounded to ``dtype``,
+    float32 unless given, and ids are 32 bits wide."""
     dtype = options["dtype"] or "float32"
     if options["layout"] is not None or dtype not in _FLOATS:
         given = f"layout={options['layout']!r}" if options["layout"] is not None else f"dtype={dtype!r}"
-        raise ConfigError(f"{given} is for rows of one score per class, and the rows of responses list some; omit it")
+        raise ConfigError(f"{given} is for rows of one score per class, and these rows list some classes; omit it")
     schema = pa.schema([_field(opened.schema, name, dtype) for name in names])
     job = Job(opened, Copying(names))
     room = int(options["memory"])

@@ -145,9 +145,12 @@ def open_topk(
     target = config.target
     if _lacks(opened, optional, config.metrics, unlabelled_metrics("topk"), unlabelled):
         target = None
+    told = {part.n_classes for part, _ in opened.filled}
+    if n_classes is None and classes is None and len(told) == 1:
+        count = told.pop() or count
     ids = [find_field(part.schema, str(config.ids)) for part, _ in opened.filled]
     text = classes is None and any(field is not None and "string" in str(field.type) for field in ids)
-    return opened, replace(config, target=target, open_classes=text or count > MOST_COUNTED)
+    return opened, replace(config, n_classes=count, target=target, open_classes=text or count > MOST_COUNTED)
 
 
 def _lacks(

@@ -40,6 +40,7 @@ class ResponsesUnit:
     form: Form
     beside: tuple[pa.Field, ...]  # what is read of a line beside its tokens
     laid_out: LaidOut
+    first: int  # number of responses before the file
     version: Version | None = field(default=None, compare=False)
 
     rows = None  # known once they are parsed
@@ -51,8 +52,9 @@ class ResponsesUnit:
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
             columns = self._columns(lines_of(source.take(self.begin, self.end - self.begin), self.laid_out))
-        batch = pa.record_batch(columns)
         request, position = (np.asarray(columns[name]) for name in ("request", "position"))
+        columns["request"] = pa.array(request + self.first)
+        batch = pa.record_batch(columns)
         step = min(rows, self.reader.rows_in(part_bytes))
         for at in range(0, len(batch), step):
             places = request[at : at + step].tolist(), position[at : at + step].tolist()
@@ -118,8 +120,8 @@ class ResponsesPart(JsonLinesPart):
 
     def __init__(self, file: File) -> None:
         super().__init__(file)
-        self.form: Form | None = find_form(self.first)
-        self.first = []
+        self.form: Form | None = find_form(self.seen)
+        self.seen = []
         if self.form is None:
             return
         self.format = f"responses ({self.form.name})"
@@ -128,7 +130,7 @@ class ResponsesPart(JsonLinesPart):
         taken = {column.name for column in tokens} | {*self.form.wrapper[:1]}
         self._beside = [column for column in self.schema if column.name not in taken]
         self.schema = pa.schema([*tokens, *self._beside])
-        self.lines, self.rows = self.rows, None if self.rows else 0
+        self.lines, self.rows = self.rows or 0, None if self.rows else 0
 
     def _enough(self, found: list[Any], size: int) -> bool:
         if len(found) == 1:
@@ -144,6 +146,6 @@ class ResponsesPart(JsonLinesPart):
         line = 0
         for begin, end, lines in self._pieces:
             where = Where(self.name, None, line)
-            unit = (self.file, reader, where, lines, begin, end, self.form, beside, self.laid_out, self._version)
-            yield ResponsesUnit(*unit)
+            unit = (self.file, reader, where, lines, begin, end, self.form, beside, self.laid_out, self.first)
+            yield ResponsesUnit(*unit, self._version)
             line += lines
