@@ -42,6 +42,7 @@ def run(tmp_path, monkeypatch):
 def test_no_block_is_left_out():
     tested = (
         "Python",
+        "worst rows",
         "torch loop",
         "scikit-learn",
         "Trainer.predict",
@@ -63,6 +64,17 @@ def test_the_tour_of_the_api(run):
     pq.write_table(table, "dump.parquet")
     (result,) = run(readme.block("## Python"), logits=logits, target=target)
     assert result.metrics["cross_entropy"].value == fx.cross_entropy(logits, target)
+
+
+def test_the_worst_rows(run):
+    rng = np.random.default_rng(0)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=200)), 5)
+    pq.write_table(
+        pa.table({"logits": rows, "target": np.arange(40) % 5, "name": list(map(str, range(40)))}), "dump.parquet"
+    )
+    (result,) = run(readme.block("worst rows"))
+    assert len(result.worst) == 20
+    assert result.confusion.matrix().sum() == 40
 
 
 def test_a_binary_dump(run):

@@ -84,3 +84,13 @@ def tally_patterns(bits, shift, first, counts):  # type: ignore[no-untyped-def]
     for i in range(bits.size):
         b = bits[i]
         counts[last if b == 0x7FF0000000000000 else min(max((b >> shift) - first, 0), last - 1)] += 1
+
+
+@jit
+def tally_pairs(first, second, counts):  # type: ignore[no-untyped-def]
+    """Count rows by two ids, which must be in range, in ``counts`` (tables, ids, ids); see `tally_classes`."""
+    mask = np.int64(counts.shape[0] - 1)
+    classes = counts.shape[2]
+    flat = counts.reshape(counts.size)
+    for i in range(first.size):
+        flat[np.uint64(((i & mask) * classes + first[i]) * classes + second[i])] += 1

@@ -41,6 +41,7 @@ from fastxent.options.option import Option
 from fastxent.options.sizes import size
 
 THREADS = whole("be an integer from 1 to 1024", low=1, high=1024)
+MOST_WORST = 10_000  # rows of largest loss
 Progress = Callable[[int, int | None, int, int | None], None]  # rows done, of, bytes of logits done, of
 AnyPath = str | os.PathLike[str]
 
@@ -121,14 +122,29 @@ class PerRowOptions(TypedDict, total=False):
             form="file",
         ),
     ]
-    id: Annotated[str | None, column("Column of row names, for --per-row.", section="Output")]
 
 
-class EvaluateOptions(Options, PerRowOptions, SplitOptions, total=False):
+class WorstOptions(TypedDict, total=False):
+    """The options of the rows of largest loss."""
+
+    worst: Annotated[
+        int,
+        Option(
+            0,
+            whole(f"be an integer from 0 to {MOST_WORST}", low=0, high=MOST_WORST),
+            help="Number of rows of largest loss to report.",
+            section="Output",
+            metavar="N",
+        ),
+    ]
+    id: Annotated[str | None, column("Column of row names, for --per-row and --worst.", section="Output")]
+
+
+class EvaluateOptions(Options, PerRowOptions, WorstOptions, SplitOptions, total=False):
     """The keywords of `evaluate`."""
 
 
-class PlanOptions(Options, total=False):
+class PlanOptions(Options, WorstOptions, total=False):
     """The keywords of `plan`."""
 
     unit_size: Annotated[int | str, Option("256MB", size)]

@@ -9,7 +9,7 @@ import functools
 import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from fastxent._version import __version__
 from fastxent.errors import StateError
@@ -17,6 +17,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.options.typed import check
 from fastxent.results import encoding
 from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
+from fastxent.results.details import MOST_CLASSES, Confusion, MostConfused, WorstRow
 from fastxent.results.encoding import float_in, number_in, number_out, plain
 from fastxent.results.values import (
     Calibration,
@@ -37,6 +38,7 @@ from fastxent.results.values import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 
 SCHEMA = "fastxent/eval/1"
 _CURVES: dict[str, Any] = {"roc": RocCurve, "precision_recall": PrecisionRecallCurve, "gains": GainsCurve}
@@ -90,6 +92,9 @@ class EvalValues:
     state: SavedState | None = None
     curves: Curves | None = None
     score_rows: dict[str, RowCounts] = field(default_factory=dict)
+    confusion: Confusion | None = None
+    most_confused: MostConfused | None = None
+    worst: tuple[WorstRow, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -142,6 +147,9 @@ class EvalValues:
             "versions": self.versions,
             **({} if self.curves is None else {"curves": curves_out(self.curves)}),
             **({"scores": {name: asdict(rows) for name, rows in self.score_rows.items()}} if self.score_rows else {}),
+            **({} if self.confusion is None else {"confusion": columns_out(self.confusion)}),
+            **({} if self.most_confused is None else {"most_confused": columns_out(self.most_confused)}),
+            **({"worst": [plain(asdict(row)) for row in self.worst]} if self.worst else {}),
         }
 
     @classmethod
@@ -170,6 +178,9 @@ class EvalValues:
                 versions=values["versions"],
                 curves=None if values.get("curves") is None else curves_in(values["curves"]),
                 score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
+                confusion=_table_in(Confusion, values.get("confusion")),
+                most_confused=_table_in(MostConfused, values.get("most_confused")),
+                worst=tuple(WorstRow.of(row) for row in values.get("worst", ())),
             )
             check(found, cls, "")
             _check_shape(found)
@@ -226,6 +237,10 @@ class EvalValues:
         )
 
 
+def _table_in(kind: type[T], values: dict[str, Any] | None) -> T | None:
+    return None if values is None else kind(**columns_in(values))
+
+
 def curves_out(curves: Curves) -> dict[str, Any]:
     """Return curves in JSON-ready values: one list per column, and one number per rate of a point."""
     return {part.name: plain(columns_out(getattr(curves, part.name))) for part in fields(Curves)}
@@ -250,15 +265,21 @@ def _check_shape(result: EvalValues) -> None:
         if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
             raise ValueError(f"{where} must add up, got {rows}")
     tables: list[tuple[str, Any]] = [("calibration", bins), ("per_class", classes)]
+    tables += [(name, table) for name in ("confusion", "most_confused") if (table := getattr(result, name)) is not None]
     if result.curves is not None:
         tables += [(f"curves.{name}", getattr(result.curves, name)) for name in _CURVES]
     for where, table in tables:
-        lengths = {name: len(column) for name, column in asdict(table).items() if column is not None}
+        lengths = {name: len(column) for name, column in asdict(table).items() if isinstance(column, tuple)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the columns of {where} must have the same length, got {lengths}")
     for where, counts in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
         if min(counts, default=0) < 0:
             raise ValueError(f"{where} must not be negative, got {min(counts)}")
+    if (matrix := result.confusion) is not None:
+        if not 0 < matrix.n_classes <= MOST_CLASSES:
+            raise ValueError(f"confusion.n_classes must be from 1 to {MOST_CLASSES}, got {matrix.n_classes}")
+        if not all(0 <= i < matrix.n_classes for i in (*matrix.target, *matrix.predicted)):
+            raise ValueError(f"confusion must have classes below {matrix.n_classes}")
     if len(histogram.edges) != len(histogram.counts) + bool(histogram.counts):
         raise ValueError(f"nll_histogram must have {len(histogram.counts) + 1} edges, got {len(histogram.edges)}")
     if not result.metrics:

@@ -39,6 +39,9 @@ class EvalResult(Loggable, EvalValues):
             ``curves.precision_recall``, ``curves.gains``, and the thresholds ``curves.best_f1`` and
             ``curves.equal_error``.
         score_rows: dict of name to RowCounts. Counts of rows for each of ``scores``: ignored are also those without it.
+        confusion: Confusion or None. Rows by target and prediction, of up to 1,000 classes; ``confusion.matrix()``.
+        most_confused: MostConfused or None. The pairs of a target and another prediction with the most rows.
+        worst: tuple of WorstRow. With ``worst=k``, the k rows of largest loss, by id or place.
         state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
     """
 

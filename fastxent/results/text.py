@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fastxent.names import printable
 from fastxent.options.config import MOST_CLASSES, EvalConfig
+from fastxent.results.details import MostConfused
 from fastxent.results.evaluation import EvalValues
 from fastxent.results.values import Metric, RowCounts, labels
 
@@ -32,7 +33,7 @@ _SHORT = {
     "normalized_entropy": "norm. entropy",
     "calibration_ratio": "calib. ratio",
 }
-MAX_SLICES = 20
+MAX_SLICES = MAX_WORST = 20  # in a table
 BOUNDS = "A range in place of a value holds the exact value."
 _BIN_HEADERS = {
     "multiclass": ("confidence bin", "rows", "confidence", "accuracy"),
@@ -137,6 +138,32 @@ def calibration_rows(result: EvalValues) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def class_name(result: EvalValues, class_id: int) -> str:
+    """Return the name of a class, or its id as text."""
+    names = result.config.classes
+    return str(class_id) if names is None or class_id >= len(names) else names[class_id]
+
+
+def pair_note(found: MostConfused) -> str:
+    """Return what the list of the most confused pairs leaves out, in a sentence; empty if nothing."""
+    if found.share < 1.0:
+        return (
+            f"Only 1 in {count(round(1 / found.share))} pairs of classes was counted, chosen by a hash, because there "
+            "are too many different pairs. The counts are exact."
+        )
+    more = found.pairs - len(found.count)
+    return f"{count(more)} pairs with fewer rows are not listed." if more else ""
+
+
+def worst_rows(result: EvalValues) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return headers and rows of the table of the rows of largest loss."""
+    rows = []
+    for row in result.worst[:MAX_WORST]:
+        classes = ["–" if c is None else class_name(result, c) for c in (row.target, row.predicted)]
+        rows.append((row.place, number(row.loss, 4), *classes, number(row.confidence, 3)))
+    return ["row of largest loss", "loss", "target", "predicted", "confidence"], rows
+
+
 def quantile_line(result: EvalValues) -> str:
     """Return quantiles of the NLL in one line."""
     names = {0.0: "min", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.95: "95 %", 0.99: "99 %", 1.0: "max"}
@@ -168,6 +195,14 @@ def render(result: EvalValues) -> RenderableType:
         parts += [Text(), table]
     if result.has_losses:
         parts.append(Text(f"\nNLL: {quantile_line(result)}"))
+    if result.worst:
+        headers, listed = worst_rows(result)
+        table = new_table(*headers)
+        for line in listed:
+            table.add_row(*map(cell, line))
+        parts += [Text(), table]
+        if len(result.worst) > MAX_WORST:
+            parts.append(Text(f"… and {len(result.worst) - MAX_WORST} more rows; the JSON has all of them"))
     parts += [Text(f"warning: {printable(warning)}", style="yellow") for warning in result.warnings]
     return Group(*parts)
 
@@ -219,6 +254,7 @@ def markdown(result: EvalValues) -> str:
     lines += [f"\n{markdown_text(line)}" for line in missing_scores(result.rows.used, result.score_rows)]
     for column in result.slices:
         lines += ["", *markdown_table(*slice_rows(result, column))]
+    lines += ["", *markdown_table(*worst_rows(result))] if result.worst else []
     lines += [f"\n> {markdown_text(warning)}" for warning in result.warnings]
     return "\n".join(lines) + "\n"
 

@@ -184,6 +184,7 @@ class BinaryScorer:
             minus_ones=minus_ones,
             zeros=zeros if labelled else 0,
             probabilities=inside if c.input == "logits" else 0,
+            prepared=prepared,
         )
         if self.keeps:
             rows.kept = KeptOdds(prepared.columns, values, exact)

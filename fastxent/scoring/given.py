@@ -61,6 +61,7 @@ class GivenScorer:
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
             kept=KeptColumns(prepared.columns) if self.keeps else None,
+            prepared=prepared,
         )
 
     def shares(self, batch: Batch) -> np.ndarray:

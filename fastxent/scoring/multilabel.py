@@ -85,6 +85,7 @@ class MultilabelScorer(BinaryScorer):
             cluster=None if c.cluster is None else prepared.columns[c.cluster],
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
+            prepared=prepared,
             probabilities=int((used & inside).sum()) if c.input == "logits" else 0,
             score=values,
             positive=positive,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fastxent.kernels.launch import LossTerms, RowOptions
     from fastxent.kernels.matrix import Matrix
+    from fastxent.scoring.targets import Prepared
 
 USED, IGNORED, BAD_LOGITS, BAD_TARGET = 0, 1, 2, 3  # values of ScoredRows.status
 
@@ -73,6 +74,7 @@ class ScoredRows:
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
     kept: Kept | KeptOdds | KeptColumns | None = None  # of a batch that is read again
+    prepared: Prepared | None = None  # the batch: where it is, and its columns
 
     def select(self, mask: np.ndarray) -> Self:
         """The rows of ``mask``; columns of groups stay as they are, since they are looked up elsewhere."""

@@ -203,6 +203,7 @@ class Sweep:
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
             probabilities=self._probabilities,
+            prepared=prepared,
         )
         if c.input != "logits":
             scored.unnormalised = int(((np.abs(record[r.REST]) > self._tolerance) & (status == USED)).sum())

@@ -217,6 +217,7 @@ class TopkScorer:
             scores=prepared.scores,
             unnormalised=int(((off | differs) & (status == USED)).sum()),
             kept=KeptColumns(prepared.columns) if self.keeps else None,
+            prepared=prepared,
             nll_low=nll[0] if labelled else nothing,
             nll_high=nll[1] if labelled else nothing,
             rank_high=(rank + np.maximum(over, 0.0)).astype(np.int64),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import json
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,11 +11,12 @@ import numpy as np
 from fastxent.kernels.exact import rounded_root
 from fastxent.kernels.tally import tally_patterns
 from fastxent.results.comparison import QUANTILES, ChangedRow, Flips
-from fastxent.results.encoding import float_in, number_out
+from fastxent.results.encoding import float_in
 from fastxent.scoring.pairs import MultilabelPairRows, PairRows
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.component import Summands
-from fastxent.state.keys import EncodedColumn, value_of
+from fastxent.state.extreme import Extreme, ids_at
+from fastxent.state.keys import EncodedColumn
 from fastxent.state.metrics import MetricPlan
 from fastxent.state.packed import stored, stored_counts
 from fastxent.state.table import GroupTable
@@ -210,82 +209,40 @@ class ByConfidence(GroupTable):
         super().load(arrays, self.keys.names_in_order(), clusters)
 
 
-class Largest:
+class Largest(Extreme[ChangedRow]):
     """The rows that changed most: by the change of the NLL, without targets by KL(a‖b); ties by file and row."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.rows: list[ChangedRow] = []
-
-    def add(self, rows: Summands) -> None:
-        """Add the rows that changed more than the rows held so far."""
+    def _sizes(self, rows: Summands) -> np.ndarray:
         pairs, other = pairs_of(rows), pairs_of(rows).second
-        sizes = pairs.kl_ab
-        if rows.labelled:
-            with np.errstate(invalid="ignore"):
-                sizes = np.abs(other.nll - pairs.nll)
-            sizes = np.where(other.nll == pairs.nll, 0.0, sizes)  # infinite ones too
-        if not self.most or not sizes.size:
-            return
-        least = self.rows[-1].size if len(self.rows) == self.most else 0.0
-        if len(sizes) > self.most:
-            least = max(least, float(np.partition(sizes, -self.most)[-self.most]))
-        ties = np.flatnonzero((sizes == least) & (least > 0.0))[: self.most]
-        chosen = np.concatenate([np.flatnonzero(sizes > least), ties])
-        ids = None
-        if pairs.id is not None:
-            column = pairs.id if rows.mask.all() else pairs.id.filter(_bools(rows.mask))
-            ids = EncodedColumn.of(column.take(_integers(chosen)), "id")
+        if not rows.labelled:
+            return pairs.kl_ab
+        with np.errstate(invalid="ignore"):
+            sizes = np.abs(other.nll - pairs.nll)
+        found: np.ndarray = np.where(other.nll == pairs.nll, 0.0, sizes)  # infinite ones too
+        return found
+
+    def _size(self, row: ChangedRow) -> float:
+        return row.size
+
+    def _made(self, rows: Summands, chosen: np.ndarray, sizes: np.ndarray) -> list[ChangedRow]:
+        pairs, other = pairs_of(rows), pairs_of(rows).second
+        ids = ids_at(pairs.id, np.flatnonzero(rows.mask)[chosen])
         found = []
         is_nested = isinstance(pairs, MultilabelPairRows)  # no one label is the target
-        for k, i in enumerate(chosen.tolist()):
-            name = None if ids is None else value_of(ids.keys[ids.index[k]])
+        for id, i in zip(ids, chosen.tolist(), strict=True):
             labelled = (None if is_nested else int(pairs.target[i]), float(pairs.nll[i]), float(other.nll[i]))
             target, before, after = labelled if rows.labelled else (None, math.nan, math.nan)
             found.append(ChangedRow(
-                pairs.file, int(pairs.row[i]), name, float(sizes[i]) + 0.0, target, before, after,
+                pairs.file, int(pairs.row[i]), id, float(sizes[i]) + 0.0, target, before, after,
                 int(pairs.predicted[i]), int(other.predicted[i]), float(pairs.kl_ab[i]),
             ))  # fmt: skip
-        self._keep(found)
+        return found
 
-    def _keep(self, more: list[ChangedRow]) -> None:
-        self.rows = heapq.nsmallest(self.most, [*self.rows, *more], key=_order)
+    def _order(self, row: ChangedRow) -> tuple[Any, ...]:
+        return -row.size, row.file, row.row, repr(row.id), row.target or 0, row.predicted_a, row.predicted_b
 
-    def absorb(self, other: Largest, clusters: np.ndarray) -> None:
-        """Take in the rows of another."""
-        self._keep(other.rows)
-
-    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
-        """``rows``: JSON text."""
-        listed = [[number_out(value) for value in vars(row).values()] for row in self.rows]
-        return {"rows": np.frombuffer(json.dumps(listed, allow_nan=False).encode(), np.uint8)}
-
-    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
-        """Take over stored arrays; ValueError if they do not fit."""
-        listed = json.loads(stored(arrays, "rows", np.uint8, -1).tobytes())
-        self.rows = [ChangedRow(*(_number(place, value) for place, value in enumerate(row))) for row in listed]
-        if len(self.rows) > self.most or self.rows != sorted(self.rows, key=_order):
-            raise ValueError("changed rows that are not in order")
-
-
-def _order(row: ChangedRow) -> tuple[Any, ...]:
-    return -row.size, row.file, row.row, repr(row.id), row.target or 0, row.predicted_a, row.predicted_b
+    def _row(self, values: list[Any]) -> ChangedRow:
+        return ChangedRow(*(float_in(value) if place in _FLOATS else value for place, value in enumerate(values)))
 
 
 _FLOATS = (3, 5, 6, 9)  # fields of a `ChangedRow` that are floats
-
-
-def _number(place: int, value: Any) -> Any:
-    return float_in(value) if place in _FLOATS else value
-
-
-def _bools(mask: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return pa.array(mask)
-
-
-def _integers(index: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return pa.array(index)

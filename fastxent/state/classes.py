@@ -9,6 +9,7 @@ from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.kernels.tally import all_below, tally_classes
 from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.averages import ClassSums
 from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts, stored_sums
 
@@ -97,6 +98,17 @@ class Classes:
         """Rows by target, and by prediction: each is as many as the rows that have targets."""
         found: list[int] = self.counts[:2].sum(axis=1).tolist()
         return found
+
+    def class_sums(self) -> ClassSums:
+        """The sums that averages over classes follow from."""
+        places, seen = self._places()
+        counts = self.counts[:, places]
+        rows = counts[SUPPORT] + counts[PREDICTED]
+        if not self.weighted:
+            return ClassSums(seen, rows, counts[SUPPORT], counts[PREDICTED], counts[CORRECT])
+        sums, finite = self.sums.each(places), not self.sums.special[places, _WEIGHT:].any()
+        weights = [np.array(sums[kind], object) for kind in (_WEIGHT, _WEIGHT_PREDICTED, _WEIGHT_CORRECT)]
+        return ClassSums(seen, rows, weights[0], weights[1], weights[2], finite)
 
     def per_class(self, names: tuple[str, ...] | None) -> PerClass:
         """The numbers of every class that occurs."""

@@ -43,7 +43,7 @@ from fastxent.state.differences import (
     SQUARED_CHANGE,
     PairPlan,
 )  # fmt: skip
-from fastxent.state.evaluation import EvalState, rows_of
+from fastxent.state.evaluation import SideState, rows_of
 from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.keys import distinct_values
@@ -58,7 +58,7 @@ HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's pr
 MARK = "comparison"  # in the header of a saved state
 
 
-class PairState(EvalState):
+class PairState(SideState):
     """The state of the first dump, and the sums over pairs."""
 
     def __init__(self, config: EvalConfig, largest: int = 0) -> None:
@@ -99,7 +99,7 @@ class PairState(EvalState):
     @classmethod
     def restored(cls, data: bytes, largest: int) -> PairState:
         """The inverse of `to_bytes`."""
-        return cls._restored(data, lambda config: cls(config, largest))
+        return cls._restored(data, lambda config, _: cls(config, largest))
 
     @property
     def pair_plan(self) -> PairPlan:
@@ -137,7 +137,7 @@ class CompareState:
 
     def __init__(self, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> None:
         self.config, self.names = config, names
-        self.first, self.second = PairState(config, largest), EvalState(config)
+        self.first, self.second = PairState(config, largest), SideState(config)
 
     @classmethod
     def empty(cls, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> CompareState:
@@ -209,9 +209,10 @@ class CompareState:
             largest, (a, b) = header["largest"], header["names"]
             if not (type(largest) is int and largest >= 0 and isinstance(a, str) and isinstance(b, str)):
                 raise ValueError("impossible options")
-            second = EvalState.from_bytes(arrays["b"].tobytes())
+            second = SideState.from_bytes(arrays["b"].tobytes())
             state = cls(second.config, largest, (a, b))
             state.first = PairState.restored(arrays["a"].tobytes(), largest)
+            assert isinstance(second, SideState)
             state.second = second
             counts = ([table.rows for table in (side.whole, *side.given)] for side in (state.first, second))
             if state.first.config != second.config or not all(map(np.array_equal, *counts)):

@@ -17,25 +17,31 @@ from fastxent.kernels.exact import rounded_ratio
 from fastxent.kernels.rows.odds import NLL
 from fastxent.kernels.rows.odds_sums import NLL_POSITIVE
 from fastxent.options.checks import shown
-from fastxent.options.config import MOST_BINS, EvalConfig
+from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.binary import BinaryPlan
-from fastxent.state.classes import Classes
+from fastxent.state.classes import CORRECT, Classes
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
+from fastxent.state.confusion import Matrix, Pairs
 from fastxent.state.coverage import Coverage
+from fastxent.state.doubts import doubts
 from fastxent.state.given import ScoreTable, score_tables
-from fastxent.state.keys import EncodedColumn, distinct_values, value_of
+from fastxent.state.keys import EncodedColumn, distinct_values
 from fastxent.state.labels import Labels
-from fastxent.state.metrics import Bins, MetricPlan, bin_edges
+from fastxent.state.limits import check_slices, room, texts, values, worst_of
+from fastxent.state.metrics import Bins, MetricPlan, Sums, bin_edges
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.table import GroupTable
 from fastxent.state.tasks import (
+    Detail,
+    class_tables_of,
     classes_of,
+    details_of,
     distribution_of,
     labels_of,
     plan_of,
@@ -47,22 +53,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 St = TypeVar("St", bound="EvalState")
-MAX_SLICES = 10_000
-_MOST_PAIRS, _FEWEST_SLICES = 1 << 15, 16  # of a slice and a label: each has sums and cells; slices always allowed
 _TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
 _TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
-_BIN_BYTES = 160  # of a calibration bin in a saved state
-_LABEL_BYTES = 400  # and of a label
-_ENOUGH = 10  # rows that look like probabilities, not by chance
-USE_PROBS, USE_MULTILABEL = 'use input="probs" (--input probs)', 'use task="multilabel" (--task multilabel)'  # advice
 _WHOLE = "whole"  # the one group of the table of all rows
 
 
 class EvalState:
     """Counts and exact sums of the rows seen so far; `empty` is the identity of `merge`."""
 
-    def __init__(self, config: EvalConfig) -> None:
-        self.config = config
+    def __init__(self, config: EvalConfig, worst: int = 0, id: str | None = None) -> None:
+        self.config, self.worst = config, worst
         self.plan = self._plan_of(config)
         self.clusters = Clusters()
         self.whole = GroupTable(self.plan, config.bins, every=True)
@@ -72,12 +72,15 @@ class EvalState:
         tables = [self.whole, *self.slices.values()]
         self.labels = labels_of(self.plan, tables)
         self.classes = self.labels.get(None) or classes_of(config, self.plan)
+        self.class_tables = class_tables_of(config, self.plan, self.slices.values())
+        self.details = self._details_of(config, self.plan, worst, id)
         self.distribution = distribution_of(config)
         self.components: dict[str, Component] = {  # by their names in a saved state
             "whole": self.whole,
             **{f"by {name}": table for name, table in self.slices.items()},
             "classes": self.classes,
             "nll": self.distribution,
+            **{f"classes by {name}": classes for name, classes in self.class_tables.items()},
         }
         self.components.update(
             {f"labels by {name}": labels for name, labels in self.labels.items() if name is not None}
@@ -92,6 +95,7 @@ class EvalState:
         self.components.update(
             {"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()}
         )
+        self.components.update(self.details)
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a sharded run that it holds; empty for any other rows
@@ -104,14 +108,21 @@ class EvalState:
     def _given_of(config: EvalConfig, plan: MetricPlan) -> Sequence[ScoreTable]:
         return score_tables(config, plan, ScoreTable)
 
+    @staticmethod
+    def _details_of(config: EvalConfig, plan: MetricPlan, worst: int, id: str | None) -> dict[str, Detail]:
+        return details_of(config, plan, worst, id)
+
     @classmethod
-    def empty(cls, config: EvalConfig) -> EvalState:
-        """The state of no rows."""
-        return cls(config)
+    def empty(cls, config: EvalConfig, worst: int = 0, id: str | None = None) -> EvalState:
+        """The state of no rows.
+
+        worst: number of rows of largest loss to keep. id: their column of row names, or None.
+        """
+        return cls(config, worst, id)
 
     def emptied(self) -> EvalState:
         """The state of no rows under the same options."""
-        return EvalState.empty(self.config)
+        return type(self).empty(self.config, self.worst)
 
     @property
     def total(self) -> int:
@@ -133,7 +144,7 @@ class EvalState:
             return self
         groups = {name: EncodedColumn.of(rows.by[name], name) for name in self.slices}
         for name, column in groups.items():
-            self._check_slices(name, self.slices[name].keys.union_size(column.keys))
+            self._check_slices(name, column.keys)
         mask = rows.status == USED
         if rows.weight is not None:
             mask &= rows.weight != 0  # such a row contributes nothing, even where its loss is infinite
@@ -159,27 +170,22 @@ class EvalState:
         counts[2, 0] = rows.n - positive - predicted + both
         of_positive = rows.sums[NLL_POSITIVE]
         self.classes.add_sums(counts, [rows.sums[NLL] - of_positive, of_positive.copy()])
+        if isinstance(matrix := self.details.get("confusion"), Matrix):
+            true_negative, true_positive = counts[2].tolist()
+            matrix.add_counts(np.array([[true_negative, predicted - both], [positive - both, true_positive]]))
         self.distribution.add_counts(rows.nll, rows.extremes)
         for scores in self.scores.values():
             scores.add_sums(rows)
         for name in self.told:
             self.told[name] += getattr(rows, name)
 
-    def _check_slices(self, name: str, count: int) -> None:
-        """Bound the memory that slices take."""
-        most, what = MAX_SLICES, ""
-        if name in self.labels or (self.labels and name in self.scores):
-            most = min(most, max(_FEWEST_SLICES, _MOST_PAIRS // self.config.n_classes))
-            what = f", which is the most for macro metrics of {self.config.n_classes} labels"
-        if count > most:
-            raise ConfigError(
-                f"by must name columns with few values, got {name!r} with more than {most} distinct values{what}; if "
-                f"rows with the same value depend on each other, use cluster={name!r} instead"
-            )
+    def _check_slices(self, name: str, keys: Iterable[str]) -> None:
+        labelled = name in self.labels or bool(self.labels and name in self.scores)
+        check_slices(name, self.slices[name].keys.union_size(keys), self.config.n_classes if labelled else None)
 
     def merge(self, other: EvalState) -> EvalState:
         """The state of the rows of both, as a new object. Associative and commutative."""
-        return EvalState.empty(self.config).absorb(self).absorb(other)
+        return self.emptied().absorb(self).absorb(other)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EvalState) and self.to_bytes(0) == other.to_bytes(0)
@@ -191,10 +197,10 @@ class EvalState:
 
     def absorb(self, other: EvalState) -> EvalState:
         """Add the rows of another state, in place; an error leaves this one as it was."""
-        self._refuse_other_config(other.config)
+        self._refuse_other_config(other)
         self.coverage.refuse_overlap(other.coverage)
-        for name, table in self.slices.items():
-            self._check_slices(name, table.keys.union_size(other.slices[name].keys.names))
+        for name in self.slices:
+            self._check_slices(name, other.slices[name].keys.names)
         clusters = self.clusters.absorb(other.clusters)
         for name, component in self.components.items():
             component.absorb(other.components[name], clusters)
@@ -203,12 +209,12 @@ class EvalState:
         self.coverage.absorb(other.coverage)
         return self
 
-    def _refuse_other_config(self, config: EvalConfig) -> None:
-        for option in fields(EvalConfig):
-            mine, theirs = getattr(self.config, option.name), getattr(config, option.name)
+    def _refuse_other_config(self, other: EvalState) -> None:
+        pairs = {f.name: (getattr(self.config, f.name), getattr(other.config, f.name)) for f in fields(EvalConfig)}
+        for name, (mine, theirs) in {**pairs, "worst": (self.worst, other.worst)}.items():
             if mine != theirs:
                 raise StateError(
-                    f"states of different configurations do not merge: {option.name}={mine!r} here, {theirs!r} there"
+                    f"states of different configurations do not merge: {name}={mine!r} here, {theirs!r} there"
                 )
 
     def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
@@ -229,49 +235,27 @@ class EvalState:
             timing=timing,
             files=tuple(files),
             curves=curves,
+            **{name: value for part in self.details.values() for name, value in part.result().items()},
             **self.beside(),
         )
 
     def beside(self) -> dict[str, Any]:
         """The fields of a result beside its metrics: clusters, warnings and score_rows."""
-        held = self.coverage.held()
+        held, used = self.coverage.held(), int(self.whole.rows[0, USED])
         partial = [] if held is None else [f"these metrics are of {held} only"]
         return {
             "clusters": None if self.config.cluster is None else len(self.clusters),
-            "warnings": (*self._doubts(), *partial),
+            "warnings": (*doubts(self.config, self.told, used, self.whole.contributing(0)), *self._unknown(), *partial),
             "score_rows": {table.score: rows_of(table.rows[0]) for table in self.given if table.column is None},
         }
 
-    def _doubts(self) -> list[str]:
-        """Warnings about the rows."""
-        used, told = int(self.whole.rows[0, USED]), self.told
-        found = []
-        binary = self.config.task != "multiclass"
-        look, kind = ("", "log-odds") if binary else (" and sum to 1", "logits")
-        if told["probabilities"] >= max(_ENOUGH, used if binary else 0.9 * used):
-            found.append(
-                f"the scores of {told['probabilities']} of {used} rows lie within 0..1{look}; if they are "
-                f"probabilities and not {kind}, {USE_PROBS}"
-            )
-        labels = f"; if several labels of a row may hold, {USE_MULTILABEL}"
-        listed = self.config.ids is not None and self.config.target_logprob is not None
-        own = ", or their target_logprob is not that of the target in their list" if listed else ""
-        for name, what, rule in (
-            ("unnormalised", "probabilities", f"{own}; used as given"),
-            ("unnormalised_targets", "soft targets", f"; used as given{labels}"),
-        ):
-            if told[name]:
-                found.append(f"{told[name]} rows of {what} do not sum to 1 within 1e-3{rule}")
-        if told.get("minus_ones") and told["zeros"]:
-            found.append(
-                f"{told['minus_ones']} targets are -1 and {told['zeros']} are 0, and both count as the negative class; "
-                "if -1 means that there is no target, use ignore_index=-1 (--ignore-index -1)"
-            )
-        if not used:
-            found.append("no row was used: every mean is undefined")
-        elif not self.whole.contributing(0):
-            found.append("every used row has weight 0: every mean is undefined")
-        return found
+    def _unknown(self) -> list[str]:
+        """Warnings about averages over classes that are not known."""
+        return [
+            f"averages over classes are not known for slices of {column!r}: {table.reason}"
+            for column, table in self.class_tables.items()
+            if not table.known
+        ]
 
     def metrics_of(self, table: GroupTable) -> list[dict[str, Metric]]:
         """The metrics of each group of a table."""
@@ -281,7 +265,10 @@ class EvalState:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
         bins = self.labels.get(table.column, table)
-        found = [self.plan.metrics_of(table.sums_of(g, places[g]), bins.bins_of(g)) for g in range(len(table.keys))]
+        found = []
+        for g in range(len(table.keys)):
+            sums = table.sums_of(g, places[g])
+            found.append(self.plan.metrics_of(sums, bins.bins_of(g)) | self._averages(table.column, g, sums))
         if isinstance(bins, Labels):
             for g, group in enumerate(found):
                 group.update({name: metric for name, metric in bins.macro(g).items() if name in group})
@@ -292,6 +279,14 @@ class EvalState:
                 for key, metrics in zip(table.keys.names, found, strict=True):
                     metrics[given.score] = means[key]
         return found, curves
+
+    def _averages(self, column: str | None, group: int, sums: Sums) -> dict[str, Metric]:
+        """The metrics of one group that are averages over classes, if they are known."""
+        if not self.plan.averages:
+            return {}
+        assert isinstance(self.classes, Classes)
+        of = self.classes.class_sums() if column is None else self.class_tables[column].class_sums(group)
+        return {} if of is None else self.plan.averages_of(of, sums, self.config.class_weight)
 
     def _slices(self, table: GroupTable) -> dict[Any, Slice]:
         metrics, _ = self._metrics(table)
@@ -309,6 +304,7 @@ class EvalState:
             "slices": {name: table.keys.names_in_order() for name, table in self.slices.items()},
             "coverage": self.coverage.to_dict(),
             **{name: count for name, count in self.told.items() if count},
+            **({"worst": self.worst} if self.worst else {}),
         }
         arrays = {
             f"{name}|{inner}": array
@@ -323,22 +319,22 @@ class EvalState:
         return cls._restored(data, cls)
 
     @staticmethod
-    def _restored(data: bytes, made: Callable[[EvalConfig], St]) -> St:
+    def _restored(data: bytes, made: Callable[[EvalConfig, int], St]) -> St:
         """The state of ``data``, which ``made`` makes for its configuration."""
-        header, arrays = unpack(data, _room)
+        header, arrays = unpack(data, room)
         try:
-            state = made(EvalConfig.from_dict(header["config"]))
+            state = made(EvalConfig.from_dict(header["config"]), worst_of(header))
             if set(header["slices"]) != set(state.slices):
                 raise ValueError("slices of other columns")
             stored: dict[str, dict[str, np.ndarray]] = {}
             for name, array in arrays.items():
                 outer, _, inner = name.rpartition("|")
                 stored.setdefault(outer, {})[inner] = array
-            state.clusters = Clusters(_texts(header["clusters"]))
-            keys = {"whole": [_WHOLE], **{f"by {name}": _values(found) for name, found in header["slices"].items()}}
+            state.clusters = Clusters(texts(header["clusters"]))
+            keys = {"whole": [_WHOLE], **{f"by {name}": values(found) for name, found in header["slices"].items()}}
             keys |= {t.name: keys["whole" if t.column is None else f"by {t.column}"] for t in state.given}
             for name, component in state.components.items():
-                component.load(stored[name], keys.get(name, []), len(state.clusters))
+                component.load(stored.get(name, {}), keys.get(name, []), len(state.clusters))
             state.told = {name: header.get(name, 0) for name in state.told}
             state.coverage = Coverage.from_dict(header["coverage"])
             state._check()
@@ -354,6 +350,8 @@ class EvalState:
         labelled = rows if self.plan.labelled else 0
         if any(count != labelled for count in self.classes.rows()):
             raise ValueError("classes that do not add up to the rows")
+        if isinstance(found := self.details.get("confusion"), Matrix | Pairs):
+            found.check(labelled, int(self.classes.counts[CORRECT].sum()))
         if int(self.distribution.counts.sum()) != (rows if self.plan.losses else 0):
             raise ValueError("losses that do not add up to the rows")
         for table in self.given:
@@ -367,30 +365,12 @@ class EvalState:
             raise ValueError("more warnings than rows")
 
 
-def _room(header: dict[str, Any]) -> int:
-    """Bytes that calibration bins and labels of a state may take, most of which are empty and compress to nothing."""
-    config, slices = header["config"], header["slices"]
-    groups = min(1 + sum(len(keys) for keys in slices.values()), 1 + MAX_SLICES * len(slices))
-    bins = groups * (min(config["bins"], MOST_BINS) + len(config.get("scores", ()))) * _BIN_BYTES
-    if config.get("task") != "multilabel":
-        return int(bins)
-    pairs = groups * config["n_classes"]
-    return int(2 * bins + min(pairs, config["n_classes"] + len(slices) * _MOST_PAIRS) * _LABEL_BYTES)
+class SideState(EvalState):
+    """A state whose result does not show the details of an evaluation, so that they are not kept."""
 
-
-def _texts(keys: Any) -> list[str]:
-    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
-        raise ValueError("keys that are not text")
-    return keys
-
-
-def _values(keys: Any) -> list[str]:
-    """Keys of slices, each of which has a value."""
-    if len(keys) > MAX_SLICES:
-        raise ValueError("too many slices")
-    for key in _texts(keys):
-        value_of(key)
-    return list(keys)
+    @staticmethod
+    def _details_of(config: EvalConfig, plan: MetricPlan, worst: int, id: str | None) -> dict[str, Detail]:
+        return {}
 
 
 def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:

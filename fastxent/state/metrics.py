@@ -24,6 +24,14 @@ from fastxent.kernels.fold import BELOW, COPY, COUNTED, ONES, PRODUCT, RECIPROCA
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.averages import (
+    AVERAGES,
+    ENTROPY as NORMALIZED,
+    MACRO,
+    ClassSums,
+    averages,
+    class_entropy,
+)  # fmt: skip
 from fastxent.state.intervals import by_exponential, by_student, by_wilson
 
 LN2 = math.log(2.0)
@@ -102,16 +110,26 @@ def means(config: EvalConfig) -> list[Mean]:
 
 
 class MetricPlan:
-    """The columns and products to sum for the metrics of a configuration, and how the sums become metrics."""
+    """The columns and products to sum for the metrics of a configuration, and how the sums become metrics.
+
+    ``averages`` are those of its metrics that follow from the sums of each class.
+    """
+
+    averages: tuple[str, ...] = ()
 
     def __init__(self, config: EvalConfig) -> None:
         every = means(config)
         names = [mean.name for mean in every]
         if config.has_logits:
             names[-2:-2] = CALIBRATION
+            names.insert(names.index("perplexity") + 1, NORMALIZED)
+            at = names.index("brier_score")
+            names[at:at] = MACRO
         self.names = selection(config, names, UNLABELLED if config.has_logits else names)
+        self.averages = tuple(name for name in AVERAGES if name in self.names)
         self.labelled = config.target is not None
         self.losses = self.labelled or config.task == "likelihood"
+        self._loss = every[0] if every else None
         self._choose(config, [mean for mean in every if mean.name in self.names])
 
     def _choose(self, config: EvalConfig, chosen: list[Mean]) -> None:
@@ -119,7 +137,8 @@ class MetricPlan:
         self.means = chosen
         self.weighted = config.weight is not None
         self.clustered = config.cluster is not None
-        needed = [column for mean in self.means for column in (mean.column, mean.over)]
+        valued = [*self.means, *([self._loss] if NORMALIZED in self.averages and self._loss else [])]
+        needed = [column for mean in valued for column in (mean.column, mean.over)]
         if not (self.weighted or self.clustered):  # plain counts of rows are known without summing
             needed = [column for column in needed if column is not ROWS]
         needed = needed or [ROWS]
@@ -154,6 +173,14 @@ class MetricPlan:
         found |= {mean.name: self.metric(mean, sums) for mean in self.means}
         return {name: found.get(name, Metric(math.nan)) for name in self.names}
 
+    def averages_of(self, classes: ClassSums, sums: Sums, class_weight: tuple[float, ...] | None) -> dict[str, Metric]:
+        """The chosen averages over classes of one group of rows, from sums alone."""
+        found = averages(classes)
+        if NORMALIZED in self.averages and self._loss is not None:
+            value, _ = self._ratio(self._loss, sums, error=False)
+            found[NORMALIZED] = value / (class_entropy(classes, class_weight) or math.nan)
+        return {name: Metric(found[name]) for name in self.averages}
+
     def metric(self, mean: Mean, sums: Sums) -> Metric:
         """One mean with its interval."""
         value, stderr = self._ratio(mean, sums)
@@ -175,8 +202,11 @@ class MetricPlan:
         """Rows or clusters that the mean rests on."""
         return sums.units if mean.over is not CLASS_WEIGHT or sums.counted is None else sums.counted
 
-    def _ratio(self, mean: Mean, sums: Sums) -> tuple[float, float]:
-        """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale)."""
+    def _ratio(self, mean: Mean, sums: Sums, *, error: bool = True) -> tuple[float, float]:
+        """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale).
+
+        error: bool. False if the products are not summed: the standard error is NaN then.
+        """
         iu, id_ = self._index[mean.column.name], self._index.get(mean.over.name)
         u = sums.totals[iu]
         d = sums.units << sums.scale if id_ is None else sums.totals[id_]
@@ -185,6 +215,8 @@ class MetricPlan:
         if sums.special[iu]:
             return (1 if d > 0 else -1) * special_value(sums.special[iu]), math.nan
         value = rounded_ratio(u, d)
+        if not error:
+            return value, math.nan
         pairs = self._pairs(mean)
         known = (u << sums.scale, u << sums.scale, d << sums.scale)  # u² = u for indicators, d = 1 for rows
         uu, ud, dd = (sums.products[p] if p is not None else k for p, k in zip(pairs, known, strict=True))

@@ -10,13 +10,18 @@ from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.values import Metric
 from fastxent.state import binary, metrics, multilabel, ranking, topk
+from fastxent.state.class_table import ClassTable
 from fastxent.state.classes import Classes
+from fastxent.state.confusion import Matrix, Pairs, confusion_of
 from fastxent.state.distribution import Distribution
+from fastxent.state.extreme import Worst
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import MetricPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
 from fastxent.state.topk import Between, NoClasses, TopkPlan
+
+Detail = Matrix | Pairs | Worst
 
 
 def plan_of(config: EvalConfig) -> MetricPlan:
@@ -28,6 +33,25 @@ def plan_of(config: EvalConfig) -> MetricPlan:
 def classes_of(config: EvalConfig, plan: MetricPlan) -> Classes:
     """The counts of each class."""
     return (NoClasses if config.open_classes else Classes)(config.n_classes, plan.weighted)
+
+
+def class_tables_of(config: EvalConfig, plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str, ClassTable]:
+    """The counts of each class in each slice, by column, if a metric needs them."""
+    found = tables if plan.averages else ()
+    return {str(table.column): ClassTable(table, config.n_classes, plan.weighted) for table in found}
+
+
+def details_of(config: EvalConfig, plan: MetricPlan, worst: int, id: str | None) -> dict[str, Detail]:
+    """What the result of an evaluation lists beside metrics, by the names of the components in a saved state."""
+    found: dict[str, Detail] = {}
+    if plan.labelled and config.task in ("multiclass", "binary") and not config.partial:
+        found["confusion"] = confusion_of(config.n_classes)
+    if not worst:
+        return found
+    if config.partial or not plan.losses:
+        lacking = "whose losses are not known exactly" if config.partial else "without targets, which has no losses"
+        raise ConfigError(f"worst must be 0 for a dump {lacking}, got {worst}")
+    return {**found, "worst": Worst(worst, id)}
 
 
 def distribution_of(config: EvalConfig) -> Distribution:

@@ -17,7 +17,7 @@ from fastxent.errors import StateError
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.coverage import Coverage
-from fastxent.state.evaluation import EvalState
+from fastxent.state.evaluation import SideState
 from fastxent.state.keys import EncodedColumn
 from fastxent.state.packed import DAMAGED, pack, unpack
 
@@ -36,7 +36,7 @@ class Temperatures:
 
     def __init__(self, members: Sequence[Member], grouped_by: str | None) -> None:
         self._members, self._grouped_by = tuple(members), grouped_by
-        self.states = [EvalState.empty(member.config) for member in members]
+        self.states = [SideState.empty(member.config) for member in members]
         self.coverage = Coverage()
 
     def add(self, scored: list[ScoredRows]) -> Temperatures:
@@ -76,7 +76,7 @@ class Temperatures:
         """Take over what `to_bytes` of the same members gave; `StateError` for other bytes."""
         header, arrays = unpack(data)
         try:
-            states = [EvalState.from_bytes(arrays[str(i)].tobytes()) for i in range(int(header["temperatures"]))]
+            states = [SideState.from_bytes(arrays[str(i)].tobytes()) for i in range(int(header["temperatures"]))]
             self.coverage = Coverage.from_dict(header["coverage"])
         except DAMAGED:
             raise StateError("a damaged saved state: it does not hold rows at several temperatures") from None

@@ -22,7 +22,7 @@ from fastxent.results.values import Metric, Slice
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer, Sweep
 from fastxent.scoring.task import scorer_of
-from fastxent.state.evaluation import USE_MULTILABEL, USE_PROBS
+from fastxent.state.doubts import USE_MULTILABEL, USE_PROBS
 from fastxent.state.temperatures import NONE, Member, Temperatures
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.stationary import Slopes

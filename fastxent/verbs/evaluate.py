@@ -100,7 +100,9 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             result.
         per_row: path or None. A Parquet file for the nll, rank, predicted class, confidence and entropy of each row.
             Other tasks have other columns.
-        id: str or None. The column of row names in the file ``per_row``.
+        id: str or None. The column of row names in the file ``per_row`` and in ``result.worst``.
+        worst: int. Number of rows in ``result.worst``: those of largest loss, none of them 0; ties by file and row. Not
+            for top-k dumps and dumps without targets.
         resume: path or None. The folder of checkpoints. After a crash, the same call continues from the checkpoints, to
             the same bits. It raises StateError if a file or an option has changed.
         shard: str or None. "3/16" evaluates the third of 16 parts of the files. `merge_states` merges the states of all
@@ -141,6 +143,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
                 f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
             )
     job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
+    job = Job(job.source, job.recipe.listing(options["worst"], id))
     with ExitStack() as stack:
         visit = done = None
         if per_row is not None:

@@ -32,6 +32,8 @@ class Evaluation:
     dtype: str  # of the logits
     soft: bool  # some targets are probabilities
     visited: bool = False  # the logits of a scored batch are read again
+    worst: int = 0  # rows of largest loss that are listed
+    id: str | None = None  # their column of row names
 
     @property
     def whole(self) -> bool:
@@ -41,24 +43,30 @@ class Evaluation:
 
     def scorer(self) -> Callable[[Batch], ScoredRows | BinarySums]:
         """The scorer of the task."""
-        if self.config.task == "binary" and not self.visited:
+        if self.config.task == "binary" and not (self.visited or self.worst):
             return SummingScorer(self.config, self.dtype)
         return scorer_of(self.config, self.dtype, keeps=self.visited)
 
     def empty(self) -> EvalState:
         """The state of no rows."""
-        return EvalState.empty(self.config)
+        return EvalState.empty(self.config, self.worst, self.id)
 
     def load(self, data: bytes) -> EvalState:
         """The state that ``data`` holds; `StateError` if it has another configuration."""
         state = EvalState.from_bytes(data)
-        if state.config != self.config:
+        if (state.config, state.worst) != (self.config, self.worst):
             raise StateError("it has another configuration")
-        return state
+        return self.empty().absorb(state) if self.worst else state
 
     def describe(self) -> dict[str, Any]:
         """The configuration."""
-        return self.config.to_dict()
+        return {**self.config.to_dict(), **({"worst": self.worst, "id": self.id} if self.worst else {})}
+
+    def listing(self, worst: int, id: str | None) -> Evaluation:
+        """This recipe, which also lists rows of largest loss by a column of row names. ConfigError if it cannot."""
+        found = replace(self, worst=worst, id=id if worst else None)
+        found.empty()
+        return found
 
     @classmethod
     def open(

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar, Unpack, cast
 
+from fastxent.engine.job import Job
 from fastxent.engine.units import WorkUnit, work_units
 from fastxent.errors import ConfigError, StateError
 from fastxent.options.checks import shown
@@ -34,7 +35,7 @@ def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState
         unit_size: approximate size of the logits of a unit. Small pieces of consecutive files are joined up to it. A
             row group that cannot be read in parts is not split.
         memory: memory limit for the rows that are processed while a unit runs.
-        options: those of `evaluate`.
+        worst, id, options: those of `evaluate`.
 
     Returns:
         Units that cover every row once. ``unit.run()`` returns an `EvalState`. `merge_states` of all of them is the
@@ -48,7 +49,8 @@ def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState
     >>> fx.merge_states(unit.run() for unit in units).result().metrics["accuracy"].value
     0.75
     """
-    job = Evaluation.open(source, options)
+    job = Evaluation.open(source, options, columns=[name for name in (options["id"],) if name is not None])
+    job = Job(job.source, job.recipe.listing(options["worst"], options["id"]))
     for warning in job.source.warnings:
         warnings.warn(warning, stacklevel=3)
     return work_units(job, job.pieces(), int(options["unit_size"]), int(options["memory"]))

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from fastxent.options.config import EvalConfig
 from fastxent.results.comparison import CompareValues
 from fastxent.results.evaluation import EvalValues
-from fastxent.results.report import drawing, plots
+from fastxent.results.report import details, drawing, plots
 from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render
 from fastxent.results.report.svg import Drawing, inline
 from fastxent.results.text import count, metric_cells, notes, number, value_text
@@ -91,6 +91,10 @@ def sections(result: EvalValues) -> list[Section]:
         found.append(("slices", "Slices", _slices(result)))
     if result.per_class.class_id:
         found.append(("classes", "Classes", _classes(result)))
+    if result.most_confused is not None:
+        found.append(("confusion", "Confusion", details.confused(result)))
+    if result.worst:
+        found.append(("worst", "Rows of largest loss", details.worst(result)))
     return [Section(*section) for section in found]
 
 

@@ -1,0 +1,97 @@
+"""Details of an evaluation, read-only: rows by target and prediction, and the rows of largest loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastxent.results.encoding import number_in
+from fastxent.results.values import Values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_CLASSES = 1000  # of a whole confusion matrix
+MOST_CONFUSED = 100  # pairs in a result
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion(Values):
+    """The confusion matrix: one entry per pair of classes that occurs, ordered by target, then prediction.
+
+    Rows are counted, whatever their sample weight.
+
+    Attributes:
+        n_classes: int.
+        target, predicted: int (pairs,). Class ids.
+        count: int (pairs,). Rows with this target and this prediction.
+    """
+
+    n_classes: int
+    target: tuple[int, ...]
+    predicted: tuple[int, ...]
+    count: tuple[int, ...]
+
+    def matrix(self) -> np.ndarray:
+        """Return int64 (C, C): entry (t, p) is the number of rows with target t and prediction p."""
+        import numpy as np
+
+        found = np.zeros((self.n_classes, self.n_classes), np.int64)
+        found[list(self.target), list(self.predicted)] = self.count
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class MostConfused(Values):
+    """The pairs of a target and another prediction with the most rows, at most 100; ties by target, then prediction.
+
+    The number of pairs that can be counted is bounded. If more occur, those of a share of all pairs are counted, chosen
+    by a hash of the pair: their counts are exact, and pairs outside that share are not listed.
+
+    Attributes:
+        target, predicted: int (listed,). Class ids.
+        count: int (listed,). Rows with this target and this prediction.
+        pairs: int. Different pairs that were counted.
+        share: float. Share of all pairs that were counted: 1.0, 0.5, 0.25, …
+    """
+
+    target: tuple[int, ...]
+    predicted: tuple[int, ...]
+    count: tuple[int, ...]
+    pairs: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class WorstRow(Values):
+    """A row of large loss.
+
+    Attributes:
+        file: str. row_group: int or None. row: int. Its place; the row is counted within the file.
+        id: its value in the ``id`` column, or None.
+        loss: float. In nats, with class weight and label smoothing.
+        target: int or None. None in dumps of several labels and of log-probabilities.
+        predicted: int or None. In dumps of several labels, how many labels are predicted; None in those of
+            log-probabilities.
+        confidence: float. Probability of the predicted class; of a binary dump, of the positive class; else NaN.
+    """
+
+    file: str
+    row_group: int | None
+    row: int
+    id: Any
+    loss: float
+    target: int | None
+    predicted: int | None
+    confidence: float
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> WorstRow:
+        """Return the row with these JSON-ready values."""
+        given = {**values, "loss": number_in(values["loss"]), "confidence": number_in(values["confidence"])}
+        return cls(**given)
+
+    @property
+    def place(self) -> str:
+        """The id of the row, or its place."""
+        return str(self.id) if self.id is not None else f"{self.file.rpartition('/')[2]}, row {self.row}"

@@ -1,0 +1,219 @@
+"""Rows by target and prediction: the whole matrix of few classes, the wrong predictions of many.
+
+Counts are integers, so both depend on the rows alone. A matrix of many classes does not fit in memory, and neither may
+the pairs that occur. Beyond `MOST_PAIRS` different wrong pairs, only those are counted whose hash ends in a zero bit,
+then in two, and so on. Which pairs are counted in the end follows from the pairs that occur, not from their order: a
+pair that counts in the end counted from the beginning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastxent.kernels.hashed import Numbers
+from fastxent.kernels.tally import tally_pairs
+from fastxent.results.details import MOST_CLASSES, MOST_CONFUSED, Confusion, MostConfused
+from fastxent.state.component import Summands
+from fastxent.state.packed import stored, stored_counts
+
+MOST_PAIRS = 1 << 20  # that are counted of more than `MOST_CLASSES` classes
+_FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
+_LEVELS = 40
+_MIX = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)))
+
+
+class Matrix:
+    """``counts`` (C, C): rows by target, then prediction.
+
+    ``known`` turns False, for good, if rows are added of a state of an earlier version, which did not count them.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_classes, self.known = n_classes, True
+        self.counts = np.zeros((0, 0), np.int64)
+
+    def _hold(self) -> None:
+        """Take the memory of the matrix, once there are rows."""
+        if not self.counts.size:
+            self.counts = np.zeros((self.n_classes, self.n_classes), np.int64)
+
+    def add(self, summands: Summands) -> None:
+        """Count rows, if they have targets; ids in range are checked before."""
+        if not (self.known and summands.labelled):
+            return
+        self._hold()
+        rows, few = summands.rows, self.n_classes <= _FEW
+        tables = np.zeros((_TABLES, *self.counts.shape), np.int64) if few else self.counts[None]
+        tally_pairs(rows.target, rows.predicted, tables)
+        if few:
+            self.counts += tables.sum(axis=0)
+
+    def add_counts(self, counts: np.ndarray) -> None:
+        """Add a matrix."""
+        if self.known:
+            self._hold()
+            self.counts += counts
+
+    def absorb(self, other: Matrix, clusters: np.ndarray | None = None) -> None:
+        """Add the counts of another."""
+        self.known &= other.known
+        if not self.known:
+            self.counts = np.zeros((0, 0), np.int64)
+        elif other.counts.size:
+            self.add_counts(other.counts)
+
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The places of entries that are not 0, and their counts; nothing if not known."""
+        flat = self.counts.ravel()
+        places = np.flatnonzero(flat)
+        return {"pairs": places, "counts": flat[places]} if self.known else {}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        self.known = bool(arrays)
+        if arrays:
+            pairs, counts = _stored(arrays, self.n_classes)
+            if len(pairs):
+                self._hold()
+                self.counts.ravel()[pairs] = counts
+
+    def check(self, rows: int, right: int) -> None:
+        """ValueError if the counts are not those of so many rows, so many of which are right."""
+        if self.known and (int(self.counts.sum()), int(np.trace(self.counts))) != (rows, right):
+            raise ValueError("a confusion matrix that does not add up to the rows")
+
+    def result(self) -> dict[str, Any]:
+        """The fields of a result."""
+        if not self.counts.size:
+            return {}
+        target, predicted = np.nonzero(self.counts)
+        count = self.counts[target, predicted]
+        wrong = target != predicted
+        return {
+            "confusion": Confusion(
+                self.n_classes, tuple(target.tolist()), tuple(predicted.tolist()), tuple(count.tolist())
+            ),
+            "most_confused": _most(target[wrong], predicted[wrong], count[wrong], 1.0),
+        }
+
+
+class Pairs:
+    """Counts of rows by wrong pair, target·C + prediction. A pair counts if its hash ends in ``level`` zero bits.
+
+    ``known``: see `Matrix`.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_classes, self.known, self.level = n_classes, True, 0
+        self._numbers = Numbers()
+        self._counts = np.zeros(0, np.int64)
+
+    def add(self, summands: Summands) -> None:
+        """Count rows, if they have targets."""
+        rows = summands.rows
+        if self.known and summands.labelled:
+            wrong = np.flatnonzero(rows.target != rows.predicted)
+            self._count(rows.target[wrong] * self.n_classes + rows.predicted[wrong], None)
+
+    def _count(self, pairs: np.ndarray, counts: np.ndarray | None) -> None:
+        """Count pairs, each once or as often as ``counts`` says."""
+        if self.level:
+            chosen = self._chosen(pairs)
+            pairs, counts = pairs[chosen], None if counts is None else counts[chosen]
+        codes = self._numbers.codes(np.ascontiguousarray(pairs))
+        more = len(self._numbers) - len(self._counts)
+        self._counts = np.pad(self._counts, (0, more)) if more else self._counts
+        if counts is None and len(codes) < len(self._counts):
+            np.add.at(self._counts, codes, 1)
+        elif counts is None:
+            self._counts += np.bincount(codes, minlength=len(self._counts))
+        else:
+            np.add.at(self._counts, codes, counts)
+        while len(self._counts) > MOST_PAIRS and self.level < _LEVELS:
+            self._rise(self.level + 1)
+
+    def _rise(self, level: int) -> None:
+        """Count fewer pairs from now on."""
+        held, counts = self._numbers.distinct, self._counts
+        self.level = max(level, self.level)
+        chosen = self._chosen(held)
+        self._numbers, self._counts = Numbers(), counts[chosen]
+        self._numbers.codes(np.ascontiguousarray(held[chosen]))
+
+    def _chosen(self, pairs: np.ndarray) -> np.ndarray:
+        """Which pairs count: those whose hash (splitmix64) ends in ``level`` zero bits."""
+        x = pairs.astype(np.uint64) + _MIX[0]
+        x = (x ^ (x >> np.uint64(30))) * _MIX[1]
+        x = (x ^ (x >> np.uint64(27))) * _MIX[2]
+        x ^= x >> np.uint64(31)
+        found: np.ndarray = x & np.uint64((1 << self.level) - 1) == 0
+        return found
+
+    def absorb(self, other: Pairs, clusters: np.ndarray | None = None) -> None:
+        """Add the counts of another."""
+        if not (self.known and other.known):
+            self._forget()
+            return
+        if other.level > self.level:
+            self._rise(other.level)
+        self._count(other._numbers.distinct, other._counts)
+
+    def _forget(self) -> None:
+        self.known, self.level = False, 0
+        self._numbers, self._counts = Numbers(), np.zeros(0, np.int64)
+
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The pairs in order, their counts and the level; nothing if not known."""
+        order = np.argsort(self._numbers.distinct)
+        pairs, counts = self._numbers.distinct[order], self._counts[order]
+        return {"pairs": pairs, "counts": counts, "level": np.array([self.level])} if self.known else {}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        if not arrays:
+            self._forget()
+            return
+        pairs, counts = _stored(arrays, self.n_classes)
+        (self.level,) = stored_counts(arrays, "level", 1).tolist()
+        if self.level > _LEVELS or len(pairs) > MOST_PAIRS or (pairs % (self.n_classes + 1) == 0).any():
+            raise ValueError("pairs of classes that cannot have been counted")
+        if not self._chosen(pairs).all():
+            raise ValueError("pairs of classes that do not count")
+        self._counts = counts
+        self._numbers.codes(pairs)
+
+    def check(self, rows: int, right: int) -> None:
+        """ValueError if the counts cannot be those of so many rows, so many of which are right."""
+        total = int(self._counts.sum())
+        if self.known and (total > rows - right or (not self.level and total < rows - right)):
+            raise ValueError("pairs of classes that do not add up to the rows")
+
+    def result(self) -> dict[str, Any]:
+        """The fields of a result."""
+        pairs = self._numbers.distinct
+        if not len(pairs):
+            return {}
+        return {"most_confused": _most(*np.divmod(pairs, self.n_classes), self._counts, 2.0**-self.level)}
+
+
+def confusion_of(n_classes: int) -> Matrix | Pairs:
+    """What counts the pairs of so many classes."""
+    return (Matrix if n_classes <= MOST_CLASSES else Pairs)(n_classes)
+
+
+def _stored(arrays: dict[str, np.ndarray], n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    pairs = stored(arrays, "pairs", np.int64, -1)
+    if pairs.size and not (pairs[0] >= 0 and pairs[-1] < n_classes**2 and np.all(np.diff(pairs) > 0)):
+        raise ValueError("pairs of classes out of order")
+    counts = stored_counts(arrays, "counts", len(pairs))
+    if not counts.all():
+        raise ValueError("pairs of classes without rows")
+    return pairs, counts
+
+
+def _most(target: np.ndarray, predicted: np.ndarray, count: np.ndarray, share: float) -> MostConfused:
+    order = np.lexsort((predicted, target, -count))[:MOST_CONFUSED]
+    listed = [tuple(values[order].tolist()) for values in (target, predicted, count)]
+    return MostConfused(listed[0], listed[1], listed[2], len(count), share)
