@@ -115,6 +115,7 @@ def test_claims_of_a_configuration_take_no_memory():
     """A state of a row of 10**12 classes, or of part 1 to 10**7 of a shard, is as small as what it holds."""
     header, arrays = parts("plain")
     header["config"]["n_classes"] = 10**12
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("confusion|")}  # of few classes
     header["coverage"] = {f"{k}": {"of": 1 << 24, "parts": [[0, (1 << 24) - 2]]} for k in range(50)}
     data = packed.pack(header, arrays)
     with at_most(20e6):

@@ -235,8 +235,9 @@ def test_one_row_or_cluster_has_no_error():
 
 def test_selection_and_order():
     every = [
-        "cross_entropy", "cross_entropy_bits", "perplexity", "bits_per_byte", "accuracy", "top_3_accuracy",
-        "mean_reciprocal_rank", "brier_score", "entropy", "confidence", "expected_calibration_error",
+        "cross_entropy", "cross_entropy_bits", "perplexity", "normalized_entropy", "bits_per_byte", "accuracy",
+        "top_3_accuracy", "mean_reciprocal_rank", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1",
+        "weighted_f1", "matthews_corrcoef", "brier_score", "entropy", "confidence", "expected_calibration_error",
         "maximum_calibration_error", "z_loss",
     ]  # fmt: skip
     cfg, rows = case("everything")
