@@ -16,6 +16,7 @@ from fastxent.io import arrays, dicts, frames, llama, npz, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.delimited import delimited_part
+from fastxent.io.joined import MadeSource
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
@@ -43,9 +44,11 @@ class Part(Protocol):
     def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
 
     @property
-    def missing(self) -> str | None: ...  # this and the next: as in `Remarks`
+    def missing(self) -> str | None: ...  # this and the next two: as in `Remarks`
     @property
     def fallback(self) -> str | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
     @property
     def refused(self) -> Mapping[str, FastxentError]: ...
     @property
@@ -67,6 +70,8 @@ class Part(Protocol):
 
 def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
     """The parts of a source, in order. ``named``: the columns that will be read, as far as they are known."""
+    if isinstance(source, MadeSource):
+        return source.make(named)
     if isinstance(source, str | os.PathLike):
         return _file_parts(find_files(source), named)
     if isinstance(source, list | tuple):

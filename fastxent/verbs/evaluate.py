@@ -42,6 +42,13 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             of 0 and 1, bools or probabilities, one per class, or with ``target_ids`` lists of the ids (or names, see
             ``classes``) that hold; single labels that are null or NaN are ignored. None: the dump has no targets.
             Without targets, or without a column "target", the metrics are those that need no target.
+        targets: source or None. A table of any format that holds the targets, and other columns that the dump does not
+            have: one row for each row of the dump. A column that is used must not be in both. Columns of the table
+            stay in memory.
+        on: str or list of str. Columns of the dump and of ``targets`` whose values together identify a row; rows may
+            come in any order. Ids that are null, duplicate or missing in ``targets`` are errors, and so are ids that do
+            not fit in ``memory``. A warning counts the rows of ``targets`` that the dump does not have. Without it,
+            rows are matched by position.
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
@@ -162,7 +169,7 @@ def _per_row(
     from fastxent.io.writers import check_not_source, open_writer
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
-    check_not_source(path, job.source.files)
+    check_not_source(path, job.source.inputs)
     schema = per_row_schema(job.source.schema, id, job.recipe.config)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 

@@ -53,7 +53,7 @@ def eval_(**given: Any) -> int:
 
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given)
-    sinks.check([given["per_row"]], lambda: local_files(given["source"]))
+    sinks.check([given["per_row"]], lambda: local_files(given["source"], given["targets"]))
     quiet = given["quiet"]
     with progress(given, "evaluating") as report:
         result = fx.evaluate(source_of(given.pop("source")), progress=report, **given)
