@@ -116,6 +116,9 @@ class JoinedPart:
         self.format: str = part.format
         self.hive: tuple[tuple[str, str | None], ...] = part.hive
         self.rows: int | None = part.rows
+        self.n_classes: int | None = part.n_classes
+        self.lines: int = part.lines
+        self.first: int = part.first
         self.notes: tuple[str, ...] = (*part.notes, *(join.notes if first == 0 else ()))
         taken = {*part.schema.names, *(name for name, _ in part.hive)}
         both = [field.name for field in join.schema if field.name in taken]

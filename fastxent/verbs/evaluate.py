@@ -30,7 +30,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     Args:
         source: path, glob, folder (hive partitions become columns), URL, or list of these; pyarrow Table,
             RecordBatchReader or Dataset; object with ``__arrow_c_stream__`` (polars, duckdb, pandas); dict of arrays.
-            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .safetensors, .kld or JSON lines.
+            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .pt, .safetensors, .kld or JSON lines.
             JSON lines may be rows, or responses of servers with the log-probabilities of their tokens, one per row.
         logits: str, or list of str. The column of logits (lists, tensors, binary), or one column per class as names or
             a glob "logit_*". A column of floats makes a binary dump: each number is the log-odds of the positive class

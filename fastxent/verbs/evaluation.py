@@ -62,8 +62,8 @@ class Evaluation:
 
     def describe(self) -> dict[str, Any]:
         """The configuration, the rows that are listed, and how targets are matched."""
-        listed = {"worst": self.worst, "id": self.id} if self.worst else {}
-        return {**self.config.to_dict(), **listed, **({"on": list(self.on)} if self.on else {})}
+        rows = {"worst": self.worst, "id": self.id} if self.worst else {}
+        return {**self.config.to_dict(), **rows, **({"on": list(self.on)} if self.on else {})}
 
     def listing(self, worst: int, id: str | None) -> Evaluation:
         """This recipe, which also lists rows of largest loss by a column of row names. ConfigError if it cannot."""

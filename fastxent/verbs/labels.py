@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from fastxent.errors import ConfigError, SourceError
+from fastxent.io.arrow.part import StreamPart
 from fastxent.io.joined import Join, JoinedPart, MadeSource
 from fastxent.io.parts import Part, find_parts
-from fastxent.io.responses.part import ResponsesPart
 from fastxent.io.source import OpenSource, full_schema, open_source
 from fastxent.io.values import tag_of
 from fastxent.verbs.alignment import columns_of, ids_of, match, shown_id
@@ -34,8 +34,10 @@ def labelled(source: Any, options: Mapping[str, Any], *, matches_dumps: bool = F
 def _joined(parts: list[Part], others: list[Part], on: tuple[str, ...], options: Mapping[str, Any]) -> list[Any]:
     """The parts of a dump, joined with those of a table."""
     for part in (*parts, *others):
-        if isinstance(part, ResponsesPart) and part.form is not None:
-            raise SourceError(f"targets cannot be combined with {part.name}, whose rows are the tokens of responses")
+        if part.lines:
+            raise SourceError(f"targets cannot be combined with {part.name}, of which a line or a row holds many rows")
+        if isinstance(part, StreamPart) and part.consumed is not None:
+            raise SourceError(f"cannot read {part.name} twice: it is a stream; pass a Table or a file instead")
     table = _opened(others, on)
     if on:
         dump = _opened(parts, on)
