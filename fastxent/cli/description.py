@@ -167,7 +167,7 @@ class Shown:
         if texts := self._usable("target"):
             rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
             return f"The targets are strings; run: {given} {rest}"
-        return f"No column looks like targets; run: {given} COLUMN, with --targets FILE if they are in another file"
+        return f"No column looks like targets; run: {given} COLUMN"
 
 
 def _flag(role: str) -> str:

@@ -16,14 +16,12 @@ from fastxent.io import arrays, dicts, frames, llama, npz, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.delimited import delimited_part
-from fastxent.io.joined import MadeSource
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
 from fastxent.io.responses import part as responses
 from fastxent.io.storage.files import File, find_files, reading
 from fastxent.io.teachers.part import TeachersPart, is_of_distillkit
-from fastxent.io.torch_file import is_torch_file, torch_part
 
 _LOOKERS = 16
 
@@ -45,11 +43,9 @@ class Part(Protocol):
     def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
 
     @property
-    def missing(self) -> str | None: ...  # this and the next two: as in `Remarks`
+    def missing(self) -> str | None: ...  # this and the next: as in `Remarks`
     @property
     def fallback(self) -> str | None: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
     @property
     def refused(self) -> Mapping[str, FastxentError]: ...
     @property
@@ -71,8 +67,6 @@ class Part(Protocol):
 
 def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
     """The parts of a source, in order. ``named``: the columns that will be read, as far as they are known."""
-    if isinstance(source, MadeSource):
-        return source.make(named)
     if isinstance(source, str | os.PathLike):
         return _file_parts(find_files(source), named)
     if isinstance(source, list | tuple):
@@ -174,7 +168,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     if head.startswith(npz.ZIP_MAGIC):
-        return torch_part(file, named) if is_torch_file(file) else npz.npz_part(file, named)
+        return npz.npz_part(file, named)
     if head.startswith((b"{", b"[")):
         return responses.ResponsesPart(file)
     if (delimited := delimited_part(file, head)) is not None:
@@ -182,16 +176,14 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     what, cure = _unknown(head)
     raise SourceError(
         f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, CSV, .npy, .npz, "
-        f".safetensors, .pt, JSON and llama.cpp's .kld; {cure}"
+        f".safetensors, JSON and llama.cpp's .kld; {cure}"
     )
 
 
 _PASS = "and pass the arrays to fastxent.evaluate"
 _DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
-_PICKLE = "unpickling runs code; load it where it is trusted, and save arrays with numpy.savez or torch.save"
 _OTHERS = {
-    **{b"\x80" + bytes([version]): ("the file is a pickle (.pkl, or .pt of an old torch)", _PICKLE)
-       for version in range(2, 6)},
+    b"\x80\x02": ("the file is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
     b"\x1f\x8b": ("the file is gzip-compressed", "decompress it with: gunzip FILE"),
     b"\x28\xb5\x2f\xfd": ("the file is zstd-compressed", "decompress it with: zstd -d FILE"),
     b"BZh": ("the file is bzip2-compressed", "decompress it with: bunzip2 FILE"),

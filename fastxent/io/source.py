@@ -59,12 +59,6 @@ class OpenSource:
         return [part.name for part, _ in self.parts]
 
     @property
-    def inputs(self) -> list[str]:
-        """The local files that are read."""
-        stored = (file.path for part, _ in self.parts for file in part.inputs if file.local)
-        return list(dict.fromkeys([*self.files, *stored]))
-
-    @property
     def fallbacks(self) -> list[dict[str, str]]:
         """Files whose logits went through pyarrow, and why: of the units taken so far, and the first of many."""
         found = ((part.name, part.fallback) for part, _ in self.parts)
@@ -169,7 +163,7 @@ def open_source(
             if name in known:
                 continue
             found = find_field(part.schema, name)
-            if name in part.refused:
+            if found is None and name in part.refused:
                 raise type(part.refused[name])(str(part.refused[name]))
             if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
@@ -186,7 +180,6 @@ def warnings_of(parts: list[Part]) -> list[str]:
     return [
         *doubts([file for part in parts for file in part.inputs]),
         *(f"{part.name}: {part.missing}" for part in parts if part.missing is not None),
-        *(note for part in parts for note in part.notes),
     ]
 
 

@@ -23,11 +23,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def given(name: str, value: Any) -> Any:
-    """Return the value: a source is checked when it is opened."""
-    return value
-
-
 def _plain(value: Any) -> Any:
     """Return the number in an array without dimensions; any other value as it is."""
     is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
@@ -107,6 +102,13 @@ def real(rule: str = "be a finite number", **bounds: float) -> Check:
 def whole(rule: str = "be an integer", **bounds: float) -> Check:
     """Return the check of an int with a rule and bounds as in `whole_number`."""
     return lambda name, value: whole_number(name, value, rule, **bounds)
+
+
+def bucket_count(name: str, value: Any) -> int:
+    """Check the number of buckets of the jackknife."""
+    rule = "be 0 or an integer from 2 to 100"
+    number = whole_number(name, value, rule, low=0, high=100)
+    return number if number != 1 else whole_number(name, value, rule, low=2)
 
 
 def optional(check: Check) -> Check:

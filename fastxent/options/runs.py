@@ -6,13 +6,12 @@ The keywords of each verb are a TypedDict. Keywords, defaults, checks and flags 
 # Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 from fastxent.options.checks import (
     boolean,
     column_names,
     function,
-    given,
     logits_columns,
     optional,
     path,
@@ -109,30 +108,6 @@ class SplitOptions(RunOptions, total=False):
     ]
 
 
-class TargetsOptions(TypedDict, total=False):
-    """The option of targets that are not in the dump."""
-
-    targets: Annotated[
-        AnyPath | Any,
-        Option(
-            None,
-            given,
-            help="Table of targets, and of other columns, for each row.",
-            section="Columns",
-            metavar="SOURCE",
-        ),
-    ]
-
-
-class JoinOptions(TargetsOptions, total=False):
-    """The options of targets that are not in the dump."""
-
-    on: Annotated[
-        Names,
-        columns("Id columns by which rows of --targets are matched.", shown="by position"),
-    ]
-
-
 class PerRowOptions(TypedDict, total=False):
     """The options of the file of rows."""
 
@@ -165,18 +140,18 @@ class WorstOptions(TypedDict, total=False):
     id: Annotated[str | None, column("Column of row names, for --per-row and --worst.", section="Output")]
 
 
-class EvaluateOptions(Options, JoinOptions, PerRowOptions, WorstOptions, SplitOptions, total=False):
+class EvaluateOptions(Options, PerRowOptions, WorstOptions, SplitOptions, total=False):
     """The keywords of `evaluate`."""
 
 
-class PlanOptions(Options, JoinOptions, WorstOptions, total=False):
+class PlanOptions(Options, WorstOptions, total=False):
     """The keywords of `plan`."""
 
     unit_size: Annotated[int | str, Option("256MB", size)]
     memory: Memory
 
 
-class CompareOptions(Options, TargetsOptions, SplitOptions, total=False):
+class CompareOptions(Options, SplitOptions, total=False):
     """The keywords of `compare`."""
 
     on: Annotated[
@@ -238,7 +213,7 @@ class CompareManyOptions(CompareOptions, total=False):
     ]  # fmt: skip
 
 
-class TransformOptions(Options, JoinOptions, RunOptions, total=False):
+class TransformOptions(Options, RunOptions, total=False):
     """The keywords of `transform`."""
 
     output: Annotated[
@@ -271,7 +246,7 @@ class TransformOptions(Options, JoinOptions, RunOptions, total=False):
     ]
 
 
-class ConvertOptions(JoinOptions, RunOptions, total=False):
+class ConvertOptions(RunOptions, total=False):
     """The keywords of `convert`."""
 
     logits: Logits
@@ -318,7 +293,7 @@ class ConvertOptions(JoinOptions, RunOptions, total=False):
     ]
 
 
-class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, JoinOptions, RunOptions, total=False):
+class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions, total=False):
     """The keywords of `fit_temperature`: those of `evaluate` that do not change the loss that is minimised."""
 
     ignore_index: IgnoreIndex

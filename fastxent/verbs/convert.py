@@ -27,7 +27,6 @@ from fastxent.results.conversion import Conversion
 from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
 from fastxent.verbs.convert_lists import convert_responses
-from fastxent.verbs.labels import labelled
 
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
@@ -52,7 +51,6 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
         keep: str, list of str, or None. Columns to copy; None means all. Dictionaries become their values.
         on_overflow: "error" or "inf". A finite logit too large for ``dtype`` is an error, or is counted and becomes
             infinite.
-        targets, on: as in `evaluate`. Columns of ``targets`` are copied too.
         threads, memory, progress: as in `evaluate`.
 
     Returns:
@@ -76,21 +74,20 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     room, arrow = int(options["memory"]), is_arrow(dest)
     logits, keep = options["logits"], options["keep"]
     chosen = _Columns(None if keep is None else tuple(keep), options["target"])
-    source = labelled(source, options)
     opened = open_source(
         source, logits=logits, columns=chosen, dtype=options["logits_dtype"], needs_logits=logits != DEFAULTS["logits"]
     )
     if opened.task == "scores":
         if not all(part.lines for part, _ in opened.filled):
             raise ColumnError.missing(str(logits), all_names(opened.schema), opened.files[0])
-        check_not_source(dest, opened.inputs)
+        check_not_source(dest, opened.files)
         return convert_responses(opened, tuple(chosen.kept), dest, arrow, options)
     if opened.task == "binary":
         raise ColumnError(
             f"cannot convert column {logits!r} of {opened.files[0]}: it holds one number per row, and convert rewrites "
             "rows of one score per class; evaluate the file as it is"
         )
-    check_not_source(dest, opened.inputs)
+    check_not_source(dest, opened.files)
     final, form = options["dtype"] or opened.dtype, options["layout"] or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
     recipe = Rewriting(opened.dtype, final, options["on_overflow"] == "inf", chosen.compared, options["ignore_index"])

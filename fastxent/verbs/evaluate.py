@@ -30,7 +30,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     Args:
         source: path, glob, folder (hive partitions become columns), URL, or list of these; pyarrow Table,
             RecordBatchReader or Dataset; object with ``__arrow_c_stream__`` (polars, duckdb, pandas); dict of arrays.
-            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .pt, .safetensors, .kld or JSON lines.
+            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .safetensors, .kld or JSON lines.
             JSON lines may be rows, or responses of servers with the log-probabilities of their tokens, one per row.
         logits: str, or list of str. The column of logits (lists, tensors, binary), or one column per class as names or
             a glob "logit_*". A column of floats makes a binary dump: each number is the log-odds of the positive class
@@ -42,13 +42,6 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             of 0 and 1, bools or probabilities, one per class, or with ``target_ids`` lists of the ids (or names, see
             ``classes``) that hold; single labels that are null or NaN are ignored. None: the dump has no targets.
             Without targets, or without a column "target", the metrics are those that need no target.
-        targets: source or None. A table of any format that holds the targets, and other columns that the dump does not
-            have: one row for each row of the dump. A column that is used must not be in both. Columns of the table
-            stay in memory.
-        on: str or list of str. Columns of the dump and of ``targets`` whose values together identify a row; rows may
-            come in any order. Ids that are null, duplicate or missing in ``targets`` are errors, and so are ids that do
-            not fit in ``memory``. A warning counts the rows of ``targets`` that the dump does not have. Without it,
-            rows are matched by position.
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
@@ -99,6 +92,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         logits_dtype: float type or None. The type that a column of binary or of 16-bit integers holds.
         top_k: int, or list of int. The k of the top-k accuracies.
         bins: int. The number of calibration bins, of equal width.
+        jackknife: int. The number of buckets of the jackknife, for intervals of metrics that are not means; 0: none.
         threshold: float from 0 to 1. A row of a binary dump, or a label of a row, is predicted positive from this
             probability on.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts bad rows in ``rows.bad``.
@@ -169,7 +163,7 @@ def _per_row(
     from fastxent.io.writers import check_not_source, open_writer
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
-    check_not_source(path, job.source.inputs)
+    check_not_source(path, job.source.files)
     schema = per_row_schema(job.source.schema, id, job.recipe.config)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,12 @@ from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
-from fastxent.options.declared import DEFAULTS, OPTIONS
+from fastxent.options.declared import DEFAULTS, OPTIONS, Options
 from fastxent.scoring.odds_sums import BinarySums, SummingScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
-from fastxent.verbs.labels import labelled
 
 MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
 
@@ -35,7 +34,6 @@ class Evaluation:
     visited: bool = False  # the logits of a scored batch are read again
     worst: int = 0  # rows of largest loss that are listed
     id: str | None = None  # their column of row names
-    on: tuple[str, ...] = ()  # columns by which targets are matched
 
     @property
     def whole(self) -> bool:
@@ -61,9 +59,8 @@ class Evaluation:
         return self.empty().absorb(state) if self.worst else state
 
     def describe(self) -> dict[str, Any]:
-        """The configuration, the rows that are listed, and how targets are matched."""
-        rows = {"worst": self.worst, "id": self.id} if self.worst else {}
-        return {**self.config.to_dict(), **rows, **({"on": list(self.on)} if self.on else {})}
+        """The configuration."""
+        return {**self.config.to_dict(), **({"worst": self.worst, "id": self.id} if self.worst else {})}
 
     def listing(self, worst: int, id: str | None) -> Evaluation:
         """This recipe, which also lists rows of largest loss by a column of row names. ConfigError if it cannot."""
@@ -75,7 +72,7 @@ class Evaluation:
     def open(
         cls,
         source: Any,
-        options: Mapping[str, Any],
+        options: Options,
         *,
         columns: Iterable[str] = (),
         unlabelled: bool = False,
@@ -89,7 +86,6 @@ class Evaluation:
         unlabelled: bool. The metrics "all" mean those that need no target if there is none.
         visited: bool. The logits of a scored batch are read again.
         """
-        source, on = labelled(source, options, matches_dumps="how" in options), tuple(options.get("on") or ())
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
         n_classes = values.pop("n_classes")
@@ -97,7 +93,7 @@ class Evaluation:
             if dtype is not None:
                 raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
-            return Job(opened, cls(config, opened.dtype, False, visited, on=on))
+            return Job(opened, cls(config, opened.dtype, False, visited))
         if n_classes is not None:
             raise ConfigError(
                 f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
@@ -130,7 +126,7 @@ class Evaluation:
             values["target"] = None
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
-        return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited, on=on))
+        return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited))
 
 
 def open_topk(
