@@ -35,15 +35,14 @@ class Job(Generic[R]):
 
     def pieces(self, what: str = "a plan") -> Pieces:
         """All units of a source of files, in order; ``what`` needs them."""
-        for part, _ in self.source.parts:
-            if part.rows != 0 and not part.inputs:
-                raise ConfigError(f"{what} needs files, but {part.name} is in memory; write it to a file first")
+        if (name := self.source.in_memory) is not None:
+            raise ConfigError(f"{what} needs files, but {name} is in memory; write it to a file first")
         return list(self.source.pieces())
 
     @cached_property
     def identities(self) -> dict[str, Identity]:
         """The version of each file, by name."""
-        files = {file.name: file for part, _ in self.source.parts for file in part.inputs}
+        files = {file.name: file for file in self.source.inputs}
         return {name: Identity.of(file) for name, file in files.items()}
 
     def digest(self, how: str) -> str:

@@ -26,11 +26,12 @@ def dict_part(source: Mapping[str, Any], named: Sequence[str]) -> ArraysPart:
     if len(set(names)) < len(names):
         twice = next(name for k, name in enumerate(names) if name in names[:k])
         raise ColumnError(f"arrays must have different names, got {twice!r} twice; rename one")
-    columns = {name: or_error(_held, value, name) for name, value in zip(names, source.values(), strict=True)}
+    columns = {name: or_error(held, value, name) for name, value in zip(names, source.values(), strict=True)}
     return ArraysPart("<arrays>", "arrays", columns, named)
 
 
-def _held(value: Any, name: str) -> Array:
+def held(value: Any, name: str) -> Array:
+    """Return one array of a dict as a column; `ColumnError` if it cannot be one."""
     try:
         return _array(value, name)
     except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:

@@ -111,7 +111,7 @@ class LockstepUnit:
         most = max(1, block_bytes // sum(self.row_bytes))
         with ExitStack() as stack:
             feeds = [
-                stack.enter_context(closing(_Feed(spans, rows, share, whole)))
+                stack.enter_context(closing(Feed(spans, rows, share, whole)))
                 for spans, share in zip(self.sides, shares, strict=True)
             ]
             while (n := min(feed.fill() for feed in feeds)) > 0:
@@ -136,7 +136,7 @@ def _cut(block: Block, classes: int | None) -> Block:
     return block if classes is None else replace(block, values=block.values[:, :classes])
 
 
-def _blocks(feeds: list[_Feed], n: int, most: int, classes: int | None) -> Iterator[PairBlock | ManyBlock]:
+def _blocks(feeds: list[Feed], n: int, most: int, classes: int | None) -> Iterator[PairBlock | ManyBlock]:
     while n:
         k = min(n, most, *(feed.ready() for feed in feeds))
         own, *others = (_cut(feed.block(k), classes) for feed in feeds)
@@ -148,7 +148,7 @@ def _blocks(feeds: list[_Feed], n: int, most: int, classes: int | None) -> Itera
 _Batches = Generator[tuple[Batch, int, int], None, None]
 
 
-class _Feed:
+class Feed:
     """The rows of some spans, batch by batch, and each batch block by block, in any numbers of rows."""
 
     def __init__(self, spans: tuple[Span, ...], rows: int, block_bytes: int, whole: bool) -> None:
@@ -268,6 +268,14 @@ class LockstepSource(OpenSource):
     @property
     def row_bytes(self) -> int:
         return sum(side.row_bytes for side in self.sides)
+
+    @property
+    def inputs(self) -> list[File]:
+        return [file for side in self.sides for file in side.inputs]
+
+    @property
+    def in_memory(self) -> str | None:
+        return next((name for side in self.sides if (name := side.in_memory) is not None), None)
 
     @property
     def fallbacks(self) -> list[dict[str, str]]:

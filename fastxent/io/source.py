@@ -59,6 +59,16 @@ class OpenSource:
         return [part.name for part, _ in self.parts]
 
     @property
+    def inputs(self) -> list[File]:
+        """All files that are read."""
+        return [file for part, _ in self.parts for file in part.inputs]
+
+    @property
+    def in_memory(self) -> str | None:
+        """The name of the first part that is not in files; None if all are."""
+        return next((part.name for part, _ in self.filled if not part.inputs), None)
+
+    @property
     def fallbacks(self) -> list[dict[str, str]]:
         """Files whose logits went through pyarrow, and why: of the units taken so far, and the first of many."""
         found = ((part.name, part.fallback) for part, _ in self.parts)

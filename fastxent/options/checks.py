@@ -104,13 +104,6 @@ def whole(rule: str = "be an integer", **bounds: float) -> Check:
     return lambda name, value: whole_number(name, value, rule, **bounds)
 
 
-def bucket_count(name: str, value: Any) -> int:
-    """Check the number of buckets of the jackknife."""
-    rule = "be 0 or an integer from 2 to 100"
-    number = whole_number(name, value, rule, low=0, high=100)
-    return number if number != 1 else whole_number(name, value, rule, low=2)
-
-
 def optional(check: Check) -> Check:
     """Return the check that also takes None."""
     return lambda name, value: None if value is None else check(name, value)
@@ -159,6 +152,16 @@ def path(name: str, value: Any) -> str | os.PathLike[str]:
     """Check the path of a file or folder."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name} must be a path, got {shown(value)}")
+    return value
+
+
+def tensor(name: str, value: Any) -> Any:
+    """Check a tensor: a file, as text, or an array, which is returned as it is."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    array = isinstance(value, list | tuple) or hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+    if not array and not (isinstance(value, str) and value):
+        raise ConfigError(f"{name} must be an array, or a file such as 'head.safetensors', got {shown(value)}")
     return value
 
 

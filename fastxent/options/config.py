@@ -13,6 +13,13 @@ from fastxent.options.option import check_input
 from fastxent.options.typed import check
 
 
+def in_words(tensor: Any) -> str | None:
+    """Return a tensor as a configuration holds it: its file, or the shape of an array."""
+    if tensor is None or isinstance(tensor, str):
+        return tensor
+    return f"array of shape {tuple(getattr(tensor, 'shape', (len(tensor),)))}"
+
+
 @dataclass(frozen=True)
 class EvalConfig:
     """How rows are scored and grouped. Two states merge only if their configurations are equal.
@@ -39,7 +46,6 @@ class EvalConfig:
     clip_eps: float | None = default("clip_eps")
     top_k: tuple[int, ...] = default("top_k")
     bins: int = default("bins")
-    jackknife: int = default("jackknife")
     on_bad_row: str = default("on_bad_row")
     classes: tuple[str, ...] | None = default("classes")
     threshold: float = default("threshold")
@@ -48,10 +54,15 @@ class EvalConfig:
     target_ids: bool = default("target_ids")
     ids: str | None = default("ids")
     other: str | None = default("other")
+    head: str | None = default("head")  # a file; words if it is an array
+    bias: str | None = default("bias")
     open_classes: bool = False  # of a top-k dump: their number is unknown, or ids are strings without class names
     task: str = "multiclass"
-    renormalize: bool = True  # of `compare`
-    full_logits: str | tuple[str, ...] | None = None  # of `compare`: those of the full dump beside a top-k dump
+    renormalize: bool = True  # this and the next four: of `compare`
+    full_logits: str | tuple[str, ...] | None = None  # those of the full dump beside a top-k dump
+    logits_b: str | tuple[str, ...] | None = None
+    head_b: str | None = None
+    bias_b: str | None = None
 
     def __post_init__(self) -> None:
         n_classes = whole_number("n_classes", self.n_classes, "be an integer of at least 1", low=1)
@@ -59,12 +70,15 @@ class EvalConfig:
         for name in (field.name for field in fields(self) if field.name in OPTIONS and field.name not in _FOUND):
             option = OPTIONS[name]
             value = option.check(name, getattr(self, name))
+            value = in_words(value) if name in ("head", "bias") else value
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
         one_of("task", self.task, get_args(Task))
         if not boolean("renormalize", self.renormalize) and (self.input != "log_probs" or not self.has_logits):
             raise ConfigError(
                 "renormalize must be True, got False; only log-probabilities can be used as they are stored"
             )
+        if self.head_b is not None and self.input != "logits":
+            raise ConfigError(f"head_b requires input='logits', got {self.input!r}")
         _check_task(self)
         for name, option in OPTIONS.items():
             value = getattr(self, name, None)
@@ -113,9 +127,10 @@ _FIRST = (
 )  # fmt: skip
 _LOSS = tuple(name for name, option in OPTIONS.items() if option.section == "Loss")
 _FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
-_OF_SCORES = ("input", *_LOSS, "classes", "top_k", "bins", "jackknife")
+_OF_SCORES = ("input", "head", "bias", *_LOSS, "classes", "top_k", "bins")
 _OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
-_OF_ALL = (*(name for name in _LOSS if name != "ignore_index"), "threshold", "target_ids")  # need every class's score
+# Options that need every class's score.
+_OF_ALL = ("head", "bias", *(name for name in _LOSS if name != "ignore_index"), "threshold", "target_ids")
 # Options that a task does not have, and why.
 _REFUSED = {
     "multiclass": (("threshold",), "is for binary dumps, which hold one score per row, and task='multilabel'"),
@@ -129,6 +144,8 @@ _REFUSED = {
 def _check_task(config: EvalConfig) -> None:
     """Raise ConfigError for options that are not options of the task."""
     _check_partial(config)
+    if config.bias is not None and config.head is None:
+        raise ConfigError(f"bias must not be given without head, got {shown(config.bias)}; name the weights with head")
     refused, rule = _REFUSED[config.task]
     for name in refused:
         value = getattr(config, name)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypedDict, cast
 from fastxent.options.checks import (
     Check,
     boolean,
-    bucket_count,
     class_flags,
     class_names,
     class_weights,
@@ -20,6 +19,7 @@ from fastxent.options.checks import (
     optional,
     real,
     several,
+    tensor,
     text,
     whole,
     word,
@@ -153,6 +153,33 @@ class ScoreOptions(TypedDict, total=False):
     target: Annotated[
         str | None,
         column("Targets: class ids, strings (--classes) or probabilities.", default="target"),
+    ]
+
+
+class HeadOptions(TypedDict, total=False):
+    """The output head, of a dump of hidden states."""
+
+    head: Annotated[
+        str | Any,
+        Option(
+            None,
+            optional(tensor),
+            help="Output head (C, d); --logits then names hidden states.",
+            section="Columns",
+            metavar="FILE[:TENSOR]",
+            inputs=("logits",),
+        ),
+    ]
+    bias: Annotated[
+        str | Any,
+        Option(
+            None,
+            optional(tensor),
+            help="Bias (C) that is added to --head times the hidden states.",
+            section="Columns",
+            metavar="FILE[:TENSOR]",
+            inputs=("logits",),
+        ),
     ]
 
 
@@ -313,16 +340,6 @@ class MetricOptions(TypedDict, total=False):
             metavar="N",
         ),
     ]
-    jackknife: Annotated[
-        int,
-        Option(
-            20,
-            bucket_count,
-            help="Buckets of the jackknife, for intervals of ECE, MCC, ...; 0: none.",
-            section="Metrics",
-            metavar="K",
-        ),
-    ]
     on_bad_row: Annotated[
         OnBadRow,
         Option(
@@ -335,7 +352,15 @@ class MetricOptions(TypedDict, total=False):
 
 
 class Options(
-    TargetOptions, ShapeOptions, ScoreOptions, InputOptions, BesideOptions, WeightOptions, MetricOptions, total=False
+    TargetOptions,
+    ShapeOptions,
+    ScoreOptions,
+    HeadOptions,
+    InputOptions,
+    BesideOptions,
+    WeightOptions,
+    MetricOptions,
+    total=False,
 ):
     """The options of an evaluation; `evaluate` describes each of them."""
 

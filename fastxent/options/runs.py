@@ -6,7 +6,7 @@ The keywords of each verb are a TypedDict. Keywords, defaults, checks and flags 
 # Without `from __future__ import annotations`: the declarations are read from the annotations at run time.
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from fastxent.options.checks import (
     boolean,
@@ -15,6 +15,7 @@ from fastxent.options.checks import (
     logits_columns,
     optional,
     path,
+    tensor,
     text,
     texts,
     two_names,
@@ -26,6 +27,7 @@ from fastxent.options.declared import (
     CLASS_ID,
     BesideOptions,
     ClassMask,
+    HeadOptions,
     IgnoreIndex,
     Logits,
     LogitsDtype,
@@ -166,6 +168,40 @@ class CompareOptions(Options, SplitOptions, total=False):
         str | None,
         column("Column of row names, for the rows that changed most.", section="Compare"),
     ]
+    logits_b: Annotated[
+        str | Sequence[str] | None,
+        Option(
+            None,
+            optional(logits_columns),
+            help="Scores in the other dumps, if they are not in --logits.",
+            section="Compare",
+            metavar="COLUMN",
+            form="names",
+            shown="that of --logits",
+        ),
+    ]
+    head_b: Annotated[
+        str | Any,
+        Option(
+            None,
+            optional(tensor),
+            help="Output head of the other dumps.",
+            section="Compare",
+            metavar="FILE[:TENSOR]",
+            shown="--head, without --logits-b",
+        ),
+    ]
+    bias_b: Annotated[
+        str | Any,
+        Option(
+            None,
+            optional(tensor),
+            help="Bias of --head-b.",
+            section="Compare",
+            metavar="FILE[:TENSOR]",
+            shown="none",
+        ),
+    ]
     names: Annotated[
         Sequence[str],
         Option(("a", "b"), two_names, help="Names of the dumps.", section="Compare", metavar="LIST", form="list"),
@@ -246,7 +282,7 @@ class TransformOptions(Options, RunOptions, total=False):
     ]
 
 
-class ConvertOptions(RunOptions, total=False):
+class ConvertOptions(HeadOptions, RunOptions, total=False):
     """The keywords of `convert`."""
 
     logits: Logits
@@ -293,7 +329,7 @@ class ConvertOptions(RunOptions, total=False):
     ]
 
 
-class TemperatureOptions(ScoreOptions, BesideOptions, MetricOptions, RunOptions, total=False):
+class TemperatureOptions(ScoreOptions, HeadOptions, BesideOptions, MetricOptions, RunOptions, total=False):
     """The keywords of `fit_temperature`: those of `evaluate` that do not change the loss that is minimised."""
 
     ignore_index: IgnoreIndex

@@ -56,6 +56,8 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
 
     `EvalState.update` adds all of them or, if one row is bad, none.
     """
+    if config.head is not None:
+        raise ConfigError("the state must be of logits, got one with head; give update the logits, without head")
     stored = config.has_logits and not config.partial
     logits = config.logits if stored else None
     source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)

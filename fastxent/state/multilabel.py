@@ -13,7 +13,6 @@ from fastxent.state.metrics import (
     BRIER,
     CALIBRATION,
     ENTROPY,
-    FROM_GRID,
     LOSS,
     ROWS,
     Column,
@@ -53,7 +52,7 @@ MEANS = (
 )
 NAMES = (
     "cross_entropy", "cross_entropy_bits", "accuracy", "exact_match", "micro_precision", "micro_recall", "micro_f1",
-    *MACRO, *RANKING, "brier_score", "entropy", *CALIBRATION, *FROM_GRID,
+    *MACRO, *RANKING, "brier_score", "entropy", *CALIBRATION,
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from fastxent.errors import BadRowError, ColumnError, SourceError
 from fastxent.io.arrays import ArraysPart, Gathered, Held
 from fastxent.io.batch import Batch
 from fastxent.io.buckets import Buckets
+from fastxent.io.hidden import HiddenSource
 from fastxent.io.source import OpenSource, open_source
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.state.coverage import Coverage
@@ -213,6 +214,10 @@ def reordered(
 
     run: the options threads, memory and progress. skips: bool. Rows without scores are kept, as bad rows.
     """
+    if isinstance(source, HiddenSource):  # its states are put in order, not its logits
+        with reordered(source.states, places, rows, columns, run, skips=skips) as states:
+            yield HiddenSource.of(states, source.head)
+        return
     kind, room = FLOAT_TYPES[source.dtype], int(run["memory"])
     beside = _in_order(source, places, columns)
     held = _held(source)

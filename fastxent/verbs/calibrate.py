@@ -62,6 +62,7 @@ def fit_temperature(source: Any, **options: Unpack[TemperatureOptions]) -> Tempe
         folds: int. Number of folds.
         id: str or None. Rows that share a value are in one fold. ``cluster`` comes first.
         by: columns whose values get temperatures of their own, in ``slices``.
+        head, bias: as in `evaluate`. The logits are computed again for each read.
         bins, top_k, metrics: of the metrics before and after.
         softcap, class_mask, weight, where, ignore_index, …: as in `evaluate`. The standard error of the temperature is
             that of an estimating equation (sandwich), clustered if there is a ``cluster``.

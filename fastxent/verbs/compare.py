@@ -31,6 +31,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             both rows list count exactly, and the others of a row as one. KL then has no upper bound in general. A top-k
             dump and a full one (``full_logits``) have closer bounds, the best that exist: the full row has the
             probability of every class that the other does not list.
+        logits_b, head_b, bias_b: of ``b``, if they are others than ``logits``, ``head`` and ``bias`` of ``a``. If only
+            ``logits_b`` is given, that column holds logits. So a dump of hidden states is compared with one of logits,
+            or with another that has a head of its own.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary

@@ -30,6 +30,7 @@ def compare_many(
             "base" and the names of the files without suffix.
         on, how: as in `compare`. ``how="inner"`` uses the rows that all dumps have; ``rows.only_a`` and ``rows.only_b``
             count the others.
+        logits_b, head_b, bias_b: as in `compare`, of all the others.
         Other options: as in `compare`.
 
     Returns:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from fastxent.engine.job import Job
 from fastxent.errors import ColumnError, ConfigError, SourceError, StateError
+from fastxent.io.heads import Head
+from fastxent.io.hidden import HiddenSource
 from fastxent.io.layout import find_field
 from fastxent.io.llama import LlamaPart
 from fastxent.io.lockstep import LockstepSource, check_classes
 from fastxent.io.parts import find_parts
 from fastxent.io.source import OpenSource, open_source
-from fastxent.options.config import EvalConfig, listed
+from fastxent.options.config import EvalConfig, in_words, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer, StepScorer
@@ -24,7 +26,7 @@ from fastxent.scoring.topk_full import FullPairScorer
 from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
-from fastxent.verbs.evaluation import MOST_COUNTED, Evaluation, has_soft_targets
+from fastxent.verbs.evaluation import MOST_COUNTED, Evaluation, has_soft_targets, open_head
 
 
 class Opened(NamedTuple):
@@ -119,6 +121,7 @@ class Base:
 
     own: names of the columns that the others have too. lists: names of those that have what a dump without logits has
     in their place. asked: the number of classes that the user names.
+    other_head: that of the others, if they hold hidden states.
     """
 
     config: EvalConfig
@@ -128,6 +131,7 @@ class Base:
     lists: tuple[str, ...]
     asked: int | None
     mask: tuple[bool, ...] | None  # class_mask of the dump with the most classes
+    other_head: Head | None
 
     @classmethod
     def open(cls, a: Any, options: CompareOptions) -> Base:
@@ -138,11 +142,16 @@ class Base:
             _check_stored(options)
             scored = {**options, "input": "log_probs"}
         mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
+        scored = {**scored, "memory": int(options["memory"]) // 2}  # each of two heads takes a share
         whole = full is not None and not has_lists(a, options)
         if full is not None:
             scored = _of_side(scored, whole)
         job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
-        config = replace(job.recipe.config, renormalize=options["renormalize"])
+        config = replace(
+            job.recipe.config, renormalize=options["renormalize"], logits_b=_listed(options["logits_b"]),
+            head_b=in_words(options["head_b"]), bias_b=in_words(options["bias_b"]),
+        )  # fmt: skip
+        _check_other(options, config)
         if full is not None:
             config = replace(
                 config, input=options["input"], logits=_listed(options["logits"]), ids=options["ids"],
@@ -152,6 +161,9 @@ class Base:
             raise ConfigError(
                 "id must be None for dumps without logits and top-k dumps, whose changed rows are not listed; omit id"
             )
+        head = open_head({**scored, "head": options["head_b"], "bias": options["bias_b"]})
+        if head is None and options["logits_b"] is None and isinstance(job.source, HiddenSource):
+            head = job.source.head
         lists = [config.target_logprob]
         lists += [config.ids, str(config.logits), config.other] if config.partial else []
         own = [name for name in (config.target, *config.scores) if name is not None]
@@ -163,6 +175,7 @@ class Base:
             tuple(name for name in lists if name is not None),
             options["n_classes"],
             mask,
+            head,
         )
 
     def other(self, b: Any, options: CompareOptions) -> OpenSource:
@@ -172,11 +185,15 @@ class Base:
         if config.full_logits is not None and whole == _is_full(first):
             kind = "a full one" if whole else "a top-k dump"
             raise ConfigError(f"full_logits is for a top-k dump and a full one, got {kind} twice; omit full_logits")
-        logits = config.full_logits if whole else None if config.partial or not config.has_logits else config.logits
+        logits, head = config.logits_b or config.logits, self.other_head
         other = open_source(
-            b, logits=logits, columns=(*self.own, *(() if whole else self.lists), *(options["on"] or ())),
-            dtype=options["logits_dtype"], classes=None if classes is None else listed(classes), optional=target,
+            b, logits=config.full_logits if whole else None if config.partial or not config.has_logits else logits,
+            columns=(*self.own, *(() if whole else self.lists), *(options["on"] or ())),
+            dtype=options["logits_dtype"], classes=None if classes is None or head else listed(classes),
+            optional=target,
         )  # fmt: skip
+        if head is not None:
+            other = HiddenSource.of(other, head)
         if config.on_bad_row == "error":
             other.require_whole()
         if not config.renormalize and options["input"] == "logits":
@@ -246,8 +263,22 @@ def has_lists(source: Any, options: CompareOptions) -> bool:
     return any(find_field(part.schema, options["ids"]) is not None for part in find_parts(source))
 
 
-def _listed(logits: str | Sequence[str]) -> str | tuple[str, ...]:
-    return logits if isinstance(logits, str) else tuple(logits)
+def _check_other(options: CompareOptions, config: EvalConfig) -> None:
+    """Raise `ConfigError` for options of the other dump, or a head, that these dumps do not have."""
+    topk, given = options["full_logits"] is not None, (options["head"], options["logits_b"], options["head_b"])
+    for name, value in zip(("head", "logits_b", "head_b"), given, strict=True):
+        if value is not None and (topk or config.partial or not config.has_logits):
+            raise ConfigError(f"{name} must be None for dumps without logits and top-k dumps; omit {name}")
+    if options["bias_b"] is not None and options["head_b"] is None:
+        raise ConfigError("bias_b must not be given without head_b; name the weights with head_b")
+
+
+@overload
+def _listed(logits: None) -> None: ...
+@overload
+def _listed(logits: str | Sequence[str]) -> str | tuple[str, ...]: ...
+def _listed(logits: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    return logits if logits is None or isinstance(logits, str) else tuple(logits)
 
 
 def _is_full(source: OpenSource) -> bool:

@@ -14,6 +14,7 @@ from fastxent.engine.loop import Loop
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.batch import Source
+from fastxent.io.hidden import HiddenSource
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
 from fastxent.io.values import tag_of
@@ -27,6 +28,7 @@ from fastxent.results.conversion import Conversion
 from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
 from fastxent.verbs.convert_lists import convert_responses
+from fastxent.verbs.evaluation import open_head
 
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
@@ -40,6 +42,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
             of 32-bit ids and log-probabilities (``dtype``: float32).
         dest: path. A .parquet or .arrow file. It is complete under its name, or not there.
         logits: as in `evaluate`.
+        head, bias: as in `evaluate`. The logits are written to the column "logits".
         logits_dtype: as in `evaluate`.
         target: str or None. The column of class ids. The losses of its rows are compared before and after rounding.
         ignore_index: int. The class id of rows whose loss is not compared.
@@ -73,10 +76,14 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     path("dest", dest)
     room, arrow = int(options["memory"]), is_arrow(dest)
     logits, keep = options["logits"], options["keep"]
-    chosen = _Columns(None if keep is None else tuple(keep), options["target"])
+    head = open_head(options)
+    chosen = _Columns(None if keep is None else tuple(keep), options["target"], named=head is None)
     opened = open_source(
-        source, logits=logits, columns=chosen, dtype=options["logits_dtype"], needs_logits=logits != DEFAULTS["logits"]
-    )
+        source, logits=logits, columns=chosen, dtype=options["logits_dtype"],
+        needs_logits=head is not None or logits != DEFAULTS["logits"],
+    )  # fmt: skip
+    if head is not None:
+        opened = HiddenSource.of(opened, head)
     if opened.task == "scores":
         if not all(part.lines for part, _ in opened.filled):
             raise ColumnError.missing(str(logits), all_names(opened.schema), opened.files[0])
@@ -145,12 +152,13 @@ class _Columns:
 
     keep: tuple[str, ...] | None
     target: str | None
+    named: bool = True  # the scores keep the name of their column
     kept: list[str] = field(default_factory=list)
     logits: str = ""  # the name they are written under
     compared: str | None = None  # the target column, where it holds class ids
 
     def __call__(self, schema: pa.Schema, taken: tuple[str, ...]) -> list[str]:
-        self.logits = taken[0] if len(taken) == 1 else "logits"
+        self.logits = taken[0] if self.named and len(taken) == 1 else "logits"
         self.kept = list(_beside(schema, taken)) if self.keep is None else list(dict.fromkeys(self.keep))
         if self.logits in self.kept:
             raise ConfigError(

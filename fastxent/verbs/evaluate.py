@@ -42,6 +42,14 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             of 0 and 1, bools or probabilities, one per class, or with ``target_ids`` lists of the ids (or names, see
             ``classes``) that hold; single labels that are null or NaN are ignored. None: the dump has no targets.
             Without targets, or without a column "target", the metrics are those that need no target.
+        head: path, (C, d) array, or None. The output head of a dump of hidden states: ``logits`` names lists of d
+            numbers, and the logits are hidden · headᵀ + bias, computed by BLAS for some rows at a time and never
+            stored. A ``.npy`` file, or a ``.safetensors`` file as "file" or "file:tensor", of float16, bfloat16,
+            float32 or float64. Of the folder of a model, or of its ``model.safetensors.index.json``, the tensor is
+            found in its file; the default is "lm_head.weight". Products are of float32, or of float64 if the states or
+            the head are. Bits depend on BLAS and on the kind of processor; with the OpenBLAS of NumPy's wheels they
+            depend on nothing else, as below. It needs threadpoolctl: ``pip install 'fastxent[head]'``.
+        bias: path or (C,) array, as ``head``, or None. A class whose number is -inf is excluded.
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
@@ -92,7 +100,6 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         logits_dtype: float type or None. The type that a column of binary or of 16-bit integers holds.
         top_k: int, or list of int. The k of the top-k accuracies.
         bins: int. The number of calibration bins, of equal width.
-        jackknife: int. The number of buckets of the jackknife, for intervals of metrics that are not means; 0: none.
         threshold: float from 0 to 1. A row of a binary dump, or a label of a row, is predicted positive from this
             probability on.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts bad rows in ``rows.bad``.
@@ -126,6 +133,13 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     >>> result = fx.evaluate({"logits": np.eye(4, dtype=np.float32), "target": [0, 1, 2, 0]})
     >>> result.metrics["accuracy"].value
     0.75
+
+    Hidden states, and the head that makes logits of them:
+
+    >>> dump = {"hidden": np.float32([[1, 2], [3, -1]]), "target": [2, 0]}
+    >>> head = np.float32([[1, 0], [0, 1], [1, 1]])
+    >>> fx.evaluate(dump, logits="hidden", head=head).metrics["accuracy"].value
+    1.0
 
     A top-k dump has metrics that are exact, and metrics within bounds:
 

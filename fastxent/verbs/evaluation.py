@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastxent.engine.job import Job
+from fastxent.engine.pool import get_num_threads
 from fastxent.errors import ColumnError, ConfigError, StateError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import is_soft
+from fastxent.io.heads import Head
+from fastxent.io.hidden import HiddenSource
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
@@ -112,10 +115,14 @@ class Evaluation:
         optional = DEFAULTS["target"] if probe.target == DEFAULTS["target"] not in beside else None
         classes = None if values["classes"] is None else listed(values["classes"])
         wanted = [*scored_columns(probe), *columns]
+        head = open_head(options)
         opened = open_source(
-            source, logits=None if likelihood else probe.logits, columns=wanted, dtype=dtype, classes=classes,
-            optional=optional, needs_logits=likelihood or not (probe.scores and probe.logits == DEFAULTS["logits"]),
+            source, logits=None if likelihood else probe.logits, columns=wanted, dtype=dtype,
+            classes=classes if head is None else None, optional=optional,
+            needs_logits=likelihood or head is not None or not (probe.scores and probe.logits == DEFAULTS["logits"]),
         )  # fmt: skip
+        if head is not None:
+            opened = HiddenSource.of(opened, head)
         if probe.on_bad_row == "error":
             opened.require_whole()
         task = task if likelihood else task_of(opened, asked)
@@ -127,6 +134,18 @@ class Evaluation:
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited))
+
+
+def open_head(options: Mapping[str, Any]) -> Head | None:
+    """The output head that the options of a verb name."""
+    if options["head"] is None:
+        return None
+    threads = options.get("threads", 1)  # work units run on one
+    if options.get("engine") == "ray":
+        threads = 1
+    elif threads is None:
+        threads = get_num_threads()
+    return Head.open(options["head"], options["bias"], int(options["memory"]), threads)
 
 
 def open_topk(

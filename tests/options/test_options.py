@@ -30,6 +30,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("classes", v) for v in ("abc", ["a", "b"], ["a", "b", "a"], [0, 1, 2], 3, [None] * 3)),
     *(("by", v) for v in (3, [3], True, {3: 1}, b"w", [["w"]])),
     *(("metrics", v) for v in (3, None, [], [3], ["accuracy", None], "acuracy")),
+    *((name, v) for name in ("head", "bias") for v in (3, True, "", b"x", {})),
     *((name, v) for name in ("target", "cluster", "weight", "n_bytes", "where") for v in (3, True, ["w"], b"w")),
     *(("logits", v) for v in (3, None, [3], [], True)),
     *(("input", v) for v in ("prob", None, 1, ["probs"])),
@@ -51,9 +52,20 @@ KINDS = [
 
 def test_a_configuration_has_every_declared_option():
     # How a file is read is not a part of it. The task is that of the columns, unless it is given. Only `compare` has
-    # renormalize and full_logits. The number of classes is that of the dump, and so is whether classes have numbers.
+    # renormalize and options of the other dump. The number of classes is that of the dump, and so is whether classes
+    # have numbers.
     declared = [name for name in OPTIONS if name not in ("logits_dtype", "task", "n_classes")]
-    found = ["full_logits", "n_classes", "open_classes", "renormalize", "task", *declared]
+    found = [
+        "n_classes",
+        "open_classes",
+        "renormalize",
+        "full_logits",
+        "logits_b",
+        "head_b",
+        "bias_b",
+        "task",
+        *declared,
+    ]
     assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(found)
     config = fx.EvalConfig(n_classes=3)
     for name in declared:
