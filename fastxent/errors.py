@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from fastxent.names import public_name, some
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Numbers = Sequence[int] | np.ndarray
 
 
 class FastxentError(Exception):
@@ -58,26 +64,39 @@ class Where:
     file: str. The name of the input file.
     row_group: int or None. None if the format has no row groups.
     first_row: int. The row within the file.
-    tokens: (requests, positions) or None. Of each row, if the rows are tokens of responses.
+    tokens: (requests, positions) or None. Of each row, if the rows are tokens of responses or positions of documents.
+    documents: bool. The rows are positions of documents.
     """
 
     file: str
     row_group: int | None
     first_row: int
-    tokens: tuple[Sequence[int], Sequence[int]] | None = field(default=None, compare=False, repr=False)
+    tokens: tuple[Numbers, Numbers] | None = field(default=None, compare=False, repr=False)
+    documents: bool = field(default=False, compare=False, repr=False)
 
     def place(self, index: int) -> Where:
         """Return the place of one row of the batch."""
         if self.tokens is None:
             return Where(self.file, self.row_group, self.first_row + index)
         request, position = (int(numbers[index]) for numbers in self.tokens)
-        return Where(self.file, self.row_group, request, ([request], [position]))
+        return Where(self.file, self.row_group, request, ([request], [position]), self.documents)
+
+    def after(self, rows: int) -> Where:
+        """Return the place where the batch begins without its first rows."""
+        tokens = None if self.tokens is None else (self.tokens[0][rows:], self.tokens[1][rows:])
+        return replace(self, first_row=self.first_row + rows, tokens=tokens)
+
+    @property
+    def spot(self) -> str:
+        """The row within the file, in words."""
+        if self.tokens is None:
+            return f"row {self.first_row}"
+        request, position = self.tokens[0][0], self.tokens[1][0]
+        return f"document {request}, position {position}" if self.documents else f"line {request + 1}, token {position}"
 
     def __str__(self) -> str:
         group = "" if self.row_group is None else f", row group {self.row_group}"
-        if self.tokens is None:
-            return f"{self.file}{group}, row {self.first_row}"
-        return f"{self.file}, line {self.tokens[0][0] + 1}, token {self.tokens[1][0]}"
+        return f"{self.file}{group}, {self.spot}"
 
 
 class BadRowError(FastxentError, ValueError):
@@ -85,7 +104,7 @@ class BadRowError(FastxentError, ValueError):
 
     file: str. The name of the input file.
     row_group: int or None. None if the format has no row groups.
-    row: int. The row within the file; in a file of responses, the line.
+    row: int. The row within the file; in a file of responses the line, in a dump of documents the document.
     reason: str. The cause.
     """
 

@@ -50,6 +50,7 @@ def test_no_block_is_left_out():
         "lm-evaluation",
         "`acc`",
         "work as they do with logits",
+        "of its positions",
     )
     for sentence in readme.blocks():
         assert any(word in sentence for word in tested), sentence
@@ -75,6 +76,12 @@ def test_the_worst_rows(run):
     (result,) = run(readme.block("worst rows"))
     assert len(result.worst) == 20
     assert result.confusion.matrix().sum() == 40
+
+
+def test_a_document_per_row(run):
+    (result,) = run(readme.block("of its positions"))
+    assert (result.rows.total, result.rows.ignored, result.clusters) == (4, 1, 2)
+    assert result.metrics["cross_entropy"].value == pytest.approx(np.log(5))
 
 
 def test_a_binary_dump(run):

@@ -48,6 +48,7 @@ class Shown:
         words += ["--logits-dtype", "bfloat16"] if self.chosen.dtype is None else []
         words += ["--input", self.scores] if self.scores != "logits" else []
         words += ["--target", target] if target != "target" else []
+        words += self._shift(target)
         words += [] if self.found.labels is None else ["--task", "multilabel"]
         words += ["--target-ids"] if self.found.labels == "ids" else []
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
@@ -68,6 +69,7 @@ class Shown:
         target = next((name for name in self._usable("target") if self._is_text(name) == text), None)
         if target != "target":
             words += ["--metrics", "entropy,confidence,covered_mass"] if target is None else ["--target", target]
+        words += self._shift(target)
         roles = ("other",) if target is None else ("other", "target_logprob")
         words += [word for role in roles for name in given.get(role, [])[:1] for word in (_flag(role), name)]
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
@@ -89,6 +91,10 @@ class Shown:
         words += [word for role in roles for name in self._usable(role)[:1] for word in (_flag(role), name)]
         return public_name(shlex.join(words))
 
+    def _shift(self, target: str | None) -> list[str]:
+        """Return the flag for targets that Hugging Face's models shift themselves."""
+        return ["--shift", "1"] if self.found.head is not None and target in ("labels", "input_ids") else []
+
     def _usable(self, role: str) -> list[str]:
         """Return the columns that an option can name: printable names that occur once."""
         return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] <= 1 and name]
@@ -105,6 +111,7 @@ class Shown:
             "files": found.files,
             "formats": found.formats,
             "rows": found.rows,
+            "documents": found.documents,
             "row_groups": found.row_groups,
             "columns": {column.name: str(column.type) for column in found.schema},
             "logits": [vars(candidate) for candidate in found.logits],
@@ -136,7 +143,10 @@ class Shown:
         files = found.files[0] if len(found.files) == 1 else f"{len(found.files)} files, from {found.files[0]}"
         facts = [("source", f"{files} ({', '.join(found.formats)})")]
         facts += [("warning", warning) for warning in found.warnings]
-        facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
+        if found.head is None:
+            facts += [("rows", f"{_count(found.rows)}{_groups(found)}")]
+        else:
+            facts += [("documents", f"{_count(found.documents)}{_groups(found)}; each position is a row")]
         if chosen is not None:
             held = "one number per row" if chosen.task == "binary" else f"{_count(chosen.n_classes)} classes"
             facts += [("logits", f"{chosen.name}: {held} of {chosen.dtype or 'unknown type'}")]
@@ -145,6 +155,9 @@ class Shown:
             memory = _memory(found, chosen)
             size = "unknown before reading" if memory is None else size_of(memory)
             facts += [("in memory", f"{size}; eval holds at most --memory of it at a time")]
+        if "--shift" in (line or ""):
+            facts += [("shift", "--shift 1, because models of Hugging Face predict the next label; omit it if yours "
+                       "are shifted already")]  # fmt: skip
         if "ids" in found.roles:
             facts += [("top-k", "rows list some classes; --n-classes N, the size of the vocabulary, narrows bounds")]
         others = [candidate.name for candidate in found.logits if candidate is not chosen]

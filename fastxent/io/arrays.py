@@ -9,40 +9,31 @@ folder, as both files, as the logits file alone (the other is found beside it), 
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
+from fastxent.io.arranged import Arranged, Array, Numbered
 from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.buckets import Buckets
-from fastxent.io.layout import Layout, RowReader
+from fastxent.io.documents import Sequences
+from fastxent.io.layout import DOCUMENT, POSITION, Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
-
-
-class Array(Protocol):
-    """A column before its rows are read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def tag(self) -> str | None: ...  # the float type whose bits the integers are
-    @property
-    def type(self) -> pa.DataType: ...  # of one element
-    def read(self, begin: int, end: int, width: int | None) -> pa.Array:
-        """Rows as an Arrow array: of lists of ``width``, or of values."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -110,10 +101,18 @@ class ArrayUnit:
     reader: RowReader
     where: Where
     rows: int
+    kept: int | None = None  # rows of each document
 
     @property
     def nbytes(self) -> int:
         return self.rows * self.reader.row_bytes
+
+    def place(self, begin: int, end: int) -> Where:
+        """The place of rows."""
+        if self.kept is None:
+            return Where(self.where.file, None, begin)
+        documents, positions = np.divmod(np.arange(begin, end), self.kept)
+        return Where(self.where.file, None, begin, (documents, positions), documents=True)
 
     def slice(self, begin: int, end: int) -> ArrayUnit:
         """Some rows of the unit."""
@@ -124,25 +123,24 @@ class ArrayUnit:
         step = min(rows, self.reader.rows_in(block_bytes)) if whole else rows
         with self._opened() as read:
             for begin in range(first, last, step):
-                batch = read(self.reader.stored, begin, min(begin + step, last))
-                yield self.reader.batch(batch, Where(self.where.file, None, begin))
+                end = min(begin + step, last)
+                yield self.reader.batch(read(self.reader.stored, begin, end), self.place(begin, end))
 
     @contextmanager
     def _opened(self) -> Iterator[Callable[[Sequence[str], int, int], pa.RecordBatch]]:
         """Return a function that reads rows of columns."""
         with ExitStack() as stack:
             sources: dict[str, StoredBytes] = {}
-            for array, _ in self.arrays.values():
-                if isinstance(array, Stored) and array.place not in sources:
+            for array in filter(None, map(_stored, self.arrays.values())):
+                if array.place not in sources:
                     sources[array.place] = stack.enter_context(array.opened())
 
             def read(names: Sequence[str], begin: int, end: int) -> pa.RecordBatch:
                 columns = []
                 for array, width in (self.arrays[name] for name in names):
-                    if isinstance(array, Stored):
-                        columns.append(array.read(begin, end, width, sources[array.place]))
-                    else:
-                        columns.append(array.read(begin, end, width))
+                    stored = _stored((array, width))
+                    opened = () if stored is None else (sources[stored.place],)
+                    columns.append(array.read(begin, end, width, *opened))
                 if not columns:  # the rows still count
                     return pa.record_batch([pa.nulls(end - begin)], names=[""])
                 return pa.RecordBatch.from_arrays(columns, names=list(names))
@@ -168,8 +166,8 @@ class StoredUnit(ArrayUnit):
                     yield reader.block(read(reader.layout.names, at, min(at + step, end)))
 
             for begin in range(first, last, rows):
-                n, where = min(rows, last - begin), Where(self.where.file, None, begin)
-                beside = read(reader.stored_beside, begin, begin + n)
+                n = min(rows, last - begin)
+                where, beside = self.place(begin, begin + n), read(reader.stored_beside, begin, begin + n)
                 yield Batch(blocks(begin, begin + n), reader.beside(beside, n, where), where, n)
 
 
@@ -178,6 +176,34 @@ class ForwardUnit(StoredUnit):
     """All rows of arrays, some of which are read from front to back."""
 
     slice = None  # type: ignore[assignment]  # not `Divisible`
+
+
+def _stored(column: tuple[Array, int | None]) -> Stored | None:
+    """The array in a file that a column is of."""
+    array = column[0].inner if isinstance(column[0], Arranged) else column[0]
+    return array if isinstance(array, Stored) else None
+
+
+def _is_copied(column: tuple[Array, int | None]) -> bool:
+    """Whether the rows of an array are copied when they are read."""
+    array = column[0]
+    moved = isinstance(array, Arranged) and not array.repeated
+    return moved or _stored(column) is not None or isinstance(array, Gathered | Buckets)
+
+
+def _of_documents(name: str, array: Array, steps: int) -> Array:
+    """An array of one value, or one list, per document as one of rows."""
+    if not (isinstance(array, HeldArrow) and hasattr(array.type, "value_type") and not pt.is_dictionary(array.type)):
+        return Arranged(array, steps, steps, repeated=True)
+    if array.values.null_count or not pc.all(pc.equal(pc.list_value_length(array.values), steps)).as_py():
+        raise ColumnError(f"lists of column {name!r} must have {steps} values, one per position of a document")
+    return HeldArrow(pc.list_flatten(array.values))
+
+
+def _row_bytes(array: Array) -> int:
+    if isinstance(array, HeldArrow):
+        return int(array.values.nbytes) // max(1, len(array.values))
+    return math.prod(array.shape[1:]) * 8
 
 
 class ArraysPart(Remarks):
@@ -215,13 +241,20 @@ class ArraysPart(Remarks):
             raise type(error)(str(error))
         deepest = max((len(array.shape) for array in (used or sound).values()), default=0)
         depth = max(deepest - 1, 1)  # dimensions that count rows
-        main = next(iter(used), next((key for key, array in sound.items() if len(array.shape) == deepest), ""))
-        self.rows = math.prod(sound[main].shape[:depth]) if main else 0
+        deep = [key for key, array in sound.items() if len(array.shape) == deepest]
+        main = next((key for key, array in used.items() if len(array.shape) >= depth), deep[0] if deep else "")
+        extents = sound[main].shape[:depth] if main else (0,)
+        self.rows, documents = math.prod(extents), math.prod(extents[:-1])
+        self.steps = extents[-1] if depth > 1 else None
+        self.documents = None if self.steps is None else documents
+        self._kept: int | None = None
         self.arrays: dict[str, tuple[Array, int | None]] = {}
         fields = []
         for key, array in sound.items():
             rows, width = math.prod(array.shape[:depth]), array.shape[-1] if len(array.shape) > depth else None
             try:
+                if self.steps is not None and rows != self.rows and array.shape in (extents[:-1], (documents,)):
+                    array, rows = _of_documents(key, array, self.steps), self.rows
                 if rows != self.rows:
                     raise SourceError(
                         f"arrays of {name} must have one length, got {self.rows} rows for {main!r} and "
@@ -242,10 +275,39 @@ class ArraysPart(Remarks):
             fields.append(pa.field(key, kind, metadata={"dtype": array.tag} if array.tag else None))
         self.schema = pa.schema(fields)
 
+    def unrolled(self, spec: Sequences, first: int | None) -> ArraysPart:
+        """The same part with the number of the document and the position of each row, shifted as ``spec`` says.
+
+        first: the number of the first document, or None if it is not known.
+        """
+        assert self.steps is not None
+        assert self.documents is not None
+        found, kept = copy.copy(self), max(self.steps - spec.shift, 0)
+        found.rows, found._kept, found.arrays = self.documents * kept, kept, {}
+        for key, (array, width) in self.arrays.items():
+            if isinstance(array, Arranged) and key in spec.each:
+                raise ColumnError(
+                    f"column {key!r} of {self.name} must have one value per position, got one per document"
+                )
+            if isinstance(array, Arranged):
+                found.arrays[key] = replace(array, kept=kept), width
+            else:
+                begin = 0 if key in spec.predictions else spec.shift
+                found.arrays[key] = (Arranged(array, self.steps, kept, begin) if spec.shift else array), width
+        for name in (DOCUMENT, POSITION):
+            if name not in self.arrays and (name == POSITION or first is not None):
+                found.arrays[name] = Numbered(name, kept, first or 0), None
+                found.schema = found.schema.append(pa.field(name, pa.int64()))
+        return found
+
     @property
     def inputs(self) -> tuple[File, ...]:
-        stored = [array.file for array, _ in self.arrays.values() if isinstance(array, Stored)]
-        return tuple({file.name: file for file in stored}.values()) if len(stored) == len(self.arrays) else self.origin
+        arrays = [column for column in self.arrays.values() if not isinstance(column[0], Numbered)]
+        stored = [array.file for array in map(_stored, arrays) if array is not None]
+        return tuple({file.name: file for file in stored}.values()) if len(stored) == len(arrays) else self.origin
+
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        return sum(_row_bytes(self.arrays[name][0]) for name in names if name in self.arrays)
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Called for Arrow columns only; the shape of an array tells its width."""
@@ -259,16 +321,12 @@ class ArraysPart(Remarks):
 
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
-        kind: type[ArrayUnit] = (
-            StoredUnit
-            if any(isinstance(array, Stored | Gathered | Buckets) for array, _ in needed.values())
-            else ArrayUnit
-        )
+        kind: type[ArrayUnit] = StoredUnit if any(map(_is_copied, needed.values())) else ArrayUnit
         most = even(self.rows, reader.unit_rows(UNIT_BYTES))
-        if any(isinstance(array, Stored) and array.forward for array, _ in needed.values()):
+        if any(array.forward for array in map(_stored, needed.values()) if array is not None):
             kind, most = ForwardUnit, max(1, self.rows)
         for begin in range(0, self.rows, most):
-            yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin))
+            yield kind(needed, reader, Where(self.name, None, begin), min(most, self.rows - begin), self._kept)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -58,12 +58,14 @@ class Batch:
     columns: name -> array of ``rows`` values: every column that is read beside the logits.
     where: the first row.
     rows: number of rows.
+    bad: row of the batch -> why its columns do not belong together.
     """
 
     blocks: Iterator[Block]
     columns: dict[str, pa.Array]
     where: Where
     rows: int
+    bad: dict[int, str] = field(default_factory=dict)
 
     def whole(self) -> Block:
         """The one block of a batch that was read as a whole."""
@@ -111,6 +113,12 @@ class Source(Protocol):
 
     def columns_only(self) -> Source: ...  # the same rows without their logits: a cheap look ahead
     def units(self) -> Iterator[Unit]: ...
+
+
+def rows_at(where: Where, places: np.ndarray) -> np.ndarray:
+    """(n,) int64. The rows within the file (the lines, the documents) at places of the batch that begins ``where``."""
+    rows: np.ndarray = where.first_row + places if where.tokens is None else np.asarray(where.tokens[0])[places]
+    return rows
 
 
 def batch_bytes(memory: int, threads: int, row_bytes: int) -> int:

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
-from fastxent.io.arrays import Array, ArraysPart, Gathered, Held, HeldArrow, or_error
+from fastxent.io.arranged import Array
+from fastxent.io.arrays import ArraysPart, Gathered, Held, HeldArrow, or_error
 from fastxent.io.buckets import Buckets
 from fastxent.io.interchange import as_numpy
 from fastxent.io.storage.files import File

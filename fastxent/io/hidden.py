@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from fastxent.io.storage.buffers import buffers
 from fastxent.io.storage.files import File
 from fastxent.kernels.floats import widened
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _UNIT_WORK = 2e10  # multiplications of a unit: about half a second
 _MOST_PARTS = 16  # of a unit of states that has to be read from its first row for each part
 
@@ -33,8 +30,7 @@ _MOST_PARTS = 16  # of a unit of states that has to be read from its first row f
 class _Taken(NamedTuple):
     """Rows of a batch of states: rows ``begin`` to ``end`` of a product."""
 
-    columns: dict[str, pa.Array]
-    where: Where
+    rows: Batch
     begin: int
     end: int
     bad: dict[int, str]
@@ -117,20 +113,21 @@ def _filled(feed: Feed, states: np.ndarray, begin: int) -> list[_Taken]:
             place = int(finite[i].argmin())
             bad.setdefault(i, f"number {place} of the hidden state is {into[i, place]}")
             into[i] = np.nan
-        taken.append(_Taken(*feed.take(n), begin, begin + n, bad))
+        taken.append(_Taken(feed.take(n), begin, begin + n, bad))
         begin += n
     return taken
 
 
 def _batches(taken: list[_Taken], logits: np.ndarray, dtype: str, step: int) -> Iterator[Batch]:
     """The rows of a product as batches of at most ``step`` rows."""
-    for columns, where, begin, end, bad in taken:
+    for rows, begin, end, bad in taken:
         for at in range(0, end - begin, step):
             n = min(step, end - begin - at)
             values = logits[begin + at : begin + at + n]
             block = Block(values, dtype, {i - at: why for i, why in bad.items() if at <= i < at + n})
-            beside = {name: column.slice(at, n) for name, column in columns.items()}
-            yield Batch(iter((block,)), beside, replace(where, first_row=where.first_row + at), n)
+            beside = {name: column.slice(at, n) for name, column in rows.columns.items()}
+            wrong = {i - at: why for i, why in rows.bad.items() if at <= i < at + n}
+            yield Batch(iter((block,)), beside, rows.where.after(at), n, wrong)
 
 
 @dataclass

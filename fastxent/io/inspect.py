@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from fastxent.errors import ColumnError
-from fastxent.io.columns import FLOATS, is_soft, item_of
+from fastxent.io.arrays import ArraysPart
+from fastxent.io.columns import FLOATS, SIXTEEN_BITS, is_soft, item_of
+from fastxent.io.documents import Sequences, position_field
 from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout, all_names, find_field
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.remarks import Storage
+from fastxent.io.sequences import unrolled
 from fastxent.io.source import full_schema, warnings_of
 from fastxent.io.topk_roles import topk_roles
 
@@ -47,6 +50,7 @@ _METRIC = (
     r"(is_)?correct|scores?|nll|loss)"
 )
 _LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")
+_HELD = (*FLOATS, *SIXTEEN_BITS, pa.uint8())  # what the rows of logits of a document may hold
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Description:
     formats: list[str]
     schema: pa.Schema
     rows: int | None
+    documents: int | None = None  # of a dump of documents
+    head: str | None = None  # the column that tells a dump of documents
     row_groups: int | None = None  # of Parquet
     compressed_bytes: int | None = None  # of the logits, in Parquet
     uncompressed_bytes: int | None = None
@@ -86,6 +92,9 @@ class Description:
 def describe(source: Any, logits: str | None = None) -> Description:
     """Look at a source without reading its rows. ``logits``: the column whose storage is described."""
     parts = find_parts(source)
+    head = _head(next((part for part in parts if part.rows), parts[0]), logits)
+    if head is not None:
+        parts = unrolled(parts, Sequences(heads=((head, 1),)))
     first, schema = next((part for part in parts if part.rows), parts[0]), full_schema(parts)
     counts = [part.rows for part in parts]
     found = Description(
@@ -94,7 +103,11 @@ def describe(source: Any, logits: str | None = None) -> Description:
         schema=schema,
         rows=None if None in counts else sum(count for count in counts if count is not None),
         warnings=warnings_of(parts),
+        head=head,
     )
+    if head is not None:
+        documents = [part.documents for part in parts]
+        found.documents = None if None in documents else sum(count for count in documents if count is not None)
     found.logits = sorted(
         _candidates(first, schema), key=lambda c: (c.task == "binary", _rank(c.name.rstrip("*_"), _LOGITS))
     )
@@ -108,6 +121,7 @@ def describe(source: Any, logits: str | None = None) -> Description:
     taken = {name for candidate in found.logits for name in _names(schema, candidate.name)}
     taken |= {name for names in topk.values() for name in names}
     for role, (kind, patterns) in _ROLES.items():
+        patterns = (*patterns, *(("input_ids",) if role == "target" and head is not None else ()))
         fitting = [f.name for f in schema if f.name not in taken and _fits(f.type, kind)]
         hits = [name for name in fitting if _rank(name, patterns) < len(patterns)]
         found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
@@ -124,6 +138,21 @@ def describe(source: Any, logits: str | None = None) -> Description:
     found.roles["by"] = [f.name for f in schema if f.name not in taken and _slices(f)]
     _storage(parts, schema, chosen, found)
     return found
+
+
+def _head(part: Part, logits: str | None) -> str | None:
+    """The column of scores by which rows are documents; None for other dumps. ``logits``: the column that is chosen."""
+    targets = _ROLES["target"][1]
+    chosen = [f for f in part.schema if logits in (None, f.name) and _rank(f.name, targets) == len(targets)]
+    inner = {f.name: position_field(f) for f in chosen}
+    flat = [name for name, field in inner.items() if field is not None and field.type in FLOATS]
+    nested = [name for name, field in inner.items() if field is not None and item_of(field.type)[0] in _HELD]
+    if isinstance(part, ArraysPart) and part.steps is not None:
+        nested, flat = flat, []
+    best, other = (min((_rank(name, _LOGITS) for name in names), default=None) for names in (nested, flat))
+    if best is None or (other is not None and other < best):
+        return None
+    return str(next(name for name in nested if _rank(name, _LOGITS) == best))
 
 
 def _fits(kind: pa.DataType, role: str) -> bool:

@@ -17,6 +17,8 @@ from fastxent.io.families import check_order, expand, families
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
 
+DOCUMENT, POSITION = "document", "position"  # columns that every dump of documents has
+BUCKET = "position_bucket"  # a column that every dump with positions has
 _UNIT_NUMBERS = 1 << 20  # rows of a unit of a binary dump
 VOID = "null"  # the dtype of logits that are all null
 AS_TEXT = b"text"  # in the metadata of a field of numbers that are text in the file, and float64 as logits
@@ -163,10 +165,12 @@ class RowReader:
     constants: tuple[tuple[str, pa.Scalar], ...] = ()  # columns that folder names give
     blind: bool = False  # the logits are not read
     tags: tuple[tuple[str, str], ...] = ()  # columns of integers that are the bits of floats, and the type of those
+    weight: int = 64  # bytes of a row without logits
+    bucketed: bool = False  # the column `BUCKET` follows from the positions
 
     @property
     def row_bytes(self) -> int:
-        return 64 if self.blind else self.n_classes * self.layout.itemsize
+        return self.weight if self.blind else self.n_classes * self.layout.itemsize
 
     @property
     def stored(self) -> list[str]:
@@ -177,7 +181,8 @@ class RowReader:
     def stored_beside(self) -> list[str]:
         """Those of ``columns`` to read; a column of logits may be among them."""
         constant = {name for name, _ in self.constants}
-        return [name for name in dict.fromkeys(self.columns) if name not in constant]
+        names = [POSITION if self.bucketed and name == BUCKET else name for name in self.columns]
+        return [name for name in dict.fromkeys(names) if name not in constant]
 
     def rows_in(self, nbytes: int) -> int:
         """Rows whose logits take at most ``nbytes``; one at the least."""
@@ -205,6 +210,8 @@ class RowReader:
         return {
             name: pa.repeat(constants[name], rows)
             if name in constants
+            else buckets_of(plain(pick(batch, POSITION), POSITION, None, where))
+            if self.bucketed and name == BUCKET
             else plain(pick(batch, name), name, tags.get(name), where)
             for name in self.columns
         }
@@ -213,6 +220,17 @@ class RowReader:
         """A record batch in memory as batches of ``step`` rows, without a copy."""
         for begin in range(0, len(batch), step):
             yield self.batch(batch.slice(begin, step), Where(where.file, where.row_group, where.first_row + begin))
+
+
+def buckets_of(positions: pa.Array) -> pa.Array:
+    """(n,) int64. For each position the first of its bucket: 0, 1, 2, 4, 8, ...; null for one below 0."""
+    valid = np.array(positions.is_valid())
+    found = np.asarray(positions.fill_null(0).cast(pa.int64()))
+    valid &= found >= 0
+    filled = np.where(valid, found, 0)
+    for shift in (1, 2, 4, 8, 16, 32):
+        filled |= filled >> shift
+    return pa.array(filled - (filled >> 1), mask=~valid)
 
 
 def _scalar_dtype(field: pa.Field, dtype: str | None, name: str, file: str) -> str:

@@ -11,16 +11,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.arrow.part import StreamPart
 from fastxent.io.batch import Batch, Block, Unit
 from fastxent.io.source import OpenSource
 from fastxent.io.storage.files import File
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _ENOUGH = 256 << 20  # bytes of logits of a pair from which units are divided that have to be read twice then
 Piece = tuple[Unit, tuple[File, ...]]
@@ -46,7 +42,7 @@ class PairBlock(Block):
 class PairBatch(Batch):
     """Consecutive rows of the first dump, as blocks of type `PairBlock`; ``other``: the second, without blocks."""
 
-    other: Batch
+    other: Batch = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -65,11 +61,12 @@ class ManyBlock(Block):
 class ManyBatch(Batch):
     """Consecutive rows of the first dump, as blocks of type `ManyBlock`; ``others``: the others, without blocks."""
 
-    others: tuple[Batch, ...]
+    others: tuple[Batch, ...] = field(kw_only=True)
 
     def pairs(self) -> list[PairBatch]:
         """The first dump with each of the others, without blocks."""
-        return [PairBatch(iter(()), self.columns, self.where, self.rows, other) for other in self.others]
+        own = self.columns, self.where, self.rows, self.bad
+        return [PairBatch(iter(()), *own, other=other) for other in self.others]
 
 
 @dataclass(frozen=True)
@@ -116,19 +113,19 @@ class LockstepUnit:
             ]
             while (n := min(feed.fill() for feed in feeds)) > 0:
                 blocks = _blocks(feeds, n, most, self.classes)
-                columns, where = feeds[0].take(n)
-                others = tuple(Batch(iter(()), *feed.take(n), n) for feed in feeds[1:])
+                own, *others = (feed.take(n) for feed in feeds)
+                first = own.columns, own.where, n, own.bad
                 if len(others) == 1:
-                    yield PairBatch(blocks, columns, where, n, others[0])
+                    yield PairBatch(blocks, *first, other=others[0])
                 else:
-                    yield ManyBatch(blocks, columns, where, n, others)
+                    yield ManyBatch(blocks, *first, others=tuple(others))
                 for _ in blocks:  # what the caller has left
                     pass
             longer = next((feed for feed in feeds if feed.fill()), None)
             if longer is not None:
                 shorter = next(feed for feed in feeds if not feed.fill())
-                _, where = longer.take(1)
-                raise unequal(f"{where.file} has a row {where.first_row} where {shorter.file or 'the other'} ends")
+                where = longer.take(1).where
+                raise unequal(f"{where.file} has a {where.spot} where {shorter.file or 'the other'} ends")
 
 
 def _cut(block: Block, classes: int | None) -> Block:
@@ -208,14 +205,16 @@ class Feed:
             self._used += k
             n -= k
 
-    def take(self, n: int) -> tuple[dict[str, pa.Array], Where]:
-        """The columns and the place of the next ``n`` rows, no more than are left of the batch."""
+    def take(self, n: int) -> Batch:
+        """The next ``n`` rows without blocks, no more than are left of the batch."""
         assert self._batch is not None
         begin, self._at = self._at, self._at + n
-        where = replace(self._batch.where, first_row=self._batch.where.first_row + begin)
+        where = self._batch.where.after(begin)
         if n == self._batch.rows:
-            return self._batch.columns, where
-        return {name: column.slice(begin, n) for name, column in self._batch.columns.items()}, where
+            return Batch(iter(()), self._batch.columns, where, n, self._batch.bad)
+        columns = {name: column.slice(begin, n) for name, column in self._batch.columns.items()}
+        bad = {i - begin: why for i, why in self._batch.bad.items() if begin <= i < begin + n}
+        return Batch(iter(()), columns, where, n, bad)
 
     def ready(self) -> int:
         """Rows left of the current block, which is the next one if none are."""
@@ -248,7 +247,7 @@ class LockstepSource(OpenSource):
     def of(cls, *sides: OpenSource, n_classes: int | None = None) -> LockstepSource:
         """The dumps, or with ``n_classes`` their first classes. `SourceError` if they cannot have the same rows."""
         first, *others = sides
-        streams = [part.consumed for side in sides for part, _ in side.parts if isinstance(part, StreamPart)]
+        streams = [part.consumed for side in sides for part, _ in side.parts]
         taken = [id(stream) for stream in streams if stream is not None]
         if len(set(taken)) < len(taken):  # each would get some of the rows
             raise SourceError("a stream must be one dump, got it for two; pass a Table or a file instead")

@@ -18,7 +18,8 @@ from typing import IO, Any
 import numpy as np
 
 from fastxent.errors import FastxentError, SourceError
-from fastxent.io.arrays import Array, ArraysPart, or_error
+from fastxent.io.arranged import Array
+from fastxent.io.arrays import ArraysPart, or_error
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.tensors import Stored, npy_array

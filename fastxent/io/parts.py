@@ -43,7 +43,11 @@ class Part(Protocol):
     def inputs(self) -> tuple[File, ...]: ...  # the files it is read from; none if it is in memory
 
     @property
-    def missing(self) -> str | None: ...  # this and the next: as in `Remarks`
+    def consumed(self) -> object | None: ...  # as in `Remarks`, like all that follows but `width` and `units`
+    @property
+    def documents(self) -> int | None: ...
+    @property
+    def missing(self) -> str | None: ...
     @property
     def fallback(self) -> str | None: ...
     @property
@@ -59,7 +63,11 @@ class Part(Protocol):
         ...
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
-        """How the logits are stored, as in `Remarks`."""
+        """How the logits are stored."""
+        ...
+
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        """About how many bytes columns of a row take in memory, if that is known."""
         ...
 
     def units(self, reader: RowReader) -> Iterator[Unit]: ...

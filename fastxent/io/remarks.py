@@ -31,6 +31,7 @@ class Storage(NamedTuple):
 class Remarks:
     """The defaults of a part without remarks.
 
+    documents: int or None. The number of documents whose positions are the rows.
     missing: str or None. The message that the file is cut short.
     fallback: str or None. Why the logits of some units, of those taken so far, go through a slower reader.
     refused: name -> the error to raise if that name is used as a column.
@@ -38,6 +39,7 @@ class Remarks:
     lines, first: int. Number of responses or sequences in the file, and in the files of the source before it.
     """
 
+    documents: int | None = None
     missing: str | None = None
     fallback: str | None = None
     refused: Mapping[str, FastxentError] = {}
@@ -45,9 +47,18 @@ class Remarks:
     lines: int = 0
     first: int = 0
 
+    @property
+    def consumed(self) -> object | None:
+        """The object whose rows can be read once, by one reader; None for other parts."""
+        return None
+
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
         """How the logits are stored, for formats whose metadata tells; None for the others.
 
         names: the columns of the logits. layout, n_classes: their layout, None if it is unknown.
         """
+        return None
+
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        """About how many bytes columns of a row take in memory; None if that is not known before they are read."""
         return None

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from fastxent.errors import FastxentError
 from fastxent.io.batch import Batch
 from fastxent.io.columns import is_soft
+from fastxent.io.documents import Sequences
 from fastxent.io.inspect import Candidate
 from fastxent.io.labels import flags_of, ids_of
 from fastxent.io.source import OpenSource, open_source
@@ -71,14 +72,17 @@ def label_kind(source: Any, chosen: Candidate, target: str) -> str | None:
         return None
 
 
-def slice_columns(source: Any, chosen: Candidate | None, names: Sequence[str]) -> list[str]:
-    """Return those of ``names`` with few values. A column of texts has another value in nearly every row."""
+def slice_columns(source: Any, chosen: Candidate | None, names: Sequence[str], head: str | None = None) -> list[str]:
+    """Return those of ``names`` with few values. A column of texts has another value in nearly every row.
+
+    head: the column that tells a dump of documents, if there is one.
+    """
     if not names:
         return []
     seen: dict[str, set[Any]] = {name: set() for name in names}
     rows = 0
     try:
-        with closing(_batches(_opened(source, chosen, names).columns_only(), _BYTES)) as batches:  # type: ignore[type-var]
+        with closing(_batches(_opened(source, chosen, names, head).columns_only(), _BYTES)) as batches:  # type: ignore[type-var]
             for batch in batches:
                 for name, values in seen.items():
                     values.update(pc.unique(batch.columns[name].slice(0, _ROWS)).to_pylist())
@@ -90,9 +94,9 @@ def slice_columns(source: Any, chosen: Candidate | None, names: Sequence[str]) -
     return [name for name, values in seen.items() if len(values) <= max(_FEW, min(_MANY, rows // 2))]
 
 
-def _opened(source: Any, chosen: Candidate | None, columns: Sequence[str]) -> OpenSource:
+def _opened(source: Any, chosen: Candidate | None, columns: Sequence[str], head: str | None = None) -> OpenSource:
     if chosen is None:
-        return open_source(source, logits=None, columns=columns)
+        return open_source(source, logits=None, columns=columns, sequences=Sequences(heads=((head or "", 1),)))
     return open_source(source, logits=chosen.name, columns=columns, dtype=None if chosen.dtype else "bfloat16")
 
 

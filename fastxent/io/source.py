@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.batch import Unit
-from fastxent.io.layout import NO_LOGITS, VOID, Layout, RowReader, all_names, find_field
+from fastxent.io.documents import Sequences
+from fastxent.io.layout import BUCKET, NO_LOGITS, POSITION, VOID, Layout, RowReader, all_names, find_field
 from fastxent.io.parts import Part, find_parts
+from fastxent.io.sequences import unrolled
 from fastxent.io.storage.doubts import doubts
 from fastxent.io.storage.files import File
 from fastxent.io.values import tag_of
@@ -117,6 +119,7 @@ def open_source(
     classes: Sequence[str] | None = None,
     optional: str | None = None,
     needs_logits: bool = True,
+    sequences: Sequences | None = None,
 ) -> OpenSource:
     """Open a dump and make sure that it can be read.
 
@@ -124,13 +127,14 @@ def open_source(
     others to read, or a function that names them once the schema and the logits columns are known.
     ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary). ``classes``: names of the classes.
     ``optional``: one of ``columns`` that is not read where no part has it. ``needs_logits``: else ``logits``, one name,
-    is optional too.
+    is optional too. ``sequences``: how documents are unrolled; logits that are lists of rows tell that rows are.
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
     named = [*([logits] if isinstance(logits, str) else logits or ()), *([] if callable(columns) else columns)]
     parts = find_parts(source, named)
     if not needs_logits and not any(find_field(part.schema, str(logits)) for part in parts):
         logits = None
+    parts = unrolled(parts, _sequences(sequences or Sequences(), logits))
     constants = _hive_columns(parts)
     filled = [part for part in parts if part.rows != 0] or parts  # shards without rows may be of any type
     layouts = [
@@ -173,6 +177,8 @@ def open_source(
             if name in known:
                 continue
             found = find_field(part.schema, name)
+            if found is None and name == BUCKET and _has_positions(part):
+                continue
             if found is None and name in part.refused:
                 raise type(part.refused[name])(str(part.refused[name]))
             if found is None:
@@ -181,8 +187,29 @@ def open_source(
             if tag is not None:
                 tags.append((name, tag))
         beside = tuple(wanted), tuple(known.items())
-        opened.append((part, RowReader(layout, n_classes, *beside, blind=logits is None, tags=tuple(tags))))
-    return OpenSource(n_classes, found_dtype, full_schema(parts), opened)
+        bucketed = find_field(part.schema, BUCKET) is None
+        opened.append(
+            (part, RowReader(layout, n_classes, *beside, blind=logits is None, tags=tuple(tags), bucketed=bucketed))
+        )
+    schema = full_schema(parts)
+    if BUCKET in wanted and find_field(schema, BUCKET) is None:
+        schema = schema.append(pa.field(BUCKET, pa.int64()))
+    return OpenSource(n_classes, found_dtype, schema, opened)
+
+
+def _has_positions(part: Part) -> bool:
+    """Whether rows have positions, of which `BUCKET` follows."""
+    at = part.schema.get_field_index(POSITION)
+    return bool(at >= 0 and pa.types.is_integer(part.schema.field(at).type))
+
+
+def _sequences(given: Sequences, logits: str | Sequence[str] | None) -> Sequences:
+    """How documents are unrolled, if some logits are read."""
+    if logits is None:
+        return given
+    if not isinstance(logits, str):  # one column per class
+        return replace(given, heads=())
+    return replace(given, heads=((logits, 1),), predictions=(logits, *given.predictions))
 
 
 def warnings_of(parts: list[Part]) -> list[str]:

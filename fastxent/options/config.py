@@ -56,6 +56,7 @@ class EvalConfig:
     other: str | None = default("other")
     head: str | None = default("head")  # a file; words if it is an array
     bias: str | None = default("bias")
+    shift: int = default("shift")
     open_classes: bool = False  # of a top-k dump: their number is unknown, or ids are strings without class names
     task: str = "multiclass"
     renormalize: bool = True  # this and the next four: of `compare`
@@ -127,7 +128,7 @@ _FIRST = (
 )  # fmt: skip
 _LOSS = tuple(name for name, option in OPTIONS.items() if option.section == "Loss")
 _FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
-_OF_SCORES = ("input", "head", "bias", *_LOSS, "classes", "top_k", "bins")
+_OF_SCORES = ("input", "shift", "head", "bias", *_LOSS, "classes", "top_k", "bins")
 _OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
 # Options that need every class's score.
 _OF_ALL = ("head", "bias", *(name for name in _LOSS if name != "ignore_index"), "threshold", "target_ids")

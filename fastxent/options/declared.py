@@ -146,6 +146,18 @@ class ShapeOptions(TypedDict, total=False):
     class_mask: ClassMask
 
 
+Shift = Annotated[
+    int,
+    Option(
+        0,
+        whole("be an integer of at least 0", low=0, high=2**31 - 1),
+        help="Positions between a prediction and its target; 1 for HF labels.",
+        section="Columns",
+        metavar="N",
+    ),
+]
+
+
 class ScoreOptions(TypedDict, total=False):
     """The columns that rows are scored from."""
 
@@ -154,6 +166,7 @@ class ScoreOptions(TypedDict, total=False):
         str | None,
         column("Targets: class ids, strings (--classes) or probabilities.", default="target"),
     ]
+    shift: Shift
 
 
 class HeadOptions(TypedDict, total=False):

@@ -35,6 +35,7 @@ from fastxent.options.declared import (
     Names,
     Options,
     ScoreOptions,
+    Shift,
     Softcap,
     column,
     columns,
@@ -294,6 +295,7 @@ class ConvertOptions(HeadOptions, RunOptions, total=False):
     ignore_index: Annotated[
         int, Option(-100, CLASS_ID, help="Target of rows whose loss is not compared.", section="Columns")
     ]
+    shift: Shift
     layout: Annotated[
         Layout | None,
         Option(

@@ -41,6 +41,7 @@ class GivenScorer:
                 status[~(given <= TOLERANCE)] = BAD_LOGITS
             status[~valid] = IGNORED
         status[(prepared.target == c.n_classes) & (status != IGNORED)] = BAD_TARGET
+        status[list(prepared.wrong)] = BAD_TARGET
         if c.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
             self._refuse(prepared, status, nll)
         return ScoredRows(

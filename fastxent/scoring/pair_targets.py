@@ -30,13 +30,17 @@ class PairTargets:
         c = self.config
         columns = {**prepared.columns, **self._preparation.taken(batch, prepared.index)}
         target, soft = prepared.target.copy(), prepared.soft
+        wrong = prepared.wrong | self._preparation.wrong(batch, prepared.index)
+        target[list(wrong)] = c.n_classes
         if c.target is not None and c.target in batch.columns:
             found, soft = self._preparation.targets(columns[c.target], self._compute)
-            bad = np.flatnonzero(self._unlike((prepared.target, prepared.soft), (found, soft)))
+            unlike = self._unlike((prepared.target, prepared.soft), (found, soft))
+            unlike[list(wrong)] = False
+            bad = np.flatnonzero(unlike)
             if bad.size:
                 self._refuse(int(bad[0]), prepared, columns, batch)
-        scores = self._preparation.scores(columns, target)
-        return replace(prepared, columns=columns, where=batch.where, target=target, soft=soft, scores=scores)
+        scores, where = self._preparation.scores(columns, target), batch.where
+        return replace(prepared, columns=columns, where=where, target=target, soft=soft, scores=scores, wrong=wrong)
 
     def _unlike(self, a: tuple[np.ndarray, Matrix | None], b: tuple[np.ndarray, Matrix | None]) -> np.ndarray:
         """Which rows have other targets in the second dump."""
@@ -53,7 +57,7 @@ class PairTargets:
     def _refuse(self, i: int, prepared: Prepared, columns: dict[str, Any], batch: Batch) -> None:
         name = str(self.config.target)
         here, there = columns[name][i].as_py(), prepared.columns[name][i].as_py()
-        place = f"{prepared.where.file}, row {prepared.where.first_row + prepared.place(i)}"
+        place = f"{prepared.where.file}, {prepared.where.place(prepared.place(i)).spot}"
         what = f"the target is {here!r}, but {there!r} in {place}"
         if isinstance(here, list):
             what = f"the target is not that of {place}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from fastxent.io.batch import Batch, Block
+from fastxent.io.batch import Batch, Block, rows_at
 from fastxent.io.lockstep import PairBatch, PairBlock
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import CHUNK_ROWS, RowPass, row_buffers
@@ -163,7 +163,7 @@ class PairScorer(StepScorer):
         places = np.arange(n) if prepared.index is None else prepared.index
         return PairRows(
             **vars(a), other=b, kl_ab=apart[KL_AB], kl_ba=apart[KL_BA], js=apart[JS], change=apart[CHANGE],
-            file=where.file, row=where.first_row + places,
+            file=where.file, row=rows_at(where, places),
             id=None if self.id is None else prepared.columns[self.id],
         )  # fmt: skip
 
@@ -190,7 +190,7 @@ class GivenPairScorer(StepScorer):
         nothing, places = np.zeros(n), np.arange(n) if prepared.index is None else prepared.index
         return PairRows(
             **vars(a), other=b, kl_ab=nothing, kl_ba=nothing, js=nothing, change=nothing,
-            file=where.file, row=where.first_row + places,
+            file=where.file, row=rows_at(where, places),
         )  # fmt: skip
 
     def _matched(self, prepared: Prepared, batch: Batch) -> Prepared:
@@ -198,7 +198,8 @@ class GivenPairScorer(StepScorer):
         columns = {**prepared.columns, **self._scorer.prepare.taken(batch, prepared.index)}
         target = prepared.target.copy()
         scores = self._scorer.prepare.scores(columns, target)
-        return replace(prepared, columns=columns, where=batch.where, target=target, scores=scores)
+        wrong = prepared.wrong | self._scorer.prepare.wrong(batch, prepared.index)
+        return replace(prepared, columns=columns, where=batch.where, target=target, scores=scores, wrong=wrong)
 
 
 def _sweep(a: RowPass, b: RowPass, apart: np.ndarray, *, floor: bool) -> None:

@@ -28,9 +28,11 @@ def reason(config: EvalConfig, rows: Prepared, i: int, status: int, logits: np.n
 
 
 def bad_number(config: EvalConfig, rows: Prepared, i: int) -> str | None:
-    """What is wrong with the weight, the number of bytes or the scores of a row; None if nothing is."""
+    """What is wrong with the weight, the number of bytes, the scores or the document of a row; None if nothing is."""
     from fastxent.io.values import numbers
 
+    if i in rows.wrong:
+        return rows.wrong[i]
     unsigned = unsigned_column(config)
     for name in (config.weight, config.n_bytes):
         if name is None:

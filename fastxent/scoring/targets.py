@@ -35,6 +35,7 @@ class Prepared:
     weight: np.ndarray | None  # (n,)
     n_bytes: np.ndarray | None  # (n,)
     scores: dict[str, np.ndarray] = field(default_factory=dict)  # (n,) each, NaN where null
+    wrong: dict[int, str] = field(default_factory=dict)  # row -> why its columns do not belong together
 
     def place(self, i: int) -> int:
         """The place in the batch of row ``i``."""
@@ -64,8 +65,15 @@ class Preparation:
         given = self.config.target
         target, soft = (np.full(rows, NO_TARGET), None) if given is None else self.targets(columns[given], dtype)
         weight, n_bytes = (self._numbers(columns, name, target) for name in (self.config.weight, self.config.n_bytes))
-        scores = self.scores(columns, target)
-        return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores)
+        scores, wrong = self.scores(columns, target), self.wrong(batch, index)
+        target[list(wrong)] = self.config.n_classes
+        return Prepared(columns, batch.where, index, target, soft, weight, n_bytes, scores, wrong)
+
+    def wrong(self, batch: Batch, index: np.ndarray | None) -> dict[int, str]:
+        """Why the columns of a row do not belong together, for rows of a batch at the places of ``index``, or all."""
+        if index is None or not batch.bad:
+            return batch.bad
+        return {i: batch.bad[row] for i, row in enumerate(index.tolist()) if row in batch.bad}
 
     def taken(self, batch: Batch, index: np.ndarray | None) -> dict[str, pa.Array]:
         """The columns of a batch at the places of ``index``, or at all."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastxent.errors import ConfigError
 from fastxent.io.batch import batch_bytes
+from fastxent.io.documents import Sequences
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer
@@ -51,6 +52,16 @@ def columns(config: EvalConfig) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
+def sequences(config: EvalConfig) -> Sequences:
+    """How documents are unrolled, if a row of the dump is a document."""
+    c = config
+    predictions = tuple(filter(None, (str(c.logits), c.ids, c.other) if c.partial else ()))
+    given = tuple(filter(None, (c.target_logprob, *c.scores)))
+    heads = ((str(c.logits), 1),) if c.partial else tuple((name, 0) for name in given)
+    each = tuple(filter(None, (*predictions, c.target, c.n_bytes, *given)))
+    return Sequences(heads, predictions, each, c.shift)
+
+
 def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
     """The scored rows of columns in memory, which are named as ``config`` names them.
 
@@ -60,11 +71,13 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
         raise ConfigError("the state must be of logits, got one with head; give update the logits, without head")
     stored = config.has_logits and not config.partial
     logits = config.logits if stored else None
-    source = open_source(batch, logits=logits, columns=columns(config), classes=config.classes)
+    source = open_source(
+        batch, logits=logits, columns=columns(config), classes=config.classes, sequences=sequences(config)
+    )
     if stored and source.task != ("binary" if config.task == "binary" else "multiclass"):
         raise ConfigError(f"the batch must be of a {config.task} dump like the state, got a {source.task} dump")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
         raise ConfigError(f"the batch must have {config.n_classes} classes like the state, got {source.n_classes}")
     scorer = scorer_of(config, source.dtype)
     size = batch_bytes(512 << 20, 1, source.n_classes * 4)
-    return [scorer(batch) for unit in source.units() for batch in unit.read(unit.rows or 1, size, whole=True)]
+    return [scorer(batch) for unit in source.units() for batch in unit.read(unit.rows or 1 << 16, size, whole=True)]

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import BadRowError
+from fastxent.io.batch import rows_at
 from fastxent.io.lists import Listed
 from fastxent.io.lockstep import PairBatch
 from fastxent.kernels.rows.listed import BELOW_CUT
@@ -74,7 +75,7 @@ class TopkPairScorer(StepScorer):
         here, there = (side.columns[name].cast(pa.large_string()).to_pylist() for side in (matched, prepared))
         for i, (mine, theirs) in enumerate(zip(here, there, strict=True)):
             if mine != theirs:
-                place = f"{prepared.where.file}, row {prepared.where.first_row + prepared.place(i)}"
+                place = f"{prepared.where.file}, {prepared.where.place(prepared.place(i)).spot}"
                 why = f"the target is {mine!r}, but {theirs!r} in {place}"
                 raise BadRowError(matched.where, matched.place(i), why, ADVICE)
 
@@ -94,7 +95,7 @@ def pair_of(
     places = np.arange(n) if prepared.index is None else prepared.index
     return TopkPairRows(
         **vars(a), other=b, kl_ab=bounds["ab"][0], kl_ba=bounds["ba"][0], js=bounds["js"][0], change=change[0],
-        file=where.file, row=where.first_row + places, kl_ab_high=bounds["ab"][1], kl_ba_high=bounds["ba"][1],
+        file=where.file, row=rows_at(where, places), kl_ab_high=bounds["ab"][1], kl_ba_high=bounds["ba"][1],
         js_high=bounds["js"][1], change_high=change[1], same=same & (a.status == USED),
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ from fastxent.state.differences import (
 from fastxent.state.evaluation import SideState, rows_of
 from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
-from fastxent.state.keys import distinct_values
+from fastxent.state.keys import distinct_values, in_order
 from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.pair_scores import PairScoreTable
@@ -233,7 +233,10 @@ class CompareState:
         (whole,) = self._compared(self.first.whole, self.second.whole)
         return CompareResult(
             **{**vars(whole), **self._details(whole)},
-            slices={name: self._slices(table, self.second.slices[name]) for name, table in self.first.slices.items()},
+            slices={
+                name: in_order(self._slices(table, self.second.slices[name]))
+                for name, table in self.first.slices.items()
+            },
             largest=tuple(self.first.largest.rows),
             names=self.names,
             config=self.config,

@@ -31,7 +31,7 @@ from fastxent.state.confusion import Matrix, Pairs
 from fastxent.state.coverage import Coverage
 from fastxent.state.doubts import doubts
 from fastxent.state.given import ScoreTable, score_tables
-from fastxent.state.keys import EncodedColumn, distinct_values
+from fastxent.state.keys import EncodedColumn, distinct_values, in_order
 from fastxent.state.labels import Labels
 from fastxent.state.limits import check_slices, room, texts, values, worst_of
 from fastxent.state.metrics import Bins, MetricPlan, Sums, bin_edges
@@ -230,7 +230,7 @@ class EvalState:
             per_class=self.classes.per_class(self.config.classes),
             nll_histogram=self.distribution.shown(),
             nll_quantiles=self.distribution.quantiles(),
-            slices={name: self._slices(table) for name, table in self.slices.items()},
+            slices={name: in_order(self._slices(table)) for name, table in self.slices.items()},
             config=self.config,
             timing=timing,
             files=tuple(files),

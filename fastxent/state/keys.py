@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fastxent.kernels.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 _TAGS = {bool: "bool", int: "int", type(None): "null"}
 _MOST_WHOLE = 1 << 64  # whole numbers below are one value, be they integers, floats or decimals
@@ -255,6 +257,16 @@ class Keys:
     def names_in_order(self) -> list[str]:
         """The keys in that order."""
         return sorted(self.names, key=place_of)
+
+
+def in_order(slices: dict[Any, T]) -> dict[Any, T]:
+    """Slices by their values, numbers in numerical order."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
+    numbers = iter(sorted(filter(is_number, slices)))
+    return {value: slices[value] for value in [next(numbers) if is_number(key) else key for key in slices]}
 
 
 def distinct_values(keys: list[str]) -> list[Any]:

@@ -22,6 +22,7 @@ from fastxent.options.config import EvalConfig, in_words, listed
 from fastxent.options.runs import CompareOptions
 from fastxent.scoring.odds_pairs import BinaryPairScorer, MultilabelPairScorer
 from fastxent.scoring.pairs import GivenPairScorer, PairRows, PairScorer, StepScorer
+from fastxent.scoring.task import sequences
 from fastxent.scoring.topk_full import FullPairScorer
 from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
@@ -190,7 +191,7 @@ class Base:
             b, logits=config.full_logits if whole else None if config.partial or not config.has_logits else logits,
             columns=(*self.own, *(() if whole else self.lists), *(options["on"] or ())),
             dtype=options["logits_dtype"], classes=None if classes is None or head else listed(classes),
-            optional=target,
+            optional=target, sequences=sequences(replace(config, n_bytes=None)),
         )  # fmt: skip
         if head is not None:
             other = HiddenSource.of(other, head)

@@ -14,6 +14,7 @@ from fastxent.engine.loop import Loop
 from fastxent.engine.sink import OrderedSink
 from fastxent.errors import ColumnError, ConfigError
 from fastxent.io.batch import Source
+from fastxent.io.documents import Sequences
 from fastxent.io.hidden import HiddenSource
 from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import open_source
@@ -46,6 +47,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
         logits_dtype: as in `evaluate`.
         target: str or None. The column of class ids. The losses of its rows are compared before and after rounding.
         ignore_index: int. The class id of rows whose loss is not compared.
+        shift: int. As in `evaluate`. A dump with a document per row becomes one of plain rows.
         layout: "binary", "list" or None. "binary" writes the C numbers of a row as fixed-size binary, and their type in
             the field's metadata (``{"dtype": "float32"}``), so that `evaluate` needs no ``logits_dtype``. "list" writes
             fixed-size lists, which any tool reads (bfloat16: uint16, with the same metadata). None means the layout
@@ -81,6 +83,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     opened = open_source(
         source, logits=logits, columns=chosen, dtype=options["logits_dtype"],
         needs_logits=head is not None or logits != DEFAULTS["logits"],
+        sequences=Sequences(each=() if options["target"] is None else (options["target"],), shift=options["shift"]),
     )  # fmt: skip
     if head is not None:
         opened = HiddenSource.of(opened, head)

@@ -32,6 +32,11 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             RecordBatchReader or Dataset; object with ``__arrow_c_stream__`` (polars, duckdb, pandas); dict of arrays.
             Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .safetensors, .kld or JSON lines.
             JSON lines may be rows, or responses of servers with the log-probabilities of their tokens, one per row.
+            In a dump with a document per row, logits are lists of the rows of its positions (or (N, T, C) arrays), and
+            ``target``, ``n_bytes`` and ``scores`` are lists of as many values; so are ``ids`` and ``target_logprob``.
+            Each position is a row. Other columns are such lists, or values that repeat. The columns "document",
+            "position" and "position_bucket" (0, 1, 2, 4, 8, ...) are made unless the dump has them. A document whose
+            lists differ in length is bad at each position; a null document is one bad row.
         logits: str, or list of str. The column of logits (lists, tensors, binary), or one column per class as names or
             a glob "logit_*". A column of floats makes a binary dump: each number is the log-odds of the positive class
             or, with ``input="probs"``, its probability.
@@ -42,6 +47,9 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             of 0 and 1, bools or probabilities, one per class, or with ``target_ids`` lists of the ids (or names, see
             ``classes``) that hold; single labels that are null or NaN are ignored. None: the dump has no targets.
             Without targets, or without a column "target", the metrics are those that need no target.
+        shift: int. Of a dump with a document per row: how many positions after its logits a target lies. 0: targets are
+            aligned with the logits. 1: labels of Hugging Face's models, logits[:-1] with labels[1:]. Logits, ``ids``
+            and ``other`` stay at their position; all other lists are those of the target.
         head: path, (C, d) array, or None. The output head of a dump of hidden states: ``logits`` names lists of d
             numbers, and the logits are hidden · headᵀ + bias, computed by BLAS for some rows at a time and never
             stored. A ``.npy`` file, or a ``.safetensors`` file as "file" or "file:tensor", of float16, bfloat16,
@@ -140,6 +148,13 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     >>> head = np.float32([[1, 0], [0, 1], [1, 1]])
     >>> fx.evaluate(dump, logits="hidden", head=head).metrics["accuracy"].value
     1.0
+
+    Positions of two documents, of which each predicts the next:
+
+    >>> documents = {"logits": [np.eye(3).tolist(), [[0, 1, 0]]], "labels": [[2, 0, 2], [1]]}
+    >>> result = fx.evaluate(documents, target="labels", shift=1, by="position")
+    >>> result.rows.used, list(result.slices["position"]), result.metrics["accuracy"].value
+    (2, [0, 1], 0.5)
 
     A top-k dump has metrics that are exact, and metrics within bounds:
 

@@ -20,7 +20,7 @@ from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS, Options
 from fastxent.scoring.odds_sums import BinarySums, SummingScorer
 from fastxent.scoring.rows import ScoredRows
-from fastxent.scoring.task import columns as scored_columns, scorer_of, task_of
+from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
 
@@ -120,6 +120,7 @@ class Evaluation:
             source, logits=None if likelihood else probe.logits, columns=wanted, dtype=dtype,
             classes=classes if head is None else None, optional=optional,
             needs_logits=likelihood or head is not None or not (probe.scores and probe.logits == DEFAULTS["logits"]),
+            sequences=sequences(probe),
         )  # fmt: skip
         if head is not None:
             opened = HiddenSource.of(opened, head)
@@ -166,7 +167,9 @@ def open_topk(
     config = EvalConfig(**values)
     beside = [*scored_columns(replace(config, target=None, metrics=("all",))), *columns]
     optional = DEFAULTS["target"] if config.target == DEFAULTS["target"] not in beside else None
-    opened = open_source(source, logits=None, columns=[*scored_columns(config), *columns], optional=optional)
+    opened = open_source(
+        source, logits=None, columns=[*scored_columns(config), *columns], optional=optional, sequences=sequences(config)
+    )
     if config.on_bad_row == "error":
         opened.require_whole()
     target = config.target

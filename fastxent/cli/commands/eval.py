@@ -20,6 +20,7 @@ Examples:
   fastxent eval dump.parquet
   fastxent eval 'shards/*.parquet' --by language --cluster document --n-bytes bytes
   fastxent eval dump.parquet --logits 'logit_*' --target label
+  fastxent eval documents.parquet --target labels --shift 1 --cluster document
   fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
   fastxent eval huge/ --resume progress          after a crash, run the same command again

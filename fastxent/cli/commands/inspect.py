@@ -45,7 +45,7 @@ def inspect(source: tuple[str, ...], logits: str | None, format_: str | None, ou
     if chosen is None and "ids" in found.roles:
         from fastxent.io.sample import slice_columns
 
-        found.roles["by"] = slice_columns(source_of(source), None, list(dict.fromkeys(found.roles["by"])))
+        found.roles["by"] = slice_columns(source_of(source), None, list(dict.fromkeys(found.roles["by"])), found.head)
     if chosen is not None:
         from fastxent.io.sample import label_kind, score_kind, slice_columns
 

@@ -154,6 +154,10 @@ class IpcPart(Remarks):
         self.schema: pa.Schema = self.ipc.index.schema
         self.rows: int | None = self.ipc.index.rows
 
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        with self.ipc.opened() as source:
+            return source.size // self.rows if self.rows else None
+
     def width(self, layout: Layout, expected: int | None) -> int | None:
         index, step = self.ipc.index, 1  # a row that tells is mostly the first
         with self.ipc.opened() as source:
@@ -241,6 +245,9 @@ class TablePart(Remarks):
         self.table = table
         self.schema = table.schema
         self.rows: int | None = table.num_rows
+
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        return int(self.table.select(roots(self.schema, names)).nbytes) // self.rows if self.rows else None
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         for batch in self.table.select(roots(self.schema, list(layout.names))).to_batches():

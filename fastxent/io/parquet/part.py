@@ -260,6 +260,10 @@ class ParquetPart(Remarks):
             next((plan for plan in plans if isinstance(plan, str)), None),
         )
 
+    def row_bytes(self, names: Sequence[str]) -> int | None:
+        found = self.storage(names, None, None)
+        return found.uncompressed_bytes // self.rows if self.rows else None
+
     def _plans(self, footer: Footer, layout: Layout, n_classes: int) -> list[LogitsChunk | str]:
         column = None if layout.per_class else footer.called(layout.names[0])
         if column is None or len(column.leaves) != 1:
