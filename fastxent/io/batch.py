@@ -121,6 +121,11 @@ def rows_at(where: Where, places: np.ndarray) -> np.ndarray:
     return rows
 
 
+def positions_at(where: Where, places: np.ndarray) -> np.ndarray | None:
+    """(n,) int64. The positions in their documents of the rows at places of a batch; None for rows of no document."""
+    return np.asarray(where.tokens[1])[places] if where.tokens is not None and where.documents else None
+
+
 def batch_bytes(memory: int, threads: int, row_bytes: int) -> int:
     """Logits a batch may hold, so that all workers stay within ``memory``.
 

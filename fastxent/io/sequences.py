@@ -73,7 +73,7 @@ class SequencePart(Remarks):
         self._part, self._spec, self._first = part, spec, first or 0
         self.name, self.format, self.hive, self.inputs = part.name, part.format, part.hive, part.inputs
         self.missing, self.refused = part.missing, dict(part.refused)
-        self.documents = part.rows
+        self.documents, self.n_classes = part.rows, part.n_classes
         self.rows = 0 if part.rows == 0 else None
         fields = [position_field(field) or field for field in part.schema]
         named = set(part.schema.names)

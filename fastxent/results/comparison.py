@@ -133,7 +133,7 @@ class ChangedRow(Values):
 
     Attributes:
         file: str. row: int. Its place in the first dump.
-        id: its value in the ``id`` column, or None.
+        id: its value in the ``id`` column; without one the document and the position, if it has these; or None.
         size: float. |change of the NLL|; without targets the divergence.
         target: int or None. nll_a, nll_b: float. predicted_a, predicted_b: int; in multilabel dumps, how many labels.
         kl_divergence_ab: float.

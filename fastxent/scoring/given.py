@@ -36,8 +36,8 @@ class GivenScorer:
         status, nll = np.full(n, USED, np.int8), nothing
         if c.target_logprob is not None:
             given, valid = nullable(prepared.columns[c.target_logprob], c.target_logprob)
-            nll = 0.0 - given  # a certain row costs 0.0, not -0.0
             with np.errstate(invalid="ignore"):
+                nll = 0.0 - given  # a certain row costs 0.0, not -0.0
                 status[~(given <= TOLERANCE)] = BAD_LOGITS
             status[~valid] = IGNORED
         status[(prepared.target == c.n_classes) & (status != IGNORED)] = BAD_TARGET

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.io.batch import rows_at
+from fastxent.io.batch import positions_at, rows_at
 from fastxent.io.lockstep import PairBatch
 from fastxent.kernels.launch import CHUNK_ROWS, MODES, RowOptions, RowPass, row_buffers
 from fastxent.kernels.matrix import Matrix
@@ -67,7 +67,9 @@ class BinaryPairScorer(StepScorer):
         n, where = len(prepared.target), batch.where
         places = np.arange(n) if prepared.index is None else prepared.index
         named = None if self.id is None else prepared.columns[self.id]
-        return {"file": where.file, "row": rows_at(where, places), "id": named}
+        return {
+            "file": where.file, "row": rows_at(where, places), "position": positions_at(where, places), "id": named
+        }  # fmt: skip
 
     def _divergences(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The divergences of the distributions that two arrays of n numbers stand for: (fields, n)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from fastxent.io.batch import Batch, Block, rows_at
+from fastxent.io.batch import Batch, Block, positions_at, rows_at
 from fastxent.io.lockstep import PairBatch, PairBlock
 from fastxent.kernels.floats import widened
 from fastxent.kernels.launch import CHUNK_ROWS, RowPass, row_buffers
@@ -48,6 +48,7 @@ class PairRows(ScoredRows):
     change: np.ndarray = field(default_factory=_none)
     file: str = ""  # of the first dump
     row: np.ndarray = field(default_factory=_none)  # int64: the rows within that file
+    position: np.ndarray | None = None  # int64: in the documents that are the rows within that file
     id: pa.Array | None = None
 
     def select(self, mask: np.ndarray) -> Self:
@@ -163,7 +164,7 @@ class PairScorer(StepScorer):
         places = np.arange(n) if prepared.index is None else prepared.index
         return PairRows(
             **vars(a), other=b, kl_ab=apart[KL_AB], kl_ba=apart[KL_BA], js=apart[JS], change=apart[CHANGE],
-            file=where.file, row=rows_at(where, places),
+            file=where.file, row=rows_at(where, places), position=positions_at(where, places),
             id=None if self.id is None else prepared.columns[self.id],
         )  # fmt: skip
 

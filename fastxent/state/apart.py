@@ -230,10 +230,13 @@ class Largest(Extreme[ChangedRow]):
         found = []
         is_nested = isinstance(pairs, MultilabelPairRows)  # no one label is the target
         for id, i in zip(ids, chosen.tolist(), strict=True):
+            name = id
+            if pairs.id is None and pairs.position is not None:
+                name = f"document {pairs.row[i]}, position {pairs.position[i]}"
             labelled = (None if is_nested else int(pairs.target[i]), float(pairs.nll[i]), float(other.nll[i]))
             target, before, after = labelled if rows.labelled else (None, math.nan, math.nan)
             found.append(ChangedRow(
-                pairs.file, int(pairs.row[i]), id, float(sizes[i]) + 0.0, target, before, after,
+                pairs.file, int(pairs.row[i]), name, float(sizes[i]) + 0.0, target, before, after,
                 int(pairs.predicted[i]), int(other.predicted[i]), float(pairs.kl_ab[i]),
             ))  # fmt: skip
         return found

@@ -112,8 +112,9 @@ class Worst(Extreme[WorstRow]):
         found = []
         for id, place, i in zip(ids, places.tolist(), chosen.tolist(), strict=True):
             where = prepared.where.place(prepared.place(place))
+            name = where.spot if self._id is None and where.documents else id
             loss = float(sizes[i]) + 0.0
-            found.append(WorstRow(where.file, where.row_group, where.first_row, id, loss, *_known(scored, i)))
+            found.append(WorstRow(where.file, where.row_group, where.first_row, name, loss, *_known(scored, i)))
         return found
 
     def _order(self, row: WorstRow) -> tuple[Any, ...]:

@@ -45,6 +45,8 @@ def test_compare_by_position_and_by_id(shift: int, tmp_path: Path) -> None:
     row = fx.compare(a.nested(), b.nested(), shift=shift, id="position").largest[0]
     assert row.row in (0, 2, 3, 4)
     assert 0 <= int(row.id) < LENGTHS[row.row] - shift
+    place = fx.compare(a.nested(), b.nested(), shift=shift).largest[0]
+    assert place.id == f"document {row.row}, position {row.id}"
 
 
 def test_compare_of_documents_that_differ() -> None:
@@ -130,6 +132,16 @@ def test_lists_of_the_likeliest_classes(shift: int, tmp_path: Path) -> None:
     ):
         fx.evaluate(short, shift=shift, **options)
     assert fx.evaluate(short, shift=shift, on_bad_row="skip", **options).rows.bad == 3 - shift
+
+
+def test_the_worst_rows_have_a_place() -> None:
+    dump = Dump(LENGTHS, 8)
+    worst = fx.evaluate(dump.nested(), shift=1, worst=3).worst
+    rows = dump.flat(1)
+    assert [row.id for row in worst] == [
+        f"document {rows['document'][row.row]}, position {rows['position'][row.row]}"
+        for row in fx.evaluate(rows, worst=3).worst
+    ]
 
 
 def test_a_number_per_position(tmp_path: Path) -> None:
