@@ -1,8 +1,8 @@
 """JSON lines: one object per row. The columns are its numbers, booleans and strings, and those of objects inside it.
 
-An array of objects, and objects over several lines, are read as such lines. The types of the columns follow from the
-first lines: a number is float64, or int64 in ids. Lists are not columns, and neither is what is of several types there.
-The file is divided between objects; each piece is parsed by pyarrow.
+An array of objects, objects over several lines, and server-sent events (`events`) are read as such lines. The types of
+the columns follow from the first lines: a number is float64, or int64 in ids. Lists are not columns, and neither is
+what is of several types there. The file is divided between objects; each piece is parsed by pyarrow.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError, Where
+from fastxent.io import events
 from fastxent.io.batch import Batch
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
@@ -29,7 +30,9 @@ from fastxent.kernels.json_text import one_per_line
 _PIECE = 8 << 20  # bytes of a unit, up to the end of its last line
 _LONGEST = 256 << 20  # of a line
 _LOOK = 1 << 20  # bytes that tell how objects lie in a file
-LaidOut = Literal["lines", "array", "spread"]  # an object a line, one array of objects, or objects over several lines
+# An object a line, one array of objects, objects over several lines, or server-sent events
+LaidOut = Literal["lines", "array", "spread", "events"]
+BOM = b"\xef\xbb\xbf"  # which some programs of Windows write first
 _SEEN_LINES, _SEEN_BYTES = 1000, 4 << 20
 _DEEPEST = 8  # objects inside objects that have columns
 _ID = re.compile(r"(.*_)?(id|idx|index)")
@@ -58,7 +61,9 @@ class JsonUnit:
 
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
-            batch = self._parsed(lines_of(source.take(self.begin, self.end - self.begin), self.laid_out))
+            batch = self._parsed(
+                lines_of(source.take(self.begin, self.end - self.begin), self.laid_out, self.file.name)
+            )
             yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(block_bytes)))
 
     def _parsed(self, data: bytes) -> pa.RecordBatch:
@@ -96,10 +101,10 @@ class JsonLinesPart(Remarks):
             rows = 0
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
             self.laid_out = _layout(source)
-            for begin, data in pieces_of(source, self.laid_out):
+            for begin, end, data in pieces_of(source, self.laid_out):
                 lines = [line for line in data.split(b"\n") if not line.isspace() and line]
                 if lines:
-                    self._pieces.append((begin, begin + len(data), len(lines)))
+                    self._pieces.append((begin, end, len(lines)))
                 if not first:
                     first = self._objects(lines)
                 other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
@@ -160,7 +165,9 @@ class JsonLinesPart(Remarks):
 
 def _layout(source: StoredBytes) -> LaidOut:
     """How objects lie in a file."""
-    head = source.take(0, min(_LOOK, source.size))
+    head = source.take(0, min(_LOOK, source.size)).removeprefix(BOM)
+    if head.startswith(events.STARTS):
+        return "events"
     if head.startswith(b"["):
         return "array"
     line, end, _ = head.partition(b"\n")
@@ -173,21 +180,25 @@ def _layout(source: StoredBytes) -> LaidOut:
     return "lines"
 
 
-def lines_of(data: bytes, laid_out: LaidOut) -> bytes:
-    """A piece of a file with one object per line. It is as long as before."""
+def lines_of(data: bytes, laid_out: LaidOut, name: str) -> bytes:
+    """A piece of a file, which is called ``name``, with one object per line."""
     if laid_out == "lines":
         return data
+    if laid_out == "events":
+        return events.responses_of(data, name)
     room = np.frombuffer(data, np.uint8).copy()
     one_per_line(room)
     return room.tobytes()
 
 
-def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, bytes]]:
-    """(place, bytes) of consecutive pieces of a file that hold whole objects, one per line."""
-    if laid_out == "lines":
-        yield from _pieces(source)
+def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int, bytes]]:
+    """(begin, end, lines) of consecutive pieces of a file that hold whole objects, one per line."""
+    at, size = len(BOM) if source.take(0, min(len(BOM), source.size)) == BOM else 0, _PIECE
+    if laid_out in ("lines", "events"):
+        for begin, data in _pieces(source, at, laid_out):
+            yield begin, begin + len(data), lines_of(data, laid_out, source.name)
         return
-    at, size = int(laid_out == "array"), _PIECE
+    at += int(laid_out == "array")
     while at < source.size:
         room = np.frombuffer(source.take(at, min(size, source.size - at)), np.uint8).copy()
         last = at + len(room) == source.size
@@ -205,22 +216,23 @@ def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, byt
             raise SourceError(f"cannot read {source.name}: {what}; write one JSON object per line")
         if last and not closed and laid_out == "array":
             raise SourceError(f"cannot read {source.name}: it is cut short; write one JSON object per line")
-        yield at, room[:end].tobytes()
+        yield at, at + end, room[:end].tobytes()
         if closed or last:
             return
         at, size = at + end, _PIECE
 
 
-def _pieces(source: StoredBytes) -> Iterator[tuple[int, bytes]]:
-    """(place, bytes) of consecutive pieces of a file that end at line ends."""
-    at, size = 0, _PIECE
+def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[int, bytes]]:
+    """(place, bytes) of consecutive pieces of a file, from ``at`` on, that end behind a line or a response."""
+    size = _PIECE
     while at < source.size:
         data = source.take(at, min(size, source.size - at))
         if at + len(data) < source.size:
-            data = data[: data.rfind(b"\n") + 1]
+            data = data[: events.end_of_responses(data) if laid_out == "events" else data.rfind(b"\n") + 1]
         if not data:
             if size >= _LONGEST:
-                raise SourceError(f"cannot read {source.name}: a line is longer than {_LONGEST >> 20} MB")
+                what = "a response" if laid_out == "events" else "a line"
+                raise SourceError(f"cannot read {source.name}: {what} is longer than {_LONGEST >> 20} MB")
             size *= 2
             continue
         yield at, data

@@ -16,6 +16,8 @@ from fastxent.io import arrays, dicts, frames, llama, npz, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
 from fastxent.io.delimited import delimited_part
+from fastxent.io.events import STARTS
+from fastxent.io.json_lines import BOM
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
 from fastxent.io.remarks import Storage
@@ -177,7 +179,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return arrays.safetensors_part(file, named)
     if head.startswith(npz.ZIP_MAGIC):
         return npz.npz_part(file, named)
-    if head.startswith((b"{", b"[")):
+    if head.removeprefix(BOM).startswith((b"{", b"[", *STARTS)):
         return responses.ResponsesPart(file)
     if (delimited := delimited_part(file, head)) is not None:
         return delimited

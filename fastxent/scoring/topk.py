@@ -255,7 +255,8 @@ class TopkScorer:
     def _fault(self, fault: int, place: int, found: Listed, i: int, column: pa.Array) -> str:
         """What is wrong with entry ``place`` of the list of row ``i``."""
         if fault == k.EMPTY:
-            return "it lists no class above the cut"
+            alone = "; target_logprob without ids evaluates the log-probability of the target alone"
+            return f"it lists no class above the cut{alone if self.config.target_logprob else ''}"
         if fault in (k.NOT_A_NUMBER, k.TOO_LARGE):
             return f"log-probability {place} is {found.logprobs[found.starts[i] + place]}"
         value, n = column[i].as_py()[place], self.config.n_classes

@@ -118,6 +118,9 @@ class Form:
             found = [] if response is None else list(_READERS[self.name](response, request))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"it is not a response of {self.name}: {type(error).__name__} {error}") from None
+        for token in found:
+            if bool in {type(token.logprob), *map(type, token.logprobs or ())}:
+                raise ValueError("a log-probability is true or false")
         yield from found or [none]
 
 

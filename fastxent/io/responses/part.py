@@ -51,7 +51,9 @@ class ResponsesUnit:
 
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
-            columns = self._columns(lines_of(source.take(self.begin, self.end - self.begin), self.laid_out))
+            columns = self._columns(
+                lines_of(source.take(self.begin, self.end - self.begin), self.laid_out, self.file.name)
+            )
         request, position = (np.asarray(columns[name]) for name in ("request", "position"))
         columns["request"] = pa.array(request + self.first)
         batch = pa.record_batch(columns)

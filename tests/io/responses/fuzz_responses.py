@@ -20,7 +20,7 @@ from typing import Any
 
 import fastxent as fx
 from tests import fuzzing
-from tests.io.responses.samples import FORMS, rows
+from tests.io.responses.samples import FORMS, events, rows
 
 VALUES: tuple[Any, ...] = (
     None,
@@ -78,6 +78,8 @@ def mutate(lines: list[dict[str, Any]], rng: random.Random) -> bytes:
         text = "\n".join(restructured(v, rng) if k == broken else json.dumps(v) for k, v in enumerate(lines))
         return text.encode("utf-8", "surrogatepass")
     data = bytearray("\n".join(json.dumps(value) for value in lines).encode())
+    if rng.random() < 0.3 and ("choices" in lines[0] or "completion_probabilities" in lines[0]):
+        data = bytearray(events(lines, rng.random() < 0.7).encode())
     if rng.random() < 0.4:
         data = bytearray(json.dumps(lines, indent=rng.choice([None, 1])).encode())
     if rng.random() < 0.2:

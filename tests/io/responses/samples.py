@@ -107,6 +107,33 @@ def sglang(response: list[Row]) -> dict[str, Any]:
     return {"text": "x", "meta_info": {"id": "0", **meta, "output_token_logprobs": [], "output_top_logprobs": []}}
 
 
+def events(responses: list[dict[str, Any]], done: bool = True) -> str:
+    """Responses as a server streams them, a token at a time; without ``done`` their ids alone tell them apart."""
+    found = [": comment", ""]
+    for k, response in enumerate(responses):
+        head = {"id": f"x-{k}", "model": response.get("model"), "object": "chunk"}
+        if "completion_probabilities" in response:
+            parts: list[dict[str, Any]] = [
+                {"completion_probabilities": [entry], "stop": False} for entry in response["completion_probabilities"]
+            ]
+            parts.append({"content": "", "stop": True})
+        else:
+            parts = [{"choices": [{"index": 0, "delta": {"role": "assistant"}}]}]
+            for choice in response["choices"]:
+                held = choice["logprobs"]
+                for i in range(len(next(iter(held.values())))):
+                    token = {name: values[i : i + 1] for name, values in held.items()}
+                    parts.append({"choices": [{"index": choice["index"], "delta": {}, "logprobs": token}]})
+            parts += [
+                {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+                {"choices": [], "usage": {"n": 1}},
+            ]
+        for part in parts:
+            found += ["event: x", f"data: {json.dumps({**head, **part})}", ""]
+        found += ["data: [DONE]", ""] if done else []
+    return "\n".join(found)
+
+
 FORMS = {
     "chat": chat, "chat_ids": chat_ids, "batch_api": batch_api, "native": native, "legacy": legacy, "vllm": vllm,
     "vllm_flat": vllm_flat, "sglang": sglang,

@@ -15,7 +15,7 @@ import fastxent as fx
 from fastxent.cli.program import run
 from fastxent.io import json_lines
 from fastxent.io.source import open_source
-from tests.io.responses.samples import FORMS, NUMBERED, TOKENS, chat, legacy, rows, sglang, vllm, written
+from tests.io.responses.samples import FORMS, NUMBERED, TOKENS, chat, events, legacy, rows, sglang, vllm, written
 from tests.verbs.evaluated import figures
 
 OPTIONS = {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob", "n_classes": len(TOKENS)}
@@ -98,6 +98,46 @@ def test_json_that_is_not_in_lines(tmp_path: Path, monkeypatch, name: str):
     plain = tmp_path / "plain.json"
     plain.write_text(LAID_OUT[name]([{"acc": 1, "text": 'a,\n"]}'}, {"acc": 0, "text": "["}]))
     assert fx.evaluate(plain, scores="acc", by="text").metrics["acc"].value == 0.5
+
+
+@pytest.mark.parametrize("form", ["chat", "chat_ids", "native", "legacy"])
+def test_streams_of_events(tmp_path: Path, monkeypatch, form: str):
+    values = [FORMS[form](response) for response in rows(0, 20)]
+    truth, path = table(written(tmp_path / "x.jsonl", form), NAMES), tmp_path / "x.txt"
+    for done in (True, False):
+        path.write_text(events(values, done))
+        assert table(path, NAMES) == truth
+    path.write_bytes(b"\xef\xbb\xbf" + events(values).replace("\n", "\r\n").encode())
+    monkeypatch.setattr(json_lines, "_PIECE", 3000)
+    assert table(path, NAMES) == truth
+    split = fx.evaluate(path, **OPTIONS, cluster="request", by="id", threads=2)
+    assert (split.clusters, len(split.slices["id"])) == (20, 20)
+
+
+def test_events_that_are_broken(tmp_path: Path):
+    path = tmp_path / "x.txt"
+    for text, message in [
+        ("data: {\n\n", "an event is not a JSON object, got '{'"),
+        ("data: 7\n", "an event is not a JSON object, got '7'"),
+        ('data: {"choices": [1]}\n', "a choice of an event is not an object with an index"),
+        ('data: {"choices": 1}\n', "the choices of an event are not a list"),
+        ("data: [DONE]\n", "no column 'target_logprob'"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(fx.FastxentError, match=message):
+            fx.evaluate(path, **OPTIONS)
+
+
+def test_a_byte_order_mark_is_no_part_of_json(tmp_path: Path):
+    path = tmp_path / "x.json"
+    for text in (
+        '{"acc": 1}\n{"acc": 0}\n',
+        '[{"acc": 1}, {"acc": 0}]',
+        '[\n{"acc": 1},\n{"acc": 0}\n]',
+        '{\n"acc": 1}\n{"acc": 0}',
+    ):
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert fx.evaluate(path, scores="acc").metrics["acc"].value == 0.5
 
 
 @pytest.mark.parametrize(
@@ -202,7 +242,7 @@ META = ["meta_info", "input_top_logprobs", 1]
     [
         (chat, [*CONTENT, "top_logprobs", 0, "logprob"], 0.5, "x.jsonl, line 2, token 0: log-probability 0 is 0.5"),
         (chat, [*CONTENT, "top_logprobs", 0, "logprob"], "a", "lines 1..2: .* all lines must be responses of chat"),
-        (chat, [*CONTENT, "top_logprobs"], [], "line 2, token 0: it lists no class above the cut"),
+        (chat, [*CONTENT, "top_logprobs"], [], "line 2, token 0: it lists no class above the cut; target_logprob"),
         (chat, [*CONTENT, "logprob"], 1.0, "line 2, token 0: column 'target_logprob' is 1.0"),
         (legacy, ["choices", 0, "logprobs", "tokens"], ["x"], "line 2: it has 1 tokens, but . lists"),
         (legacy, ["choices"], 7, "line 2: it is not a response of completions: TypeError"),
@@ -211,6 +251,8 @@ META = ["meta_info", "input_top_logprobs", 1]
         (sglang, [*META, 0, 1], "b", "lines 1..2: .* all lines must be responses of SGLang"),
         (sglang, META, [[-1.0, 2]], "line 2: not enough values"),
         (sglang, META, None, "line 2, token 1: its list is null"),
+        (vllm, ["prompt_logprobs", 1, "1", "logprob"], False, "line 2: a log-probability is true or false"),
+        (sglang, [*META, 0, 0], True, "line 2: a log-probability is true or false"),
         (sglang, META[:-1], [None, [[-1.0, 2, "x"]]], "line 2: it has .* tokens, but 2 lists"),
         (legacy, [*LISTS, 1], {}, "line 2, token 1: its list is null"),
         (legacy, LISTS, [None], "line 2: it has .* tokens, but 1 lists"),
