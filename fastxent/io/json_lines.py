@@ -27,7 +27,7 @@ from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.json_text import one_per_line
 
-_PIECE = 8 << 20  # bytes of a unit, up to the end of its last line
+_PIECE = 2 << 20  # bytes of a unit, up to the end of its last line: small, so that all threads end together
 _LONGEST = 256 << 20  # of a line
 _LOOK = 1 << 20  # bytes that tell how objects lie in a file
 # An object a line, one array of objects, objects over several lines, or server-sent events
@@ -102,15 +102,16 @@ class JsonLinesPart(Remarks):
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
             self.laid_out = _layout(source)
             for begin, end, data in pieces_of(source, self.laid_out):
-                lines = [line for line in data.split(b"\n") if not line.isspace() and line]
-                if lines:
-                    self._pieces.append((begin, end, len(lines)))
-                if not first:
-                    first = self._objects(lines)
-                other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
-                if other is not None:
-                    raise self._no_object(rows + other)
-                rows += len(lines)
+                count = data.count(b"\n{") + 1
+                if not first or not data.startswith(b"{") or data.rstrip(b"\n").count(b"\n") + 1 != count:
+                    lines = [line for line in data.split(b"\n") if not line.isspace() and line]
+                    first, count = first or self._objects(lines), len(lines)
+                    other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
+                    if other is not None:
+                        raise self._no_object(rows + other)
+                if count:
+                    self._pieces.append((begin, end, count))
+                rows += count
         self.rows = rows
         self.seen = first
         kind = _type("", first) if first else None
