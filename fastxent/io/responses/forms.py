@@ -52,6 +52,13 @@ class Form:
             found = pa.field(name, pa.struct([found]))
         return found
 
+    def spare(self, names: Container[str]) -> list[bytes]:
+        """The keys, in quotes, of what is in every entry and not needed for some columns."""
+        if "n_bytes" in names:
+            return []
+        texts = not self.numbered or "token" in names or "topk_tokens" in names
+        return [b'"bytes"', *([] if texts else [b'"token"'])]
+
     def _entry(self, names: Container[str]) -> pa.DataType:
         """The type of the entry of a token, as far as some columns need it."""
         id = ("id", WHOLE) if self.numbered else ("token", TEXT)

@@ -23,6 +23,7 @@ from fastxent.io.responses.rows import Token, table_of
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
+from fastxent.kernels.json_text import without_members
 
 _SEEN_BYTES = 512 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
 
@@ -67,7 +68,8 @@ class ResponsesUnit:
         """The columns of all tokens of the lines ``data``."""
         first, parsed = self.where.first_row, self.form.parsed(self.reader.stored)
         fields = [*([] if parsed is None else [parsed]), *self.beside]
-        table = self._parsed(data, fields) if fields else None
+        spare = None if parsed is None or self.beside else self.form.spare(self.reader.stored)
+        table = self._parsed(_without(data, spare), fields) if fields else None
         if table is not None and parsed is not None:
             columns = self.form.of_table(table.column(parsed.name), first)
         else:
@@ -115,6 +117,17 @@ class ResponsesUnit:
     def _place(self) -> str:
         first = self.where.first_row
         return f"cannot read {self.file.name}, lines {first + 1}..{first + self.lines}"
+
+
+def _without(data: bytes, names: list[bytes] | None) -> bytes:
+    """JSON lines without the members of some names, which pyarrow would read for nothing. Text that is not JSON stays
+    as it is."""
+    if not names:
+        return data
+    room, width = np.empty(len(data), np.uint8), max(map(len, names))
+    keys = np.frombuffer(b"".join(name.ljust(width, b"\0") for name in names), np.uint8).reshape(-1, width)
+    end = without_members(np.frombuffer(data, np.uint8), keys, room)
+    return data if end < 0 else room[:end].tobytes()
 
 
 class ResponsesPart(JsonLinesPart):

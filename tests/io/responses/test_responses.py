@@ -234,6 +234,7 @@ def _break(value: object, place: list, new: object) -> str:
 
 CONTENT = ["choices", 0, "logprobs", "content", 0]
 LISTS = ["choices", 0, "logprobs", "top_logprobs"]
+FIRST = str(rows(0, 1)[0][0].id)
 META = ["meta_info", "input_top_logprobs", 1]
 
 
@@ -251,7 +252,7 @@ META = ["meta_info", "input_top_logprobs", 1]
         (sglang, [*META, 0, 1], "b", "lines 1..2: .* all lines must be responses of SGLang"),
         (sglang, META, [[-1.0, 2]], "line 2: not enough values"),
         (sglang, META, None, "line 2, token 1: its list is null"),
-        (vllm, ["prompt_logprobs", 1, "1", "logprob"], False, "line 2: a log-probability is true or false"),
+        (vllm, ["prompt_logprobs", 1, FIRST, "logprob"], False, "line 2: a log-probability is true or false"),
         (sglang, [*META, 0, 0], True, "line 2: a log-probability is true or false"),
         (sglang, META[:-1], [None, [[-1.0, 2, "x"]]], "line 2: it has .* tokens, but 2 lists"),
         (legacy, [*LISTS, 1], {}, "line 2, token 1: its list is null"),
