@@ -54,4 +54,6 @@ def run_job(
         if part is not None:
             state.coverage = part.coverage(job)
     timing["fallbacks"] = job.source.fallbacks
+    if job.source.skipped is not None:
+        timing["row_groups_skipped"] = job.source.skipped
     return state, timing

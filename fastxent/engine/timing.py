@@ -107,6 +107,8 @@ def lines(timing: dict[str, Any]) -> list[str]:
         found.append(f"computing {' · '.join(f'{share:.0%}' for share in timing['utilisation'])} of the time")
     if "resumed_rows" in timing:
         found.append(f"{timing['resumed_rows']:,} rows were done before")
+    if timing.get("row_groups_skipped"):
+        found.append(f"{timing['row_groups_skipped']:,} row groups were skipped: their statistics exclude every row")
     found = [line.replace("%", " %") for line in found]
     for fallback in timing.get("fallbacks", []):
         found.append(f"{fallback['file']} was read through pyarrow, which is slower: {fallback['reason']}")

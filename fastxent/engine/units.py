@@ -77,7 +77,7 @@ def work_units(job: Job[Any], pieces: Pieces, unit_size: int, memory: int) -> li
     """Pieces joined to units of about ``unit_size`` bytes of logits."""
     known = job.identities
     digest = job.digest(f"units of {unit_size}")
-    groups = list(_joined(pieces, unit_size))
+    groups = list(_joined(pieces, unit_size)) or [[]]  # a filter may have left no row group
     return [
         WorkUnit(
             index, len(groups), job.recipe, job.row_bytes, tuple(unit for unit, _ in group),

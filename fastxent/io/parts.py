@@ -15,6 +15,7 @@ from fastxent.errors import FastxentError, SourceError
 from fastxent.io import arrays, dicts, frames, llama, npz, tensors
 from fastxent.io.arrow import ipc, part as arrow
 from fastxent.io.batch import Unit
+from fastxent.io.bounds import Keep
 from fastxent.io.delimited import delimited_part
 from fastxent.io.events import STARTS
 from fastxent.io.json_lines import BOM
@@ -62,6 +63,10 @@ class Part(Protocol):
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
         """Number of classes in the first row that is not empty, for schemas without it."""
+        ...
+
+    def prune(self, reader: RowReader, names: Sequence[str], keep: Keep) -> int:
+        """Leave out row groups, as in `Remarks`."""
         ...
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:

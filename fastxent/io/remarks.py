@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastxent.errors import FastxentError
 
 if TYPE_CHECKING:
-    from fastxent.io.layout import Layout
+    from fastxent.io.bounds import Keep
+    from fastxent.io.layout import Layout, RowReader
 
 
 class Storage(NamedTuple):
@@ -51,6 +52,13 @@ class Remarks:
     def consumed(self) -> object | None:
         """The object whose rows can be read once, by one reader; None for other parts."""
         return None
+
+    def prune(self, reader: RowReader, names: Sequence[str], keep: Keep) -> int:
+        """Leave out row groups that ``keep`` refuses; for formats whose metadata tell. Returns how many are left out.
+
+        names: the columns that ``keep`` looks up.
+        """
+        return 0
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage | None:
         """How the logits are stored, for formats whose metadata tells; None for the others.

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.batch import Unit
+from fastxent.io.bounds import Keep
 from fastxent.io.documents import Sequences
 from fastxent.io.layout import BUCKET, NO_LOGITS, POSITION, VOID, Layout, RowReader, all_names, find_field
 from fastxent.io.parts import Part, find_parts
@@ -34,6 +35,7 @@ class OpenSource:
     dtype: str
     schema: pa.Schema
     parts: list[tuple[Part, RowReader]] = field(repr=False)
+    skipped: int | None = None  # row groups that `prune` left out; None if nothing was asked for
 
     @property
     def task(self) -> str:
@@ -90,6 +92,10 @@ class OpenSource:
                     f"cannot read {part.name}: {part.missing}; write the file again, or count the missing rows "
                     'as bad with on_bad_row="skip" (--on-bad-row skip)'
                 )
+
+    def prune(self, names: Sequence[str], keep: Keep) -> None:
+        """Read no row groups whose metadata prove that ``keep`` refuses all their rows. names: columns it looks up."""
+        self.skipped = sum(part.prune(reader, names, keep) for part, reader in self.filled)
 
     def columns_only(self) -> OpenSource:
         """The same source without its logits, whose batches have no classes: a cheap look ahead."""

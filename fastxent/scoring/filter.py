@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastxent.errors import ConfigError
+from fastxent.errors import ColumnError, ConfigError
+from fastxent.io.bounds import Lookup
 from fastxent.scoring.comparison import COMPARE, LARGEST, among, comparable, compare_columns, compare_literal
+from fastxent.scoring.outcomes import Outcomes, empty, outcomes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,6 +200,65 @@ class Filter:
         if b is not None:
             return compare_literal(_SWAPPED.get(type(op), type(op)), values[b], _literal(left))
         return pa.scalar(bool(COMPARE[type(op)][1](_literal(left), _literal(right))))
+
+    # ---- for many rows at once ---------------------------------------------------------------------------------------
+
+    def may_hold(self, bounds: Lookup) -> bool:
+        """Whether the condition may hold for some of the rows whose columns have these bounds.
+
+        A comparison that Arrow refuses may hold: `rows` then raises its error.
+        """
+        import pyarrow as pa
+
+        try:
+            return self._outcomes(self._tree, bounds).true
+        except (pa.ArrowException, ColumnError, TypeError, ValueError, OverflowError):
+            return True
+
+    def _outcomes(self, node: ast.expr, bounds: Lookup) -> Outcomes:
+        match node:
+            case ast.BoolOp(op=op, values=parts):
+                found = [self._outcomes(part, bounds) for part in parts]
+                true, false = [part.true for part in found], [part.false for part in found]
+                return Outcomes(all(true), any(false)) if isinstance(op, ast.And) else Outcomes(any(true), all(false))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self._outcomes(operand, bounds).inverted()
+            case ast.Compare(left=left, ops=ops, comparators=right):
+                pairs = zip([left, *right], ops, right, strict=False)
+                found = [self._compared(a, compare, b, bounds) for a, compare, b in pairs]
+                return Outcomes(all(part.true for part in found), any(part.false for part in found))
+        column = bounds(str(self._name(node)))
+        if str(column.kind) != "bool":
+            raise TypeError("not a condition")
+        if column.low is None or column.high is None:
+            return Outcomes(True, True)
+        return Outcomes(column.high[0].as_py() is True, column.low[0].as_py() is False)
+
+    def _compared(self, left: ast.expr, op: ast.cmpop, right: ast.expr, bounds: Lookup) -> Outcomes:
+        a, b = self._name(left), self._name(right)
+        if isinstance(op, ast.Is | ast.IsNot):
+            null = Outcomes(_is_none(left), not _is_none(left))
+            if a is not None:
+                null = Outcomes(bounds(a).nulls, bounds(a).values)
+            return null if isinstance(op, ast.Is) else null.inverted()
+        if isinstance(op, ast.In | ast.NotIn):
+            items = _items(right)
+            if a is None:
+                held = Outcomes(_literal(left) in items, _literal(left) not in items)
+            else:
+                among(empty(bounds(a)), items)
+                each = [outcomes(ast.Eq, bounds(a), item).true for item in items if item is not None]
+                held = Outcomes(any(each) or (None in items and bounds(a).nulls), True)
+            return held if isinstance(op, ast.In) else held.inverted()
+        if a is not None and b is not None:
+            compare_columns(type(op), empty(bounds(a)), empty(bounds(b)))
+            return Outcomes(True, True)
+        if a is not None:
+            return outcomes(type(op), bounds(a), _literal(right))
+        if b is not None:
+            return outcomes(_SWAPPED.get(type(op), type(op)), bounds(b), _literal(left))
+        holds = bool(COMPARE[type(op)][1](_literal(left), _literal(right)))
+        return Outcomes(holds, not holds)
 
 
 def _literal(node: ast.AST) -> Any:

@@ -18,6 +18,7 @@ from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS, Options
+from fastxent.scoring.filter import Filter
 from fastxent.scoring.odds_sums import BinarySums, SummingScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
@@ -96,7 +97,7 @@ class Evaluation:
             if dtype is not None:
                 raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
-            return Job(opened, cls(config, opened.dtype, False, visited))
+            return Job(_pruned(opened, config), cls(config, opened.dtype, False, visited))
         if n_classes is not None:
             raise ConfigError(
                 f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
@@ -134,7 +135,8 @@ class Evaluation:
             values["target"] = None
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
-        return Job(opened, cls(config, opened.dtype, has_soft_targets(opened, config.target), visited))
+        soft = has_soft_targets(opened, config.target)
+        return Job(_pruned(opened, config), cls(config, opened.dtype, soft, visited))
 
 
 def open_head(options: Mapping[str, Any]) -> Head | None:
@@ -181,6 +183,14 @@ def open_topk(
     ids = [find_field(part.schema, str(config.ids)) for part, _ in opened.filled]
     text = classes is None and any(field is not None and "string" in str(field.type) for field in ids)
     return opened, replace(config, n_classes=count, target=target, open_classes=text or count > MOST_COUNTED)
+
+
+def _pruned(source: OpenSource, config: EvalConfig) -> OpenSource:
+    """The source without the row groups that ``where`` excludes by their statistics."""
+    if config.where is not None:
+        chosen = Filter(config.where)
+        source.prune(chosen.columns, chosen.may_hold)
+    return source
 
 
 def _lacks(

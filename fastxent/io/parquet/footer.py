@@ -27,6 +27,8 @@ from fastxent.io.storage.local import Ranges
 _LEAST = 16  # bytes of a column chunk in the footer: no more memory is taken than its length can mean
 _REPEATED = 2
 _ORIGIN = b"ARROW:schema"
+_ORDERS = 7  # the field of FileMetaData with the order of each column
+_OF_TYPE = b"\x1c\0\0"  # that of its type
 _OLD_HEADER = 100  # bytes of a dictionary page's header, at most
 
 _CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
@@ -281,10 +283,20 @@ class Footer:
     def parts(self, proven: Proven) -> Iterator[bytes]:
         """For each row group the footer of a file of that and of some columns alone."""
         selected = self._selected(proven.columns)
-        for rows, chunks in zip(self.group_rows, proven.table, strict=True):
-            inside = [self._buf[begin:end].tobytes() for begin, end in chunks[:, [md.BEGIN, md.END]].tolist()]
+        for rows, inside in zip(self.group_rows, self.encoded(proven), strict=True):
             group = b"\x19" + _list(STRUCT, inside) + b"\x16" + _signed(0) + b"\x16" + _signed(rows) + b"\0"
             yield self._footer(*selected, rows, [group])
+
+    def encoded(self, proven: Proven) -> Iterator[list[bytes]]:
+        """For each row group the metadata of the chunks of some columns, as they are stored."""
+        for chunks in proven.table:
+            yield [self._buf[begin:end].tobytes() for begin, end in chunks[:, [md.BEGIN, md.END]].tolist()]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values of every column are ordered as those of its type; if not, statistics mean nothing."""
+        count = sum(len(column.leaves) for column in self.columns)
+        return self._raw(_ORDERS, LIST) == _list(STRUCT, [_OF_TYPE] * count)
 
     def _selected(self, columns: Sequence[Column]) -> tuple[int, bytes, bytes]:
         """(number of elements, the elements, key-value metadata) of a schema of some columns."""

@@ -17,11 +17,13 @@ import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch, Block, even
+from fastxent.io.bounds import Bounds, Keep
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import flat, reader as native
 from fastxent.io.parquet.beside import Rows, Stored, rows_in, stored
 from fastxent.io.parquet.chunk import LogitsChunk, plan
 from fastxent.io.parquet.footer import ChunkInfo, Footer
+from fastxent.io.parquet.statistics import bounds_of
 from fastxent.io.remarks import Remarks, Storage
 from fastxent.io.storage.files import File, reading
 from fastxent.io.storage.identity import VersionedFile, unchanged
@@ -185,6 +187,7 @@ class ParquetPart(Remarks):
             self.schema: pa.Schema = footer.arrow_schema
             self.rows: int = footer.rows
             self.groups = len(footer.group_rows)
+        self._left_out: frozenset[int] = frozenset()  # row groups
 
     @contextmanager
     def _footer(self) -> Iterator[Footer]:
@@ -239,12 +242,28 @@ class ParquetPart(Remarks):
             columns = next(whole if isinstance(chunk, str) else beside)
             if mixed:
                 next(beside if isinstance(chunk, str) else whole)
-            if rows and isinstance(chunk, LogitsChunk):
+            if group in self._left_out:
+                pass
+            elif rows and isinstance(chunk, LogitsChunk):
                 chosen = tuple(column[group] for column in numbers.values())
                 yield from self._native_units(chunk, reader, where, (chosen, columns), least)
             elif rows:
                 yield ParquetUnit(self._source, reader, where, rows, columns)
             first += rows
+
+    def prune(self, reader: RowReader, names: Sequence[str], keep: Keep) -> int:
+        """From one look at the footer; columns that folder names give have one value."""
+        constants = {name: _constant(value) for name, value in reader.constants}
+        unknown = {name for name, _ in reader.tags}
+        stored = [name for name in dict.fromkeys(names) if name not in constants and name not in unknown]
+        with self._footer() as footer:
+            with reading(self.name):
+                known = [{**found, **constants} for found in bounds_of(footer, self.schema, stored)]
+            rows = footer.group_rows
+        kept = [keep(lambda name, found=found: found.get(name, Bounds())) for found in known]  # type: ignore[misc]
+        self._left_out = frozenset(group for group, wanted in enumerate(kept) if rows[group] and not wanted)
+        self.rows = sum(n for group, n in enumerate(rows) if group not in self._left_out)
+        return len(self._left_out)
 
     def storage(self, names: Sequence[str], layout: Layout | None, n_classes: int | None) -> Storage:
         """From one look at the footer."""
@@ -289,6 +308,12 @@ class ParquetPart(Remarks):
         for part in parts:
             place = Where(self.name, where.row_group, where.first_row + part.first_row)
             yield NativeUnit(self._source, reader, place, part.rows, part, *beside)
+
+
+def _constant(value: pa.Scalar) -> Bounds:
+    """The bounds of a column that has one value."""
+    one = pa.array([value.as_py()], value.type)
+    return Bounds(value.type, one, one, nulls=not value.is_valid, values=value.is_valid)
 
 
 def _work(chunk: LogitsChunk) -> int:
