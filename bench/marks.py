@@ -136,6 +136,15 @@ def _pairs(found: list[Found]) -> Iterator[Row]:
             yield Row(name, "-", rate, f["fraction_of_ceiling"], "read of both", 0.4, 0.7)
 
 
+def _hidden(found: list[Found]) -> Iterator[Row]:
+    for f in found:
+        if f["job"] == "evaluate hidden":
+            name, rate = f"evaluate hidden, {f['layout']} head, {_classes(f)}", _rate(f["gb_per_second"])
+            yield Row(name, "-", rate, f["times_product"], "product alone", 1.25, None, most=True)
+            if "times_torch" in f:
+                yield Row("  the same", "torch", rate, f["times_torch"], "linear + loss", None, None, most=True)
+
+
 # ---- fresh processes -------------------------------------------------------------------------------------------
 
 
@@ -163,6 +172,7 @@ def rows(found: Iterable[Found], startup: dict[str, float], peak: dict[str, int]
         *_files(kept),
         *_binary(kept),
         *_pairs(kept),
+        *_hidden(kept),
         _memory(peak),
         *_startup(startup),
         *_threads(kept),

@@ -27,10 +27,18 @@ class Shown:
     chosen: Candidate or None. The column of scores.
     sources: strings. The sources as they were given.
     scores: str. The kind of the scores, from `score_kind`.
+    head: str or None. The output head, if the scores are hidden states.
     """
 
-    def __init__(self, found: Description, chosen: Candidate | None, sources: Sequence[str], scores: str) -> None:
-        self.found, self.chosen, self.sources, self.scores = found, chosen, sources, scores
+    def __init__(
+        self,
+        found: Description,
+        chosen: Candidate | None,
+        sources: Sequence[str],
+        scores: str,
+        head: str | None = None,
+    ) -> None:
+        self.found, self.chosen, self.sources, self.scores, self.head = found, chosen, sources, scores, head
         self._often = Counter(found.schema.names)
 
     def eval_line(self) -> str | None:
@@ -46,6 +54,7 @@ class Shown:
         words = ["fastxent", "eval", *map(_path, self.sources)]
         words += ["--logits", joined(self.chosen.name)] if self.chosen.name != "logits" else []
         words += ["--logits-dtype", "bfloat16"] if self.chosen.dtype is None else []
+        words += ["--head", self.head] if self.head is not None else []
         words += ["--input", self.scores] if self.scores != "logits" else []
         words += ["--target", target] if target != "target" else []
         words += self._shift(target)
@@ -149,7 +158,8 @@ class Shown:
             facts += [("documents", f"{_count(found.documents)}{_groups(found)}; each position is a row")]
         if chosen is not None:
             held = "one number per row" if chosen.task == "binary" else f"{_count(chosen.n_classes)} classes"
-            facts += [("logits", f"{chosen.name}: {held} of {chosen.dtype or 'unknown type'}")]
+            states = "" if chosen.width is None else f"{chosen.width:,} numbers, which the head makes "
+            facts += [("logits", f"{chosen.name}: {states}{held} of {chosen.dtype or 'unknown type'}")]
             facts += [("stored as", stored)] if (stored := _stored(found, chosen)) else []
             facts += [("read by", _reader(found))] if found.readers and chosen.task != "binary" else []
             memory = _memory(found, chosen)
@@ -174,6 +184,9 @@ class Shown:
         )
 
     def _missing(self) -> str:
+        if self.chosen is None and (hidden := self.found.roles.get("hidden")):
+            line = shlex.join(["fastxent", "inspect", *map(_path, self.sources), "--head"])
+            return f"Column {hidden[0]!r} looks like hidden states; run with the output head: {line} FILE"
         if self.chosen is None:
             return "No column looks like logits; name one with --logits, or 'prefix*' for one column a class."
         given = f"fastxent eval … --logits {shlex.quote(joined(self.chosen.name))} --target"

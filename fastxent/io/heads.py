@@ -61,11 +61,9 @@ class Head:
         """
         libraries()
         weight, offsets = named_tensor("head", head), None if bias is None else named_tensor("bias", bias)
-        shape = weight.array.shape
-        if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
-            raise ConfigError(f"head must be (C, d), d numbers for each of at least 2 classes, got {shape}")
-        if offsets is not None and offsets.array.shape != shape[:1]:
-            raise ConfigError(f"bias must have {shape[0]} numbers, one per class, got {offsets.array.shape}")
+        n_classes, _ = check_shape(weight)
+        if offsets is not None and offsets.array.shape != (n_classes,):
+            raise ConfigError(f"bias must have {n_classes} numbers, one per class, got {offsets.array.shape}")
         found = cls(weight, offsets, room=memory // (2 * threads), kept=memory // 4)
         found._check()
         return found
@@ -189,6 +187,14 @@ class Head:
                 raise ConfigError(
                     f"bias must hold numbers below infinity, got {self._offsets[place]} for class {place}"
                 )
+
+
+def check_shape(weight: NamedTensor) -> tuple[int, int]:
+    """The numbers of classes and of a state; ConfigError if the weights are not (C, d)."""
+    shape = weight.array.shape
+    if len(shape) != 2 or shape[0] < 2 or shape[1] < 1:
+        raise ConfigError(f"head must be (C, d), d numbers for each of at least 2 classes, got {shape}")
+    return shape[0], shape[1]
 
 
 def whole_rows(rows: int) -> int:

@@ -49,6 +49,7 @@ _METRIC = (
     r"(.*\.)?(acc(uracy)?(_.*)?|(.*_)?match(_.*)?|em|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
     r"(is_)?correct|scores?|nll|loss)"
 )
+_HIDDEN = r"(.*_)?hidden(_states?)?(_.*)?"
 _LOGITS = ("logits?", "logits?_.*|.*_logits?", ".*log_?probs?.*", "prob.*", "scores?", "pred.*", "output.*")
 _HELD = (*FLOATS, *SIXTEEN_BITS, pa.uint8())  # what the rows of logits of a document may hold
 
@@ -62,6 +63,7 @@ class Candidate:
     dtype: str | None  # None: nothing says, `dtype` must be given
     n_classes: int | None
     task: str = "multiclass"  # "binary": one number per row
+    width: int | None = None  # of hidden states, which a head makes logits of
 
 
 @dataclass
@@ -84,13 +86,15 @@ class Description:
     # ^ Parquet files -> why pyarrow reads their logits, or None where the native reader does
     roles: dict[str, list[str]] = field(default_factory=dict)
     # ^ "target", "id", "cluster", "weight", "n_bytes", "by" -> columns, likeliest first; "target_logprob" and "scores"
-    # where no column looks like logits; "ids", "logprobs", "other" and "target_logprob" of a top-k dump
+    # where no column looks like logits; "ids", "logprobs", "other" and "target_logprob" of a top-k dump; "hidden" of a
+    # dump that needs a head
     labels: str | None = None  # "flags" or "ids" if the first target is lists of which several may hold
     warnings: list[str] = field(default_factory=list)
 
 
-def describe(source: Any, logits: str | None = None) -> Description:
-    """Look at a source without reading its rows. ``logits``: the column whose storage is described."""
+def describe(source: Any, logits: str | None = None, width: int | None = None) -> Description:
+    """Look at a source without reading its rows. ``logits``: the column whose storage is described. ``width``: that of
+    an output head; the logits are then hidden states."""
     parts = find_parts(source)
     head = _head(next((part for part in parts if part.rows), parts[0]), logits)
     if head is not None:
@@ -111,7 +115,13 @@ def describe(source: Any, logits: str | None = None) -> Description:
     found.logits = sorted(
         _candidates(first, schema), key=lambda c: (c.task == "binary", _rank(c.name.rstrip("*_"), _LOGITS))
     )
-    topk = topk_roles(schema) if logits is None else {}
+    states = [c for c in found.logits if re.fullmatch(_HIDDEN, c.name.rstrip("*_"), re.IGNORECASE)]
+    if width is not None:
+        wide = [c for c in found.logits if c.n_classes in (width, None) and c.task == "multiclass"]
+        found.logits = [*(c for c in wide if c in states), *(c for c in wide if c not in states)]
+    elif logits is None:
+        found.logits = [c for c in found.logits if c not in states]
+    topk = topk_roles(schema) if logits is None and width is None else {}
     others = [c.name for c in found.logits if c.name not in topk.get("logprobs", ())]
     if topk and not any(_rank(name.rstrip("*_"), _LOGITS) < 2 for name in others):
         found.logits = []
@@ -127,6 +137,9 @@ def describe(source: Any, logits: str | None = None) -> Description:
         found.roles[role] = sorted(hits, key=lambda name: _rank(name, patterns))
     taken |= {names[0] for role, names in found.roles.items() if names and role != "cluster"}
     found.roles |= topk
+    if states and width is None:
+        found.roles["hidden"] = [c.name for c in states]
+        taken |= {name for c in states for name in _names(schema, c.name)}
     if not found.logits and logits is None and not topk:
         once = [name for name, times in Counter(all_names(schema)).items() if times == 1]
         kinds = {name: column.type for name in once if (column := find_field(schema, name)) is not None}

@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 import fastxent as fx
 from dumps import lists
+from fastxent.cli.program import run
 from fastxent.engine import checkpoints
 from fastxent.io import heads, hidden
 from tests.verbs.hidden import C, D, Model, N, parquet, safetensors, values
@@ -315,3 +316,28 @@ def test_options_that_do_not_fit(files, tmp_path):
         state.update({"hidden": model.states, "target": model.columns["target"]})
     masked = np.where(np.arange(C) % 2, -np.inf, 0.0).astype(np.float32)
     assert fx.evaluate(states, **given, bias=masked, on_bad_row="skip").rows.bad == 0, "-inf excludes a class"
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line(files, capsys):
+    states, head, full = files
+    assert run(["inspect", str(states)]) == 0
+    advice = "Column 'hidden' looks like hidden states; run with the output head: fastxent inspect"
+    assert capsys.readouterr().out.endswith(f"{advice} {states} --head FILE\n")
+    assert run(["inspect", str(states), "--head", str(head)]) == 0
+    text = capsys.readouterr().out
+    assert f"hidden: {D} numbers, which the head makes {C} classes of float32" in text
+    line = text.splitlines()[-1].strip()
+    assert line == f"fastxent eval {states} --logits hidden --head {head} --by kind --cluster doc"
+    assert run([*line.split()[1:], "--format", "json"]) == 0
+    found = fx.EvalResult.from_json(capsys.readouterr().out)
+    close(found, fx.evaluate(full, by="kind", cluster="doc"))
+    assert found.config.head == str(head)
+    assert run(["inspect", str(full), "--head", str(head)]) == 2
+    assert f"holds lists of {D} numbers" in capsys.readouterr().err
+    line = f"compare {states} {full} --logits hidden --head {head} --logits-b logits"
+    assert run(line.split()) == 0
+    assert run(["eval", str(full), "--head", str(head)]) == 2
+    assert f"head must have {C} numbers per class" in capsys.readouterr().err
