@@ -90,6 +90,15 @@ def find_near(numbers, least, codes_of, distinct, codes):  # type: ignore[no-unt
     return used
 
 
+def mixed(numbers: np.ndarray) -> np.ndarray:
+    """Hashes of uint64 numbers: those of splitmix64 (G. Steele, D. Lea, C. Flood 2014)."""
+    with np.errstate(over="ignore"):
+        found = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    hashed: np.ndarray = found ^ (found >> np.uint64(31))
+    return hashed
+
+
 def encoded(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the distinct numbers in the order of their first appearance, (n,) the place of each number among them).
 

@@ -101,6 +101,14 @@ def find_texts(texts, begin, table, used, codes, seed):  # type: ignore[no-untyp
 
 
 @jit
+def hash_texts(offsets, data, seed, hashed):  # type: ignore[no-untyped-def]
+    """Write a hash of each text to ``hashed``, uint64; ``offsets`` and ``data`` as in `find_texts`."""
+    at = data.ctypes.data
+    for i in range(hashed.size):
+        hashed[i] = _hash(at + offsets[i], at + offsets[i + 1], seed)
+
+
+@jit
 def _enter_hashes(entries, count, slots):  # type: ignore[no-untyped-def]
     """Enter the hashes of ``count`` texts into empty slots, of which there are more."""
     mask = np.uint64(slots.size - 1)
@@ -127,6 +135,14 @@ class Texts:
         """Offsets and bytes of the text of each code."""
         offsets = np.ascontiguousarray(self._entries[: len(self) + 1, 1])
         return offsets, self._bytes[: offsets[-1]]
+
+    def hashed(self, first: int) -> np.ndarray:
+        """uint64 hashes of the texts of the codes from ``first`` on, the same in every process."""
+        offsets, data = self.distinct
+        found = np.empty(len(self) - first, np.uint64)
+        if len(found):
+            hash_texts(offsets[first:], data, np.uint64(0), found)
+        return found
 
     def listed(self) -> list[bytes]:
         """The text of each code."""

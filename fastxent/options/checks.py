@@ -104,6 +104,13 @@ def whole(rule: str = "be an integer", **bounds: float) -> Check:
     return lambda name, value: whole_number(name, value, rule, **bounds)
 
 
+def bucket_count(name: str, value: Any) -> int:
+    """Check the number of buckets of the jackknife."""
+    rule = "be 0 or an integer from 2 to 100"
+    number = whole_number(name, value, rule, low=0, high=100)
+    return number if number != 1 else whole_number(name, value, rule, low=2)
+
+
 def optional(check: Check) -> Check:
     """Return the check that also takes None."""
     return lambda name, value: None if value is None else check(name, value)

@@ -46,6 +46,7 @@ class EvalConfig:
     clip_eps: float | None = default("clip_eps")
     top_k: tuple[int, ...] = default("top_k")
     bins: int = default("bins")
+    jackknife: int = default("jackknife")
     on_bad_row: str = default("on_bad_row")
     classes: tuple[str, ...] | None = default("classes")
     threshold: float = default("threshold")
@@ -128,7 +129,7 @@ _FIRST = (
 )  # fmt: skip
 _LOSS = tuple(name for name, option in OPTIONS.items() if option.section == "Loss")
 _FOUND = ("task", "n_classes")  # options that say what the dump must be; here they are what it is
-_OF_SCORES = ("input", "shift", "head", "bias", *_LOSS, "classes", "top_k", "bins")
+_OF_SCORES = ("input", "shift", "head", "bias", *_LOSS, "classes", "top_k", "bins", "jackknife")
 _OF_CLASSES = ("n_bytes", "class_weight", "class_mask", "softcap", "top_k")
 # Options that need every class's score.
 _OF_ALL = ("head", "bias", *(name for name in _LOSS if name != "ignore_index"), "threshold", "target_ids")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict, cast
 from fastxent.options.checks import (
     Check,
     boolean,
+    bucket_count,
     class_flags,
     class_names,
     class_weights,
@@ -351,6 +352,16 @@ class MetricOptions(TypedDict, total=False):
             help="Number of calibration bins, of equal width.",
             section="Metrics",
             metavar="N",
+        ),
+    ]
+    jackknife: Annotated[
+        int,
+        Option(
+            20,
+            bucket_count,
+            help="Buckets of the jackknife, for intervals of ECE, MCC, ...; 0: none.",
+            section="Metrics",
+            metavar="K",
         ),
     ]
     on_bad_row: Annotated[

@@ -9,9 +9,10 @@ import numpy as np
 
 from fastxent.io.batch import Batch
 from fastxent.kernels import cuts
-from fastxent.kernels.cuts import MOST_ROWS, PLACE, Cuts
+from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.fold import WORDS
+from fastxent.kernels.grid import MOST_ROWS, SHIFT, WHOLE_BITS, layout_of, places_of
 from fastxent.kernels.rows import odds_sums
 from fastxent.kernels.rows.labels import plain_targets
 from fastxent.kernels.rows.odds_sums import INSIDE, POSITIVE
@@ -34,6 +35,7 @@ class BinarySums:
     sums: np.ndarray  # int64: see `kernels.rows.odds_sums`
     counts: np.ndarray  # int64 (4,): see there
     cuts: Cuts  # calibration of the positive class
+    grid: np.ndarray  # int64: see `kernels.grid.add_to_grid`
     nll: np.ndarray  # int64: see `kernels.tally.tally_patterns`
     extremes: np.ndarray  # float64 (2,): the least and the largest NLL
     minus_ones: int
@@ -78,12 +80,14 @@ class SummingScorer:
             return None
         sums, counts = np.zeros((odds_sums.SUMS, WORDS), np.int64), np.zeros(4, np.int64)
         nll, extremes = np.zeros(PATTERNS, np.int64), np.array([np.inf, -np.inf])
-        binned = Cuts.zeros(c.bins, PLACE, n)
+        binned, grid = Cuts.zeros(c.bins, PLACE, n), np.zeros(2 * places_of(WHOLE_BITS, c.bins), np.int64)
         rule = c.temperature, self._rows.least, FLOAT_TYPES["float32"].tag
         histogram, given = (nll, FIRST_PATTERN, PATTERN_SHIFT, extremes), (values, shaped, positive)
-        summed = self._summing(given, rule, c.bins, sums, counts, histogram, tuple(binned), self._room)
-        if not summed:
+        calibration = tuple(binned), grid
+        if not self._summing(given, rule, c.bins, sums, counts, histogram, calibration, self._room):
             return None
+        rows = np.add.reduceat(grid.reshape(-1, 2) >> SHIFT, layout_of(WHOLE_BITS, c.bins).bins)
+        binned.sums[:, ROWS], binned.sums[:, WIDTH] = rows.sum(axis=1), rows[:, 1]
         zeros = n - int(counts[POSITIVE]) - minus_ones
         inside = int(counts[INSIDE]) if c.input == "logits" else 0
-        return BinarySums(n, values, positive, sums, counts, binned, nll, extremes, minus_ones, zeros, inside)
+        return BinarySums(n, values, positive, sums, counts, binned, grid, nll, extremes, minus_ones, zeros, inside)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import cast
@@ -28,6 +28,7 @@ from fastxent.state.metrics import (
     BRIER,
     CALIBRATION,
     ENTROPY,
+    FROM_GRID,
     LN2,
     LOSS,
     ROWS,
@@ -120,7 +121,7 @@ _MADE_OF = {
 NAMES = (
     "cross_entropy", "cross_entropy_bits", "normalized_entropy", "accuracy", "balanced_accuracy", "precision", "recall",
     "specificity", "f1", "matthews_corrcoef", *RANKING, "brier_score", "entropy", "base_rate", "mean_prediction",
-    "calibration_ratio", *CALIBRATION, "nll_minus_entropy",
+    "calibration_ratio", *CALIBRATION, *FROM_GRID, "nll_minus_entropy",
 )  # fmt: skip
 
 
@@ -291,9 +292,24 @@ class _Group:
 
     def balanced_accuracy(self) -> Metric:
         """Mean of recall and specificity; one of them where the rows are of one class."""
-        each = [self._value(RATIOS[name]) for name in ("recall", "specificity")]
-        found = [value for value in each if value == value]
-        return Metric(sum(found) / len(found) if found else math.nan)
+        each = [(RATIOS[name], self._value(RATIOS[name])) for name in ("recall", "specificity")]
+        found = [(ratio, value) for ratio, value in each if value == value]
+        if not found:
+            return Metric(math.nan)
+        total, residuals = self._sum(_ONE), dict.fromkeys(_PLACE, Fraction(0))
+        for ratio, _ in found:
+            for column, x in self._residuals(ratio).items():
+                residuals[column] += Fraction(x * total * total, len(found) * self._sum(ratio.lower) ** 2)
+        return self._within(sum(value for _, value in found) / len(found), residuals, 0.0)
+
+    def _within(self, value: float, residuals: Mapping[str, Fraction], least: float) -> Metric:
+        """A number from ``least`` to 1, with the interval of residuals over the rows; none if these are all 0."""
+        stderr = self._stderr({column: x for column, x in residuals.items() if x}, self._sum(_ONE))
+        if not stderr > 0.0:
+            return Metric(value, stderr)
+        found = by_student(value, stderr, self._sums.units - 1)
+        low, high = found.ci95
+        return replace(found, ci95=(max(least, low), min(1.0, high)))
 
     def matthews(self) -> Metric:
         """Correlation of targets and predictions; 0 where one of them does not vary, as in scikit-learn."""
@@ -304,5 +320,19 @@ class _Group:
             return Metric(math.nan)
         covariance = n * both - positive * predicted
         spread = positive * (n - positive) * predicted * (n - predicted)
-        size = rounded_root(covariance * covariance, spread) if spread > 0 else 0.0
-        return Metric(-size if covariance < 0 else size)
+        if spread <= 0:
+            return Metric(0.0)
+        size = rounded_root(covariance * covariance, spread)
+        value = -size if covariance < 0 else size
+        # The delta method: slopes by the sums of rows, positives, predicted positives and both, over their number.
+        p, q, b = (rounded_ratio(x, n) for x in (positive, predicted, both))
+        root = math.sqrt(rounded_ratio(spread, n**4))
+        if not root > 0.0 or {p, q} & {0.0, 1.0}:
+            return Metric(value)
+        slopes = {
+            ROWS: b / root - value / 2.0 * (1.0 / (1.0 - p) + 1.0 / (1.0 - q)),
+            POSITIVE: -q / root - value / 2.0 * (1.0 / p - 1.0 / (1.0 - p)),
+            PREDICTED: -p / root - value / 2.0 * (1.0 / q - 1.0 / (1.0 - q)),
+            TRUE_POSITIVE: 1.0 / root,
+        }
+        return self._within(value, {column.name: Fraction(slope) * n for column, slope in slopes.items()}, -1.0)

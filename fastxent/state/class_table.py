@@ -7,6 +7,7 @@ import numpy as np
 from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.tally import tally_classes
 from fastxent.state.averages import ClassSums
+from fastxent.state.buckets import Buckets
 from fastxent.state.classes import CORRECT, PREDICTED, SUPPORT
 from fastxent.state.component import Summands
 from fastxent.state.packed import stored_counts, stored_sums
@@ -26,7 +27,7 @@ class ClassTable:
     earlier version, which did not count them. Groups only grow in number, so it does not depend on the order of rows.
     """
 
-    def __init__(self, table: GroupTable, n_classes: int, weighted: bool) -> None:
+    def __init__(self, table: GroupTable | Buckets, n_classes: int, weighted: bool) -> None:
         self.table, self.n_classes, self.weighted = table, n_classes, weighted
         self.known = True
         self.counts = np.zeros((3, 0), np.int64)
@@ -114,6 +115,8 @@ class ClassTable:
         if not (counts[:2].any(axis=0).all() and (counts[CORRECT] <= counts[:2].min(axis=0)).all()):
             raise ValueError("counts of classes that contradict each other")
         self.counts[:, places] = counts
+        if isinstance(self.table, Buckets):
+            return
         rows = np.array([self.table.contributing(g) for g in range(len(self.table.keys))], np.int64)
         for kind in (SUPPORT, PREDICTED):
             each = self.counts[kind].reshape(len(rows), self.n_classes).sum(axis=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastxent.kernels.hashed import Numbers
+from fastxent.kernels.hashed import Numbers, mixed
 from fastxent.kernels.texts import Texts
 from fastxent.state.keys import EncodedColumn, Keys, decoded, integers_of, place_of, texts_of, used_values
 
@@ -25,6 +26,7 @@ class Clusters:
         self._numbers, self._texts, self._others = Numbers(), Texts(), Keys()
         self._codes = [np.zeros(0, np.int64) for _ in range(3)]  # of the numbers, the texts and the others
         self._count = 0
+        self._hashes, self._hashed = np.zeros(0, np.uint64), [0, 0, 0]  # hashes of the first clusters of each kind
         names = Keys.restored(keys).names
         places = self.codes_of(names)
         if len(self) < len(names) or not np.array_equal(places, np.arange(len(names))):
@@ -100,6 +102,19 @@ class Clusters:
         found[other._codes[_TEXTS]] = self._coded(_TEXTS, self._texts.codes(*other._texts.distinct))
         found[other._codes[_OTHERS]] = self._coded(_OTHERS, self._others.absorb(other._others))
         return found
+
+    def hashes(self) -> np.ndarray:
+        """(len(self),) uint64 hashes of the clusters, by their values alone."""
+        if len(self._hashes) < len(self):
+            first, held = self._hashed, np.empty(len(self), np.uint64)
+            others = [zlib.crc32(name.encode()) for name in self._others.names[first[_OTHERS] :]]
+            numbers = self._numbers.distinct[first[_NUMBERS] :].view(np.uint64)
+            found = numbers, self._texts.hashed(first[_TEXTS]), np.array(others, np.uint64)
+            held[: len(self._hashes)] = self._hashes
+            for codes, done, values in zip(self._codes, first, found, strict=True):
+                held[codes[done:]] = mixed(values)
+            self._hashes, self._hashed = held, [len(codes) for codes in self._codes]
+        return self._hashes
 
     def names(self) -> list[str]:
         """The names in the order of their numbers."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastxent.errors import ConfigError, StateError
-from fastxent.kernels.exact import rounded_ratio
 from fastxent.kernels.rows.odds import NLL
 from fastxent.kernels.rows.odds_sums import NLL_POSITIVE
 from fastxent.options.checks import shown
@@ -24,6 +23,7 @@ from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.binary import BinaryPlan
+from fastxent.state.calibration import shown_bins
 from fastxent.state.classes import CORRECT, Classes
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
@@ -31,10 +31,11 @@ from fastxent.state.confusion import Matrix, Pairs
 from fastxent.state.coverage import Coverage
 from fastxent.state.doubts import doubts
 from fastxent.state.given import ScoreTable, score_tables
+from fastxent.state.grids import Grids
 from fastxent.state.keys import EncodedColumn, distinct_values, in_order
 from fastxent.state.labels import Labels
 from fastxent.state.limits import check_slices, room, texts, values, worst_of
-from fastxent.state.metrics import Bins, MetricPlan, Sums, bin_edges
+from fastxent.state.metrics import MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.table import GroupTable
 from fastxent.state.tasks import (
@@ -86,6 +87,7 @@ class EvalState:
             {f"labels by {name}": labels for name, labels in self.labels.items() if name is not None}
         )
         self.scores = ranking_of(self.plan, tables)
+        self.grids = Grids(config, self.plan, tables, self.labels)
         self.given = self._given_of(config, self.plan)
         for table in self.given:
             if table.column is None:
@@ -96,6 +98,7 @@ class EvalState:
             {"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()}
         )
         self.components.update(self.details)
+        self.components.update(self.grids.components)
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
         self.told = dict.fromkeys(told, 0)  # rows that `result` warns about
         self.coverage = Coverage()  # the parts of a sharded run that it holds; empty for any other rows
@@ -154,6 +157,7 @@ class EvalState:
         summands = Summands.of(self.plan, used, rows.status, mask, groups)
         if self.config.cluster is not None:
             summands.clusters = self.clusters.codes(_filter(rows.cluster, mask), self.config.cluster)
+        self.grids.divide(summands, self.clusters)
         for component in reversed(self.components.values()):  # all rows last: their sums are those of the slices
             component.add(summands)
         for name in self.told:
@@ -176,6 +180,7 @@ class EvalState:
         self.distribution.add_counts(rows.nll, rows.extremes)
         for scores in self.scores.values():
             scores.add_sums(rows)
+        self.grids.add_sums(rows)
         for name in self.told:
             self.told[name] += getattr(rows, name)
 
@@ -224,9 +229,7 @@ class EvalState:
         return EvalResult(
             rows=rows_of(self.whole.rows[0]),
             metrics=metrics,
-            calibration=_calibration(bins, self.plan.weighted)
-            if self.plan.labelled
-            else Calibration((), (), (), (), ()),
+            calibration=shown_bins(bins, self.plan.weighted) if self.plan.labelled else Calibration((), (), (), (), ()),
             per_class=self.classes.per_class(self.config.classes),
             nll_histogram=self.distribution.shown(),
             nll_quantiles=self.distribution.quantiles(),
@@ -245,7 +248,12 @@ class EvalState:
         partial = [] if held is None else [f"these metrics are of {held} only"]
         return {
             "clusters": None if self.config.cluster is None else len(self.clusters),
-            "warnings": (*doubts(self.config, self.told, used, self.whole.contributing(0)), *self._unknown(), *partial),
+            "warnings": (
+                *doubts(self.config, self.told, used, self.whole.contributing(0)),
+                *self._unknown(),
+                *self.grids.doubts(),
+                *partial,
+            ),
             "score_rows": {table.score: rows_of(table.rows[0]) for table in self.given if table.column is None},
         }
 
@@ -272,7 +280,11 @@ class EvalState:
         if isinstance(bins, Labels):
             for g, group in enumerate(found):
                 group.update({name: metric for name, metric in bins.macro(g).items() if name in group})
-        found, curves = ranking_metrics(self.plan, found, self.scores.get(table.column))
+        self.grids.add_metrics(table.column, found)
+        if self.plan.averages and table is self.whole:
+            self.grids.add_averages(found[0], self.details.get("confusion"))
+        apart = self.grids.scores if table is self.whole else None
+        found, curves = ranking_metrics(self.plan, found, self.scores.get(table.column), apart, self.config.jackknife)
         for given in self.given:
             if given.column == table.column:
                 means = given.means()
@@ -358,9 +370,11 @@ class EvalState:
             every = self.whole if table.column is None else self.slices[table.column]
             if (table.rows.sum(axis=1) != every.rows.sum(axis=1)).any():
                 raise ValueError("scores that do not add up to the rows")
-        for scores in self.scores.values():
-            if (scores.rows() > [scores.table.contributing(g) for g in range(len(scores.table.keys))]).any():
+        for name, scores in self.scores.items():
+            of = self.whole if name is None else self.slices[name]
+            if (scores.rows() > [of.contributing(g) for g in range(len(of.keys))]).any():
                 raise ValueError("more scores than rows")
+        self.grids.check()
         if any(not (type(count) is int and 0 <= count <= total.sum()) for count in self.told.values()):
             raise ValueError("more warnings than rows")
 
@@ -384,16 +398,3 @@ def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:
 def rows_of(counts: np.ndarray) -> RowCounts:
     logits, target = int(counts[BAD_LOGITS]), int(counts[BAD_TARGET])
     return RowCounts(int(counts.sum()), int(counts[USED]), int(counts[IGNORED]), logits + target, logits, target)
-
-
-def _calibration(bins: Bins, weighted: bool) -> Calibration:
-    edges = bin_edges(len(bins.count)).tolist()
-    unit = 1 << bins.scale
-    return Calibration(
-        lower=tuple(edges[:-1]),
-        upper=tuple(edges[1:]),
-        count=tuple(bins.count),
-        confidence=tuple(map(rounded_ratio, bins.confidence, bins.weight)),
-        accuracy=tuple(map(rounded_ratio, bins.correct, bins.weight)),
-        weight=tuple(rounded_ratio(w, unit) for w in bins.weight) if weighted else None,
-    )

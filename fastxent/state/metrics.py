@@ -83,6 +83,9 @@ EFFECTIVE = Column("counted", lambda rows: Summand(COUNTED, rows.class_weight, r
 UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
 ON_REQUEST = ("nll_minus_entropy",)  # metrics that "all" does not include
 CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
+DEBIASED, SMOOTH = "debiased_calibration_error", "smooth_calibration_error"
+CORP = ("miscalibration", "discrimination", "uncertainty")
+FROM_GRID = (DEBIASED, SMOOTH, *CORP)  # metrics of `state.calibration`
 
 
 def means(config: EvalConfig) -> list[Mean]:
@@ -121,7 +124,7 @@ class MetricPlan:
         every = means(config)
         names = [mean.name for mean in every]
         if config.has_logits:
-            names[-2:-2] = CALIBRATION
+            names[-2:-2] = (*CALIBRATION, *FROM_GRID)
             names.insert(names.index("perplexity") + 1, NORMALIZED)
             at = names.index("brier_score")
             names[at:at] = MACRO

@@ -13,6 +13,7 @@ from fastxent.state.metrics import (
     BRIER,
     CALIBRATION,
     ENTROPY,
+    FROM_GRID,
     LOSS,
     ROWS,
     Column,
@@ -52,7 +53,7 @@ MEANS = (
 )
 NAMES = (
     "cross_entropy", "cross_entropy_bits", "accuracy", "exact_match", "micro_precision", "micro_recall", "micro_f1",
-    *MACRO, *RANKING, "brier_score", "entropy", *CALIBRATION,
+    *MACRO, *RANKING, "brier_score", "entropy", *CALIBRATION, *FROM_GRID,
 )  # fmt: skip
 
 

@@ -23,8 +23,10 @@ from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, Precisio
 from fastxent.results.values import Metric
 from fastxent.state.cells import score_of
 from fastxent.state.intervals import NORMAL
+from fastxent.state.jackknife import drawn, left_out
 
 POINTS = 512  # of a curve at most
+_COARSE = 4096  # cells for a standard error
 
 
 class Ranked(NamedTuple):
@@ -84,6 +86,36 @@ def average_precision(rows: Ranked) -> Metric:
     step = 1.0 if rows.counted else 0.0
     least, most, value = (total / p for total in _sums(sum_precisions, 3, positive, negative, step))
     return Metric(min(max(value, least), most), bounds=(least, most))
+
+
+def without_buckets(rows: Ranked, buckets: int) -> list[Ranked]:
+    """The rows without each of some buckets that are drawn from their counts, in at most `_COARSE` cells."""
+    counts = np.stack([rows.negative, rows.positive], axis=1)
+    share = (counts / np.maximum(counts.sum(axis=0), 1.0)).cumsum(axis=0).sum(axis=1)
+    starts = np.unique(np.floor(share * (_COARSE // 2 - 1)), return_index=True)[1] if len(counts) > _COARSE else ()
+    exact = rows.exact and not len(starts)
+    keys = rows.keys[starts] if len(starts) else rows.keys
+    counts = (np.add.reduceat(counts, starts) if len(starts) else counts).astype(np.int64)
+    taken = drawn(counts, buckets)
+    return [
+        rows._replace(keys=keys, negative=rest[:, 0], positive=rest[:, 1], exact=exact)
+        for rest in (counts - taken[taken.any(axis=(1, 2))]).astype(np.float64)
+    ]
+
+
+def without_each(apart: list[Ranked], length: int, longest: int) -> list[Ranked]:
+    """The rows of all groups but one, for each that has rows. length: leading bits of keys that all of them keep."""
+    apart = [rows for rows in apart if len(rows.keys)]
+    if not apart:
+        return []
+    shift = np.uint64(longest - length)
+    keys, places = np.unique(np.concatenate([rows.keys for rows in apart]) >> shift << shift, return_inverse=True)
+    total = np.zeros((len(apart), len(keys), 2))
+    ends = np.cumsum([len(rows.keys) for rows in apart])
+    for mine, rows, at in zip(total, apart, np.split(places, ends[:-1]), strict=True):
+        np.add.at(mine, at, np.stack([rows.negative, rows.positive], axis=1))
+    counted = all(rows.counted for rows in apart)
+    return [Ranked(keys, rest[:, 0].copy(), rest[:, 1].copy(), length == longest, counted) for rest in left_out(total)]
 
 
 def _sums(add: Callable[..., None], count: int, *arguments: np.ndarray | float) -> list[float]:

@@ -13,15 +13,17 @@ from fastxent.kernels.exact import MASK, rounded_ratio
 from fastxent.kernels.grouped import ExactSums
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BinaryRows, MultilabelRows
+from fastxent.state.buckets import Buckets
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 from fastxent.state.component import Summands
 from fastxent.state.counted import NEGATIVE, POSITIVE, Counted
 from fastxent.state.packed import stored, stored_counts, stored_sums
-from fastxent.state.ranking import Ranked
+from fastxent.state.ranking import Ranked, without_each
 from fastxent.state.table import GroupTable
 
 _COUNTED_WHOLE, _COUNTED_SLICE = 1 << 18, 1 << 7  # 2^22 and 2,048 cells
 _WEIGHED_WHOLE, _WEIGHED_SLICE = 1 << 13, 1 << 4  # 131,072 and 256 cells
+_WEIGHED_BUCKET = 1 << 7  # 2,048 cells
 _COUNTED_LABELS, _WEIGHED_LABELS = 1 << 16, 1 << 12  # of all labels of a multilabel dump together
 _COUNTED_LABEL, _WEIGHED_LABEL = 1 << 5, 1 << 2  # of one label at the least, and in a slice
 _ROOM = 2  # times that limit, until it is enforced for all labels at once
@@ -81,10 +83,12 @@ class Scores:
     labels: int or None. Labels of a multilabel dump: an owner of cells is then a label of a group, else a group.
     """
 
-    def __init__(self, table: GroupTable, labels: int | None = None) -> None:
+    def __init__(self, table: GroupTable | Buckets, labels: int | None = None) -> None:
         self.table, self.labels = table, labels
         self._owners = labels or 1  # of a group
         counted, weighed = (_COUNTED_WHOLE, _WEIGHED_WHOLE) if self.whole else (_COUNTED_SLICE, _WEIGHED_SLICE)
+        if isinstance(table, Buckets):
+            weighed = _WEIGHED_BUCKET
         if labels is not None:
             counted = max(_COUNTED_LABEL, _COUNTED_LABELS // labels if self.whole else 0)
             weighed = max(_WEIGHED_LABEL, _WEIGHED_LABELS // labels if self.whole else 0)
@@ -166,8 +170,10 @@ class Scores:
         self.weighed.merge(used._replace(owners=codes[used.owners]), other.weighed.sums.arrays(used.places))
 
     def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The cells in use, by group in the order of keys, then by score."""
+        """The cells in use, by group in the order of keys, then by score. Buckets without rows have none."""
         self._settle()
+        if isinstance(self.table, Buckets) and not (self.counted.cells.count or self.weighed.cells.count):
+            return {}
         order = self._owners_of(self.table.keys.order())
         rank = np.argsort(order)
         found: dict[str, np.ndarray] = {}
@@ -187,6 +193,8 @@ class Scores:
     def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
         """Take over stored arrays; ValueError if they do not fit."""
         self._resize()
+        if isinstance(self.table, Buckets) and not arrays:  # states of earlier versions have none
+            return
         groups = len(self.table.keys) * self._owners
         for name, kind in (("counted", self.counted), ("weighed", self.weighed)):
             lengths = stored_counts(arrays, f"{name}/lengths", groups)
@@ -224,6 +232,12 @@ class Scores:
         each = np.bincount(used.owners, weights=counts, minlength=size).astype(np.int64)
         most: np.ndarray = each.reshape(-1, self._owners).max(axis=1)
         return most
+
+    def without_each(self) -> list[Ranked]:
+        """The rows of all groups but one, for each that has rows."""
+        ranked = self.ranked()
+        lengths = [kind.cells.lengths[: len(ranked)].min() for kind in (self.counted, self.weighed)]
+        return without_each(ranked, int(min(lengths)), LONGEST)
 
     def ranked(self) -> list[Ranked]:
         """The rows of each owner by score."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastxent.errors import ConfigError
@@ -15,6 +15,7 @@ from fastxent.state.classes import Classes
 from fastxent.state.confusion import Matrix, Pairs, confusion_of
 from fastxent.state.distribution import Distribution
 from fastxent.state.extreme import Worst
+from fastxent.state.jackknife import MOST_SLICES, jackknifed
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import MetricPlan
 from fastxent.state.scores import Scores
@@ -88,7 +89,7 @@ def labels_of(plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str | None
     """The labels of the groups of each table, by column, of a multilabel dump. Slices have them if a metric does."""
     if not isinstance(plan, multilabel.MultilabelPlan):
         return {}
-    each = any(name in (*multilabel.MACRO, *metrics.CALIBRATION) for name in plan.names)
+    each = any(name in (*multilabel.MACRO, *metrics.CALIBRATION, *metrics.FROM_GRID) for name in plan.names)
     return {table.column: Labels(plan, table) for table in tables if each or table.column is None}
 
 
@@ -101,9 +102,12 @@ def ranking_of(plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str | Non
 
 
 def ranking_metrics(
-    plan: MetricPlan, found: list[dict[str, Metric]], scores: Scores | None
+    plan: MetricPlan, found: list[dict[str, Metric]], scores: Scores | None, apart: Scores | None, buckets: int
 ) -> tuple[list[dict[str, Metric]], Curves | None]:
-    """(the metrics of each group with those of its ranking, the curves if there is one group without a column)."""
+    """(the metrics of each group with those of its ranking, the curves if there is one group without a column).
+
+    apart: the scores by bucket, where rows are not alike. buckets: of the jackknife; 0: there is none.
+    """
     if scores is None:
         return found, None
     make = ranking.roc_auc, ranking.average_precision
@@ -115,8 +119,26 @@ def ranking_metrics(
     if scores.labels is None:
         for group, rows in zip(found, ranked, strict=True):
             group.update({name: figure(rows) for name, figure in chosen})
+            if buckets and len(found) <= MOST_SLICES:
+                _add_intervals(group, rows, apart, buckets, dict(chosen))
         return found, ranking.curves(ranked[0]) if scores.whole else None
     for g, group in enumerate(found):
         mine = ranked[g * scores.labels : (g + 1) * scores.labels]
         group.update({name: multilabel.mean_over_labels([*map(figure, mine)]) for name, figure in chosen})
     return found, None
+
+
+def _add_intervals(
+    group: dict[str, Metric],
+    rows: ranking.Ranked,
+    apart: Scores | None,
+    buckets: int,
+    figures: Mapping[str, Callable[[ranking.Ranked], Metric]],
+) -> None:
+    """Give the ranking metrics of a group that have no interval that of the jackknife."""
+    open_ = {name: figure for name, figure in figures.items() if group[name].method is None}
+    if not open_ or (apart is None and not rows.counted):
+        return
+    without = ranking.without_buckets(rows, buckets) if apart is None else apart.without_each()
+    for name, figure in open_.items():
+        group[name] = jackknifed(group[name], [figure(rest).value for rest in without])

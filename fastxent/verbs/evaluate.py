@@ -108,6 +108,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         logits_dtype: float type or None. The type that a column of binary or of 16-bit integers holds.
         top_k: int, or list of int. The k of the top-k accuracies.
         bins: int. The number of calibration bins, of equal width.
+        jackknife: int. The number of buckets of the jackknife, for intervals of metrics that are not means; 0: none.
         threshold: float from 0 to 1. A row of a binary dump, or a label of a row, is predicted positive from this
             probability on.
         on_bad_row: "error" raises `BadRowError` at the first bad row; "skip" counts bad rows in ``rows.bad``.

@@ -121,7 +121,7 @@ def test_calibration_is_its_definition(name):
     assert (result.calibration.weight is None) == (cfg.weight is None)
     expected = result.metrics["expected_calibration_error"]
     assert expected.value == pytest.approx(np.average(gaps, weights=weights), rel=1e-13)
-    assert math.isnan(expected.stderr)
+    assert expected.method == "jackknife"
     assert result.metrics["maximum_calibration_error"].value == pytest.approx(max(gaps), rel=1e-13)
 
 
@@ -238,7 +238,8 @@ def test_selection_and_order():
         "cross_entropy", "cross_entropy_bits", "perplexity", "normalized_entropy", "bits_per_byte", "accuracy",
         "top_3_accuracy", "mean_reciprocal_rank", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1",
         "weighted_f1", "matthews_corrcoef", "brier_score", "entropy", "confidence", "expected_calibration_error",
-        "maximum_calibration_error", "z_loss",
+        "maximum_calibration_error", "debiased_calibration_error", "smooth_calibration_error", "miscalibration",
+        "discrimination", "uncertainty", "z_loss",
     ]  # fmt: skip
     cfg, rows = case("everything")
     whole = EvalState.empty(cfg).add(rows).result()

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, add_block, find_bins
+from fastxent.kernels.cuts import add_block, find_bins
+from fastxent.kernels.grid import WHOLE_BITS, add_to_grid
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.odds import FIELDS, LOSS, NLL, PROBABILITY, odds_rows
 from fastxent.kernels.simd.arithmetic import max_lanes, splat, sum_lanes, vmax
@@ -29,8 +30,8 @@ _HIGHEST, _NOTHING = 400, -1500  # exponents of losses: squares of higher ones m
 
 
 def room() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Room for a block: its record and what is multiplied, targets, bins."""
-    return np.empty((FIELDS + 1, BLOCK)), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
+    """Room for a block: its record and what is multiplied, targets, bins and what the grid takes."""
+    return np.empty((FIELDS + 1, BLOCK)), np.empty(BLOCK, np.float32), np.empty((2, BLOCK), np.int64)
 
 
 @jit
@@ -96,20 +97,22 @@ def sums_kernel(with_logits: bool) -> Any:
     some = odds_rows(with_logits)
 
     @jit
-    def kernel(numbers, rule, bins, sums, counts, histogram, cuts, space):  # type: ignore[no-untyped-def]
+    def kernel(numbers, rule, bins, sums, counts, histogram, calibration, space):  # type: ignore[no-untyped-def]
         """Sum rows. False if one is not valid or has a loss beyond 2**400: nothing that was summed counts then.
 
         numbers: a tuple of what was given and what is scored, float32 (n,), and uint8 (n,) 0 or 1, the class.
         rule: a tuple of the temperature, the least number that is predicted positive, and the tag of the numbers.
         sums: int64 (SUMS, WORDS). counts: int64 (4,). histogram: a tuple of int64 counts, the first pattern and the
         shift of `tally_patterns`, and the least and the largest of NLL, float64 (2,).
-        cuts: a tuple as `tally_calibration` takes. space: `room` and that of `cuts`.
+        calibration: a tuple of what `cuts.add_block` takes, which adds probabilities alone, and the words of
+        `grid.add_to_grid`. space: `room` and that of `cuts`.
         """
         given, scored, positive = numbers
         temperature, least, tag = rule
         losses, first, shift, extremes = histogram
-        (record, target, places), cut = space
-        flat = cuts[0].reshape(cuts[0].size)
+        (record, target, room_of_bins), cut = space
+        cuts, words = calibration
+        places, more = room_of_bins
         target_at, record_at, stride = target.ctypes.data, record.ctypes.data, 8 * record.shape[1]
         w = lanes(tag)
         for begin in range(0, given.size, BLOCK):
@@ -137,10 +140,7 @@ def sums_kernel(with_logits: bool) -> Any:
             probability = record[PROBABILITY, :n]
             find_bins(probability, bins, places)
             add_block(probability, places, n, 0, *cuts, cut)
-            for i in range(n):
-                bin_at = np.uint64(places[i] * PLACE)
-                flat[bin_at + np.uint64(ROWS)] += 1
-                flat[bin_at + np.uint64(WIDTH)] += positive[begin + i]
+            add_to_grid(probability, share[:n], places[:n], WHOLE_BITS, words, more)
             _count(given, positive, begin, n, temperature, least, counts)
         return True
 

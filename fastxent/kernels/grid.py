@@ -1,0 +1,100 @@
+"""Counts of rows and sums of their confidence on a fine grid: what calibration beyond a few bins is computed from.
+
+A place of the grid is the part of a cell that lies in one bin: there are 2**bits equal cells of the confidence and some
+equal bins, both (lower, upper]. Cell and bin of a number rise with it, so their sum is its place.
+
+A word holds the rows of a place that are right, or those that are not: their number from bit `SHIFT` on, and below it
+the sum of their offsets. An offset is how far the confidence lies above its cell, rounded up to 2**-`OFFSET_BITS` of a
+cell. So one addition counts a row, and up to `MOST_ROWS` rows fit.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.kernels.cuts import find_bins
+from fastxent.kernels.fold import BLOCK
+from fastxent.kernels.jit import jit
+
+SHIFT, OFFSET_BITS, MOST_ROWS = 42, 21, 1 << 20
+WHOLE_BITS, SLICE_BITS = 12, 8  # 4,096 cells of all rows, 256 of a slice
+
+
+def places_of(bits: int, bins: int) -> int:
+    """Places of a grid."""
+    return (1 << bits) + bins - 1
+
+
+class Layout(NamedTuple):
+    """What the places of a grid are.
+
+    bins: int64 (bins,). The first place of each bin.
+    cells: int64 (cells,). The first place of each cell.
+    """
+
+    bins: np.ndarray
+    cells: np.ndarray
+
+
+@functools.lru_cache(maxsize=16)
+def layout_of(bits: int, bins: int) -> Layout:
+    """The layout of a grid. A place is that of its cell and of its bin together, so each begins where the other is."""
+    edges = np.arange(1 << bits) / (1 << bits), np.arange(bins) / bins
+    cells, first = (np.arange(len(a)) + np.searchsorted(b[1:], a) for a, b in (edges, edges[::-1]))
+    return Layout(first, cells)
+
+
+def room() -> tuple[np.ndarray, np.ndarray]:
+    """Room for a block of `tally_grid`: how far its rows are right; bins and what is added."""
+    return np.empty(BLOCK), np.empty((2, BLOCK), np.int64)
+
+
+@jit
+def add_to_grid(confidence, right, places, bits, words, more):  # type: ignore[no-untyped-def]
+    """Add rows to ``words`` (places · 2,).
+
+    A number beyond 0..1 counts as 0 or 1. right: float64 (n,), 1 or 0. places: int64 bins; they are lost. more: room.
+    """
+    n, top = confidence.size, np.float64(1 << (bits + OFFSET_BITS))
+    for i in range(n):
+        x = confidence[i]
+        x = x if x < 1.0 else 1.0
+        x = x if x > 0.0 else 0.0
+        number = -np.int64(np.floor(-x * top))
+        cell = (number - (number > 0)) >> OFFSET_BITS
+        more[i] = number - (cell << OFFSET_BITS) + (1 << SHIFT)
+        places[i] = 2 * (places[i] + cell) + np.int64(right[i])
+    for i in range(n):
+        words[np.uint64(places[i])] += more[i]
+
+
+@jit
+def tally_grid(rows, codes, layout, words, space):  # type: ignore[no-untyped-def]
+    """Add rows by group and place of the grid: see `add_to_grid`.
+
+    rows: a tuple of confidence, rank and positive: see `cuts.tally_calibration`. Positive is 1 or 0.
+    codes: int64 groups (n,), or empty: 0.
+    layout: a tuple of the bits of a cell and the number of bins.
+    words: int64 (groups · places · 2,). space: see `room`.
+    """
+    confidence, rank, positive = rows
+    (bits, bins), (right, numbers) = layout, space
+    width = (1 << bits) + bins - 1
+    for begin in range(0, confidence.size, BLOCK):
+        n = min(BLOCK, confidence.size - begin)
+        some = confidence[begin : begin + n]
+        find_bins(some, bins, numbers[0])
+        if codes.size:
+            groups = codes[begin : begin + n]
+            for i in range(n):
+                numbers[0, i] += groups[i] * width
+        if positive.size:
+            right[:n] = positive[begin : begin + n]
+        else:
+            ranks = rank[begin : begin + n]
+            for i in range(n):
+                right[i] = 1.0 if ranks[i] == 0 else 0.0
+        add_to_grid(some, right[:n], numbers[0, :n], bits, words, numbers[1])

@@ -1,0 +1,153 @@
+"""The calibration figures that follow from the fine grid, for several groups of rows at once.
+
+Every array below has one line per group. A place is known by its `Moments`; within one, confidences are nearly equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from fastxent.kernels.exact import rounded_ratio
+from fastxent.kernels.grid import Layout
+from fastxent.results.values import Calibration
+from fastxent.state.grid import Grid, Moments, moments_of
+from fastxent.state.jackknife import drawn, left_out
+from fastxent.state.metrics import CALIBRATION, CORP, DEBIASED, SMOOTH, Bins, bin_edges
+
+_COARSE = 512
+_HALVINGS = 40  # of 0..1, to find the width of the kernel of the smooth calibration error
+
+
+def without_drawn(grid: Grid, group: int, buckets: int, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The figures ``names`` of a group without each of some buckets that are drawn from its counts."""
+    counts, forecast = grid.sides(np.array([group]))
+    taken = drawn(counts[0], buckets)
+    return figures(moments_of(counts - taken[taken.any(axis=(1, 2))], forecast), grid.layout, names)
+
+
+def without_each(grid: Grid, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The figures ``names`` of all groups together but one, for each that has rows."""
+    each = grid.moments(np.flatnonzero(grid.rows))
+    return figures(Moments(*map(left_out, each)), grid.layout, names)
+
+
+def shown_bins(bins: Bins, weighted: bool) -> Calibration:
+    """The bins of a result."""
+    edges = bin_edges(len(bins.count)).tolist()
+    unit = 1 << bins.scale
+    return Calibration(
+        lower=tuple(edges[:-1]),
+        upper=tuple(edges[1:]),
+        count=tuple(bins.count),
+        confidence=tuple(map(rounded_ratio, bins.confidence, bins.weight)),
+        accuracy=tuple(map(rounded_ratio, bins.correct, bins.weight)),
+        weight=tuple(rounded_ratio(w, unit) for w in bins.weight) if weighted else None,
+    )
+
+
+def figures(moments: Moments, layout: Layout, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of ``names`` that are figures of calibration, each (groups,); NaN where it is not defined."""
+    found: dict[str, np.ndarray] = {}
+    with np.errstate(all="ignore"):
+        total = moments.weight.sum(axis=1)
+        if any(name in (*CALIBRATION, DEBIASED) for name in names):
+            found |= _binned(moments, layout.bins, total)
+        if SMOOTH in names:
+            found[SMOOTH] = smooth(_gaps(moments, layout, len(total) > 1) / total[:, None])
+        if any(name in CORP for name in names):
+            found |= _corp(moments, total)
+        defined = np.isfinite(total) & (total > 0.0) & (moments.weight >= 0.0).all(axis=1)
+    return {name: np.where(defined, found[name], np.nan) for name in names if name in found}
+
+
+def _binned(moments: Moments, starts: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """The calibration errors over bins."""
+    bins = Moments(*(np.add.reduceat(column, starts, axis=1) for column in moments))
+    gaps = np.abs(bins.outcome - bins.forecast)
+    freedom = bins.weight - bins.squared_weight / bins.weight  # rows - 1, where all weigh 1
+    several = freedom > 1e-9 * bins.weight
+    each = np.where(several, (gaps**2 - bins.weighted_square) / np.where(several, freedom, 1.0), 0.0)
+    return {
+        CALIBRATION[0]: gaps.sum(axis=1) / total,
+        CALIBRATION[1]: np.where(bins.weight > 0.0, gaps / bins.weight, 0.0).max(axis=1),
+        DEBIASED: np.sqrt(np.maximum(each.sum(axis=1) / total, 0.0)),
+    }
+
+
+def _gaps(moments: Moments, layout: Layout, coarse: bool) -> np.ndarray:
+    """(groups, cells) the sums of w·(y - f). coarse: in at most `_COARSE` cells, enough for a standard error."""
+    gaps = np.add.reduceat(moments.outcome - moments.forecast, layout.cells, axis=1)
+    some = max(1, gaps.shape[1] // _COARSE)
+    found: np.ndarray = gaps.reshape(len(gaps), -1, some).sum(axis=2) if coarse else gaps
+    return found
+
+
+def smooth(gaps: np.ndarray) -> np.ndarray:
+    """The smooth calibration error: the σ at which ∫ |Σ_j K_σ(t, f_j)·gap_j| dt is σ itself (J. Błasiok, P. Nakkiran
+    2023, arXiv 2309.12236). K_σ is a Gaussian that is reflected at 0 and 1: cosines are its eigenfunctions.
+
+    gaps: (groups, cells). What each cell adds to the mean of y - f.
+    """
+    cells = gaps.shape[1]
+    waves = np.fft.rfft(np.concatenate([gaps, gaps[:, ::-1]], axis=1), axis=1)
+    powers = (np.pi * np.arange(cells + 1)) ** 2 / 2.0
+
+    def error(sigma: np.ndarray) -> np.ndarray:
+        smoothed = np.fft.irfft(waves * np.exp(-powers * sigma[:, None] ** 2), 2 * cells, axis=1)
+        found: np.ndarray = np.abs(smoothed[:, :cells]).sum(axis=1)
+        return found
+
+    low, high = np.zeros(len(gaps)), np.ones(len(gaps))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2.0
+        above = error(middle) > middle  # the error falls as the kernel widens
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.where(np.abs(gaps).sum(axis=1) > 0.0, high, gaps.sum(axis=1))
+
+
+def _corp(moments: Moments, total: np.ndarray) -> dict[str, np.ndarray]:
+    """Miscalibration, discrimination and uncertainty: the Brier score is the first less the second, plus the third (T.
+    Dimitriadis, T. Gneiting, A. Jordan 2021, doi 10.1073/pnas.2016191118)."""
+    best = _isotonic(moments)
+    score = moments.square.sum(axis=1) / total
+    recalibrated = (moments.outcome - 2.0 * best * moments.outcome + moments.weight * best**2).sum(axis=1) / total
+    base = moments.outcome.sum(axis=1) / total
+    uncertainty = base * (1.0 - base)
+    return dict(zip(CORP, (score - recalibrated, uncertainty - recalibrated, uncertainty), strict=True))
+
+
+class Pools(NamedTuple):
+    """Neighbouring values that are pooled: the first of each pool, and its mean."""
+
+    first: np.ndarray
+    mean: np.ndarray
+
+
+def pooled(weights: np.ndarray, sums: np.ndarray) -> Pools:
+    """Isotonic regression by pooling neighbours whose means do not rise, as long as there are any.
+
+    weights: float64 (n,), above 0. sums: float64 (n,), the weighted sum of the values of each.
+    """
+    first = np.arange(len(weights))
+    while True:
+        means = sums / weights
+        rises = np.concatenate([[True], means[1:] > means[:-1]])
+        if rises.all():
+            return Pools(first, means)
+        starts = np.flatnonzero(rises)
+        first, weights, sums = first[starts], np.add.reduceat(weights, starts), np.add.reduceat(sums, starts)
+
+
+def _isotonic(moments: Moments) -> np.ndarray:
+    """(groups, places) the isotonic regression of y on the places of each group; 0 where there are no rows."""
+    group, place = np.nonzero(moments.weight > 0.0)
+    best = np.zeros(moments.weight.shape)
+    if len(group):
+        weights, outcome = moments.weight[group, place], moments.outcome[group, place]
+        pools = pooled(weights, outcome + 2.0 * group * weights)  # groups lie above one another
+        sizes = np.diff(np.append(pools.first, len(group)))
+        best[group, place] = np.repeat(pools.mean, sizes) - 2.0 * group
+    return best

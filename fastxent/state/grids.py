@@ -1,0 +1,140 @@
+"""The fine grids of a state, and what it sums by bucket for the jackknife."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fastxent.options.config import EvalConfig
+from fastxent.results.details import MOST_CLASSES
+from fastxent.results.values import Metric
+from fastxent.scoring.odds_sums import BinarySums
+from fastxent.state import class_buckets
+from fastxent.state.averages import MACRO, ClassSums, averages
+from fastxent.state.binary import RANKING
+from fastxent.state.buckets import BUCKET, Buckets
+from fastxent.state.calibration import figures, without_drawn, without_each
+from fastxent.state.class_table import ClassTable
+from fastxent.state.clusters import Clusters
+from fastxent.state.component import Component, Summands
+from fastxent.state.confusion import Matrix
+from fastxent.state.grid import Grid
+from fastxent.state.jackknife import MOST_SLICES, jackknifed
+from fastxent.state.labels import Labels
+from fastxent.state.metrics import CALIBRATION, FROM_GRID, MetricPlan
+from fastxent.state.multilabel import MultilabelPlan
+from fastxent.state.scores import Scores
+from fastxent.state.table import GroupTable
+
+_AT_ONCE = 256  # groups whose figures are computed together
+
+
+class Grids:
+    """The grid of each table, by column, and of the buckets of all rows, where rows are not alike.
+
+    Rows are alike if they are independent and weigh the same. Their buckets are then drawn from the counts of a grid.
+    """
+
+    def __init__(
+        self, config: EvalConfig, plan: MetricPlan, tables: Iterable[GroupTable], labels: Mapping[str | None, Labels]
+    ) -> None:
+        self.plan, self.buckets = plan, config.jackknife
+        self._bins: dict[str | None, GroupTable | Labels] = {t.column: labels.get(t.column, t) for t in tables}
+        wanted = plan.labelled and any(name in (*CALIBRATION, *FROM_GRID) for name in plan.names)
+        self.of = {t.column: Grid(t) for t in tables} if wanted else {}
+        multilabel = isinstance(plan, MultilabelPlan)  # the labels of a row depend on each other
+        self._alike = not (plan.weighted or plan.clustered or multilabel)
+        self._buckets = Buckets(self.buckets, config.bins)
+        divided = bool(self.buckets) and plan.labelled and not self._alike
+        ranked = divided and not multilabel and any(name in RANKING for name in plan.names)
+        self.grid = Grid(self._buckets) if divided and wanted else None
+        self.scores = Scores(self._buckets) if ranked else None
+        averaged = bool(self.buckets) and any(name in MACRO for name in plan.averages) and not plan.weighted
+        counted = averaged and (plan.clustered or config.n_classes > MOST_CLASSES)
+        self.classes = ClassTable(self._buckets, config.n_classes, False) if counted else None
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """All of them, by their names in a saved state. States of earlier versions have none."""
+        apart = {"jackknife grid": self.grid, "jackknife scores": self.scores, "jackknife classes": self.classes}
+        found: dict[str, Component] = {name: component for name, component in apart.items() if component is not None}
+        return {**found, **{"grid" if name is None else f"grid by {name}": grid for name, grid in self.of.items()}}
+
+    def divide(self, rows: Summands, clusters: Clusters) -> None:
+        """Find the bucket of each row."""
+        if any(part is not None for part in (self.grid, self.scores, self.classes)):
+            rows.by[BUCKET] = self._buckets.column_of(rows, clusters)
+
+    def add_sums(self, rows: BinarySums) -> None:
+        """Add rows that were summed when they were scored."""
+        for grid in self.of.values():
+            grid.add_words(rows.grid, rows.n)
+
+    def _rows(self, column: str | None) -> np.ndarray:
+        """(groups,) rows, or labels, of each group that have a bin."""
+        bins = self._bins[column]
+        found: np.ndarray = bins.binned.reshape(-1, self._buckets.bins).sum(axis=1)
+        return found
+
+    def check(self) -> None:
+        """ValueError if a grid that was read holds more rows than there are."""
+        if any((grid.held > self._rows(column)).any() for column, grid in self.of.items()):
+            raise ValueError("more rows of a grid than there are")
+        if self.grid is not None and self.grid.rows.sum() > self._rows(None).sum():
+            raise ValueError("more rows in buckets than there are")
+
+    def doubts(self) -> list[str]:
+        """Warnings about rows that came without a grid."""
+        names = [name for name in self.plan.names if name in FROM_GRID]
+        if not names or all((grid.held == self._rows(column)).all() for column, grid in self.of.items()):
+            return []
+        return [
+            "some rows come from a state of an earlier version, which has no fine grid of the confidence; evaluate "
+            f"them again for {', '.join(names)}"
+        ]
+
+    def add_metrics(self, column: str | None, found: list[dict[str, Metric]]) -> None:
+        """Set the metrics of the grid of each group, with intervals. They stay NaN where it does not hold all rows."""
+        grid = self.of.get(column)
+        if grid is None:
+            return
+        known = grid.held == self._rows(column)
+        names = [name for name in self.plan.names if name in FROM_GRID]
+        order = grid.table.keys.order()  # the last bits of a Fourier transform depend on what it is computed beside
+        for begin in range(0, len(found) if names else 0, _AT_ONCE):
+            groups = order[begin : begin + _AT_ONCE]
+            for name, values in figures(grid.moments(groups), grid.layout, names).items():
+                for g, value in zip(groups.tolist(), values.tolist(), strict=True):
+                    found[g][name] = Metric(value if known[g] else float("nan"))
+        if self.buckets and len(found) <= MOST_SLICES:
+            for g in np.flatnonzero(known).tolist():
+                self._add_intervals(grid, g, found[g])
+
+    def add_averages(self, metrics: dict[str, Metric], confusion: Component | None) -> None:
+        """Give averages over classes of all rows the interval of the jackknife, if there is one.
+
+        confusion: the rows by target and prediction, if they are counted.
+        """
+        names = [name for name in MACRO if name in metrics]
+        without: list[ClassSums] = []
+        if self.classes is not None and self.classes.known:
+            without = class_buckets.without_each(self.classes)
+        elif self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
+            without = class_buckets.without_drawn(confusion.counts, self.buckets)
+        each = [averages(sums) for sums in without] if names else []
+        for name in names:
+            low = -1.0 if name == "matthews_corrcoef" else 0.0
+            metrics[name] = jackknifed(metrics[name], [found[name] for found in each], low)
+
+    def _add_intervals(self, grid: Grid, g: int, metrics: dict[str, Metric]) -> None:
+        """Give the metrics of calibration of a group the interval of the jackknife, if there is one."""
+        names = [name for name in (*CALIBRATION, *FROM_GRID) if name in metrics]
+        if self._alike and not grid.holds_sums(g):
+            without = without_drawn(grid, g, self.buckets, names)
+        elif self.grid is not None and grid.table.column is None and self.grid.rows.sum() == grid.rows.sum():
+            without = without_each(self.grid, names)
+        else:
+            return
+        for name, values in without.items():
+            metrics[name] = jackknifed(metrics[name], values)

@@ -1,0 +1,196 @@
+"""The delete-a-bucket jackknife: its formula, and how often its intervals cover the truth (simulated, fixed seeds)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import fastxent as fx
+from fastxent.kernels.grid import layout_of, places_of
+from fastxent.kernels.hashed import mixed
+from fastxent.results.values import Metric
+from fastxent.state import class_buckets, ranking
+from fastxent.state.averages import averages
+from fastxent.state.calibration import figures
+from fastxent.state.grid import moments_of
+from fastxent.state.intervals import student
+from fastxent.state.jackknife import drawn, jackknifed, left_out
+from fastxent.state.ranking import Ranked
+
+K = 20
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 10**12), max_size=20), st.integers(2, 25))
+def test_buckets_share_out_all_rows(counts: list[int], buckets: int) -> None:
+    found = drawn(np.array(counts, np.int64), buckets)
+    assert found.shape == (buckets, len(counts))
+    assert (found >= 0).all()
+    assert found.sum(axis=0).tolist() == counts
+    for count, each in zip(counts, found.T, strict=True):  # binomial: six standard deviations
+        assert np.abs(each - count / buckets).max() <= 6 * math.sqrt(count / buckets) + 6
+
+
+def test_the_formula() -> None:
+    without = [0.2, 0.5, 0.4, 0.45]
+    stderr = math.sqrt(3 / 4 * sum((x - np.mean(without)) ** 2 for x in without))
+    found = jackknifed(Metric(0.4, bounds=(0.3, 0.5)), without)
+    assert found.stderr == pytest.approx(stderr, rel=1e-15)
+    unbiased = 0.4 - 3 * (np.mean(without) - 0.4)
+    assert found.ci95 == pytest.approx((max(0.0, unbiased - student(3) * stderr), min(1.0, 0.4 + student(3) * stderr)))
+    other = jackknifed(Metric(0.4), [0.39, 0.4, 0.38, 0.41])  # bias below 0
+    assert other.ci95 == pytest.approx((0.4 - student(3) * other.stderr, 0.415 + student(3) * other.stderr))
+    assert (found.method, found.bounds) == ("jackknife", (0.3, 0.5))
+    for none in (jackknifed(Metric(0.4), [0.4]), jackknifed(Metric(0.4), [0.4, math.nan])):
+        assert (math.isnan(none.stderr), none.method) == (True, None)
+    same = jackknifed(Metric(1.0), [1.0] * 5)
+    assert (same.stderr, same.method) == (0.0, None)
+    each = np.arange(12.0).reshape(4, 3)
+    assert left_out(each).tolist() == (each.sum(axis=0) - each).tolist()
+
+
+# ---- coverage --------------------------------------------------------------------------------------------------------
+
+
+def covered(intervals: list[Metric], truth: float) -> float:
+    assert all(metric.method == "jackknife" for metric in intervals)
+    return float(np.mean([metric.ci95[0] <= truth <= metric.ci95[1] for metric in intervals]))
+
+
+BITS, BINS = 8, 15
+CENTRES = (np.searchsorted(layout_of(BITS, BINS).cells, np.arange(places_of(BITS, BINS)), side="right") - 0.5) / 256
+SHARES = CENTRES * (1 - CENTRES) / (CENTRES * (1 - CENTRES)).sum()
+
+
+def errors(counts: np.ndarray, names: tuple[str, ...] = ("expected_calibration_error",)) -> dict[str, np.ndarray]:
+    """Figures of rows that are wrong and right (groups, places, 2)."""
+    return figures(moments_of(counts, CENTRES[:, None].repeat(2, axis=1)), layout_of(BITS, BINS), names)
+
+
+def of_calibration(name: str, times: int) -> float:
+    """Rows of log-odds that are too large: the truth is far from 0, where a calibration error has next to no bias."""
+    right = CENTRES**2 / (CENTRES**2 + (1 - CENTRES) ** 2)
+    cells = SHARES[:, None] * np.stack([1 - right, right], axis=1)
+    truth = errors((cells * 1e12).astype(np.int64)[None], (name,))[name][0]
+    found, random = [], np.random.default_rng(1)
+    for counts in random.multinomial(4000, cells.ravel(), size=times).reshape(times, -1, 2):
+        value = errors(counts[None], (name,))[name][0]
+        found.append(jackknifed(Metric(value), errors(counts - drawn_with(random, counts), (name,))[name]))
+    return covered(found, truth)
+
+
+def drawn_with(random: np.random.Generator, counts: np.ndarray) -> np.ndarray:
+    """What `drawn` makes of rows in another order: its seed is fixed, so those of many simulations would be alike."""
+    order = random.permutation(counts.size)
+    found = np.empty((K, counts.size), np.int64)
+    found[:, order] = drawn(counts.ravel()[order], K)
+    return found.reshape(K, *counts.shape)
+
+
+def of_averages(times: int) -> dict[str, float]:
+    """Rows of five classes of different sizes."""
+    random = np.random.default_rng(2)
+    pairs = np.eye(5) * 0.6 + random.uniform(0.02, 0.15, (5, 5))
+    pairs = pairs / pairs.sum(axis=1, keepdims=True) * np.array([0.4, 0.25, 0.15, 0.12, 0.08])[:, None]
+    names = ("macro_f1", "matthews_corrcoef", "balanced_accuracy")
+    truth = averages(class_buckets._class_sums(*_margins((pairs * 1e9).astype(np.int64))))
+    found: dict[str, list[Metric]] = {name: [] for name in names}
+    for counts in random.multinomial(1500, pairs.ravel() / pairs.sum(), size=times).reshape(times, 5, 5):
+        mine = averages(class_buckets._class_sums(*_margins(counts)))
+        rest = counts - drawn_with(random, counts)
+        each = [averages(class_buckets._class_sums(*_margins(some))) for some in rest]
+        for name in names:
+            found[name].append(jackknifed(Metric(mine[name]), [some[name] for some in each]))
+    return {name: covered(found[name], truth[name]) for name in names}
+
+
+def _margins(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+
+
+def of_clusters(clusters: int, times: int) -> dict[str, float]:
+    """Rows of clusters that have an intercept and a difficulty in common: accuracy of ranking and of calibration."""
+    random = np.random.default_rng(clusters)
+    rows, cells = 40, 256
+
+    def dump(some: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(cluster, cell of the score, class) of rows."""
+        of = np.repeat(np.arange(some), rows)
+        odds = random.normal(0, 1.5, len(of)) + random.normal(0, 0.5, some)[of]
+        truth = odds * random.uniform(0.3, 1.0, some)[of]
+        right = random.random(len(of)) < 1 / (1 + np.exp(-truth))
+        return of, np.minimum((cells / (1 + np.exp(-odds))).astype(int), cells - 1), right.astype(int)
+
+    def counts(of: np.ndarray, cell: np.ndarray, right: np.ndarray, groups: int) -> np.ndarray:
+        flat = np.bincount((of * cells + cell) * 2 + right, minlength=groups * cells * 2)
+        return flat.reshape(groups, cells, 2)
+
+    def area(sides: np.ndarray) -> float:
+        negative, positive = sides.astype(np.float64).T.copy()
+        return ranking.roc_auc(Ranked(np.arange(cells, dtype=np.uint64), negative, positive, True, False)).value
+
+    def error(sides: np.ndarray) -> np.ndarray:
+        shown = np.zeros((len(sides), len(CENTRES), 2), np.int64)
+        shown[:, layout_of(BITS, BINS).cells] = sides
+        return errors(shown)["expected_calibration_error"]
+
+    _, cell, right = dump(20_000)
+    everything = counts(np.zeros(len(cell), int), cell, right, 1)
+    truth = {"roc_auc": area(everything[0]), "expected_calibration_error": float(error(everything)[0])}
+    found: dict[str, list[Metric]] = {name: [] for name in truth}
+    for time in range(times):
+        of, cell, right = dump(clusters)
+        hashed = mixed(np.arange(clusters, dtype=np.uint64) + np.uint64(time * clusters))
+        bucket = (((hashed >> np.uint64(32)) * np.uint64(K)) >> np.uint64(32)).astype(int)
+        each = counts(bucket[of], cell, right, K)
+        whole, rest = each.sum(axis=0), (each.sum(axis=0) - each)[each.any(axis=(1, 2))]
+        found["roc_auc"].append(jackknifed(Metric(area(whole)), [area(some) for some in rest]))
+        value = float(error(whole[None])[0])
+        found["expected_calibration_error"].append(jackknifed(Metric(value), error(rest)))
+    return {name: covered(found[name], truth[name]) for name in truth}
+
+
+@pytest.mark.parametrize("name", ["expected_calibration_error", "miscalibration", "discrimination"])
+def test_intervals_of_calibration_cover(name: str) -> None:
+    assert 0.93 <= of_calibration(name, 500) <= 0.97
+
+
+def test_intervals_of_averages_over_classes_cover() -> None:
+    for name, share in of_averages(500).items():
+        assert 0.93 <= share <= 0.97, name
+
+
+@pytest.mark.parametrize("clusters", [12, 200])
+def test_intervals_of_clusters_cover(clusters: int) -> None:
+    for name, share in of_clusters(clusters, 400).items():
+        assert 0.93 <= share <= 0.97, name
+
+
+# ---- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def test_averages_have_intervals_of_rows_and_of_clusters() -> None:
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 1, (400, 3)) + 2 * np.eye(3)[random.integers(0, 3, 400)]
+    dump = {"logits": logits, "target": random.integers(0, 3, 400), "doc": np.arange(400) // 4}
+    names = ("macro_f1", "matthews_corrcoef", "balanced_accuracy", "weighted_f1", "macro_precision", "macro_recall")
+    plain, clustered = (fx.evaluate(dump, threads=1, **options) for options in ({}, {"cluster": "doc"}))
+    for name in names:
+        for result in (plain, clustered):
+            metric = result.metrics[name]
+            assert metric.method == "jackknife"
+            assert metric.ci95[0] < metric.value < metric.ci95[1]
+            assert 0.01 < metric.stderr < 0.06
+    state = clustered.state
+    assert fx.EvalState.from_bytes(state.to_bytes()).result().to_json() == state.result().to_json()
+    none = fx.evaluate(dump, threads=1, jackknife=0).metrics
+    assert all(none[name].method is None for name in (*names, "expected_calibration_error"))
+
+
+def test_the_number_of_buckets_is_checked() -> None:
+    for wrong in (1, -1, 101, 2.0, True):
+        with pytest.raises(fx.ConfigError, match="jackknife must be "):
+            fx.evaluate({"logits": np.zeros((2, 2)), "target": [0, 1]}, jackknife=wrong)
