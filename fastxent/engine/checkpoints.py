@@ -227,7 +227,7 @@ def _description(job: Job[Recipe[S]], shard: str | None) -> dict[str, Any]:
     return {
         "schema": "fastxent/resume/1",
         "state_version": VERSION,
-        "config": job.recipe.describe(),
+        "config": job.describe(),
         "dtype": job.source.dtype,
         "shard": shard,
         "files": [identity.to_dict() for identity in job.identities.values()],

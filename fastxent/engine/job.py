@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fastxent.engine.limit import first_rows
 from fastxent.engine.recipe import Recipe
 from fastxent.errors import ConfigError
 from fastxent.io.source import OpenSource
@@ -27,6 +29,7 @@ class Job(Generic[R]):
 
     source: OpenSource
     recipe: R
+    limit: int | None = None  # rows that are read, the first of the source; None for all
 
     @property
     def row_bytes(self) -> int:
@@ -37,13 +40,35 @@ class Job(Generic[R]):
         """All units of a source of files, in order; ``what`` needs them."""
         if (name := self.source.in_memory) is not None:
             raise ConfigError(f"{what} needs files, but {name} is in memory; write it to a file first")
-        return list(self.source.pieces())
+        return list(first_rows(self.source.pieces(), self.limit))
+
+    def units(self) -> Iterator[Unit]:
+        """All units, in order."""
+        return (unit for unit, _ in first_rows(self.source.pieces(), self.limit))
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows, if it is known."""
+        rows = self.source.rows
+        return rows if rows is None or self.limit is None else min(rows, self.limit)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the files, and that some rows are not read."""
+        if self.limit is None:
+            return self.source.warnings
+        of = "" if self.source.rows is None else f" of {self.source.rows}"
+        return (*self.source.warnings, f"only the first {self.rows}{of} rows were read, because limit={self.limit}")
 
     @cached_property
     def identities(self) -> dict[str, Identity]:
         """The version of each file, by name."""
         files = {file.name: file for file in self.source.inputs}
         return {name: Identity.of(file) for name, file in files.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """The options of the recipe, and which rows are read."""
+        return {**self.recipe.describe(), **({} if self.limit is None else {"limit": self.limit})}
 
     def digest(self, how: str) -> str:
         """A digest of the recipe, of the files, and of ``how`` the work is split.
@@ -52,5 +77,5 @@ class Job(Generic[R]):
         and may have been written at another time.
         """
         files = [(file.name.rpartition("/")[2], file.size, file.digest) for file in self.identities.values()]
-        text = json.dumps([self.recipe.describe(), self.source.dtype, files, how], sort_keys=True)
+        text = json.dumps([self.describe(), self.source.dtype, files, how], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -25,7 +25,7 @@ def run_job(
     """
     resume, shard, engine = options["resume"], options["shard"], options["engine"]
     threads, progress, memory = options["threads"], options["progress"], int(options["memory"])
-    units, rows = job.source.units(), job.source.rows
+    units, rows = job.units(), job.rows
     with ExitStack() as stack:
         part = ledger = None
         if resume is not None or shard is not None or engine != "local":

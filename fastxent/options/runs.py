@@ -143,11 +143,27 @@ class WorstOptions(TypedDict, total=False):
     id: Annotated[str | None, column("Column of row names, for --per-row and --worst.", section="Output")]
 
 
-class EvaluateOptions(Options, PerRowOptions, WorstOptions, SplitOptions, total=False):
+class LimitOptions(TypedDict, total=False):
+    """The option of the first rows."""
+
+    limit: Annotated[
+        int | None,
+        Option(
+            None,
+            optional(whole("be an integer of at least 1", low=1, high=2**62)),
+            help="Read only the first N rows of the source, before --where.",
+            section="Columns",
+            metavar="N",
+            shown="all rows",
+        ),
+    ]
+
+
+class EvaluateOptions(Options, LimitOptions, PerRowOptions, WorstOptions, SplitOptions, total=False):
     """The keywords of `evaluate`."""
 
 
-class PlanOptions(Options, WorstOptions, total=False):
+class PlanOptions(Options, LimitOptions, WorstOptions, total=False):
     """The keywords of `plan`."""
 
     unit_size: Annotated[int | str, Option("256MB", size)]

@@ -93,6 +93,8 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         weight: str or None. The column of sample weights. A row of weight 0 is counted in ``rows.used`` and nowhere
             else. A bad row is bad whatever its weight.
         n_bytes: str or None. The column of bytes of text per row, which adds the metric bits_per_byte.
+        limit: int or None. Read only the first so many rows of the source, in the order of files and rows, before
+            ``where``; a warning of the result says so. Not for sources whose number of rows is not known in advance.
         where: str or None. A filter, as in "kind == 'code' and n_bytes > 1", of ==, !=, <, <=, >, >=, in, not in,
             is None, and, or, not. Text is compared with dates and times: "day >= '2024-01-31'". A column whose name is
             not a Python name is col('task-name').
@@ -174,7 +176,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
                 f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
             )
     job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
-    job = Job(job.source, job.recipe.listing(options["worst"], id))
+    job = Job(job.source, job.recipe.listing(options["worst"], id), options["limit"])
     with ExitStack() as stack:
         visit = done = None
         if per_row is not None:
@@ -183,7 +185,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     start = time.perf_counter()
     result = state.result(files=job.source.files)
     timing = ended(timing, time.perf_counter() - start)
-    return replace(result, timing=timing, warnings=(*result.warnings, *job.source.warnings), state=state)
+    return replace(result, timing=timing, warnings=(*result.warnings, *job.warnings), state=state)
 
 
 def _per_row(

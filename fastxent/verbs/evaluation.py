@@ -97,7 +97,7 @@ class Evaluation:
             if dtype is not None:
                 raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
-            return Job(_pruned(opened, config), cls(config, opened.dtype, False, visited))
+            return Job(_pruned(opened, config, options), cls(config, opened.dtype, False, visited))
         if n_classes is not None:
             raise ConfigError(
                 f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
@@ -136,7 +136,7 @@ class Evaluation:
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         soft = has_soft_targets(opened, config.target)
-        return Job(_pruned(opened, config), cls(config, opened.dtype, soft, visited))
+        return Job(_pruned(opened, config, options), cls(config, opened.dtype, soft, visited))
 
 
 def open_head(options: Mapping[str, Any]) -> Head | None:
@@ -185,9 +185,9 @@ def open_topk(
     return opened, replace(config, n_classes=count, target=target, open_classes=text or count > MOST_COUNTED)
 
 
-def _pruned(source: OpenSource, config: EvalConfig) -> OpenSource:
-    """The source without the row groups that ``where`` excludes by their statistics."""
-    if config.where is not None:
+def _pruned(source: OpenSource, config: EvalConfig, options: Mapping[str, Any]) -> OpenSource:
+    """The source without the row groups that ``where`` excludes by their statistics; a limit counts rows of these."""
+    if config.where is not None and options.get("limit") is None:
         chosen = Filter(config.where)
         source.prune(chosen.columns, chosen.may_hold)
     return source

@@ -35,7 +35,7 @@ def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState
         unit_size: approximate size of the logits of a unit. Small pieces of consecutive files are joined up to it. A
             row group that cannot be read in parts is not split.
         memory: memory limit for the rows that are processed while a unit runs.
-        worst, id, options: those of `evaluate`.
+        limit, worst, id, options: those of `evaluate`.
 
     Returns:
         Units that cover every row once. ``unit.run()`` returns an `EvalState`. `merge_states` of all of them is the
@@ -50,8 +50,8 @@ def plan(source: Any, **options: Unpack[PlanOptions]) -> list[WorkUnit[EvalState
     0.75
     """
     job = Evaluation.open(source, options, columns=[name for name in (options["id"],) if name is not None])
-    job = Job(job.source, job.recipe.listing(options["worst"], options["id"]))
-    for warning in job.source.warnings:
+    job = Job(job.source, job.recipe.listing(options["worst"], options["id"]), options["limit"])
+    for warning in job.warnings:
         warnings.warn(warning, stacklevel=3)
     return work_units(job, job.pieces(), int(options["unit_size"]), int(options["memory"]))
 
