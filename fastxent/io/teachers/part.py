@@ -131,7 +131,7 @@ class TeachersUnit:
                 if name not in OWN:
                     columns[name] = batch.columns[name].take(pa.array(sequence[part]))
             tokens_at = document.tolist(), position.tolist()
-            where = Where(batch.where.file, None, int(document[0]), tokens_at)
+            where = Where(batch.where.file, None, int(document[0]), tokens_at, documents=True)
             yield self.reader.batch(pa.record_batch(columns), where)
 
     def _decoded(self, lists: list[Lists], at: list[np.ndarray]) -> tuple[pa.Array, pa.Array]:
@@ -155,11 +155,13 @@ class TeachersUnit:
         """Lists that are stored as they are."""
         found = []
         for side, places in zip(lists, at, strict=True):
-            good = (places >= 0) & side.valid[places]
-            sizes = np.where(good, side.sizes[places], 0)
+            good = places >= 0
+            good[good] = side.valid[places[good]]
+            sizes, starts = np.zeros((2, len(good)), np.int64)
+            sizes[good], starts[good] = side.sizes[places[good]], side.starts[places[good]]
             ends = np.cumsum(sizes)
             shift = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - sizes, sizes)
-            found.append(_listed(side.values[shift + np.repeat(side.starts[places], sizes)], sizes, good))
+            found.append(_listed(side.values[shift + np.repeat(starts, sizes)], sizes, good))
         return found[1].cast(pa.list_(pa.int64()), safe=False), found[0]
 
 

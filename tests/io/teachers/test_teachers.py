@@ -134,6 +134,15 @@ def test_refused(tmp_path: Path, config, message):
     assert "\n" not in str(caught.value)
 
 
+def test_raw_sequences_without_lists(tmp_path: Path):
+    rows = raw(sequences(PLAIN, lengths=(3, 2))).to_pydict()
+    kinds = raw(sequences(PLAIN)).schema
+    rows = {name: pa.array([None, None] if name != "input_ids" else values, kinds.field(name).type)
+            for name, values in rows.items()}  # fmt: skip
+    result = fx.evaluate(written(tmp_path / "x", pa.table(rows), None), **LISTS, on_bad_row="skip")
+    assert (result.rows.total, result.rows.bad) == (3, 3)
+
+
 def test_other_parquet_files_stay_what_they_are(tmp_path: Path):
     pq.write_table(
         pa.table({"token_ids": [[1, 2]], "top_values": [[-0.1, -3.0]], "target": [1]}), tmp_path / "x.parquet"
