@@ -55,11 +55,12 @@ def source_of(given: tuple[str, ...]) -> str | list[str]:
     return given[0] if len(given) == 1 else list(given)
 
 
-def local_files(source: tuple[str, ...]) -> list[str]:
-    """Return the files on this machine that the sources name."""
+def local_files(source: tuple[str, ...], targets: str | None = None) -> list[str]:
+    """Return the files on this machine that the sources and the option --targets name."""
     from fastxent.io.storage.files import find_files
 
-    return [file.path for path in source for file in find_files(path) if file.local]
+    paths = [*source, *([] if targets is None else [targets])]
+    return [file.path for path in paths for file in find_files(path) if file.local]
 
 
 def output(*names: str) -> Setting:

@@ -193,7 +193,7 @@ class Shown:
         if texts := self._usable("target"):
             rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
             return f"The targets are strings; run: {given} {rest}"
-        return f"No column looks like targets; run: {given} COLUMN"
+        return f"No column looks like targets; run: {given} COLUMN, with --targets FILE if they are in another file"
 
 
 def _flag(role: str) -> str:

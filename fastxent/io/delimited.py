@@ -176,13 +176,20 @@ class DelimitedUnit:
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         first, step = self.where.first_row, min(rows, self.reader.rows_in(block_bytes))
         with self.text.opened(self.begin, self.end) as take:
-            for _, data, count in self.text.pieces(take, self.begin):
+            for data, count in self._pieces(take):
                 if count:
                     batch = self._parsed(data, count, first)
                     yield from self.reader.cut(batch, Where(self.text.file.name, None, first), step)
                     first += count
         if self.rows not in (None, first - self.where.first_row):
             raise SourceError(f"cannot read {self.text.file.name}: it has fewer rows than before; read it again")
+
+    def _pieces(self, take: Callable[[int], bytes]) -> Iterator[tuple[bytes, int]]:
+        """The records of the unit, and how many these are: as they were counted, if they are some of a plain file."""
+        if self.rows is not None and self.end < _ALL:
+            yield take(self.end - self.begin), self.rows
+            return
+        yield from ((data, count) for _, data, count in self.text.pieces(take, self.begin))
 
     def _parsed(self, data: bytes, count: int, first: int) -> pa.RecordBatch:
         scores = () if self.reader.blind else self.reader.layout.names

@@ -28,7 +28,7 @@ from fastxent.io.topk_roles import topk_roles
 _ROLES = {
     "target": (
         "class",
-        ("targets?", "labels?", "y|y_true|gold", "(next_)?token(_id)?", "class(_id)?", ".*_target|.*_label"),
+        ("targets?", "labels?", "y|y_true|gold", "(next_)?token(_id)?", "class(_id)?|click(ed)?", ".*_target|.*_label"),
     ),
     "id": ("key", ("id", "row_id|example_id", "uid|uuid", "index|row|key", ".*_id")),
     "cluster": (
@@ -43,7 +43,7 @@ _ROLES = {
     "n_bytes": ("number", ("n_?bytes|num_bytes|byte_(count|length)", "bytes")),
 }
 _SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task|.*_(kind|group|type)"
-_SCORE = "p|p_.*|.*_p|ctr|p?ctr_.*|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
+_SCORE = "p|p_.*|.*_p|p?ctr(_.*)?|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
 _LOGPROB = r"(target_|token_|label_)?log_?p(robs?|robability)?|(target|token|label)_log_?likelihood"
 _METRIC = (
     r"(.*\.)?(acc(uracy)?(_.*)?|(.*_)?match(_.*)?|em|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
@@ -235,6 +235,8 @@ def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
                 layout = Layout.find(part.schema, pattern, None, part.name)
             except ColumnError:
                 continue  # gaps, other columns between them, or several types: no family
+            if layout.n_classes != members:
+                continue  # whole numbers among fractions: the label of a table without names
             kind = next(key for key, value in FLOATS.items() if value == layout.dtype)
             yield Candidate(pattern, f"{layout.n_classes} columns of {kind}", layout.dtype, layout.n_classes)
 

@@ -63,7 +63,7 @@ def npz_part(file: File, named: Sequence[str]) -> ArraysPart:
                 )
             if name in found:
                 raise SourceError(f"cannot read {file.name}: it holds {name!r} twice; write the file again")
-            begin = _begin(file, opened, member)
+            begin = begin_of(file, opened, member)
             extents.append((begin, begin + member.compress_size, name))
             found[name] = or_error(_array, file, opened, member, begin, version)
     if not found:
@@ -74,7 +74,7 @@ def npz_part(file: File, named: Sequence[str]) -> ArraysPart:
     return ArraysPart(file.name, "npz", found, named, file)
 
 
-def _begin(file: File, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+def begin_of(file: File, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """The first byte of a member's data; `SourceError` if that is not inside the file."""
     handle: Any = opened.fp
     handle.seek(0, 2)

@@ -18,6 +18,7 @@ from fastxent.io.batch import Unit
 from fastxent.io.bounds import Keep
 from fastxent.io.delimited import delimited_part
 from fastxent.io.events import STARTS
+from fastxent.io.joined import MadeSource
 from fastxent.io.json_lines import BOM
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.parquet import part as parquet
@@ -25,6 +26,7 @@ from fastxent.io.remarks import Storage
 from fastxent.io.responses import part as responses
 from fastxent.io.storage.files import File, find_files, reading
 from fastxent.io.teachers.part import TeachersPart, is_of_distillkit
+from fastxent.io.torch_file import is_torch_file, torch_part
 
 _LOOKERS = 16
 
@@ -54,6 +56,8 @@ class Part(Protocol):
     @property
     def fallback(self) -> str | None: ...
     @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
     def refused(self) -> Mapping[str, FastxentError]: ...
     @property
     def n_classes(self) -> int | None: ...
@@ -82,6 +86,8 @@ class Part(Protocol):
 
 def find_parts(source: Any, named: Sequence[str] = ()) -> list[Part]:
     """The parts of a source, in order. ``named``: the columns that will be read, as far as they are known."""
+    if isinstance(source, MadeSource):
+        return source.make(named)
     if isinstance(source, str | os.PathLike):
         return _file_parts(find_files(source), named)
     if isinstance(source, list | tuple):
@@ -183,7 +189,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     if tensors.looks_like_safetensors(head, size):
         return arrays.safetensors_part(file, named)
     if head.startswith(npz.ZIP_MAGIC):
-        return npz.npz_part(file, named)
+        return torch_part(file, named) if is_torch_file(file) else npz.npz_part(file, named)
     if head.removeprefix(BOM).startswith((b"{", b"[", *STARTS)):
         return responses.ResponsesPart(file)
     if (delimited := delimited_part(file, head)) is not None:
@@ -191,14 +197,16 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
     what, cure = _unknown(head)
     raise SourceError(
         f"cannot read {file.name}: {what}; supported formats are Parquet, Arrow IPC, CSV, .npy, .npz, "
-        f".safetensors, JSON and llama.cpp's .kld; {cure}"
+        f".safetensors, .pt, JSON and llama.cpp's .kld; {cure}"
     )
 
 
 _PASS = "and pass the arrays to fastxent.evaluate"
 _DUCKDB = "convert it with DuckDB: copy (select * from {}) to 'x.parquet'"
+_PICKLE = "unpickling runs code; load it where it is trusted, and save arrays with numpy.savez or torch.save"
 _OTHERS = {
-    b"\x80\x02": ("the file is a pickle (.pt)", f"load it with torch.load(FILE, weights_only=True) {_PASS}"),
+    **{b"\x80" + bytes([version]): ("the file is a pickle (.pkl, or .pt of an old torch)", _PICKLE)
+       for version in range(2, 6)},
     b"\x1f\x8b": ("the file is gzip-compressed", "decompress it with: gunzip FILE"),
     b"\x28\xb5\x2f\xfd": ("the file is zstd-compressed", "decompress it with: zstd -d FILE"),
     b"BZh": ("the file is bzip2-compressed", "decompress it with: bunzip2 FILE"),

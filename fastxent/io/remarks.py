@@ -35,6 +35,7 @@ class Remarks:
     documents: int or None. The number of documents whose positions are the rows.
     missing: str or None. The message that the file is cut short.
     fallback: str or None. Why the logits of some units, of those taken so far, go through a slower reader.
+    notes: warnings about its rows.
     refused: name -> the error to raise if that name is used as a column.
     n_classes: int or None. Number of classes, of rows that list some of them.
     lines, first: int. Number of responses or sequences in the file, and in the files of the source before it.
@@ -43,6 +44,7 @@ class Remarks:
     documents: int | None = None
     missing: str | None = None
     fallback: str | None = None
+    notes: tuple[str, ...] = ()
     refused: Mapping[str, FastxentError] = {}
     n_classes: int | None = None
     lines: int = 0

@@ -73,6 +73,12 @@ class OpenSource:
         return next((part.name for part, _ in self.filled if not part.inputs), None)
 
     @property
+    def paths(self) -> list[str]:
+        """The names of the parts, and the local files that are read."""
+        stored = (file.path for file in self.inputs if file.local)
+        return list(dict.fromkeys([*self.files, *stored]))
+
+    @property
     def fallbacks(self) -> list[dict[str, str]]:
         """Files whose logits went through pyarrow, and why: of the units taken so far, and the first of many."""
         found = ((part.name, part.fallback) for part, _ in self.parts)
@@ -185,7 +191,7 @@ def open_source(
             found = find_field(part.schema, name)
             if found is None and name == BUCKET and _has_positions(part):
                 continue
-            if found is None and name in part.refused:
+            if name in part.refused:
                 raise type(part.refused[name])(str(part.refused[name]))
             if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
@@ -223,6 +229,7 @@ def warnings_of(parts: list[Part]) -> list[str]:
     return [
         *doubts([file for part in parts for file in part.inputs]),
         *(f"{part.name}: {part.missing}" for part in parts if part.missing is not None),
+        *(note for part in parts for note in part.notes),
     ]
 
 

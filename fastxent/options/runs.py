@@ -12,6 +12,7 @@ from fastxent.options.checks import (
     boolean,
     column_names,
     function,
+    given,
     logits_columns,
     optional,
     path,
@@ -111,6 +112,30 @@ class SplitOptions(RunOptions, total=False):
     ]
 
 
+class TargetsOptions(TypedDict, total=False):
+    """The option of targets that are not in the dump."""
+
+    targets: Annotated[
+        AnyPath | Any,
+        Option(
+            None,
+            given,
+            help="Table of targets, and of other columns, for each row.",
+            section="Columns",
+            metavar="SOURCE",
+        ),
+    ]
+
+
+class JoinOptions(TargetsOptions, total=False):
+    """The options of targets that are not in the dump."""
+
+    on: Annotated[
+        Names,
+        columns("Id columns by which rows of --targets are matched.", shown="by position"),
+    ]
+
+
 class PerRowOptions(TypedDict, total=False):
     """The options of the file of rows."""
 
@@ -159,18 +184,18 @@ class LimitOptions(TypedDict, total=False):
     ]
 
 
-class EvaluateOptions(Options, LimitOptions, PerRowOptions, WorstOptions, SplitOptions, total=False):
+class EvaluateOptions(Options, JoinOptions, LimitOptions, PerRowOptions, WorstOptions, SplitOptions, total=False):
     """The keywords of `evaluate`."""
 
 
-class PlanOptions(Options, LimitOptions, WorstOptions, total=False):
+class PlanOptions(Options, JoinOptions, LimitOptions, WorstOptions, total=False):
     """The keywords of `plan`."""
 
     unit_size: Annotated[int | str, Option("256MB", size)]
     memory: Memory
 
 
-class CompareOptions(Options, SplitOptions, total=False):
+class CompareOptions(Options, TargetsOptions, SplitOptions, total=False):
     """The keywords of `compare`."""
 
     on: Annotated[
@@ -266,7 +291,7 @@ class CompareManyOptions(CompareOptions, total=False):
     ]  # fmt: skip
 
 
-class TransformOptions(Options, RunOptions, total=False):
+class TransformOptions(Options, JoinOptions, RunOptions, total=False):
     """The keywords of `transform`."""
 
     output: Annotated[
@@ -299,7 +324,7 @@ class TransformOptions(Options, RunOptions, total=False):
     ]
 
 
-class ConvertOptions(HeadOptions, RunOptions, total=False):
+class ConvertOptions(HeadOptions, JoinOptions, RunOptions, total=False):
     """The keywords of `convert`."""
 
     logits: Logits
@@ -347,7 +372,7 @@ class ConvertOptions(HeadOptions, RunOptions, total=False):
     ]
 
 
-class TemperatureOptions(ScoreOptions, HeadOptions, BesideOptions, MetricOptions, RunOptions, total=False):
+class TemperatureOptions(ScoreOptions, HeadOptions, BesideOptions, MetricOptions, JoinOptions, RunOptions, total=False):
     """The keywords of `fit_temperature`: those of `evaluate` that do not change the loss that is minimised."""
 
     ignore_index: IgnoreIndex

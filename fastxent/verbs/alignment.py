@@ -27,6 +27,7 @@ from fastxent.io.batch import Batch
 from fastxent.io.buckets import Buckets
 from fastxent.io.hidden import HiddenSource
 from fastxent.io.source import OpenSource, open_source
+from fastxent.io.values import FloatBits, numbers
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.state.coverage import Coverage
 from fastxent.state.keys import EncodedColumn
@@ -77,7 +78,7 @@ def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool
             first = at[twice + 1].min()
             raise SourceError(
                 f"ids must be unique, got {twice.size} rows in {file} whose id an earlier row has, the first with id "
-                f"{_shown(table, first)} in row {first}"
+                f"{shown_id(table, first)} in row {first}"
             )
     _, left, right = np.intersect1d(ranked[0], ranked[1], assume_unique=True, return_indices=True)
     rows = order[0][left], order[1][right]
@@ -92,7 +93,7 @@ def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool
                 first = int(np.argmax(places[i] < 0))
                 raise SourceError(
                     f"both dumps must have the same ids, got {only} in {files[i]} that are not in {files[1 - i]}, the "
-                    f"first {_shown(ids[i], first)} in row {first}; how='inner' (--how inner) uses the rows of both"
+                    f"first {shown_id(ids[i], first)} in row {first}; how='inner' (--how inner) uses the rows of both"
                 )
     return matching
 
@@ -117,7 +118,7 @@ def common(matchings: Sequence[Matching]) -> tuple[list[np.ndarray], int]:
     return found, rows
 
 
-def _shown(table: pa.Table, row: int) -> str:
+def shown_id(table: pa.Table, row: int) -> str:
     values = [repr(column[int(row)].as_py()) for column in table.columns]
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
@@ -182,7 +183,7 @@ def columns_of(source: OpenSource, names: Sequence[str], memory: int | None = No
     tables, taken = [], 0
     for unit in source.columns_only().units():
         for batch in unit.read(_ROWS, _BYTES, whole=True):
-            tables.append(pa.table({name: _plain(batch.columns[name]) for name in names}))
+            tables.append(pa.table({name: _plain(batch.columns[name], name) for name in names}))
             taken += _taken(tables[-1])
             if memory is not None and taken > memory:
                 raise SourceError(
@@ -200,9 +201,13 @@ def columns_of(source: OpenSource, names: Sequence[str], memory: int | None = No
         ) from None
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """A column without dictionaries, which differ between batches."""
-    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+def _plain(column: pa.Array, name: str) -> pa.Array:
+    """A column without dictionaries, which differ between batches, and with the floats of bits."""
+    if isinstance(column.type, FloatBits) and not pt.is_integer(column.type.storage_type):
+        raise ColumnError(
+            f"column {name!r} must hold float32 lists where rows are matched, got {column.type.tag}; convert it"
+        )
+    column = numbers(column, name)
     return column.dictionary_decode() if pt.is_dictionary(column.type) else column
 
 

@@ -39,6 +39,7 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
             file (TMPDIR); each shard and each resumed run does so again. Ids that do not fit in ``memory`` are an
             error; targets stay in memory. Not with ``engine="ray"``.
+        targets: as in `evaluate`: a table with columns that ``a`` does not have. Its rows are matched by ``on`` too.
         how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
             ``rows.only_b``.
         names: (str, str). Names of the dumps, for display.

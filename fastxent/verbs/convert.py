@@ -30,6 +30,7 @@ from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
 from fastxent.verbs.convert_lists import convert_responses
 from fastxent.verbs.evaluation import open_head
+from fastxent.verbs.labels import labelled
 
 _GROUP_BYTES = 64 << 20  # of a row group: what one worker reads at a time
 
@@ -56,6 +57,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
         keep: str, list of str, or None. Columns to copy; None means all. Dictionaries become their values.
         on_overflow: "error" or "inf". A finite logit too large for ``dtype`` is an error, or is counted and becomes
             infinite.
+        targets, on: as in `evaluate`. Columns of ``targets`` are copied too.
         threads, memory, progress: as in `evaluate`.
 
     Returns:
@@ -80,6 +82,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     logits, keep = options["logits"], options["keep"]
     head = open_head(options)
     chosen = _Columns(None if keep is None else tuple(keep), options["target"], named=head is None)
+    source = labelled(source, options)
     opened = open_source(
         source, logits=logits, columns=chosen, dtype=options["logits_dtype"],
         needs_logits=head is not None or logits != DEFAULTS["logits"],
@@ -90,14 +93,14 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     if opened.task == "scores":
         if not all(part.lines for part, _ in opened.filled):
             raise ColumnError.missing(str(logits), all_names(opened.schema), opened.files[0])
-        check_not_source(dest, opened.files)
+        check_not_source(dest, opened.paths)
         return convert_responses(opened, tuple(chosen.kept), dest, arrow, options)
     if opened.task == "binary":
         raise ColumnError(
             f"cannot convert column {logits!r} of {opened.files[0]}: it holds one number per row, and convert rewrites "
             "rows of one score per class; evaluate the file as it is"
         )
-    check_not_source(dest, opened.files)
+    check_not_source(dest, opened.paths)
     final, form = options["dtype"] or opened.dtype, options["layout"] or ("list" if arrow else "binary")
     schema = _schema(opened, chosen, final, form)
     recipe = Rewriting(opened.dtype, final, options["on_overflow"] == "inf", chosen.compared, options["ignore_index"])

@@ -30,7 +30,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     Args:
         source: path, glob, folder (hive partitions become columns), URL, or list of these; pyarrow Table,
             RecordBatchReader or Dataset; object with ``__arrow_c_stream__`` (polars, duckdb, pandas); dict of arrays.
-            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .safetensors, .kld or JSON lines.
+            Files are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .pt, .safetensors, .kld or JSON lines.
             JSON lines may be rows, or responses of servers with the log-probabilities of their tokens, one per row.
             In a dump with a document per row, logits are lists of the rows of its positions (or (N, T, C) arrays), and
             ``target``, ``n_bytes`` and ``scores`` are lists of as many values; so are ``ids`` and ``target_logprob``.
@@ -58,6 +58,13 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             the head are. Bits depend on BLAS and on the kind of processor; with the OpenBLAS of NumPy's wheels they
             depend on nothing else, as below. It needs threadpoolctl: ``pip install 'fastxent[head]'``.
         bias: path or (C,) array, as ``head``, or None. A class whose number is -inf is excluded.
+        targets: source or None. A table of any format that holds the targets, and other columns that the dump does not
+            have: one row for each row of the dump. A column that is used must not be in both. Columns of the table
+            stay in memory.
+        on: str or list of str. Columns of the dump and of ``targets`` whose values together identify a row; rows may
+            come in any order. Ids that are null, duplicate or missing in ``targets`` are errors, and so are ids that do
+            not fit in ``memory``. A warning counts the rows of ``targets`` that the dump does not have. Without it,
+            rows are matched by position.
         input: "logits", "log_probs" or "probs". The kind of the scores. The last two are used as given.
             Probabilities below 0 or above 1.001 and log-probabilities above 0.001 are bad. A warning counts the rows of
             probabilities or of soft targets that do not sum to 1 within 0.001, and the rows of logits that do.
@@ -195,7 +202,7 @@ def _per_row(
     from fastxent.io.writers import check_not_source, open_writer
     from fastxent.verbs.per_row import per_row_batch, per_row_schema
 
-    check_not_source(path, job.source.files)
+    check_not_source(path, job.source.paths)
     schema = per_row_schema(job.source.schema, id, job.recipe.config)
     sink = OrderedSink(stack.enter_context(open_writer(path, schema)), limit)
 

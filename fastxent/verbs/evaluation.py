@@ -17,13 +17,14 @@ from fastxent.io.layout import all_names, find_field
 from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
-from fastxent.options.declared import DEFAULTS, OPTIONS, Options
+from fastxent.options.declared import DEFAULTS, OPTIONS
 from fastxent.scoring.filter import Filter
 from fastxent.scoring.odds_sums import BinarySums, SummingScorer
 from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
+from fastxent.verbs.labels import labelled
 
 MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
 
@@ -38,6 +39,7 @@ class Evaluation:
     visited: bool = False  # the logits of a scored batch are read again
     worst: int = 0  # rows of largest loss that are listed
     id: str | None = None  # their column of row names
+    on: tuple[str, ...] = ()  # columns by which targets are matched
 
     @property
     def whole(self) -> bool:
@@ -63,8 +65,9 @@ class Evaluation:
         return self.empty().absorb(state) if self.worst else state
 
     def describe(self) -> dict[str, Any]:
-        """The configuration."""
-        return {**self.config.to_dict(), **({"worst": self.worst, "id": self.id} if self.worst else {})}
+        """The configuration, the rows that are listed, and how targets are matched."""
+        rows = {"worst": self.worst, "id": self.id} if self.worst else {}
+        return {**self.config.to_dict(), **rows, **({"on": list(self.on)} if self.on else {})}
 
     def listing(self, worst: int, id: str | None) -> Evaluation:
         """This recipe, which also lists rows of largest loss by a column of row names. ConfigError if it cannot."""
@@ -76,7 +79,7 @@ class Evaluation:
     def open(
         cls,
         source: Any,
-        options: Options,
+        options: Mapping[str, Any],
         *,
         columns: Iterable[str] = (),
         unlabelled: bool = False,
@@ -90,6 +93,7 @@ class Evaluation:
         unlabelled: bool. The metrics "all" mean those that need no target if there is none.
         visited: bool. The logits of a scored batch are read again.
         """
+        source, on = labelled(source, options, matches_dumps="how" in options), tuple(options.get("on") or ())
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
         n_classes = values.pop("n_classes")
@@ -97,7 +101,7 @@ class Evaluation:
             if dtype is not None:
                 raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
-            return Job(_pruned(opened, config, options), cls(config, opened.dtype, False, visited))
+            return Job(_pruned(opened, config, options), cls(config, opened.dtype, False, visited, on=on))
         if n_classes is not None:
             raise ConfigError(
                 f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
@@ -136,7 +140,7 @@ class Evaluation:
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         soft = has_soft_targets(opened, config.target)
-        return Job(_pruned(opened, config, options), cls(config, opened.dtype, soft, visited))
+        return Job(_pruned(opened, config, options), cls(config, opened.dtype, soft, visited, on=on))
 
 
 def open_head(options: Mapping[str, Any]) -> Head | None:

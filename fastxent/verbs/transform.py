@@ -97,7 +97,7 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
         total = _total_weight(job, rows)
         scale = 1.0 / total if total else math.nan
     final = dtype or job.source.dtype
-    check_not_source(dest, job.source.files)
+    check_not_source(dest, job.source.paths)
     schema = _schema(job, final, output, kept)
     overflows: list[int] = []  # numbers that became infinite, by batch
     with open_writer(dest, schema) as write:

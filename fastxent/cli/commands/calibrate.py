@@ -36,7 +36,7 @@ def calibrate(**given: Any) -> int:
 
     output, report_file, verbose = given.pop("output"), given.pop("report"), given.pop("verbose")
     format_ = chosen_format(given.pop("format_"), output)
-    Sinks(format_, output, report_file).check([], lambda: local_files(given["source"]))
+    Sinks(format_, output, report_file).check([], lambda: local_files(given["source"], given["targets"]))
     quiet = given["quiet"]
     with progress(given, "calibrating") as report:
         fit = fx.fit_temperature(source_of(given.pop("source")), progress=report, **given)

@@ -68,7 +68,7 @@ def compare(**given: Any) -> int:
         dumps = named(others, names)[1]
         for condition in conditions:
             condition.of_dump(dumps)
-    sinks.check([], lambda: local_files((a, *others)))
+    sinks.check([], lambda: local_files((a, *others), given["targets"]))
     quiet = given["quiet"]
     with progress(given, "comparing") as report:
         result: CompareResult | CompareSet

@@ -35,7 +35,7 @@ def convert(**given: Any) -> int:
 
     result_file, verbose = given.pop("result"), given.pop("verbose")
     format_ = chosen_format(given.pop("format_"), result_file)
-    Sinks(format_, result_file).check([given["dest"]], lambda: local_files(given["source"]))
+    Sinks(format_, result_file).check([given["dest"]], lambda: local_files(given["source"], given["targets"]))
     with progress(given, "converting") as report:
         result = fx.convert(source_of(given.pop("source")), given.pop("dest"), progress=report, **given)
     deliver(result, format_, result_file)

@@ -21,6 +21,8 @@ Examples:
   fastxent eval 'shards/*.parquet' --by language --cluster document --n-bytes bytes
   fastxent eval dump.parquet --logits 'logit_*' --target label
   fastxent eval documents.parquet --target labels --shift 1 --cluster document
+  fastxent eval predictions.csv --logits 'prob_*' --input probs --target label
+  fastxent eval dump.parquet --targets labels.csv --on filename
   fastxent eval s3://bucket/dump/ --format json --per-row losses.parquet
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
   fastxent eval huge/ --resume progress          after a crash, run the same command again
@@ -54,7 +56,7 @@ def eval_(**given: Any) -> int:
 
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given)
-    sinks.check([given["per_row"]], lambda: local_files(given["source"]))
+    sinks.check([given["per_row"]], lambda: local_files(given["source"], given["targets"]))
     quiet = given["quiet"]
     with progress(given, "evaluating") as report:
         result = fx.evaluate(source_of(given.pop("source")), progress=report, **given)

@@ -43,7 +43,7 @@ def transform(**given: Any) -> int:
     conditions, verbose = given.pop("fail_if"), given.pop("verbose")
     sinks = Sinks(chosen_format(given.pop("format_"), result_file), result_file)
     check_conditions(conditions, given)
-    sinks.check([given["dest"]], lambda: local_files(given["source"]))
+    sinks.check([given["dest"]], lambda: local_files(given["source"], given["targets"]))
     quiet = given["quiet"]
     with progress(given, "transforming") as report:
         result = fx.transform(source_of(given.pop("source")), given.pop("dest"), progress=report, **given)

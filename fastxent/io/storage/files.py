@@ -6,10 +6,10 @@ import fnmatch
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -18,9 +18,11 @@ from pyarrow import fs as pafs
 
 from fastxent.errors import SourceError
 from fastxent.io.storage.remote import RemoteBytes, RemoteFile, look, refusal, transport_errors
+from fastxent.io.storage.saved import data_files, refuse_splits
 from fastxent.names import public_name
 
 SIDECARS = (".json", ".md", ".txt", ".yaml", ".yml", ".crc", ".html", ".lock", ".log")  # no rows in these
+_MOST_JSON = 16 << 20  # bytes of the state of a dataset
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -92,6 +94,7 @@ def _find_local(text: str) -> list[File]:
         if os.path.isfile(text):
             return [File(text, text)]
         if os.path.isdir(text):
+            refuse_splits(text, os.listdir(text), partial(_bytes, text))
             return _listed(text, [File(p, p, None, _hive(p, text)) for p in _walk(text)])
         if not any(mark in text for mark in "*?["):
             os.stat(text)  # says why it cannot be had
@@ -127,9 +130,16 @@ def _folders(root: str) -> Iterator[tuple[str, list[str]]]:
         with os.scandir(base) as found:
             entries = sorted((entry for entry in found if not _hidden(entry.name)), key=lambda entry: entry.name)
         inside = [entry for entry in entries if entry.is_dir()]
+        read = partial(_bytes, base)
+        names = data_files(base, [entry.name for entry in entries if not entry.is_dir()], read)
         links += [entry.path for entry in inside if entry.is_symlink()]
         folders += [entry.path for entry in reversed(inside) if not entry.is_symlink()]
-        yield base, [entry.name for entry in entries if not entry.is_dir()]
+        yield base, names
+
+
+def _bytes(folder: str, name: str) -> bytes:
+    with open(os.path.join(folder, name), "rb") as file:
+        return file.read(_MOST_JSON)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -209,7 +219,8 @@ def _find_remote(url: str, scheme: str) -> list[File]:
         if info.type == pafs.FileType.Directory:
             selected = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
             inside = {f.path: f.size for f in selected if f.type == pafs.FileType.File}
-            kept = [p for p in inside if _visible(p, path) and _holds_rows(os.path.basename(p))]
+            kept = [p for p in _saved(filesystem, name, path, inside) if _visible(p, path)]
+            kept = [p for p in kept if _holds_rows(os.path.basename(p))]
             return _listed(name, [File(named(p), p, filesystem, _hive(p, path), inside[p]) for p in kept])
         if not any(mark in path for mark in "*?["):
             raise SourceError(f"cannot read {name}: no such file or folder; check the path and your access to it")
@@ -218,6 +229,24 @@ def _find_remote(url: str, scheme: str) -> list[File]:
             raise SourceError(f"cannot read {name!r}: no file matches; check the folder and your access to it")
         root = _fixed_part(path)
         return [File(named(p), p, filesystem, _hive(p, root)) for p in found]
+
+
+def _saved(filesystem: pafs.FileSystem, name: str, root: str, files: Iterable[str]) -> list[str]:
+    """The files without those that folders saved by datasets do not list."""
+    folders: dict[str, list[str]] = {}
+    for path in files:
+        folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+
+    def read(folder: str, file: str) -> bytes:
+        with filesystem.open_input_stream(f"{folder}/{file}") as stream:
+            return bytes(stream.read(_MOST_JSON))
+
+    refuse_splits(name, folders.get(root, []), partial(read, root))
+    return [
+        f"{folder}/{file}" if folder else file
+        for folder, names in folders.items()
+        for file in data_files(folder, names, partial(read, folder))
+    ]
 
 
 def _filesystem(url: str, scheme: str) -> tuple[pafs.FileSystem, str, Any]:

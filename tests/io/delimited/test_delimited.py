@@ -52,6 +52,9 @@ FILES = {
 EXPECTED = fx.evaluate({"x": P, "target": Y, "w": W, "g": G}, logits="x", input="probs", weight="w", by="g")
 
 
+EXPECTED_PLAIN = fx.evaluate({"x": P, "target": Y}, logits="x", input="probs")
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("piece", [200, 8 << 20])
 def test_what_pandas_writes(name: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +276,20 @@ def test_inspect_ends_in_a_line_that_runs(index: bool, tmp_path: Path, capsys: p
     line = f"fastxent eval {tmp_path / 'x.csv'} --logits '[0-9]*' --input probs"
     assert capsys.readouterr().out.endswith(f"run:\n  {line}\n")
     assert run(["eval", str(tmp_path / "x.csv"), "--logits", "[0-9]*", "--input", "probs"]) == 0
+
+
+def test_inspect_of_one_probability_and_of_a_table_without_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"id": range(N), "click": Y % 2, "pctr": P[:, 0]}).to_csv(tmp_path / "ctr.csv", index=False)
+    assert run(["inspect", str(tmp_path / "ctr.csv")]) == 0
+    line = f"fastxent eval {tmp_path / 'ctr.csv'} --logits pctr --input probs --target click"
+    assert capsys.readouterr().out.endswith(f"run:\n  {line}\n")
+    assert run(line.split()[1:]) == 0
+    np.savetxt(tmp_path / "lgb.tsv", np.c_[Y, P], delimiter="\t", fmt=["%d", *["%.9g"] * C])
+    assert describe(tmp_path / "lgb.tsv").logits == []
+    found = fx.evaluate(tmp_path / "lgb.tsv", logits="f[1-9]", target="f0", input="probs")
+    assert found.metrics["accuracy"] == EXPECTED_PLAIN.metrics["accuracy"]
 
 
 def test_mutated_tables_never_crash_hang_or_give_more_rows() -> None:

@@ -1,0 +1,53 @@
+"""Folders that `save_to_disk` of Hugging Face's datasets wrote: their data files, as ``state.json`` lists them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastxent.errors import SourceError
+
+STATE, SPLITS = "state.json", "dataset_dict.json"
+Read = Callable[[str], bytes]  # the bytes of a file of the folder
+
+
+def data_files(folder: str, names: Sequence[str], read: Read) -> list[str]:
+    """The files of a folder that hold rows: those of its state if it is a dataset, which may also hold caches.
+
+    folder: str. Its name in errors. names: files in it.
+    """
+    files = _loaded(read, STATE).get("_data_files") if STATE in names else None
+    if not isinstance(files, list):
+        return list(names)
+    state = _loaded(read, STATE)
+    if state.get("_indices_files") or state.get("_indices_data_files"):
+        raise SourceError(
+            f"cannot read {folder}: its rows are chosen by indices; call dataset.flatten_indices() and save it again"
+        )
+    found = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
+    for name in found:
+        if name not in names:
+            raise SourceError(f"cannot read {folder}: {STATE} lists {name!r}, which is missing; save the dataset again")
+    if len(set(found)) < len(found):
+        raise SourceError(f"cannot read {folder}: {STATE} lists a file twice; save the dataset again")
+    return [str(name) for name in found]
+
+
+def refuse_splits(folder: str, names: Sequence[str], read: Read) -> None:
+    """Raise SourceError for a folder of several splits: their rows are not one dump."""
+    splits = _loaded(read, SPLITS).get("splits") if SPLITS in names else None
+    if isinstance(splits, list) and splits:
+        raise SourceError(
+            f"cannot read {folder}: it holds the splits {', '.join(map(str, splits))}; name one, as in "
+            f"{folder.rstrip('/')}/{splits[0]}"
+        )
+
+
+def _loaded(read: Read, name: str) -> dict[str, Any]:
+    """The object of a JSON file; {} if it is none."""
+    try:
+        found = json.loads(read(name))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

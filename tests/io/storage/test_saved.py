@@ -1,0 +1,90 @@
+"""Folders that `save_to_disk` of Hugging Face's datasets writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import fastxent as fx
+from fastxent.cli.program import run
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(60, 4)).astype(np.float32), RNG.integers(0, 4, 60)
+NAMES = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+EXPECTED = fx.evaluate({"logits": X, "target": Y}).metrics
+
+
+def saved(folder: Path, **state: Any) -> Path:
+    """A dataset of two files, with a cache of `map` beside them."""
+    folder.mkdir(parents=True)
+    table = pa.table({"logits": list(X), "target": Y})
+    for name, rows in zip([*NAMES, "cache-0123456789abcdef.arrow"], [(0, 35), (35, 25), (0, 60)], strict=True):
+        with pa.ipc.new_stream(folder / name, table.schema) as writer:
+            writer.write_table(table.slice(*rows), max_chunksize=20)
+    content = {"_data_files": [{"filename": name} for name in NAMES], "_format_columns": ["target"], "_split": "test"}
+    (folder / "state.json").write_text(json.dumps({**content, **state}))
+    (folder / "dataset_info.json").write_text("{}")
+    return folder
+
+
+def test_the_files_of_a_dataset(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "sets" / "one")
+    for source in (folder, tmp_path / "sets", f"{tmp_path}/**/*"):
+        found = fx.evaluate(source)
+        assert found.metrics == EXPECTED
+        assert found.rows.total == 60
+
+
+def test_elsewhere(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(saved(tmp_path / "one")), "/saved", recursive=True)
+    try:
+        assert fx.evaluate("memory://saved").metrics == EXPECTED
+        memory.pipe("/saved/dataset_dict.json", b'{"splits": ["train"]}')
+        with pytest.raises(fx.SourceError, match=r"saved: it holds the splits train; name one, as in .*saved/train"):
+            fx.evaluate("memory://saved")
+    finally:
+        memory.rm("/saved", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"_indices_files": [{"filename": "indices.arrow"}]}, r"chosen by indices; call dataset\.flatten_indices\(\)"),
+        ({"_data_files": [{"filename": NAMES[0]}] * 2}, "lists a file twice"),
+        ({"_data_files": [{"filename": "../x.arrow"}]}, r"lists '\.\./x\.arrow', which is missing"),
+        ({"_data_files": [{"filename": ["x"]}]}, r"lists \['x'\], which is missing"),
+        ({"_data_files": [3]}, "lists None, which is missing"),
+        ({"_data_files": []}, "the folder holds no data files"),
+    ],
+)
+def test_states_that_are_damaged(state: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(fx.SourceError, match=message) as error:
+        fx.evaluate(saved(tmp_path / "one", **state))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff", "[" * 100_000, '{"a": 1}'])
+def test_another_state(text: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "one")
+    (folder / "cache-0123456789abcdef.arrow").unlink()
+    (folder / "state.json").write_text(text, encoding="latin-1")
+    assert fx.evaluate(folder).metrics == EXPECTED
+
+
+def test_several_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        saved(tmp_path / split)
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    with pytest.raises(fx.SourceError, match=r"it holds the splits train, test; name one, as in .*/train"):
+        fx.evaluate(tmp_path)
+    assert run(["inspect", str(tmp_path / "test")]) == 0
+    line = f"fastxent eval {tmp_path / 'test'}"
+    assert capsys.readouterr().out.endswith(f"run:\n  {line}\n")
+    assert run(line.split()[1:]) == 0
