@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000  # of a whole confusion matrix
 MOST_CONFUSED = 100  # pairs in a result
+_LEAST_SHARE = 2.0**-64
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,3 +96,24 @@ class WorstRow(Values):
     def place(self) -> str:
         """The id of the row, or its place."""
         return str(self.id) if self.id is not None else f"{self.file.rpartition('/')[2]}, row {self.row}"
+
+
+def check_details(confusion: Confusion | None, most_confused: MostConfused | None, worst: tuple[WorstRow, ...]) -> None:
+    """Raise ValueError for details from a file that cannot be shown."""
+    if confusion is not None:
+        if not 0 < confusion.n_classes <= MOST_CLASSES:
+            raise ValueError(f"confusion.n_classes must be from 1 to {MOST_CLASSES}, got {confusion.n_classes}")
+        if max((*confusion.target, *confusion.predicted), default=0) >= confusion.n_classes:
+            raise ValueError(f"confusion must have classes below {confusion.n_classes}")
+    for name, table in (("confusion", confusion), ("most_confused", most_confused)):
+        if table is None:
+            continue
+        if min((*table.target, *table.predicted), default=0) < 0:
+            raise ValueError(f"{name} must have classes of at least 0")
+        if min(table.count, default=1) < 1 or sum(table.count) >= 2**63:
+            raise ValueError(f"{name}.count must be at least 1, and the counts must add up to less than 2**63")
+    if most_confused is not None and not (_LEAST_SHARE <= most_confused.share <= 1.0 and most_confused.pairs >= 0):
+        raise ValueError(f"most_confused.share must be above 0 and at most 1, got {most_confused.share}")
+    for row in worst:
+        if min(row.target or 0, row.predicted or 0) < 0:
+            raise ValueError(f"worst must have classes of at least 0, got {row.target} and {row.predicted}")

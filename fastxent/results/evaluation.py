@@ -17,7 +17,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.options.typed import check
 from fastxent.results import encoding
 from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
-from fastxent.results.details import MOST_CLASSES, Confusion, MostConfused, WorstRow
+from fastxent.results.details import Confusion, MostConfused, WorstRow, check_details
 from fastxent.results.encoding import float_in, number_in, number_out, plain
 from fastxent.results.values import (
     Calibration,
@@ -275,11 +275,7 @@ def _check_shape(result: EvalValues) -> None:
     for where, counts in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):
         if min(counts, default=0) < 0:
             raise ValueError(f"{where} must not be negative, got {min(counts)}")
-    if (matrix := result.confusion) is not None:
-        if not 0 < matrix.n_classes <= MOST_CLASSES:
-            raise ValueError(f"confusion.n_classes must be from 1 to {MOST_CLASSES}, got {matrix.n_classes}")
-        if not all(0 <= i < matrix.n_classes for i in (*matrix.target, *matrix.predicted)):
-            raise ValueError(f"confusion must have classes below {matrix.n_classes}")
+    check_details(result.confusion, result.most_confused, result.worst)
     if len(histogram.edges) != len(histogram.counts) + bool(histogram.counts):
         raise ValueError(f"nll_histogram must have {len(histogram.counts) + 1} edges, got {len(histogram.edges)}")
     if not result.metrics:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from fastxent.options.typed import check
 from fastxent.results.details import WorstRow
 from fastxent.results.encoding import number_out
 from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows
@@ -126,8 +127,7 @@ class Worst(Extreme[WorstRow]):
 
     def _row(self, values: list[Any]) -> WorstRow:
         row = WorstRow.of(dict(zip(WorstRow.__dataclass_fields__, values, strict=True)))
-        if not isinstance(row.file, str) or not all(isinstance(x, int) for x in (row.row, row.row_group or 0)):
-            raise ValueError("a row without a place")
+        check(row, WorstRow, "worst")
         return row
 
 
