@@ -6,20 +6,23 @@ in the cache, and its logits too where a second sweep (a gradient) reads them ag
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numba
 import numpy as np
 
-from fastxent.kernels.rows import blocks, emit, fused, record as r, short, wide
+from fastxent.kernels.rows import blocks, called, emit, fused, record as r, short, wide
 from fastxent.kernels.rows.arguments import (
     Buffers, LossOutput, Output, Rows, Shape, Soft, Targets, Terms,
 )  # fmt: skip
 from fastxent.kernels.exact import exact_zeros
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.matrix import Matrix, address_of, like_any
-from fastxent.kernels.rows.sweep import fused_sweep_kernel, sweep_kernel
+from fastxent.kernels.rows.narrow import narrow_kernel
+from fastxent.kernels.rows.sweep import fused_sweep, sweep
 
 MODES = {"logits": r.LOGITS, "log_probs": r.LOG_PROBS, "probs": r.PROBS}
 CHUNK_BYTES = 1 << 19  # of logits, where a second sweep follows: what a core has of the caches beyond the first
@@ -53,6 +56,29 @@ class RowOptions:
 def row_buffers(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Room for the records, class ids and statuses of ``n`` rows."""
     return np.empty((r.FIELDS, n)), np.empty((2, n), np.int64), np.empty(n, np.int8)
+
+
+@functools.cache
+def _row_kernel_at(few: bool, flags: tuple[bool, bool, bool, int, bool] | None, dtype: str) -> int:
+    """Address of the row kernel for one set of compile-time flags. flags: None for `short.short_kernel`."""
+    if flags is None:
+        kernel = short.short_kernel
+    else:
+        kernel = narrow_kernel(*flags) if few else wide.wide_kernel(*flags[:-1])
+    return called.address(kernel, called.row_types(numba.typeof(FLOAT_TYPES[dtype].tag)))
+
+
+@functools.cache
+def _emit_at(few: bool, flags: tuple[int, bool, bool, int], dtype: str) -> int:
+    """Address of the emit kernel for one set of compile-time flags."""
+    kernel = (emit.narrow_emit_kernel if few else emit.emit_kernel)(*flags)
+    return called.address(kernel, called.emit_types(numba.typeof(FLOAT_TYPES[dtype].tag)))
+
+
+@functools.cache
+def _group_at(flags: tuple[int, bool, int], dtype: str) -> int:
+    """Address of `fused.group_of` for one set of compile-time flags."""
+    return called.address(fused.group_of(*flags), called.group_types(numba.typeof(FLOAT_TYPES[dtype].tag)), called.PAIR)
 
 
 class RowPass:
@@ -143,32 +169,42 @@ class RowPass:
             write.check(self)
         if losses is not None:
             losses.check(self.logits)
-        alone = self._fused(write, losses)
-        kernel = fused_sweep_kernel(*alone) if alone is not None else sweep_kernel(
-            self.full, self.flags, self.narrow, self.short, self.single,
-            None if write is None else write.flags, losses is not None,
-        )  # fmt: skip
-        out = NO_OUTPUT if write is None else write.arguments()
-        terms = None if losses is None else tuple(losses.terms.arguments())
+        out = tuple(NO_OUTPUT if write is None else write.arguments())
         into = None if losses is None else tuple(losses.arguments(self.chunk, self.logits.compute_dtype))
-        return int(kernel(begin, end, self.chunk, self.arguments(), tuple(self.buffers()), tuple(out), terms, into))
+        held = tuple(self.buffers())
+        alone = self._fused(write, losses)
+        if alone is not None:
+            flags, kind = alone
+            group = _group_at(flags, self.logits.dtype)
+            return int(fused_sweep(begin, end, self.chunk, group, kind, self.arguments(), held, out, into))
+        terms = None if losses is None else tuple(losses.terms.arguments())
+        write_at = 0 if write is None else _emit_at(self.narrow, write.flags, self.logits.dtype)
+        gradient = write is not None and write.flags[0] == emit.GRADIENT
+        given = self.arguments(), held, out, terms, into
+        return int(sweep(begin, end, self.chunk, self.kernel_at(), write_at, gradient, *given))
 
-    def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[int, int, bool, bool, int] | None:
-        """Flags of the fused kernel, where no record is wanted and it can do all that is."""
+    def kernel_at(self) -> int:
+        """Address of the row kernel."""
+        flags = None if self.short else (self.full, *self.flags, self.single)
+        return _row_kernel_at(self.narrow, flags, self.logits.dtype)
+
+    def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[tuple[int, bool, int], int] | None:
+        """Flags of `fused.group_of` and the kind of losses, where no record is wanted and it can do all that is."""
         mixed, shaped, mode = self.flags
         output = fused.NOTHING if write is None else write.flags[0]
         if not self.narrow or self.full or mixed or (write is None and losses is None):
             return None
         if output == emit.GRADIENT and (losses is None or shaped or mode != r.LOGITS):
             return None
+        flags = output, shaped, mode
         if losses is None:
-            return output, 0, False, shaped, mode
+            return flags, 0
         summed = losses.results.size == 0
         if not losses.terms.plain or output not in (fused.NOTHING, emit.GRADIENT) or not (summed or losses.unit == 1.0):
             return None
         if summed or losses.results.dtype == np.float64:
-            return output, 2, summed, shaped, mode
-        return (output, 1, False, shaped, mode) if self.single and self.logits.compute_dtype == np.float32 else None
+            return flags, 2
+        return (flags, 1) if self.single and self.logits.compute_dtype == np.float32 else None
 
     def __call__(self, begin: int, end: int) -> None:
         """Fill `record`, `ids` and `status` with rows ``begin``..``end``, at most `chunk` of them."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+import numba
 import numpy as np
 
+from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.launch import RowPass
-from fastxent.kernels.rows.divergences import FIELDS
-from fastxent.kernels.rows.pair_sweep import pair_sweep_kernel
+from fastxent.kernels.rows import called
+from fastxent.kernels.rows.divergences import FIELDS, divergences_kernel
+from fastxent.kernels.rows.pair_sweep import pair_sweep
 from fastxent.kernels.rows.record import LOG_PROBS
 
 CHUNK_BYTES = 1 << 18  # of the logits of both: they stay in the second-level cache
@@ -36,7 +41,17 @@ def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int, *, floor: 
         raise IndexError("there is no room for the divergences")
     pair_bytes = left.n_classes * (left.values.itemsize + right.values.itemsize)
     chunk = max(1, min(a.chunk, b.chunk, CHUNK_BYTES // pair_bytes))
-    kinds = [(take.full, take.flags, take.narrow) for take in (a, b)]
-    kernel = pair_sweep_kernel(*kinds, left.compute_dtype == np.float64, floor)
+    _, shaped, mode = a.flags
+    divergences = _divergences_at((shaped, mode, floor), left.dtype, right.dtype)
+    kernels = a.kernel_at(), b.kernel_at(), divergences
     held = tuple(a.buffers()), tuple(b.buffers())
-    kernel(left.n, chunk, a.arguments(), held[0], b.arguments(), held[1], out, column)
+    pair_sweep(left.n, chunk, kernels, a.arguments(), held[0], b.arguments(), held[1], out, column)
+
+
+@functools.cache
+def _divergences_at(flags: tuple[bool, int, bool], dtype: str, dtype_b: str) -> int:
+    """Address of the divergences kernel. flags: shaped, mode, floor."""
+    shaped, mode, floor = flags
+    types = [FLOAT_TYPES[name] for name in (dtype, dtype_b)]
+    kernel = divergences_kernel(shaped, mode, types[0].compute == np.float64, floor)
+    return called.address(kernel, called.divergence_types(*(numba.typeof(kind.tag) for kind in types)))

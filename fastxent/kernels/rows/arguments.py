@@ -113,8 +113,9 @@ class Output(NamedTuple):
 class Goals(NamedTuple):
     """What becomes of rows of few classes.
 
-    loss: address. The losses. out: address. The first row of outputs. stride: int. Bytes from one of them to the next.
-    scale: float. The factor of a gradient. strict: bool. Nothing is written beside a target out of range.
+    loss: address. The losses. out: address. The first row of outputs, 0 for none. stride: int. Bytes from one of them
+    to the next. scale: float. The factor of a gradient. strict: bool. Nothing is written beside a target out of range.
+    losses: int. 0 for none, 1 in the compute type, 2 in float64.
     """
 
     loss: int
@@ -122,6 +123,7 @@ class Goals(NamedTuple):
     stride: int
     scale: float
     strict: bool
+    losses: int
 
 
 class Terms(NamedTuple):

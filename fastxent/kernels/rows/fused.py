@@ -16,6 +16,7 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows.arguments import Goals, Rows, Soft
+from fastxent.kernels.rows.called import call_group
 from fastxent.kernels.rows.narrow import (
     CURRENT, SPARE, SUM, TARGET, TILES, TOP, add_up_of, find_tops_of, judge_of, slots_of, tile_bytes,
 )  # fmt: skip
@@ -40,13 +41,12 @@ def fused_bytes(n_classes: int) -> int:
 
 
 @functools.cache
-def conclude_of(output: int, losses: int, shaped: bool, mode: int) -> Any:
-    """The third step for one set of compile-time flags: see `fused_kernel`."""
+def conclude_of(output: int, shaped: bool, mode: int) -> Any:
+    """The third step for one set of compile-time flags: see `group_of`."""
     judge = judge_of(shaped, mode)
-    logged = mode == LOGITS and (losses == 2 or output == LOG_SOFTMAX)
 
     @inline
-    def conclude(place, n_classes, shape, scale, loss_at, tag):  # type: ignore[no-untyped-def]
+    def conclude(place, n_classes, shape, scale, loss_at, losses, tag):  # type: ignore[no-untyped-def]
         """Write the losses of the tile at ``place``, and what its outputs are made with. Returns what became of its
         rows."""
         real = lowest(tag)
@@ -68,7 +68,7 @@ def conclude_of(output: int, losses: int, shaped: bool, mode: int) -> Any:
                 m = load_wide(at + TOP * VECTOR, real)
                 rest_wide = load_wide(at + SUM * VECTOR, real)
                 log_sum = none
-                if logged:
+                if mode == LOGITS and (output == LOG_SOFTMAX or losses == 2):
                     log_sum = log1p_inside(rest_wide)
                 if output == LOG_SOFTMAX:
                     store_eight(at + LOG * VECTOR, log_sum, real)
@@ -137,11 +137,15 @@ def write_out_of(output: int) -> Any:
 
 
 @functools.cache
-def group_of(output: int, losses: int, shaped: bool, mode: int) -> Any:
-    """What takes some whole tiles through all steps, for one set of compile-time flags: see `fused_kernel`."""
+def group_of(output: int, shaped: bool, mode: int) -> Any:
+    """What takes some whole tiles through all steps, for one set of compile-time flags.
+
+    output: NOTHING, LOG_SOFTMAX, SOFTMAX or GRADIENT. shaped, mode: as in `wide.wide_kernel`; a gradient is that of
+    plain logits.
+    """
     find_tops = find_tops_of(False, False, shaped)
     add_up = add_up_of(False, shaped, mode, output in (SOFTMAX, GRADIENT))
-    conclude = conclude_of(output, losses, shaped, mode)
+    conclude = conclude_of(output, shaped, mode)
     write_out = write_out_of(output)
 
     @jit
@@ -166,13 +170,13 @@ def group_of(output: int, losses: int, shaped: bool, mode: int) -> Any:
         counted = zero
         at = goals.loss
         for _ in range(0, rows.n, w):
-            code = conclude(place, n_classes, shape, goals.scale, at, tag)
+            code = conclude(place, n_classes, shape, goals.scale, at, goals.losses, tag)
             worst = vmax(code, worst)
             counted = counted + select_eq(code, splat(float(USED), tag), one, zero)
             counted = counted + select_eq(code, splat(float(BAD_LOGITS), tag), one, zero)
-            at += w * loss_size(losses, tag)
+            at += w * loss_size(goals.losses, tag)
             place += tile
-        found = max_lanes(worst)
+        found = np.float64(max_lanes(worst))
         if output != NOTHING and not (goals.strict and found == BAD_TARGET):
             place = scratch
             at = goals.out
@@ -202,49 +206,48 @@ def copy_rows(n, n_classes, source, stride, target, target_stride, tag):  # type
             store_first(target + i * target_stride + c * itemsize(tag), count, x, tag)
 
 
-@functools.cache
-def fused_kernel(output: int, losses: int, shaped: bool, mode: int) -> Any:
-    """The kernel for one set of compile-time flags.
+@inline
+def shifted(goals, loss, out, stride):  # type: ignore[no-untyped-def]
+    """The same goals, elsewhere."""
+    return Goals(loss, out, stride, goals.scale, goals.strict, goals.losses)
 
-    output: NOTHING, LOG_SOFTMAX, SOFTMAX or GRADIENT. losses: 0 for none, 1 in the compute type, 2 in float64. shaped,
-    mode: as in `wide.wide_kernel`; a gradient is that of plain logits.
+
+@jit
+def run_tiles(group, rows, targets, shape, goals, scratch):  # type: ignore[no-untyped-def]
+    """Take rows through all steps, some tiles at a time.
+
+    group: address of `group_of`. scratch: address of `fused_bytes` bytes. Returns (the worst that became of a row, how
+    many count in a mean).
     """
-    group = group_of(output, losses, shaped, mode)
-
-    @jit
-    def kernel(rows, targets, shape, goals, scratch):  # type: ignore[no-untyped-def]
-        """``scratch``: address of `fused_bytes` bytes. Returns (the worst that became of a row, how many count in a
-        mean)."""
-        address, stride, n, n_classes, tag = rows
-        ids = targets.ids.ctypes.data
-        w = lanes(tag)
-        size = loss_size(losses, tag)
-        whole = n // w * w
-        worst = 0.0
-        counted = 0.0
-        for i in range(0, whole, TILES * w):
-            here = Rows(address + i * stride, stride, min(TILES * w, whole - i), n_classes, tag)
-            place = Goals(goals.loss + i * size, goals.out + i * goals.stride, goals.stride, goals.scale, goals.strict)
-            found, some = group(here, ids + i * 8, targets, shape, place, scratch)
-            worst = max(worst, found)
-            counted += some
-        if whole < n:
-            left = n - whole
-            line = n_classes * itemsize(tag)
-            own_ids = scratch + TILES * tile_bytes(n_classes)
-            own = Goals(own_ids + 2 * VECTOR, own_ids + ROOM, line, goals.scale, goals.strict)
-            for i in range(w):
-                store_whole(own_ids + i * 8, targets.ids[whole + i] if i < left else targets.ignore)
-            copy_rows(left, n_classes, address + whole * stride, stride, own.out, line, tag)
-            found, some = group(Rows(own.out, line, w, n_classes, tag), own_ids, targets, shape, own, scratch)
-            worst = max(worst, found)
-            counted += some
-            if losses == 1:
-                copy_rows(1, left, own.loss, 0, goals.loss + whole * size, 0, lowest(tag))
-            elif losses == 2:
-                copy_rows(1, left, own.loss, 0, goals.loss + whole * size, 0, 0.0)
-            if output != NOTHING and not (goals.strict and found == BAD_TARGET):
-                copy_rows(left, n_classes, own.out, line, goals.out + whole * goals.stride, goals.stride, tag)
-        return worst, counted
-
-    return kernel
+    address, stride, n, n_classes, tag = rows
+    ids = targets.ids.ctypes.data
+    w = lanes(tag)
+    size = loss_size(goals.losses, tag)
+    whole = n // w * w
+    worst = 0.0
+    counted = 0.0
+    for i in range(0, whole, TILES * w):
+        here = Rows(address + i * stride, stride, min(TILES * w, whole - i), n_classes, tag)
+        place = shifted(goals, goals.loss + i * size, goals.out + i * goals.stride, goals.stride)
+        found, some = call_group(group, (here, ids + i * 8, targets, shape, place, scratch))
+        worst = max(worst, found)
+        counted += some
+    if whole < n:
+        left = n - whole
+        line = n_classes * itemsize(tag)
+        own_ids = scratch + TILES * tile_bytes(n_classes)
+        own = shifted(goals, own_ids + 2 * VECTOR, own_ids + ROOM, line)
+        for i in range(w):
+            store_whole(own_ids + i * 8, targets.ids[whole + i] if i < left else targets.ignore)
+        copy_rows(left, n_classes, address + whole * stride, stride, own.out, line, tag)
+        last = Rows(own.out, line, w, n_classes, tag)
+        found, some = call_group(group, (last, own_ids, targets, shape, own, scratch))
+        worst = max(worst, found)
+        counted += some
+        if goals.losses == 1:
+            copy_rows(1, left, own.loss, 0, goals.loss + whole * size, 0, lowest(tag))
+        elif goals.losses == 2:
+            copy_rows(1, left, own.loss, 0, goals.loss + whole * size, 0, 0.0)
+        if goals.out != 0 and not (goals.strict and found == BAD_TARGET):
+            copy_rows(left, n_classes, own.out, line, goals.out + whole * goals.stride, goals.stride, tag)
+    return worst, counted
