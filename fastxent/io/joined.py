@@ -115,6 +115,10 @@ class JoinedPart(Remarks):
         self.format: str = part.format
         self.hive: tuple[tuple[str, str | None], ...] = part.hive
         self.rows: int | None = part.rows
+        self.n_classes: int | None = part.n_classes
+        self.documents: int | None = part.documents
+        self.lines: int = part.lines
+        self.first: int = part.first
         self.missing: str | None = part.missing
         self.notes: tuple[str, ...] = (*part.notes, *join.notes)
         taken = {*part.schema.names, *(name for name, _ in part.hive)}

@@ -176,3 +176,10 @@ def test_inspect_ends_in_a_line_that_runs(target: str, tmp_path: Path, cli: Any)
     assert ("--shift 1" in line) == (target == "labels")
     assert "--cluster document" in line
     assert cli(*shlex.split(line)[1:])[0] == 0
+
+
+def test_targets_of_another_source_are_those_of_documents() -> None:
+    table = Dump(LENGTHS, 9).nested().append_column("name", pa.array(list("abcde")))
+    labels = table.select(["name", "target"]).take([3, 1, 4, 0, 2])
+    want = fx.evaluate(table, shift=1, cluster="document")
+    same(fx.evaluate(table.drop_columns("target"), targets=labels, on="name", shift=1, cluster="document"), want)
