@@ -172,16 +172,17 @@ class RowPass:
         out = tuple(NO_OUTPUT if write is None else write.arguments())
         into = None if losses is None else tuple(losses.arguments(self.chunk, self.logits.compute_dtype))
         held = tuple(self.buffers())
+        span = begin, end, self.chunk
         alone = self._fused(write, losses)
         if alone is not None:
             flags, kind = alone
             group = _group_at(flags, self.logits.dtype)
-            return int(fused_sweep(begin, end, self.chunk, group, kind, self.arguments(), held, out, into))
+            return int(fused_sweep(span, (group, kind), self.arguments(), held, out, into))
         terms = None if losses is None else tuple(losses.terms.arguments())
         write_at = 0 if write is None else _emit_at(self.narrow, write.flags, self.logits.dtype)
         gradient = write is not None and write.flags[0] == emit.GRADIENT
-        given = self.arguments(), held, out, terms, into
-        return int(sweep(begin, end, self.chunk, self.kernel_at(), write_at, gradient, *given))
+        calls = self.kernel_at(), write_at, gradient
+        return int(sweep(span, calls, self.arguments(), held, out, terms, into))
 
     def kernel_at(self) -> int:
         """Address of the row kernel."""

@@ -45,7 +45,7 @@ def sweep_pairs(a: RowPass, b: RowPass, out: np.ndarray, column: int, *, floor: 
     divergences = _divergences_at((shaped, mode, floor), left.dtype, right.dtype)
     kernels = a.kernel_at(), b.kernel_at(), divergences
     held = tuple(a.buffers()), tuple(b.buffers())
-    pair_sweep(left.n, chunk, kernels, a.arguments(), held[0], b.arguments(), held[1], out, column)
+    pair_sweep((left.n, chunk), kernels, a.arguments(), held[0], b.arguments(), held[1], out, column)
 
 
 @functools.cache

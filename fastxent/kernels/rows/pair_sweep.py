@@ -12,8 +12,10 @@ from fastxent.kernels.rows.sweep import chunk_of
 
 
 @jit
-def pair_sweep(end, chunk, kernels, read_a, held_a, read_b, held_b, out, column):  # type: ignore[no-untyped-def]
-    """Rows 0 .. ``end`` of both. kernels: addresses of the row kernel of either, and of the divergences kernel."""
+def pair_sweep(span, kernels, read_a, held_a, read_b, held_b, out, column):  # type: ignore[no-untyped-def]
+    """All rows of both. span: (number of rows, rows of a chunk). kernels: addresses of the row kernel of either, and of
+    the divergences kernel."""
+    end, chunk = span
     kernel_a, kernel_b, divergences = kernels
     for begin in range(0, end, chunk):
         n = min(chunk, end - begin)

@@ -56,12 +56,14 @@ def sum_losses(b, n, into, ids, terms, loss):  # type: ignore[no-untyped-def]
 
 
 @jit
-def sweep(begin, end, chunk, kernel, write, gradient, read, held, written, summands, results):  # type: ignore[no-untyped-def]
-    """Rows ``begin`` .. ``end``. Returns the first row whose target is out of range, where there are losses, or -1.
+def sweep(span, calls, read, held, written, summands, results):  # type: ignore[no-untyped-def]
+    """Return the first row whose target is out of range, where there are losses, or -1.
 
-    kernel: address of a row kernel. write: address of an emit kernel, or 0. gradient: what it writes is the gradient.
-    summands, results: fields of `Terms` and of `LossOutput`, or None twice.
+    span: (first row, end, rows of a chunk). calls: (address of a row kernel, address of an emit kernel or 0, whether
+    that writes the gradient). summands, results: fields of `Terms` and of `LossOutput`, or None twice.
     """
+    begin, end, chunk = span
+    kernel, write, gradient = calls
     out = Output(*written)
     wrong = -1
     for b in range(begin, end, chunk):
@@ -82,9 +84,14 @@ def sweep(begin, end, chunk, kernel, write, gradient, read, held, written, summa
 
 
 @jit
-def fused_sweep(begin, end, chunk, group, losses, read, held, written, results):  # type: ignore[no-untyped-def]
-    """`sweep` without a record. group: address of `fused.group_of`. losses: int. 0 for none, 1 in the compute type,
-    2 in float64. results: fields of `LossOutput`, or None."""
+def fused_sweep(span, calls, read, held, written, results):  # type: ignore[no-untyped-def]
+    """`sweep` without a record.
+
+    calls: (address of `fused.group_of`, losses: 0 for none, 1 in the compute type, 2 in float64). results: fields of
+    `LossOutput`, or None.
+    """
+    begin, end, chunk = span
+    group, losses = calls
     rows, targets, shape = Rows(*read[0]), Targets(*read[1]), Shape(*read[2])
     scratch = Buffers(*held).scratch
     out = Output(*written)
