@@ -51,7 +51,7 @@ def npz_part(file: File, named: Sequence[str]) -> ArraysPart:
     """A ``.npz`` file, each member a column."""
     version = Version.of(file)
     with archive(file) as opened:
-        members = [member for member in opened.infolist() if not member.is_dir()]
+        members = [member for member in opened.infolist() if not member.filename.endswith("/")]
         found: dict[str, Array | FastxentError] = {}
         extents = []
         for member in members:

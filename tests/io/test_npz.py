@@ -97,6 +97,7 @@ HEADER = b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b" " * 9000
     [
         (zipped(("logits.npy", LOGITS), ("logits.npy", LOGITS)), "it holds 'logits' twice"),
         (zipped(), "holds no arrays"),
+        (zipped(("unnamed", LOGITS)).replace(b"unnamed", b"\0nnamed"), r"member '' is not a \.npy file"),
         (zipped(("logits.npy", LOGITS), ("a.txt", b"")), r"member 'a\.txt' is not a \.npy file"),
         (zipped(("logits.npy", LOGITS[:-1])), r"'logits\.npy': it should hold 16800 bytes of values, but holds 16799"),
         (zipped(("logits.npy", LOGITS + b"x")), "1 bytes follow its array"),
