@@ -2,7 +2,8 @@
 
 A column of the first records is of whole numbers, numbers, booleans or text, and so is the rest of it. A column of
 scores is float64. Whole numbers stay exact: a batch of a column beside the scores is of integers if all its values are,
-else of float64. Dates are text. An empty field is null, and a quoted empty field is an empty text.
+else of float64. Dates are text. An empty field is null, and a quoted empty field is an empty text. An empty
+line is a null if a record has one field. Otherwise it is ignored.
 
 A plain file is divided between records, and opening it reads it once to count them. A compressed file is one unit, and
 its rows are counted when they are read. The records are parsed by pyarrow.
@@ -22,7 +23,7 @@ import pyarrow.types as pt
 
 from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch
-from fastxent.io.delimited_values import column_type, values_of
+from fastxent.io.delimited_values import column_type, floats_of, values_of
 from fastxent.io.layout import AS_TEXT, Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File, reading
@@ -122,7 +123,8 @@ class Text:
 
     def records(self, data: bytes, *, last: bool, most: int = _ALL) -> tuple[int, int, bool]:
         """(number of records, the byte behind them, whether a quote is open there)."""
-        count, end, quoted = records(np.frombuffer(data, np.uint8), np.uint8(ord(self.delimiter)), most, last)
+        text, mark = np.frombuffer(data, np.uint8), np.uint8(ord(self.delimiter))
+        count, end, quoted = records(text, mark, most, last, self.width == 1)
         return int(count), int(end), bool(quoted)
 
     def parse(self, data: bytes, columns: Sequence[Column], first: int) -> pa.RecordBatch:
@@ -135,7 +137,9 @@ class Text:
             table = csv.read_csv(
                 pa.BufferReader(data),
                 read_options=csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-                parse_options=csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+                parse_options=csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, ignore_empty_lines=self.width > 1
+                ),
                 convert_options=csv.ConvertOptions(
                     column_types=chosen, include_columns=list(chosen), null_values=[""], strings_can_be_null=True,
                     quoted_strings_can_be_null=False, auto_dict_encode=False,
@@ -154,7 +158,8 @@ class Text:
             name = next((each.name for each in columns if each.place == int(column[1])), names[0])
             place, detail = f"{place}, column {name!r}", detail.replace(column[0], "", 1)
         detail = re.sub(r"^CSV (conversion error to \w+|parse error): ", "", detail)[:200]
-        return SourceError(f"cannot read {self.file.name}{place}: {detail}")
+        fix = "; save the file as UTF-8" if "UTF8" in detail else ""
+        return SourceError(f"cannot read {self.file.name}{place}: {detail}{fix}")
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,17 @@ class DelimitedUnit:
         yield from ((data, count) for _, data, count in self.text.pieces(take, self.begin))
 
     def _parsed(self, data: bytes, count: int, first: int) -> pa.RecordBatch:
-        scores = () if self.reader.blind else self.reader.layout.names
+        names = () if self.reader.blind else self.reader.layout.names
+        scores = [column.name in names and _is_number(column.type) for column in self.columns]
+        text = [column._replace(type=pa.string()) for column in self.columns]
         raw = [
-            column._replace(type=pa.float64() if column.name in scores and _is_number(column.type) else pa.string())
-            for column in self.columns
+            column._replace(type=pa.float64()) if scored else column
+            for column, scored in zip(text, scores, strict=True)
         ]
-        batch = self.text.parse(data, raw, first)
+        try:
+            batch = self.text.parse(data, raw, first)
+        except SourceError:  # some scores are other text, such as "NA"
+            raw, batch = text, self.text.parse(data, text, first)
         if len(batch) != count:
             raise SourceError(
                 f"cannot read {self.text.file.name}, rows {first}..{first + count - 1}: these lines hold {len(batch)} "
@@ -206,10 +216,13 @@ class DelimitedUnit:
         if not self.columns:  # the rows still count
             return pa.record_batch([pa.nulls(count)], names=[""])
         where = Where(self.text.file.name, None, first)
-        arrays = [
-            array if text.type == pa.float64() else values_of(array, column.type, column.name, where)
-            for array, text, column in zip(batch.columns, raw, self.columns, strict=True)
-        ]
+        arrays = []
+        for array, column, scored in zip(batch.columns, self.columns, scores, strict=True):
+            if not scored:
+                array = values_of(array, column.type, column.name, where)
+            elif pt.is_string(array.type):
+                array = floats_of(array, column.name, where)
+            arrays.append(array)
         return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in self.columns])
 
 
@@ -298,11 +311,10 @@ def _columns(text: Text, look: bytes) -> tuple[Text, tuple[Column, ...], int]:
     width = 1 + _parsed_width(text, first)
     text = Text(text.file, text.codec, text.delimiter, width, text.skip, text.version)
     raw = [Column(k, f"f{k}", pa.string()) for k in range(width)]
-    names = [
-        re.sub(r"\s*[\r\n]\s*", " ", column[0].as_py() or "").strip() for column in text.parse(first, raw, 0).columns
-    ]
-    rest = look[len(first) :]
-    found = text.parse(rest, raw, 0) if text.records(rest, last=True)[0] else None
+    line = text.parse(first.lstrip(b"\r\n"), raw, 0)
+    names = [re.sub(r"\s*[\r\n]\s*", " ", column[0].as_py() or "").strip() for column in line.columns]
+    rest, named = look[len(first) :], [Column(k, name, pa.string()) for k, name in enumerate(names)]
+    found = text.parse(rest, named, 0) if text.records(rest, last=True)[0] else None
     if _is_header(text.file.name, names, found):
         text = Text(text.file, text.codec, text.delimiter, width, text.skip + len(first), text.version)
         if names[0] == "" and "index" not in names:
@@ -313,10 +325,6 @@ def _columns(text: Text, look: bytes) -> tuple[Text, tuple[Column, ...], int]:
         Column(k, name, pa.float64() if found is None else column_type(found.column(k))) for k, name in enumerate(names)
     )
     return text, columns, 0 if found is None else len(found)
-
-
-def _one_line(name: str) -> str:
-    return re.sub(r"\s*[\r\n]\s*", " ", name).strip()
 
 
 def _parsed_width(text: Text, record: bytes) -> int:

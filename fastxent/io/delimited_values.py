@@ -50,10 +50,7 @@ def values_of(text: pa.Array, kind: pa.DataType, name: str, where: Where) -> pa.
         wrong = pc.and_(pc.is_valid(clean), pc.invert(pc.is_in(clean, _BOOLEANS)))
         _refuse(wrong, text, "true or false", name, where)
         return pc.if_else(pc.is_valid(clean), pc.is_in(clean, _TRUE), None)
-    numbers = _numbers(text)
-    if numbers is None:
-        row = _first_refused(text)
-        raise _error(text[row], "numbers, as its first rows do", name, where.place(row))
+    numbers = floats_of(text, name, where)
     found = numbers.drop_null().to_numpy()
     large = bool((np.abs(found) >= _EXACT).any())
     if not large and not (pt.is_integer(kind) and _whole(found)):
@@ -65,6 +62,15 @@ def values_of(text: pa.Array, kind: pa.DataType, name: str, where: Where) -> pa.
     if large:
         beyond = pc.and_(pc.greater_equal(pc.abs(numbers), _EXACT), pc.match_substring_regex(_clean(text), _DIGITS))
         _refuse(beyond, text, "whole numbers of 64 bits, or fractions beside numbers below 2^53", name, where)
+    return numbers
+
+
+def floats_of(text: pa.Array, name: str, where: Where) -> pa.Array:
+    """The values of a column of numbers as float64; `ColumnError` if one is not a number."""
+    numbers = _numbers(text)
+    if numbers is None:
+        row = _first_refused(text)
+        raise _error(text[row], "numbers, because its first rows hold no text", name, where.place(row))
     return numbers
 
 

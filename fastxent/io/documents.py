@@ -33,12 +33,14 @@ class Sequences:
     predictions: names. Columns of what is predicted at a position.
     each: names. Columns that must hold a list per document.
     shift: int. The prediction at a position is of the target so many positions later.
+    plain: bool. A dump of one position per row is read as it is; else ``shift`` is an error.
     """
 
     heads: tuple[tuple[str, int], ...] = ()
     predictions: tuple[str, ...] = ()
     each: tuple[str, ...] = ()
     shift: int = 0
+    plain: bool = False
 
     @property
     def anchors(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ def unrolled(parts: list[Part], spec: Sequences) -> list[Part]:
     """The parts of a source, those of documents as parts of one row per position."""
     nested = [_holds_documents(part, spec.heads) for part in parts]
     if True not in nested:
-        if spec.shift:
+        if spec.shift and not spec.plain:
             raise ConfigError(
                 f"shift must be 0 for {parts[0].name}, got {spec.shift}; it is for dumps of a document per row"
             )

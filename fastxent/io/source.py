@@ -139,12 +139,13 @@ def open_source(
     others to read, or a function that names them once the schema and the logits columns are known.
     ``dtype``: of logits whose column does not say ("bfloat16" for uint16 or binary). ``classes``: names of the classes.
     ``optional``: one of ``columns`` that is not read where no part has it. ``needs_logits``: else ``logits``, one name,
-    is optional too. ``sequences``: how documents are unrolled; logits that are lists of rows tell that rows are.
+    is optional too, and not read from parts whose rows list some classes. ``sequences``: how documents are unrolled;
+    logits that are lists of rows tell that rows are.
     Raises `SourceError` for what cannot be read and `ColumnError` for a column that is missing or of a wrong type.
     """
     named = [*([logits] if isinstance(logits, str) else logits or ()), *([] if callable(columns) else columns)]
     parts = find_parts(source, named)
-    if not needs_logits and not any(find_field(part.schema, str(logits)) for part in parts):
+    if not needs_logits and not any(find_field(part.schema, str(logits)) and not part.lines for part in parts):
         logits = None
     parts = unrolled(parts, _sequences(sequences or Sequences(), logits))
     constants = _hive_columns(parts)

@@ -22,7 +22,8 @@ from fastxent.io.tensors import Stored
 
 _TYPES = {
     "float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int64": "<i8", "int32": "<i4",
-    "int16": "<i2", "int8": "<i1", "uint8": "<u1", "bool": "|b1", "float8_e4m3fn": "<u1", "float8_e5m2": "<u1",
+    "int16": "<i2", "int8": "<i1", "uint64": "<u8", "uint32": "<u4", "uint16": "<u2", "uint8": "<u1", "bool": "|b1",
+    "float8_e4m3fn": "<u1", "float8_e5m2": "<u1",
 }  # fmt: skip
 _BITS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # kept as the integers of their bits
 _SAVE = 'save a dict of tensors, such as {"logits": logits, "target": target}, with torch.save'
@@ -66,6 +67,8 @@ def _tensors(file: File) -> dict[str, Any]:
         with file.open() as handle, FakeTensorMode():
             found = torch.load(handle, weights_only=True, map_location="cpu")
     except Exception as error:
+        if _is_sparse(file):  # CSR and the like, which `FakeTensorMode` cannot load
+            raise SourceError(f"cannot read {file.name}: it holds a sparse tensor; save logits.to_dense()") from error
         detail = str(error).split("\n")[0][:150].split(". ")[0]
         raise SourceError(f"cannot read {file.name}: {detail or type(error).__name__}; {_SAVE}") from error
     if isinstance(found, torch.Tensor):
@@ -77,11 +80,24 @@ def _tensors(file: File) -> dict[str, Any]:
     return {str(key): value for key, value in found.items()}
 
 
+def _is_sparse(file: File) -> bool:
+    """Whether a file holds a sparse tensor."""
+    with archive(file) as opened:
+        pickles = [name for name in opened.namelist() if name.endswith("/data.pkl")]
+        return any(b"_rebuild_sparse_tensor" in opened.read(name) for name in pickles)
+
+
 def _array(file: File, name: str, tensor: Any, extents: Sequence[tuple[int, int]], version: Version | None) -> Stored:
     """A tensor as an array in the file."""
     kind = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
-    if kind not in _TYPES or str(tensor.layout) != "torch.strided":
+    if kind not in _TYPES:
         raise ColumnError(f"cannot read {name!r} of {file.name}: {kind} is not supported; save a tensor of float32")
+    if (layout := str(tensor.layout).removeprefix("torch.")) != "strided":
+        raise ColumnError(f"cannot read {name!r} of {file.name}: its layout is {layout}; save {name}.to_dense()")
+    if tensor.is_neg():  # a view whose numbers are stored with the other sign
+        raise ColumnError(
+            f"cannot read {name!r} of {file.name}: its negative bit is set; save {name}.resolve_neg().contiguous()"
+        )
     if not tensor.dim():
         raise ColumnError(f"cannot read {name!r} of {file.name}: it holds a single number; save a tensor of rows")
     if not tensor.is_contiguous():

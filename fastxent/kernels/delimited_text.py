@@ -9,15 +9,16 @@ _START, _FIELD, _QUOTED = 0, 1, 2  # at the start of a field, inside a field, in
 
 
 @jit
-def records(data, delimiter, most, last):  # type: ignore[no-untyped-def]
+def records(data, delimiter, most, last, blank):  # type: ignore[no-untyped-def]
     """(number of records, the byte behind them, whether a quote is open there) of the text ``data``.
 
-    A quote opens a quoted part only at the start of a field. Empty lines are no records.
+    A quote opens a quoted part only at the start of a field.
 
     data: uint8 (n,), from the beginning of a record on.
     delimiter: the byte between two fields.
     most: records to count at most.
     last: bool. The text ends with the data; else a record without a line end is not counted.
+    blank: bool. Empty lines are records, as they are where a record has one field.
     """
     count, end, i, state = 0, 0, 0, _START
     n = data.size
@@ -30,16 +31,14 @@ def records(data, delimiter, most, last):  # type: ignore[no-untyped-def]
                 else:
                     state = _FIELD
         elif c == _NEWLINE or c == _RETURN:
-            if i > end:
-                count += 1
+            full = blank or i > end
             if c == _RETURN:
                 if i + 1 < n:
                     if data[i + 1] == _NEWLINE:
                         i += 1
                 elif not last:  # a line feed may follow
-                    if i > end:
-                        count -= 1
                     return count, end, False
+            count += 1 if full else 0
             end, state = i + 1, _START
         elif c == delimiter:
             state = _START

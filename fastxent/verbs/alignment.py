@@ -69,6 +69,7 @@ def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool
                     f"ids must not be null, got {table[name].null_count} nulls in column {name!r} of {file}, the first "
                     f"in row {row}"
                 )
+    _check_kinds(ids, files)
     codes = _codes(*ids)
     order = tuple(np.argsort(each, kind="stable") for each in codes)
     ranked = tuple(each[at] for each, at in zip(codes, order, strict=True))
@@ -121,6 +122,25 @@ def common(matchings: Sequence[Matching]) -> tuple[list[np.ndarray], int]:
 def shown_id(table: pa.Table, row: int) -> str:
     values = [repr(column[int(row)].as_py()) for column in table.columns]
     return values[0] if len(values) == 1 else f"({', '.join(values)})"
+
+
+def _check_kinds(ids: tuple[pa.Table, pa.Table], files: tuple[str, str]) -> None:
+    """`ColumnError` if a column holds numbers or booleans in one table, and other values in the other: no id of one
+    could be in the other."""
+    if not all(map(len, ids)):
+        return
+    for name in ids[0].column_names:
+        kinds = [table[name].type for table in ids]
+        kinds = [kind.value_type if pt.is_dictionary(kind) else kind for kind in kinds]
+        if len({(_is_number(kind), pt.is_boolean(kind)) for kind in kinds}) > 1:
+            raise ColumnError(
+                f"ids must have one type in both sources, got column {name!r} of type {kinds[0]} in {files[0]} and "
+                f"{kinds[1]} in {files[1]}; convert one"
+            )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind))
 
 
 def _codes(a: pa.Table, b: pa.Table) -> tuple[np.ndarray, np.ndarray]:

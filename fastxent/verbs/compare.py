@@ -58,6 +58,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             a score is null in either dump does not count for that score; ``result.score_rows`` counts these.
         target_logprob: str or None. For dumps without logits: the column of the log-probability of the outcome.
         threads, memory, resume, shard, engine, progress: as in `evaluate`; they never change a metric.
+        shift: as in `evaluate`, for each dump with a document per row; the first dump must be one. So documents are
+            compared with the plain rows that `convert` made of them.
         logits, target, by, cluster, …: as in `evaluate`, for both dumps.
 
     Returns:

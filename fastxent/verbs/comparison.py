@@ -191,7 +191,7 @@ class Base:
             b, logits=config.full_logits if whole else None if config.partial or not config.has_logits else logits,
             columns=(*self.own, *(() if whole else self.lists), *(options["on"] or ())),
             dtype=options["logits_dtype"], classes=None if classes is None or head else listed(classes),
-            optional=target, sequences=sequences(replace(config, n_bytes=None)),
+            optional=target, sequences=replace(sequences(replace(config, n_bytes=None)), plain=True),
         )  # fmt: skip
         if head is not None:
             other = HiddenSource.of(other, head)

@@ -28,7 +28,7 @@ from fastxent.options.runs import ConvertOptions
 from fastxent.results.conversion import Conversion
 from fastxent.scoring.conversion import Rounded, Rounder
 from fastxent.state.conversion import Cost
-from fastxent.verbs.convert_lists import convert_responses
+from fastxent.verbs.convert_lists import LOGPROBS, convert_responses
 from fastxent.verbs.evaluation import open_head
 from fastxent.verbs.labels import labelled
 
@@ -85,7 +85,7 @@ def convert(source: Any, dest: str | os.PathLike[str], **options: Unpack[Convert
     source = labelled(source, options)
     opened = open_source(
         source, logits=logits, columns=chosen, dtype=options["logits_dtype"],
-        needs_logits=head is not None or logits != DEFAULTS["logits"],
+        needs_logits=head is not None or logits not in (DEFAULTS["logits"], LOGPROBS),
         sequences=Sequences(each=() if options["target"] is None else (options["target"],), shift=options["shift"]),
     )  # fmt: skip
     if head is not None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from fastxent.errors import ConfigError, SourceError
+from fastxent.io.arrays import ArraysPart
 from fastxent.io.joined import Join, JoinedPart, MadeSource
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import OpenSource, full_schema, open_source
@@ -47,6 +48,12 @@ def _joined(parts: list[Part], others: list[Part], on: tuple[str, ...], options:
         order, notes, known = None, (), None
     counts = [_rows(part) if known is None else known for part in parts]
     rows = _rows(*others) if order is None else len(order)
+    documents = [part.documents for part in parts if isinstance(part, ArraysPart) and part.steps is not None]
+    if rows == sum(filter(None, documents)) != sum(counts):
+        raise SourceError(
+            f"targets must have one row for each position of {parts[0].name}, got {rows} in {table.files[0]}, one per "
+            "document; put targets of shape (N, T) into the dump, beside its logits"
+        )
     if sum(counts) != rows:
         raise SourceError(
             f"targets must have one row for each row of the dump, got {rows} in {table.files[0]} and {sum(counts)} in "

@@ -44,6 +44,12 @@ def test_views_and_a_single_tensor(tmp_path: Path) -> None:
     assert fx.evaluate(tmp_path / "documents.pt").rows.used == 500
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_targets(kind: torch.dtype, tmp_path: Path) -> None:
+    torch.save({"logits": X, "target": Y.to(kind)}, tmp_path / "x.pt")
+    assert fx.evaluate(tmp_path / "x.pt").metrics == fx.evaluate({"logits": X, "target": Y}).metrics
+
+
 class _Evil:
     def __reduce__(self) -> Any:
         return print, ("run",)
@@ -53,7 +59,14 @@ class _Evil:
     ("content", "message"),
     [
         ({"logits": X.t(), "target": Y}, r"'logits' of .* is not contiguous; save logits\.contiguous\(\)"),
-        ({"logits": X.to_sparse(), "target": Y}, "'logits' of .* not supported|cannot read"),
+        (
+            {"logits": X.to_sparse(), "target": Y},
+            r"'logits' of .*: its layout is sparse_coo; save logits\.to_dense\(\)",
+        ),
+        (
+            {"logits": torch._neg_view(X), "target": Y},
+            r"'logits' of .* negative bit is set; save logits\.resolve_neg\(\)",
+        ),
         ({"logits": X.to(torch.complex64), "target": Y}, "complex64 is not supported"),
         ({"logits": _Evil(), "target": Y}, "cannot read .*; save a dict of tensors"),
         ([X, Y], "it holds no dict of tensors"),

@@ -129,6 +129,14 @@ def test_ids_that_do_not_match(change, error, message):
         fx.compare(a, change(b), on="id")
 
 
+def test_ids_of_two_types_are_named():
+    a, b = dumps_with_ids()
+    b = b.set_column(b.column_names.index("n"), "n", b["n"].cast(pa.string()).dictionary_encode())
+    for how in ("exact", "inner"):
+        with pytest.raises(fx.ColumnError, match=r"got column 'n' of type int64 in .* and string in .*; convert one"):
+            fx.compare(a, b, on="n", how=how)
+
+
 def test_targets_that_differ_are_refused():
     a, b = dumps_with_ids()
     target = pairs.TARGET.copy()

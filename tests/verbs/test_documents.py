@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
-from fastxent.errors import BadRowError
+from fastxent.errors import BadRowError, ConfigError
 from tests.io.test_sequences import C, Dump, written
 
 LENGTHS = [3, 0, 5, 1, 4]
@@ -47,6 +47,18 @@ def test_compare_by_position_and_by_id(shift: int, tmp_path: Path) -> None:
     assert 0 <= int(row.id) < LENGTHS[row.row] - shift
     place = fx.compare(a.nested(), b.nested(), shift=shift).largest[0]
     assert place.id == f"document {row.row}, position {row.id}"
+
+
+def test_compare_with_the_plain_rows_that_convert_wrote(tmp_path: Path) -> None:
+    a, b = Dump(LENGTHS, 1), Dump(LENGTHS, 2)
+    for mine, theirs in zip(a.docs, b.docs, strict=True):
+        theirs["target"] = mine["target"]
+    fx.convert(b.nested(), tmp_path / "b.parquet", shift=1)
+    want = fx.compare(a.nested(), b.nested(), shift=1, largest=0)
+    same(fx.compare(a.nested(), tmp_path / "b.parquet", shift=1, largest=0), want)
+    same(fx.compare(a.nested(), tmp_path / "b.parquet", shift=1, on=["document", "position"], largest=0), want)
+    with pytest.raises(ConfigError, match=r"shift must be 0 for .*b\.parquet, got 1; it is for dumps of a document"):
+        fx.compare(tmp_path / "b.parquet", a.nested(), shift=1, on=["document", "position"])
 
 
 def test_compare_of_documents_that_differ() -> None:

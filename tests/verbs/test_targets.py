@@ -156,6 +156,11 @@ TABLE = pd.DataFrame({"file": NAMES, "target": Y})
         (pd.concat([TABLE, TABLE[:2]]), {"on": "file"}, "got 2 rows in .* whose id an earlier row has, the first with"),
         (TABLE.assign(file=None), {"on": "file"}, "ids must not be null, got 300 nulls in column 'file'"),
         (TABLE, {"on": "name"}, "no column 'name'"),
+        (
+            TABLE.assign(file=range(N)),
+            {"on": "file"},
+            r"'file' of type .*string in .*0\.parquet and int64 in <DataFrame>",
+        ),
         (TABLE.assign(part=1), {"on": "file", "by": "part"}, "column 'part' is both in .* and in <DataFrame>"),
         (TABLE.assign(p=0.5), {"on": "file", "logits": "p"}, "logits must be in .*, got column 'p' of <DataFrame>"),
         (TABLE.drop(columns="target"), {"on": "file"}, "no column 'target'"),
@@ -166,6 +171,15 @@ def test_targets_that_do_not_fit(targets: Any, options: Any, message: str, dump:
     with pytest.raises(fx.FastxentError, match=message) as error:
         fx.evaluate(dump, targets=targets, metrics="accuracy", **options)
     assert "\n" not in str(error.value)
+
+
+def test_arrays_of_documents_have_targets_per_position() -> None:
+    x, y = X.reshape(100, 3, 4), Y.reshape(100, 3)
+    expected = fx.evaluate({"logits": x, "target": y})
+    assert fx.evaluate({"logits": x}, targets={"target": Y}).metrics == expected.metrics
+    for targets in ({"target": y}, pd.DataFrame({"target": list(y)})):
+        with pytest.raises(fx.SourceError, match=r"one row for each position of .*, got 100 .*put targets of shape"):
+            fx.evaluate({"logits": x}, targets=targets)
 
 
 def test_rows_of_the_table_that_the_dump_does_not_have(dump: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
+from pyarrow import csv as arrow_csv
 
 import fastxent as fx
 from fastxent.cli.program import run
@@ -170,19 +171,65 @@ def _is_text(values: list[str]) -> bool:
 
 
 @settings(deadline=None)
-@given(text=st.text(alphabet='a",\n\r', max_size=30))
-@example(text='"\n"')
-@example(text='a"\n"')
-def test_records_are_those_of_pythons_reader(text: str) -> None:
+@given(text=st.text(alphabet='a",\n\r', max_size=30), blank=st.booleans())
+@example(text='"\n"', blank=False)
+@example(text='a"\n"', blank=False)
+@example(text="\n\r\n\r", blank=True)
+def test_records_are_those_of_pythons_reader(text: str, blank: bool) -> None:
     data = np.frombuffer(text.encode(), np.uint8)
-    count, end, _ = records(data, np.uint8(ord(",")), 1 << 62, True)
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    count, end, _ = records(data, np.uint8(ord(",")), 1 << 62, True, blank)
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row or blank]
     assert count == len(rows)
     assert end == len(data) or not text[end:].strip("\r\n")
-    cut, last, _ = records(data, np.uint8(ord(",")), 1 << 62, False)
+    cut, last, _ = records(data, np.uint8(ord(",")), 1 << 62, False, blank)
     assert cut in (count, count - 1)
-    again, _, _ = records(data[last:], np.uint8(ord(",")), 1 << 62, True)
+    again, _, _ = records(data[last:], np.uint8(ord(",")), 1 << 62, True, blank)
     assert cut + again == count
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.none() | st.floats(0.1, 9.0), max_size=9), piece=st.integers(1, 60))
+@example(values=[1.0, None, 3.0], piece=1)
+@example(values=[None, None], piece=3)
+def test_nulls_of_a_single_column_are_empty_lines(tmp_path: Path, values: list[float | None], piece: int) -> None:
+    path = tmp_path / "x.csv"
+    arrow_csv.write_csv(pa.table({"nll": pa.array(values, pa.float64())}), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "_PIECE", piece)
+        assert columns_of(path, "nll") == {"nll": values}
+        assert open_source(path, logits=None).rows == len(values)
+        if any(values):
+            found = fx.evaluate(path, scores="nll", on_bad_row="skip")
+            known = [value for value in values if value is not None]
+            assert found.rows.total == len(values)
+            assert found.metrics["nll"].value == pytest.approx(sum(known) / len(known), rel=1e-15)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_empty_lines_before_the_names_are_no_rows(line_end: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(line_end.join(["", "", "nll", "1.0", "", "3.0"]).encode())
+    assert columns_of(tmp_path / "x.csv", "nll") == {"nll": [1.0, None, 3.0]}
+    (tmp_path / "x.csv").write_bytes(line_end.join(["", "a,b", "", "1,2", "", "3,4", ""]).encode())
+    assert columns_of(tmp_path / "x.csv", "a", "b") == {"a": [1, 3], "b": [2, 4]}
+
+
+@pytest.mark.parametrize("null", ["", '""', "NA", "N/A", "null", "None", " NULL "])
+@pytest.mark.parametrize("early", [True, False])
+def test_nulls_among_scores_are_bad_rows_and_text_is_kept(
+    null: str, early: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows = tmp_path / "x.csv", ["0.5,0.25,1,NA", f"{null},1e30,0,None", " 3 ,+2,0,b", f"1,{null},1,"]
+    path.write_text("\n".join(["p0,p1,target,kind", *(rows if early else ["0.5,0.25,1,b"] * 3 + rows)]) + "\n")
+    monkeypatch.setattr(delimited, "_LOOK", 200 if early else 40)
+    found = fx.evaluate(path, logits="p*", on_bad_row="skip", by="kind")
+    assert (found.rows.used, found.rows.bad_logits) == (2 if early else 5, 2)
+    assert {key: group.rows.total for key, group in found.slices["kind"].items()} == {
+        "NA": 1, "None": 1, "b": 1 if early else 4, None: 1,
+    }  # fmt: skip
+    used = {"logits": [[0.5, 0.25]] * (1 if early else 4) + [[3.0, 2.0]], "target": [1] * (1 if early else 4) + [0]}
+    assert found.metrics == fx.evaluate({key: np.array(value) for key, value in used.items()}).metrics
+    with pytest.raises(fx.BadRowError, match=rf"row {1 if early else 4}: logits hold a null, in column 'p0'"):
+        fx.evaluate(path, logits="p*")
 
 
 # ---- headers ---------------------------------------------------------------------------------------------------------
@@ -226,10 +273,16 @@ ROW = "0.5,0.5,1,1\n"
 @pytest.mark.parametrize(
     ("late", "message"),
     [
-        ("0.5,x,1,1\n", r"x\.csv, row 8, column 'p1': invalid value 'x'"),
+        (
+            "0.5,x,1,1\n",
+            r"column 'p1' must hold numbers, because its first rows hold no text, got 'x' in .*x\.csv, row 8",
+        ),
         ("0.5,0.5,1,1,1\n", "row 8: Expected 4 columns, got 5: 0.5,0.5,1,1,1"),
         ("0.5,0.5,1\n", "row 8: Expected 4 columns, got 3"),
-        ("0.5,0.5,one,1\n", r"column 't' must hold numbers, as its first rows do, got 'one' in .*x\.csv, row 8"),
+        (
+            "0.5,0.5,one,1\n",
+            r"column 't' must hold numbers, because its first rows hold no text, got 'one' in .*x\.csv, row 8",
+        ),
         ("0.5,0.5,01,1\n", r"'t' must hold numbers without leading zeros, got '01' in .*x\.csv, row 8"),
         ('0.5,0.5,1,"1\n', "a quote is not closed at its end"),
         ("0.5,,1,1\n", "row 8: logits hold a null, in column 'p1'"),
@@ -258,7 +311,7 @@ def test_a_record_that_does_not_fit(late: str, message: str, tmp_path: Path, mon
         ("x.csv", b"a\x00b,c\n1,2\n", "unknown format"),
         ("x.csv", "a,b\n1,é\n".encode("utf-16"), "unknown format"),
         ("x.csv", b"\n\n", "it has no columns"),
-        ("x.csv", b"a,b\n1,\xff\n", "UTF8|UTF-8"),
+        ("x.csv", b"a,b\n1,\xff\n", r"x\.csv, row 0, column 'b': invalid UTF8 data; save the file as UTF-8"),
         ("x.csv", b"a,a,b\n1,2,3\n", "different names"),
     ],
 )

@@ -75,7 +75,8 @@ def test_evaluated_compared_and_converted(tmp_path: Path, capsys):
     assert "--cluster document" in line
     assert run([*line.split()[1:], "-q"]) == 0
     dest = tmp_path / "z.parquet"
-    assert fx.convert(path, dest).layout == "top-k lists"
+    assert fx.convert(path, dest, logits="topk_logprobs").layout == "top-k lists"
+    assert pq.read_table(fx.convert(path, tmp_path / "again.parquet").dest).equals(pq.read_table(dest))
     assert figures(fx.evaluate(dest, **LISTS, n_classes=V, by="kind", cluster="document")) == figures(result)
     units = fx.plan(path, **LISTS, by="kind", cluster="document", unit_size="1MB")
     states = [pickle.loads(pickle.dumps(unit)).run() for unit in units]  # noqa: S301 - made in this test
