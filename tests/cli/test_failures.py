@@ -24,7 +24,7 @@ def _no_logits(path: Path) -> Path:
 
 
 def _not_parquet(path: Path) -> Path:
-    path.write_text("id,logits\n")
+    path.write_bytes(b"\x00id,logits\n")
     return path
 
 

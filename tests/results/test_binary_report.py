@@ -1,7 +1,6 @@
 """The report, the tables and the trackers of a binary dump."""
 
 import json
-import math
 import re
 import xml.etree.ElementTree as ET
 
@@ -92,4 +91,4 @@ def test_bounds_are_read_back(result):
     assert "bounds" not in values["metrics"]["roc_auc"]
     values["metrics"]["roc_auc"]["bounds"] = [0.25, 0.75]
     assert fx.EvalResult.from_dict(values).metrics["roc_auc"].bounds == (0.25, 0.75)
-    assert math.isnan(result.metrics["matthews_corrcoef"].stderr)
+    assert result.metrics["matthews_corrcoef"].stderr > 0

