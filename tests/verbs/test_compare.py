@@ -155,8 +155,12 @@ def test_slices_are_the_comparison_of_their_rows(result):
             other = alone.metrics[name]
             for side in ("a", "b", "difference"):
                 one, two = getattr(metric, side), getattr(other, side)
-                drawn = one.method == "jackknife"  # from the cells of a slice, which are wider
-                assert one.value == two.value if drawn else one == two
+                if name in FROM_GRID:  # of a slice, from wider cells
+                    assert one.value == pytest.approx(two.value, abs=4e-3, nan_ok=True), name
+                elif name in (*CALIBRATION, *AVERAGES):  # whose intervals draw other buckets from other cells
+                    assert one.value == pytest.approx(two.value, rel=0, abs=0, nan_ok=True), name
+                else:
+                    assert one == two, name
         p_values.append(part.metrics["cross_entropy"].p_value)
     adjusted = [part.metrics["cross_entropy"].adjusted_p_value for part in result.slices["kind"].values()]
     order = np.argsort(p_values)
