@@ -49,7 +49,7 @@ def read(text: str, what: str) -> Any:
         what: str. The name of what it holds, for errors.
 
     Raises:
-        StateError: if the text is not JSON, is nested too deeply, or holds an integer of more than 19 digits.
+        StateError: if the text is not JSON, is nested too deeply, or holds an integer of more than 20 digits.
     """
     try:
         return json.loads(text, parse_int=_whole)
@@ -58,6 +58,6 @@ def read(text: str, what: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if len(text) > 19:  # every integer of a result is 64 bits wide
+    if len(text.lstrip("-")) > 20:  # every integer of a result is 64 bits wide, with a sign or without
         raise ValueError(f"the number {text[:19]}… is too large")
     return int(text)

@@ -42,6 +42,7 @@ class BinarySums:
     zeros: int
     probabilities: int
     unnormalised: int = 0
+    soft_targets: int = 0
     unnormalised_targets: int = 0
 
 

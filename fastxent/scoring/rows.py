@@ -71,6 +71,7 @@ class ScoredRows:
     by: dict[str, pa.Array] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)  # float64 each: numbers the dump holds; NaN is null
     unnormalised: int = 0  # rows of probabilities that do not sum to 1 within 1e-3, or contradict their target's
+    soft_targets: int = 0  # rows whose targets are probabilities
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
     kept: Kept | KeptOdds | KeptColumns | None = None  # of a batch that is read again

@@ -208,6 +208,7 @@ class Sweep:
         if c.input != "logits":
             scored.unnormalised = int(((np.abs(record[r.REST]) > self._tolerance) & (status == USED)).sum())
         if prepared.soft is not None:
+            scored.soft_targets = int((status == USED).sum())
             scored.unnormalised_targets = int((soft.unnormalised(prepared.soft) & (status == USED)).sum())
         if self._kept is not None and self._last is not None:
             options = scorer.options, scorer.plain

@@ -62,8 +62,12 @@ def sequences(config: EvalConfig) -> Sequences:
     return Sequences(heads, predictions, each, c.shift)
 
 
-def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> list[ScoredRows]:
+def score_batch(
+    batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig, beside: tuple[str, ...] = ()
+) -> list[ScoredRows]:
     """The scored rows of columns in memory, which are named as ``config`` names them.
+
+    beside: names of other columns to read.
 
     `EvalState.update` adds all of them or, if one row is bad, none.
     """
@@ -72,7 +76,7 @@ def score_batch(batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig) -> l
     stored = config.has_logits and not config.partial
     logits = config.logits if stored else None
     source = open_source(
-        batch, logits=logits, columns=columns(config), classes=config.classes, sequences=sequences(config)
+        batch, logits=logits, columns=[*columns(config), *beside], classes=config.classes, sequences=sequences(config)
     )
     if stored and source.task != ("binary" if config.task == "binary" else "multiclass"):
         raise ConfigError(f"the batch must be of a {config.task} dump like the state, got a {source.task} dump")

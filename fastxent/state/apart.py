@@ -212,6 +212,8 @@ class ByConfidence(GroupTable):
 class Largest(Extreme[ChangedRow]):
     """The rows that changed most: by the change of the NLL, without targets by KL(a‖b); ties by file and row."""
 
+    floor = 0.0  # rows that changed
+
     def _sizes(self, rows: Summands) -> np.ndarray:
         pairs, other = pairs_of(rows), pairs_of(rows).second
         if not rows.labelled:

@@ -13,25 +13,27 @@ import numpy as np
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.kernels.grid import Layout
 from fastxent.results.values import Calibration
+from fastxent.state import jackknife
 from fastxent.state.grid import Grid, Moments, moments_of
-from fastxent.state.jackknife import drawn, left_out
-from fastxent.state.metrics import CALIBRATION, CORP, DEBIASED, SMOOTH, Bins, bin_edges
+from fastxent.state.metrics import CALIBRATION, CORP, DEBIASED, RESOLVED, SMOOTH, Bins, bin_edges
 
 _COARSE = 512
+NEAR = 4  # cells at either end; a rare outcome that lies in these is not resolved
+_FINEST = 2.0**-900  # a sum of squares of weights below it has lost precision
+_ROUNDING = 2.0**-46  # of a score; differences of scores below it are 0
 _HALVINGS = 40  # of 0..1, to find the width of the kernel of the smooth calibration error
 
 
 def without_drawn(grid: Grid, group: int, buckets: int, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The figures ``names`` of a group without each of some buckets that are drawn from its counts."""
+    """The figures ``names`` of a group, then without each of some buckets that are drawn from its counts."""
     counts, forecast = grid.sides(np.array([group]))
-    taken = drawn(counts[0], buckets)
-    return figures(moments_of(counts - taken[taken.any(axis=(1, 2))], forecast), grid.layout, names)
+    return figures(moments_of(jackknife.without_drawn(counts[0], buckets), forecast), grid.layout, names)
 
 
 def without_each(grid: Grid, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The figures ``names`` of all groups together but one, for each that has rows."""
+    """The figures ``names`` of all groups together, then of all but one, for each that has rows."""
     each = grid.moments(np.flatnonzero(grid.rows))
-    return figures(Moments(*map(left_out, each)), grid.layout, names)
+    return figures(Moments(*map(jackknife.left_out, each)), grid.layout, names)
 
 
 def shown_bins(bins: Bins, weighted: bool) -> Calibration:
@@ -60,20 +62,43 @@ def figures(moments: Moments, layout: Layout, names: Collection[str]) -> dict[st
         if any(name in CORP for name in names):
             found |= _corp(moments, total)
         defined = np.isfinite(total) & (total > 0.0) & (moments.weight >= 0.0).all(axis=1)
-    return {name: np.where(defined, found[name], np.nan) for name in names if name in found}
+        resolved = defined & ~rare(moments, layout)
+    return {
+        name: np.where(resolved if name in RESOLVED else defined, found[name], np.nan)
+        for name in names
+        if name in found
+    }
+
+
+def rare(moments: Moments, layout: Layout) -> np.ndarray:
+    """(groups,) whether one outcome is rarer than `NEAR` cells are wide, and most of its rows lie in these cells."""
+    cells, total = layout.cells, moments.weight.sum(axis=1)
+    found = np.zeros(len(total), bool)
+    for outcome, near in (
+        (moments.outcome, slice(cells[min(NEAR, len(cells) - 1)])),
+        (moments.weight - moments.outcome, slice(cells[-min(NEAR, len(cells))], None)),
+    ):
+        rows = outcome.sum(axis=1)
+        found |= (rows > 0.0) & (rows * len(cells) < NEAR * total) & (2.0 * outcome[:, near].sum(axis=1) > rows)
+    return found
 
 
 def _binned(moments: Moments, starts: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
     """The calibration errors over bins."""
     bins = Moments(*(np.add.reduceat(column, starts, axis=1) for column in moments))
     gaps = np.abs(bins.outcome - bins.forecast)
-    freedom = bins.weight - bins.squared_weight / bins.weight  # rows - 1, where all weigh 1
-    several = freedom > 1e-9 * bins.weight
-    each = np.where(several, (gaps**2 - bins.weighted_square) / np.where(several, freedom, 1.0), 0.0)
+    unit = -np.frexp(total)[1][:, None]  # weights times 2**unit have squares that are neither infinite nor 0
+    weight, gap = np.ldexp(bins.weight, unit), np.ldexp(gaps, unit)
+    weighted_square, squared_weight = (np.ldexp(x, 2 * unit) for x in (bins.weighted_square, bins.squared_weight))
+    freedom = weight - squared_weight / weight  # rows - 1, where all weigh 1
+    several = freedom > 1e-9 * weight
+    each = np.where(several, (gap**2 - weighted_square) / np.where(several, freedom, 1.0), 0.0)
+    lost = (bins.squared_weight < _FINEST) & (weight > 2.0**-60) | ~np.isfinite(bins.squared_weight)
+    debiased = np.sqrt(np.maximum(each.sum(axis=1) / np.ldexp(total, unit[:, 0]), 0.0))
     return {
         CALIBRATION[0]: gaps.sum(axis=1) / total,
         CALIBRATION[1]: np.where(bins.weight > 0.0, gaps / bins.weight, 0.0).max(axis=1),
-        DEBIASED: np.sqrt(np.maximum(each.sum(axis=1) / total, 0.0)),
+        DEBIASED: np.where(lost.any(axis=1), np.nan, debiased),
     }
 
 
@@ -110,13 +135,23 @@ def smooth(gaps: np.ndarray) -> np.ndarray:
 
 def _corp(moments: Moments, total: np.ndarray) -> dict[str, np.ndarray]:
     """Miscalibration, discrimination and uncertainty: the Brier score is the first less the second, plus the third (T.
-    Dimitriadis, T. Gneiting, A. Jordan 2021, doi 10.1073/pnas.2016191118)."""
-    best = _isotonic(moments)
-    score = moments.square.sum(axis=1) / total
-    recalibrated = (moments.outcome - 2.0 * best * moments.outcome + moments.weight * best**2).sum(axis=1) / total
-    base = moments.outcome.sum(axis=1) / total
-    uncertainty = base * (1.0 - base)
-    return dict(zip(CORP, (score - recalibrated, uncertainty - recalibrated, uncertainty), strict=True))
+    Dimitriadis, T. Gneiting, A. Jordan 2021, doi 10.1073/pnas.2016191118).
+
+    The mean confidence of a place is that of each of its rows: so isotonic regression never has a larger score.
+    """
+    right, wrong = moments.outcome, np.maximum(moments.weight - moments.outcome, 0.0)
+
+    def score(forecast: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (right * (1.0 - forecast) ** 2 + wrong * forecast**2).sum(axis=1) / total
+        return found
+
+    def above(larger: np.ndarray) -> np.ndarray:
+        return np.where(larger - recalibrated > _ROUNDING * larger, larger - recalibrated, 0.0)
+
+    confidence = np.clip(moments.forecast / np.where(moments.weight > 0.0, moments.weight, 1.0), 0.0, 1.0)
+    recalibrated = score(_isotonic(moments))
+    uncertainty = right.sum(axis=1) / total * (wrong.sum(axis=1) / total)
+    return dict(zip(CORP, (above(score(confidence)), above(uncertainty), uncertainty), strict=True))
 
 
 class Pools(NamedTuple):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastxent.state import jackknife
 from fastxent.state.averages import ClassSums
 from fastxent.state.class_table import ClassTable
 from fastxent.state.classes import CORRECT, PREDICTED, SUPPORT
-from fastxent.state.jackknife import drawn
 
 
 def without_drawn(counts: np.ndarray, buckets: int) -> list[ClassSums]:
-    """The sums without each of some buckets that are drawn from a confusion matrix (C, C) of rows that are alike."""
+    """The sums of all rows, then without each of some buckets that are drawn: of a confusion matrix (C, C) of rows that
+    are alike."""
     target, predicted = np.nonzero(counts)
     rows = counts[target, predicted]
     right = target == predicted
-    taken = drawn(rows, buckets)
 
     def sums(classes: np.ndarray, some: np.ndarray) -> np.ndarray:
         found = np.zeros(len(counts), np.int64)
@@ -24,14 +24,15 @@ def without_drawn(counts: np.ndarray, buckets: int) -> list[ClassSums]:
 
     return [
         _class_sums(sums(target, rest), sums(predicted, rest), sums(target[right], rest[right]))
-        for rest in rows - taken[taken.any(axis=1)]
+        for rest in jackknife.without_drawn(rows, buckets)
     ]
 
 
 def without_each(table: ClassTable) -> list[ClassSums]:
-    """The sums of all rows without those of each group of a table that has rows."""
+    """The sums of all rows, then without those of each group of a table that has rows."""
     each = table.counts.reshape(3, -1, table.n_classes)
-    rest = each.sum(axis=1, keepdims=True) - each[:, each[SUPPORT].any(axis=1)]
+    whole = each.sum(axis=1, keepdims=True)
+    rest = np.concatenate([whole, whole - each[:, each[SUPPORT].any(axis=1)]], axis=1)
     return [_class_sums(*(rest[kind, k] for kind in (SUPPORT, PREDICTED, CORRECT))) for k in range(rest.shape[1])]
 
 

@@ -99,7 +99,7 @@ class PairState(SideState):
     @classmethod
     def restored(cls, data: bytes, largest: int) -> PairState:
         """The inverse of `to_bytes`."""
-        return cls._restored(data, lambda config, _: cls(config, largest))
+        return cls._restored(data, lambda config, *_: cls(config, largest))
 
     @property
     def pair_plan(self) -> PairPlan:
@@ -229,14 +229,14 @@ class CompareState:
         files: tuple[Iterable[str], Iterable[str]] = ((), ()),
     ) -> CompareResult:
         """Every metric of the rows so far; the state stays as it is."""
-        a, b = self.first.beside(), self.second.beside()
         (whole,) = self._compared(self.first.whole, self.second.whole)
+        slices = {
+            name: in_order(self._slices(table, self.second.slices[name])) for name, table in self.first.slices.items()
+        }
+        a, b = self.first.beside(), self.second.beside()
         return CompareResult(
             **{**vars(whole), **self._details(whole)},
-            slices={
-                name: in_order(self._slices(table, self.second.slices[name]))
-                for name, table in self.first.slices.items()
-            },
+            slices=slices,
             largest=tuple(self.first.largest.rows),
             names=self.names,
             config=self.config,

@@ -6,6 +6,7 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
+from fastxent.state.averages import ENTROPY as NORMALIZED
 from fastxent.state.binary import BinaryPlan
 from fastxent.state.calibration import shown_bins
 from fastxent.state.classes import CORRECT, Classes
@@ -34,7 +36,7 @@ from fastxent.state.given import ScoreTable, score_tables
 from fastxent.state.grids import Grids
 from fastxent.state.keys import EncodedColumn, distinct_values, in_order
 from fastxent.state.labels import Labels
-from fastxent.state.limits import check_slices, room, texts, values, worst_of
+from fastxent.state.limits import check_slices, id_of, room, texts, values, worst_of
 from fastxent.state.metrics import MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.table import GroupTable
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 St = TypeVar("St", bound="EvalState")
-_TOLD = ("unnormalised", "unnormalised_targets", "probabilities")  # counts of `ScoredRows`
+_TOLD = ("unnormalised", "unnormalised_targets", "soft_targets", "probabilities")  # counts of `ScoredRows`
 _TOLD_BINARY = ("minus_ones", "zeros")  # and of `BinaryRows`
 _WHOLE = "whole"  # the one group of the table of all rows
 
@@ -63,7 +65,7 @@ class EvalState:
     """Counts and exact sums of the rows seen so far; `empty` is the identity of `merge`."""
 
     def __init__(self, config: EvalConfig, worst: int = 0, id: str | None = None) -> None:
-        self.config, self.worst = config, worst
+        self.config, self.worst, self.id = config, worst, id if worst else None
         self.plan = self._plan_of(config)
         self.clusters = Clusters()
         self.whole = GroupTable(self.plan, config.bins, every=True)
@@ -125,7 +127,7 @@ class EvalState:
 
     def emptied(self) -> EvalState:
         """The state of no rows under the same options."""
-        return type(self).empty(self.config, self.worst)
+        return type(self).empty(self.config, self.worst, self.id)
 
     @property
     def total(self) -> int:
@@ -133,10 +135,10 @@ class EvalState:
         return int(self.whole.rows.sum())
 
     def update(self, batch: dict[str, Any] | pa.RecordBatch) -> EvalState:
-        """Score a batch of logits and the columns the configuration names, and add its rows, in place."""
+        """Score a batch of logits and the columns that the options name, and add its rows, in place."""
         from fastxent.scoring.task import score_batch
 
-        for rows in score_batch(batch, self.config):
+        for rows in score_batch(batch, self.config, () if self.id is None else (self.id,)):
             self.add(rows)
         return self
 
@@ -216,7 +218,10 @@ class EvalState:
 
     def _refuse_other_config(self, other: EvalState) -> None:
         pairs = {f.name: (getattr(self.config, f.name), getattr(other.config, f.name)) for f in fields(EvalConfig)}
-        for name, (mine, theirs) in {**pairs, "worst": (self.worst, other.worst)}.items():
+        for name, (mine, theirs) in {
+            **pairs,
+            **{name: (getattr(self, name), getattr(other, name)) for name in ("worst", "id")},
+        }.items():
             if mine != theirs:
                 raise StateError(
                     f"states of different configurations do not merge: {name}={mine!r} here, {theirs!r} there"
@@ -251,6 +256,7 @@ class EvalState:
             "warnings": (
                 *doubts(self.config, self.told, used, self.whole.contributing(0)),
                 *self._unknown(),
+                *self._uncounted(),
                 *self.grids.doubts(),
                 *partial,
             ),
@@ -264,6 +270,19 @@ class EvalState:
             for column, table in self.class_tables.items()
             if not table.known
         ]
+
+    def _uncounted(self) -> list[str]:
+        """Warnings about what some rows lack, because of what they are or where they come from."""
+        found = []
+        if self.told["soft_targets"] and NORMALIZED in self.plan.averages:
+            found.append(f"{NORMALIZED} is not known, because {self.told['soft_targets']} rows have soft targets")
+        part = self.details.get("confusion")
+        if isinstance(part, Matrix | Pairs) and not part.known:
+            found.append(
+                "some rows come from a state of an earlier version, which did not count confused classes; evaluate "
+                "them again for the confusion"
+            )
+        return found
 
     def metrics_of(self, table: GroupTable) -> list[dict[str, Metric]]:
         """The metrics of each group of a table."""
@@ -298,7 +317,12 @@ class EvalState:
             return {}
         assert isinstance(self.classes, Classes)
         of = self.classes.class_sums() if column is None else self.class_tables[column].class_sums(group)
-        return {} if of is None else self.plan.averages_of(of, sums, self.config.class_weight)
+        if of is None:
+            return {}
+        metrics = self.plan.averages_of(of, sums, self.config.class_weight)
+        if self.told["soft_targets"] and NORMALIZED in metrics:  # classes count the most probable one of a row
+            metrics[NORMALIZED] = Metric(math.nan)
+        return metrics
 
     def _slices(self, table: GroupTable) -> dict[Any, Slice]:
         metrics, _ = self._metrics(table)
@@ -317,6 +341,7 @@ class EvalState:
             "coverage": self.coverage.to_dict(),
             **{name: count for name, count in self.told.items() if count},
             **({"worst": self.worst} if self.worst else {}),
+            **({} if self.id is None else {"id": self.id}),
         }
         arrays = {
             f"{name}|{inner}": array
@@ -331,11 +356,11 @@ class EvalState:
         return cls._restored(data, cls)
 
     @staticmethod
-    def _restored(data: bytes, made: Callable[[EvalConfig, int], St]) -> St:
+    def _restored(data: bytes, made: Callable[[EvalConfig, int, str | None], St]) -> St:
         """The state of ``data``, which ``made`` makes for its configuration."""
         header, arrays = unpack(data, room)
         try:
-            state = made(EvalConfig.from_dict(header["config"]), worst_of(header))
+            state = made(EvalConfig.from_dict(header["config"]), worst_of(header), id_of(header))
             if set(header["slices"]) != set(state.slices):
                 raise ValueError("slices of other columns")
             stored: dict[str, dict[str, np.ndarray]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,9 @@ Row = TypeVar("Row")
 
 
 class Extreme(ABC, Generic[Row]):
-    """The ``most`` rows that come first in an order, the largest number before others."""
+    """The ``most`` rows that come first in an order, the largest number before others; only those above ``floor``."""
+
+    floor = -math.inf
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -29,7 +32,7 @@ class Extreme(ABC, Generic[Row]):
 
     @abstractmethod
     def _sizes(self, rows: Summands) -> np.ndarray:
-        """(used,) the number of each row, none of them below 0."""
+        """(used,) the number of each row."""
 
     @abstractmethod
     def _size(self, row: Row) -> float:
@@ -52,10 +55,12 @@ class Extreme(ABC, Generic[Row]):
         sizes = self._sizes(rows) if self.most else np.zeros(0)
         if not sizes.size:
             return
-        least = self._size(self.rows[-1]) if len(self.rows) == self.most else 0.0
+        least = self._size(self.rows[-1]) if len(self.rows) == self.most else self.floor
         if len(sizes) > self.most:
             least = max(least, float(np.partition(sizes, -self.most)[-self.most]))
-        ties = np.flatnonzero((sizes == least) & (least > 0.0))[: self.most]  # a batch is in the order of its file
+        ties = np.flatnonzero((sizes == least) & (least > self.floor))[
+            : self.most
+        ]  # a batch is in the order of its file
         self._keep(self._made(rows, np.concatenate([np.flatnonzero(sizes > least), ties]), sizes))
 
     def _keep(self, more: list[Row]) -> None:
@@ -97,7 +102,7 @@ class Worst(Extreme[WorstRow]):
         self._id = id
 
     def _sizes(self, rows: Summands) -> np.ndarray:
-        found: np.ndarray = np.nan_to_num(rows.rows.loss, nan=0.0, posinf=np.inf)
+        found: np.ndarray = np.where(np.isnan(rows.rows.loss), self.floor, rows.rows.loss)
         return found
 
     def _size(self, row: WorstRow) -> float:

@@ -33,12 +33,12 @@ from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.table import GroupTable
 
-_SUMS = 6
+_SUMS = 5
 _BLOCK = 1 << 15  # labels taken at a time
 
 
 class Moments(NamedTuple):
-    """Sums over the rows of each place, float64 (groups, places): of w·f, w·y, w, w·(y - f)², w²·(y - f)² and w².
+    """Sums over the rows of each place, float64 (groups, places): of w·f, w·y, w, w²·(y - f)² and w².
 
     f: the confidence. y: how far the row is right. w: the weight.
     """
@@ -46,7 +46,6 @@ class Moments(NamedTuple):
     forecast: np.ndarray
     outcome: np.ndarray
     weight: np.ndarray
-    square: np.ndarray
     weighted_square: np.ndarray
     squared_weight: np.ndarray
 
@@ -59,7 +58,7 @@ def moments_of(counts: np.ndarray, forecast: np.ndarray) -> Moments:
     wrong, right = np.moveaxis(counts, -1, 0)
     square = wrong * forecast[..., 0] ** 2 + right * (1.0 - forecast[..., 1]) ** 2
     weight = (wrong + right).astype(np.float64)
-    return Moments((counts * forecast).sum(axis=-1), right.astype(np.float64), weight, square, square, weight)
+    return Moments((counts * forecast).sum(axis=-1), right.astype(np.float64), weight, square, weight)
 
 
 class Grid:
@@ -173,8 +172,7 @@ class Grid:
         if codes.size:
             places += codes * self.places
         with np.errstate(over="ignore"):
-            square = w * (y * (1.0 - f) ** 2 + (1.0 - y) * f**2)
-            columns = w * f, w * y, w, square, (w * (y - f)) ** 2, w * w
+            columns = w * f, w * y, w, (w * (y - f)) ** 2, w * w
         self.sums.resize(len(self.counts))
         self.sums.add(Terms([Summand(COPY, column) for column in columns]), places)
 

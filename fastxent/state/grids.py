@@ -14,7 +14,7 @@ from fastxent.state import class_buckets
 from fastxent.state.averages import MACRO, ClassSums, averages
 from fastxent.state.binary import RANKING
 from fastxent.state.buckets import BUCKET, Buckets
-from fastxent.state.calibration import figures, without_drawn, without_each
+from fastxent.state.calibration import NEAR, figures, rare, without_drawn, without_each
 from fastxent.state.class_table import ClassTable
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
@@ -22,7 +22,7 @@ from fastxent.state.confusion import Matrix
 from fastxent.state.grid import Grid
 from fastxent.state.jackknife import MOST_SLICES, jackknifed
 from fastxent.state.labels import Labels
-from fastxent.state.metrics import CALIBRATION, FROM_GRID, MetricPlan
+from fastxent.state.metrics import CALIBRATION, FROM_GRID, RESOLVED, MetricPlan
 from fastxent.state.multilabel import MultilabelPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
@@ -44,6 +44,7 @@ class Grids:
         wanted = plan.labelled and any(name in (*CALIBRATION, *FROM_GRID) for name in plan.names)
         self.of = {t.column: Grid(t) for t in tables} if wanted else {}
         multilabel = isinstance(plan, MultilabelPlan)  # the labels of a row depend on each other
+        self._rare: dict[str | None, int] = {}  # groups by column whose cells are too wide, of the last metrics
         self._alike = not (plan.weighted or plan.clustered or multilabel)
         self._buckets = Buckets(self.buckets, config.bins)
         divided = bool(self.buckets) and plan.labelled and not self._alike
@@ -85,13 +86,23 @@ class Grids:
             raise ValueError("more rows in buckets than there are")
 
     def doubts(self) -> list[str]:
-        """Warnings about rows that came without a grid."""
+        """Warnings about rows that came without a grid, and about cells that are too wide for the last metrics."""
+        wanted = [name for name in self.plan.names if name in RESOLVED]
+        found = [
+            f"{', '.join(wanted)} are NaN for "
+            + ("all rows" if column is None else f"{count} slices of {column!r}")
+            + f": one outcome is so rare that most of its rows lie in {NEAR} of {len(self.of[column].layout.cells):,} "
+            "cells of the confidence, which cannot tell them apart"
+            for column, count in self._rare.items()
+            if count and wanted
+        ]
         names = [name for name in self.plan.names if name in FROM_GRID]
         if not names or all((grid.held == self._rows(column)).all() for column, grid in self.of.items()):
-            return []
+            return found
         return [
+            *found,
             "some rows come from a state of an earlier version, which has no fine grid of the confidence; evaluate "
-            f"them again for {', '.join(names)}"
+            f"them again for {', '.join(names)}",
         ]
 
     def add_metrics(self, column: str | None, found: list[dict[str, Metric]]) -> None:
@@ -99,12 +110,14 @@ class Grids:
         grid = self.of.get(column)
         if grid is None:
             return
-        known = grid.held == self._rows(column)
+        known, self._rare[column] = grid.held == self._rows(column), 0
         names = [name for name in self.plan.names if name in FROM_GRID]
         order = grid.table.keys.order()  # the last bits of a Fourier transform depend on what it is computed beside
         for begin in range(0, len(found) if names else 0, _AT_ONCE):
             groups = order[begin : begin + _AT_ONCE]
-            for name, values in figures(grid.moments(groups), grid.layout, names).items():
+            moments = grid.moments(groups)
+            self._rare[column] += int((rare(moments, grid.layout) & known[groups]).sum())
+            for name, values in figures(moments, grid.layout, names).items():
                 for g, value in zip(groups.tolist(), values.tolist(), strict=True):
                     found[g][name] = Metric(value if known[g] else float("nan"))
         if self.buckets and len(found) <= MOST_SLICES:

@@ -48,6 +48,14 @@ def worst_of(header: dict[str, Any]) -> int:
     return whole_number("worst", header.get("worst", 0), low=0, high=MOST_WORST)
 
 
+def id_of(header: dict[str, Any]) -> str | None:
+    """The column of row names of a saved state."""
+    found = header.get("id")
+    if not (found is None or isinstance(found, str)):
+        raise ValueError("an id that is not the name of a column")
+    return found
+
+
 def texts(keys: Any) -> list[str]:
     if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         raise ValueError("keys that are not text")

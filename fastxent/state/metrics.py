@@ -86,6 +86,7 @@ CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 DEBIASED, SMOOTH = "debiased_calibration_error", "smooth_calibration_error"
 CORP = ("miscalibration", "discrimination", "uncertainty")
 FROM_GRID = (DEBIASED, SMOOTH, *CORP)  # metrics of `state.calibration`
+RESOLVED = (SMOOTH, *CORP[:2])  # those of its cells, which may be too wide for a rare outcome
 
 
 def means(config: EvalConfig) -> list[Mean]:

@@ -23,7 +23,7 @@ from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, Precisio
 from fastxent.results.values import Metric
 from fastxent.state.cells import score_of
 from fastxent.state.intervals import NORMAL
-from fastxent.state.jackknife import drawn, left_out
+from fastxent.state.jackknife import left_out, without_drawn
 
 POINTS = 512  # of a curve at most
 _COARSE = 4096  # cells for a standard error
@@ -89,22 +89,21 @@ def average_precision(rows: Ranked) -> Metric:
 
 
 def without_buckets(rows: Ranked, buckets: int) -> list[Ranked]:
-    """The rows without each of some buckets that are drawn from their counts, in at most `_COARSE` cells."""
+    """All rows, then without each of some buckets that are drawn from their counts, in at most `_COARSE` cells."""
     counts = np.stack([rows.negative, rows.positive], axis=1)
     share = (counts / np.maximum(counts.sum(axis=0), 1.0)).cumsum(axis=0).sum(axis=1)
     starts = np.unique(np.floor(share * (_COARSE // 2 - 1)), return_index=True)[1] if len(counts) > _COARSE else ()
     exact = rows.exact and not len(starts)
     keys = rows.keys[starts] if len(starts) else rows.keys
     counts = (np.add.reduceat(counts, starts) if len(starts) else counts).astype(np.int64)
-    taken = drawn(counts, buckets)
     return [
         rows._replace(keys=keys, negative=rest[:, 0], positive=rest[:, 1], exact=exact)
-        for rest in (counts - taken[taken.any(axis=(1, 2))]).astype(np.float64)
+        for rest in without_drawn(counts, buckets).astype(np.float64)
     ]
 
 
 def without_each(apart: list[Ranked], length: int, longest: int) -> list[Ranked]:
-    """The rows of all groups but one, for each that has rows. length: leading bits of keys that all of them keep."""
+    """All rows, then all but those of one group, for each that has rows. length: leading bits of keys that all keep."""
     apart = [rows for rows in apart if len(rows.keys)]
     if not apart:
         return []

@@ -234,7 +234,7 @@ class Scores:
         return most
 
     def without_each(self) -> list[Ranked]:
-        """The rows of all groups but one, for each that has rows."""
+        """All rows, then those of all groups but one, for each that has rows."""
         ranked = self.ranked()
         lengths = [kind.cells.lengths[: len(ranked)].min() for kind in (self.counted, self.weighed)]
         return without_each(ranked, int(min(lengths)), LONGEST)

@@ -127,7 +127,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         per_row: path or None. A Parquet file for the nll, rank, predicted class, confidence and entropy of each row.
             Other tasks have other columns.
         id: str or None. The column of row names in the file ``per_row`` and in ``result.worst``.
-        worst: int. Number of rows in ``result.worst``: those of largest loss, none of them 0; ties by file and row. Not
+        worst: int. Number of rows in ``result.worst``: those of largest loss; ties by file and row. Not
             for top-k dumps and dumps without targets.
         resume: path or None. The folder of checkpoints. After a crash, the same call continues from the checkpoints, to
             the same bits. It raises StateError if a file or an option has changed.

@@ -60,9 +60,9 @@ class Evaluation:
     def load(self, data: bytes) -> EvalState:
         """The state that ``data`` holds; `StateError` if it has another configuration."""
         state = EvalState.from_bytes(data)
-        if (state.config, state.worst) != (self.config, self.worst):
+        if (state.config, state.worst, state.id) != (self.config, self.worst, self.id):
             raise StateError("it has another configuration")
-        return self.empty().absorb(state) if self.worst else state
+        return state
 
     def describe(self) -> dict[str, Any]:
         """The configuration, the rows that are listed, and how targets are matched."""

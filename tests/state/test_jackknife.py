@@ -17,7 +17,7 @@ from fastxent.state.averages import averages
 from fastxent.state.calibration import figures
 from fastxent.state.grid import moments_of
 from fastxent.state.intervals import student
-from fastxent.state.jackknife import drawn, jackknifed, left_out
+from fastxent.state.jackknife import drawn, jackknifed, left_out, without_drawn
 from fastxent.state.ranking import Ranked
 
 K = 20
@@ -37,19 +37,24 @@ def test_buckets_share_out_all_rows(counts: list[int], buckets: int) -> None:
 def test_the_formula() -> None:
     without = [0.2, 0.5, 0.4, 0.45]
     stderr = math.sqrt(3 / 4 * sum((x - np.mean(without)) ** 2 for x in without))
-    found = jackknifed(Metric(0.4, bounds=(0.3, 0.5)), without)
+    found = jackknifed(Metric(0.4, bounds=(0.3, 0.5)), [0.4, *without])
     assert found.stderr == pytest.approx(stderr, rel=1e-15)
     unbiased = 0.4 - 3 * (np.mean(without) - 0.4)
     assert found.ci95 == pytest.approx((max(0.0, unbiased - student(3) * stderr), min(1.0, 0.4 + student(3) * stderr)))
-    other = jackknifed(Metric(0.4), [0.39, 0.4, 0.38, 0.41])  # bias below 0
+    other = jackknifed(Metric(0.4), [0.4, 0.39, 0.4, 0.38, 0.41])  # bias below 0
     assert other.ci95 == pytest.approx((0.4 - student(3) * other.stderr, 0.415 + student(3) * other.stderr))
     assert (found.method, found.bounds) == ("jackknife", (0.3, 0.5))
-    for none in (jackknifed(Metric(0.4), [0.4]), jackknifed(Metric(0.4), [0.4, math.nan])):
+    for none in (jackknifed(Metric(0.4), [0.4] * 2), jackknifed(Metric(0.4), [0.4, 0.4, math.nan])):
         assert (math.isnan(none.stderr), none.method) == (True, None)
-    same = jackknifed(Metric(1.0), [1.0] * 5)
-    assert (same.stderr, same.method) == (0.0, None)
+    for figure in (1.0, 0.3 * (1 + 2.0**-52)):
+        same = jackknifed(Metric(figure), [figure] * 5 + [figure - 2.0**-54])
+        assert (same.stderr, same.method) == (0.0, None)
+    coarse = jackknifed(Metric(0.4), [0.2 + x for x in (0.4, *without)])  # all in other cells: the same bias
+    assert coarse.ci95 == pytest.approx(found.ci95)
+    beyond = jackknifed(Metric(-0.3), [-0.3, -0.31, -0.29, -0.3])
+    assert beyond.ci95[0] <= beyond.ci95[1]
     each = np.arange(12.0).reshape(4, 3)
-    assert left_out(each).tolist() == (each.sum(axis=0) - each).tolist()
+    assert left_out(each).tolist() == [each.sum(axis=0).tolist(), *(each.sum(axis=0) - each).tolist()]
 
 
 # ---- coverage --------------------------------------------------------------------------------------------------------
@@ -78,16 +83,17 @@ def of_calibration(name: str, times: int) -> float:
     found, random = [], np.random.default_rng(1)
     for counts in random.multinomial(4000, cells.ravel(), size=times).reshape(times, -1, 2):
         value = errors(counts[None], (name,))[name][0]
-        found.append(jackknifed(Metric(value), errors(counts - drawn_with(random, counts), (name,))[name]))
+        found.append(jackknifed(Metric(value), errors(without_drawn_with(random, counts), (name,))[name]))
     return covered(found, truth)
 
 
-def drawn_with(random: np.random.Generator, counts: np.ndarray) -> np.ndarray:
-    """What `drawn` makes of rows in another order: its seed is fixed, so those of many simulations would be alike."""
+def without_drawn_with(random: np.random.Generator, counts: np.ndarray) -> np.ndarray:
+    """`without_drawn` of rows in another order: its seed is fixed, so those of many simulations would be alike."""
     order = random.permutation(counts.size)
-    found = np.empty((K, counts.size), np.int64)
-    found[:, order] = drawn(counts.ravel()[order], K)
-    return found.reshape(K, *counts.shape)
+    each = without_drawn(counts.ravel()[order], K)
+    found = np.empty_like(each)
+    found[:, order] = each
+    return found.reshape(-1, *counts.shape)
 
 
 def of_averages(times: int) -> dict[str, float]:
@@ -100,7 +106,7 @@ def of_averages(times: int) -> dict[str, float]:
     found: dict[str, list[Metric]] = {name: [] for name in names}
     for counts in random.multinomial(1500, pairs.ravel() / pairs.sum(), size=times).reshape(times, 5, 5):
         mine = averages(class_buckets._class_sums(*_margins(counts)))
-        rest = counts - drawn_with(random, counts)
+        rest = without_drawn_with(random, counts)
         each = [averages(class_buckets._class_sums(*_margins(some))) for some in rest]
         for name in names:
             found[name].append(jackknifed(Metric(mine[name]), [some[name] for some in each]))
@@ -146,7 +152,8 @@ def of_clusters(clusters: int, times: int) -> dict[str, float]:
         hashed = mixed(np.arange(clusters, dtype=np.uint64) + np.uint64(time * clusters))
         bucket = (((hashed >> np.uint64(32)) * np.uint64(K)) >> np.uint64(32)).astype(int)
         each = counts(bucket[of], cell, right, K)
-        whole, rest = each.sum(axis=0), (each.sum(axis=0) - each)[each.any(axis=(1, 2))]
+        whole = each.sum(axis=0)
+        rest = np.concatenate([whole[None], (whole - each)[each.any(axis=(1, 2))]])
         found["roc_auc"].append(jackknifed(Metric(area(whole)), [area(some) for some in rest]))
         value = float(error(whole[None])[0])
         found["expected_calibration_error"].append(jackknifed(Metric(value), error(rest)))
