@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fastxent.state import jackknife
@@ -28,12 +30,13 @@ def without_drawn(counts: np.ndarray, buckets: int) -> list[ClassSums]:
     ]
 
 
-def without_each(table: ClassTable) -> list[ClassSums]:
+def without_each(table: ClassTable) -> Iterator[ClassSums]:
     """The sums of all rows, then without those of each group of a table that has rows."""
     each = table.counts.reshape(3, -1, table.n_classes)
-    whole = each.sum(axis=1, keepdims=True)
-    rest = np.concatenate([whole, whole - each[:, each[SUPPORT].any(axis=1)]], axis=1)
-    return [_class_sums(*(rest[kind, k] for kind in (SUPPORT, PREDICTED, CORRECT))) for k in range(rest.shape[1])]
+    whole = each.sum(axis=1)
+    for left_out in (0, *(each[:, k] for k in np.flatnonzero(each[SUPPORT].any(axis=1)))):
+        rest = whole - left_out
+        yield _class_sums(rest[SUPPORT], rest[PREDICTED], rest[CORRECT])
 
 
 def _class_sums(support: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -> ClassSums:

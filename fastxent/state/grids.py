@@ -27,6 +27,7 @@ from fastxent.state.multilabel import MultilabelPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
 
+MOST_BUCKETED = 10_000  # classes that are counted in each bucket
 _AT_ONCE = 256  # groups whose figures are computed together
 
 
@@ -52,7 +53,7 @@ class Grids:
         self.grid = Grid(self._buckets) if divided and wanted else None
         self.scores = Scores(self._buckets) if ranked else None
         averaged = bool(self.buckets) and any(name in MACRO for name in plan.averages) and not plan.weighted
-        counted = averaged and (plan.clustered or config.n_classes > MOST_CLASSES)
+        counted = averaged and (plan.clustered or config.n_classes > MOST_CLASSES) and config.n_classes <= MOST_BUCKETED
         self.classes = ClassTable(self._buckets, config.n_classes, False) if counted else None
 
     @property
@@ -130,7 +131,7 @@ class Grids:
         confusion: the rows by target and prediction, if they are counted.
         """
         names = [name for name in MACRO if name in metrics]
-        without: list[ClassSums] = []
+        without: Iterable[ClassSums] = []
         if self.classes is not None and self.classes.known:
             without = class_buckets.without_each(self.classes)
         elif self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
