@@ -36,7 +36,7 @@ from fastxent.state.given import ScoreTable, score_tables
 from fastxent.state.grids import Grids
 from fastxent.state.keys import EncodedColumn, distinct_values, in_order
 from fastxent.state.labels import Labels
-from fastxent.state.limits import check_slices, id_of, room, texts, values, worst_of
+from fastxent.state.limits import check_slices, id_of, room, texts, uncounted, values, worst_of
 from fastxent.state.metrics import MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.table import GroupTable
@@ -256,7 +256,9 @@ class EvalState:
             "warnings": (
                 *doubts(self.config, self.told, used, self.whole.contributing(0)),
                 *self._unknown(),
-                *self._uncounted(),
+                *uncounted(
+                    self.told["soft_targets"] * (NORMALIZED in self.plan.averages), self.details.get("confusion")
+                ),
                 *self.grids.doubts(),
                 *partial,
             ),
@@ -270,19 +272,6 @@ class EvalState:
             for column, table in self.class_tables.items()
             if not table.known
         ]
-
-    def _uncounted(self) -> list[str]:
-        """Warnings about what some rows lack, because of what they are or where they come from."""
-        found = []
-        if self.told["soft_targets"] and NORMALIZED in self.plan.averages:
-            found.append(f"{NORMALIZED} is not known, because {self.told['soft_targets']} rows have soft targets")
-        part = self.details.get("confusion")
-        if isinstance(part, Matrix | Pairs) and not part.known:
-            found.append(
-                "some rows come from a state of an earlier version, which did not count confused classes; evaluate "
-                "them again for the confusion"
-            )
-        return found
 
     def metrics_of(self, table: GroupTable) -> list[dict[str, Metric]]:
         """The metrics of each group of a table."""

@@ -8,6 +8,7 @@ from fastxent.errors import ConfigError
 from fastxent.options.checks import whole_number
 from fastxent.options.config import MOST_BINS
 from fastxent.options.runs import MOST_WORST
+from fastxent.state.component import Component
 from fastxent.state.keys import value_of
 
 MAX_SLICES = 10_000
@@ -69,3 +70,19 @@ def values(keys: Any) -> list[str]:
     for key in texts(keys):
         value_of(key)
     return list(keys)
+
+
+def uncounted(soft_targets: int, confusion: Component | None) -> list[str]:
+    """Warnings about what some rows lack, because of what they are or where they come from.
+
+    soft_targets: int. Rows with soft targets, where a normalized entropy is wanted.
+    """
+    found = []
+    if soft_targets:
+        found.append(f"normalized_entropy is not known, because {soft_targets} rows have soft targets")
+    if confusion is not None and not getattr(confusion, "known", True):
+        found.append(
+            "some rows come from a state of an earlier version, which did not count confused classes; evaluate them "
+            "again for the confusion"
+        )
+    return found
