@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.hashed import Numbers
+from fastxent.kernels.hashed import Numbers, mixed
 from fastxent.kernels.tally import tally_pairs
 from fastxent.results.details import MOST_CLASSES, MOST_CONFUSED, Confusion, MostConfused
 from fastxent.state.component import Summands
@@ -21,7 +21,7 @@ from fastxent.state.packed import stored, stored_counts
 MOST_PAIRS = 1 << 20  # that are counted of more than `MOST_CLASSES` classes
 _FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
 _LEVELS = 40
-_MIX = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)))
+_STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Matrix:
@@ -143,12 +143,8 @@ class Pairs:
         self._numbers.codes(np.ascontiguousarray(held[chosen]))
 
     def _chosen(self, pairs: np.ndarray) -> np.ndarray:
-        """Which pairs count: those whose hash (splitmix64) ends in ``level`` zero bits."""
-        x = pairs.astype(np.uint64) + _MIX[0]
-        x = (x ^ (x >> np.uint64(30))) * _MIX[1]
-        x = (x ^ (x >> np.uint64(27))) * _MIX[2]
-        x ^= x >> np.uint64(31)
-        found: np.ndarray = x & np.uint64((1 << self.level) - 1) == 0
+        """Which pairs count: those whose hash ends in ``level`` zero bits."""
+        found: np.ndarray = mixed(pairs.astype(np.uint64) + _STEP) & np.uint64((1 << self.level) - 1) == 0
         return found
 
     def absorb(self, other: Pairs, clusters: np.ndarray | None = None) -> None:

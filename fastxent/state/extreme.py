@@ -58,9 +58,8 @@ class Extreme(ABC, Generic[Row]):
         least = self._size(self.rows[-1]) if len(self.rows) == self.most else self.floor
         if len(sizes) > self.most:
             least = max(least, float(np.partition(sizes, -self.most)[-self.most]))
-        ties = np.flatnonzero((sizes == least) & (least > self.floor))[
-            : self.most
-        ]  # a batch is in the order of its file
+        ties = np.flatnonzero((sizes == least) & (least > self.floor))  # a batch is in the order of its file
+        ties = ties[: self.most]
         self._keep(self._made(rows, np.concatenate([np.flatnonzero(sizes > least), ties]), sizes))
 
     def _keep(self, more: list[Row]) -> None:
