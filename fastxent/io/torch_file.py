@@ -26,6 +26,7 @@ _TYPES = {
     "float8_e4m3fn": "<u1", "float8_e5m2": "<u1",
 }  # fmt: skip
 _BITS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # kept as the integers of their bits
+_LONGEST_PICKLE = 1 << 20  # bytes that are looked at: it may be compressed to almost nothing
 _SAVE = 'save a dict of tensors, such as {"logits": logits, "target": target}, with torch.save'
 
 
@@ -47,7 +48,7 @@ def torch_part(file: File, named: Sequence[str]) -> ArraysPart:
         order = next((opened.read(member) for _, member in stored if member.filename.endswith("/byteorder")), b"little")
     if order != b"little":
         raise SourceError(f"cannot read {file.name}: its bytes are in big-endian order; save it on another machine")
-    extents = [(begin, begin + member.file_size) for begin, member in stored]
+    extents = [(begin, begin + member.compress_size) for begin, member in stored]  # proven to lie in the file
     columns: dict[str, Array | FastxentError] = {
         name: or_error(_array, file, name, tensor, extents, version) for name, tensor in _tensors(file).items()
     }
@@ -83,8 +84,12 @@ def _tensors(file: File) -> dict[str, Any]:
 def _is_sparse(file: File) -> bool:
     """Whether a file holds a sparse tensor."""
     with archive(file) as opened:
-        pickles = [name for name in opened.namelist() if name.endswith("/data.pkl")]
-        return any(b"_rebuild_sparse_tensor" in opened.read(name) for name in pickles)
+        for name in opened.namelist():
+            if name.endswith("/data.pkl"):
+                with opened.open(name) as data:
+                    if b"_rebuild_sparse_tensor" in data.read(_LONGEST_PICKLE):
+                        return True
+    return False
 
 
 def _array(file: File, name: str, tensor: Any, extents: Sequence[tuple[int, int]], version: Version | None) -> Stored:
