@@ -10,6 +10,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,19 @@ def outcomes_of(case: Callable[[random.Random], str], count: int, seed: int) -> 
         if grown > ALLOWANCE:
             raise MemoryError(f"case {number} of seed {seed}: {grown >> 20} MiB more than at the start")
     return outcomes
+
+
+def outcomes_in_folder(
+    case: Callable[[random.Random, Path], str], count: int, seed: int, before: int
+) -> Counter[str]:  # fmt: skip
+    """`outcomes_of` of cases that write into a folder.
+
+    before: cases that are run first, without a limit of time: they compile what the others need.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(before):
+            case(random.Random(f"compile {k}"), Path(folder))
+        return outcomes_of(lambda rng: case(rng, Path(folder)), count, seed)
 
 
 def outcome(read: Callable[[], str]) -> str:

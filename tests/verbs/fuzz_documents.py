@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -96,10 +95,7 @@ def read(path: Path, kind: str, rng: random.Random) -> str:
 
 def run(count: int, seed: int) -> Counter[str]:
     """``count`` cases; what became of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        for k in range(60):  # these compile what cases need, which may take longer than a case
-            _outcome(random.Random(f"compile {k}"), Path(folder))
-        return fuzzing.outcomes_of(lambda rng: _outcome(rng, Path(folder)), count, seed)
+    return fuzzing.outcomes_in_folder(_outcome, count, seed, before=60)
 
 
 def _outcome(rng: random.Random, folder: Path) -> str:
