@@ -56,7 +56,7 @@ def mutate(rng: random.Random, narrow: bool) -> tuple[bytes, str | None]:
     if codec is None and rng.random() < 0.8:
         return data, text
     if codec is not None:
-        data = gzip.compress(data) if codec == "gzip" else pa.Codec("zstd").compress(data).to_pybytes()
+        data = gzip.compress(data, mtime=0) if codec == "gzip" else pa.Codec("zstd").compress(data).to_pybytes()
     found = bytearray(data)
     for _ in range(rng.choice([0, 1, 2])):
         if found:
