@@ -256,9 +256,7 @@ class EvalState:
             "warnings": (
                 *doubts(self.config, self.told, used, self.whole.contributing(0)),
                 *self._unknown(),
-                *uncounted(
-                    self.told["soft_targets"] * (NORMALIZED in self.plan.averages), self.details.get("confusion")
-                ),
+                *uncounted(self.details.get("confusion")),
                 *self.grids.doubts(),
                 *partial,
             ),

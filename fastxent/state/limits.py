@@ -72,17 +72,11 @@ def values(keys: Any) -> list[str]:
     return list(keys)
 
 
-def uncounted(soft_targets: int, confusion: Component | None) -> list[str]:
-    """Warnings about what some rows lack, because of what they are or where they come from.
-
-    soft_targets: int. Rows with soft targets, where a normalized entropy is wanted.
-    """
-    found = []
-    if soft_targets:
-        found.append(f"normalized_entropy is not known, because {soft_targets} rows have soft targets")
-    if confusion is not None and not getattr(confusion, "known", True):
-        found.append(
-            "some rows come from a state of an earlier version, which did not count confused classes; evaluate them "
-            "again for the confusion"
-        )
-    return found
+def uncounted(confusion: Component | None) -> list[str]:
+    """A warning if some rows come from where confused classes were not counted."""
+    if getattr(confusion, "known", True):
+        return []
+    return [
+        "some rows come from a state of an earlier version, which did not count confused classes; evaluate them "
+        "again for the confusion"
+    ]
