@@ -46,6 +46,30 @@ def list_ranked(names, pages, shift, counts, keys, negative, positive):  # type:
     return np.int64(found)
 
 
+@jit
+def join_cells(negative, positive, counts, firsts):  # type: ignore[no-untyped-def]
+    """Join neighbouring cells, so that each holds about the same share of the rows of both classes; how many there are.
+
+    negative, positive: whole numbers, float64 (n,). counts: (2, cells), zeros. firsts: int64 (cells,), the first of the
+    cells that each joins. A cell is named by the shares up to its end, which add up to 2.
+    """
+    ends = running_ends(negative, positive)
+    step = np.float64(firsts.size // 2 - 1)
+    scale = step / max(ends[0], 1.0), step / max(ends[1], 1.0)
+    low, high, cell, last = 0.0, 0.0, -1, -1.0
+    for i in range(negative.size):
+        low += negative[i]
+        high += positive[i]
+        name = np.floor(low * scale[0] + high * scale[1])
+        if name != last:
+            last = name
+            cell += 1
+            firsts[cell] = i
+        counts[0, cell] += negative[i]
+        counts[1, cell] += positive[i]
+    return cell + 1
+
+
 @inline
 def share(part, other):  # type: ignore[no-untyped-def]
     """part / (part + other), 0 over nothing."""

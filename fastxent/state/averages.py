@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.kernels.exact import rounded_ratio, rounded_root
+from fastxent.kernels.exact import exact_sum, rounded_ratio, rounded_root
 
 ENTROPY = "normalized_entropy"
 MACRO = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1", "matthews_corrcoef")
@@ -48,7 +48,7 @@ def averages(sums: ClassSums) -> dict[str, float]:
     f1 = _ratios(2 * correct, support + predicted)
     targets = support != 0
     whole = int(support.sum())
-    weighted = math.fsum(_ratios(support, np.full_like(support, whole)) * f1) if whole else math.nan
+    weighted = exact_sum(_ratios(support, np.full_like(support, whole)) * f1) if whole else math.nan
     found = _mean(recall[targets]), _mean(precision), _mean(recall), _mean(f1), weighted, _matthews(sums)
     return dict(zip(MACRO, found, strict=True))
 
@@ -64,10 +64,10 @@ def class_entropy(sums: ClassSums, class_weight: tuple[float, ...] | None = None
     shares = _ratios(sums.support, np.full_like(sums.support, whole))
     if class_weight is not None:
         shares = shares * np.array(class_weight)[sums.ids]
-        total = math.fsum(shares)
+        total = exact_sum(shares)
         shares = shares / total if total > 0.0 else shares * math.nan
     shares = shares[shares != 0.0]
-    return math.nan if not (shares > 0.0).all() else -math.fsum(shares * np.log(shares))
+    return math.nan if not (shares > 0.0).all() else -exact_sum(shares * np.log(shares))
 
 
 def _ratios(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def _ratios(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    return math.fsum(values) / len(values) if len(values) else math.nan
+    return exact_sum(values) / len(values) if len(values) else math.nan
 
 
 def _matthews(sums: ClassSums) -> float:

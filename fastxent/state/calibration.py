@@ -21,13 +21,13 @@ _COARSE = 512
 NEAR = 4  # cells at either end; a rare outcome that lies in these is not resolved
 _FINEST = 2.0**-900  # a sum of squares of weights below it has lost precision
 _ROUNDING = 2.0**-46  # of a score; differences of scores below it are 0
-_HALVINGS = 40  # of 0..1, to find the width of the kernel of the smooth calibration error
+_NEAREST = 2.0**-40  # the width of the kernel of the smooth calibration error is known to that
 
 
 def without_drawn(grid: Grid, group: int, buckets: int, names: Collection[str]) -> dict[str, np.ndarray]:
     """The figures ``names`` of a group, then without each of some buckets that are drawn from its counts."""
-    counts, forecast = grid.sides(np.array([group]))
-    return figures(moments_of(jackknife.without_drawn(counts[0], buckets), forecast), grid.layout, names)
+    counts, forecast, layout = grid.coarse_sides(group)
+    return figures(moments_of(jackknife.without_drawn(counts, buckets), forecast), layout, names)
 
 
 def without_each(grid: Grid, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -120,17 +120,31 @@ def smooth(gaps: np.ndarray) -> np.ndarray:
     waves = np.fft.rfft(np.concatenate([gaps, gaps[:, ::-1]], axis=1), axis=1)
     powers = (np.pi * np.arange(cells + 1)) ** 2 / 2.0
 
-    def error(sigma: np.ndarray) -> np.ndarray:
+    def above(sigma: np.ndarray) -> np.ndarray:
+        """How far the error is above sigma; it falls as the kernel widens."""
         smoothed = np.fft.irfft(waves * np.exp(-powers * sigma[:, None] ** 2), 2 * cells, axis=1)
-        found: np.ndarray = np.abs(smoothed[:, :cells]).sum(axis=1)
+        found: np.ndarray = np.abs(smoothed[:, :cells]).sum(axis=1) - sigma
         return found
 
+    # Ridders' method: each step halves the bracket at least, and soon ends it.
     low, high = np.zeros(len(gaps)), np.ones(len(gaps))
-    for _ in range(_HALVINGS):
+    at_low, at_high = above(low), above(high)
+    found = high
+    while True:
         middle = (low + high) / 2.0
-        above = error(middle) > middle  # the error falls as the kernel widens
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.where(np.abs(gaps).sum(axis=1) > 0.0, high, gaps.sum(axis=1))
+        at_middle = above(middle)
+        slope = np.sqrt(at_middle**2 - at_low * at_high)
+        step = np.divide((middle - low) * at_middle, slope, out=np.zeros_like(low), where=slope > 0.0)
+        before, found = found, middle + step
+        if (np.minimum(np.abs(found - before), high - low) <= _NEAREST).all():
+            break
+        at_found = above(found)
+        for point, value in ((middle, at_middle), (found, at_found)):
+            rises, falls = (value > 0.0) & (point >= low), (value <= 0.0) & (point <= high)
+            low, at_low = np.where(rises, point, low), np.where(rises, value, at_low)
+            high, at_high = np.where(falls, point, high), np.where(falls, value, at_high)
+    same: np.ndarray = np.where(np.abs(gaps).sum(axis=1) > 0.0, found, gaps.sum(axis=1))
+    return same
 
 
 def _corp(moments: Moments, total: np.ndarray) -> dict[str, np.ndarray]:

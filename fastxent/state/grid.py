@@ -276,6 +276,22 @@ class Grid:
         ]
         return np.array(found).reshape(-1, _SUMS).T
 
+    def coarse_sides(self, group: int) -> tuple[np.ndarray, np.ndarray, Layout]:
+        """The `sides` of one group in the cells of a slice, enough for a standard error, and their layout."""
+        (counts,), (forecast,) = self.sides(np.array([group]))
+        layout = layout_of(SLICE_BITS, self.table.bins)
+        if self.bits == SLICE_BITS:
+            return counts, forecast, layout
+        cells, bins = (
+            np.searchsorted(starts, np.arange(self.places), side="right") - 1 for starts in self.layout[::-1]
+        )
+        joined = np.zeros((places_of(SLICE_BITS, self.table.bins), 2), np.int64)
+        sums = np.zeros(joined.shape)
+        places = (cells >> self.bits - SLICE_BITS) + bins
+        np.add.at(joined, places, counts)
+        np.add.at(sums, places, counts * forecast)
+        return joined, sums / np.maximum(joined, 1), layout
+
     def sides(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows that are wrong and right, int64 (groups, places, 2); their mean confidence)."""
         self.settle()

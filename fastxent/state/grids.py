@@ -135,7 +135,7 @@ class Grids:
         if self.classes is not None and self.classes.known:
             without = class_buckets.without_each(self.classes)
         elif self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
-            without = class_buckets.without_drawn(confusion.counts, self.buckets)
+            without = class_buckets.without_drawn(confusion, self.buckets)
         each = [averages(sums) for sums in without] if names else []
         for name in names:
             low = -1.0 if name == "matthews_corrcoef" else 0.0

@@ -13,7 +13,7 @@ the counts: that is a random division of the rows, from a fixed seed, without a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,8 @@ from fastxent.state.intervals import student
 
 _SEED = 20_230_917
 FEWEST = 2  # buckets with rows
+_FEW = 64  # rows that are counted together, up to which each is drawn by itself
+_BLOCK = 1 << 15  # counts that are divided at once
 _ROUNDING = 2.0**-50  # of a figure; a standard error below it is 0
 MOST_SLICES = 200  # of a column, beyond which they have no interval: each takes some milliseconds
 
@@ -32,20 +34,31 @@ def drawn(counts: np.ndarray, buckets: int) -> np.ndarray:
 
     counts: int64, any shape. Every row falls into each bucket with the same probability, whatever the others do.
     """
-    flat = counts.ravel()
-    filled = np.flatnonzero(flat)
-    found = np.zeros((buckets, flat.size), np.int64)
-    left = flat[filled]
+    found = [each for _, each in drawn_blocks(counts.ravel(), buckets)]
+    return np.concatenate([np.zeros((buckets, 0), np.int64), *found], axis=1).reshape(buckets, *counts.shape)
+
+
+def drawn_blocks(counts: np.ndarray, buckets: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """What `drawn` gives for (n,) counts, in parts: which of them, and their rows in each bucket."""
     random = np.random.RandomState(_SEED)  # its streams are the same in every version of NumPy
+    for begin in range(0, len(counts), _BLOCK):
+        some = slice(begin, begin + _BLOCK)
+        yield some, _divided(counts[some], buckets, random)
+
+
+def _divided(counts: np.ndarray, buckets: int, random: np.random.RandomState) -> np.ndarray:
+    few = np.flatnonzero((counts > 0) & (counts <= _FEW))
+    rows = np.repeat(few, counts[few])
+    into = (random.random_sample(len(rows)) * buckets).astype(np.int64)
+    found = np.bincount(into * len(counts) + rows, minlength=buckets * len(counts)).reshape(buckets, -1)
+    many = np.flatnonzero(counts > _FEW)
+    left = counts[many]
     for k in range(buckets - 1):
-        some = np.flatnonzero(left)
-        if not some.size:
-            break
-        took = random.binomial(left[some], 1.0 / (buckets - k))
-        found[k, filled[some]] = took
-        left[some] -= took
-    found[buckets - 1, filled] = left
-    return found.reshape(buckets, *counts.shape)
+        took = random.binomial(left, 1.0 / (buckets - k))
+        found[k, many] = took
+        left -= took
+    found[buckets - 1, many] = left
+    return found
 
 
 def without_drawn(counts: np.ndarray, buckets: int) -> np.ndarray:

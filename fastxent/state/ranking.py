@@ -11,6 +11,7 @@ import numpy as np
 from fastxent.kernels.exact import exact_round, exact_sum, exact_zeros
 from fastxent.kernels.ranks import (
     choose_cells,
+    join_cells,
     room,
     running_at,
     running_ends,
@@ -26,7 +27,7 @@ from fastxent.state.intervals import NORMAL
 from fastxent.state.jackknife import left_out, without_drawn
 
 POINTS = 512  # of a curve at most
-_COARSE = 4096  # cells for a standard error
+_COARSE = 1024  # cells for a standard error
 
 
 class Ranked(NamedTuple):
@@ -90,15 +91,16 @@ def average_precision(rows: Ranked) -> Metric:
 
 def without_buckets(rows: Ranked, buckets: int) -> list[Ranked]:
     """All rows, then without each of some buckets that are drawn from their counts, in at most `_COARSE` cells."""
-    counts = np.stack([rows.negative, rows.positive], axis=1)
-    share = (counts / np.maximum(counts.sum(axis=0), 1.0)).cumsum(axis=0).sum(axis=1)
-    starts = np.unique(np.floor(share * (_COARSE // 2 - 1)), return_index=True)[1] if len(counts) > _COARSE else ()
-    exact = rows.exact and not len(starts)
-    keys = rows.keys[starts] if len(starts) else rows.keys
-    counts = (np.add.reduceat(counts, starts) if len(starts) else counts).astype(np.int64)
+    if len(rows.keys) > _COARSE:
+        counts, firsts = np.zeros((2, _COARSE)), np.zeros(_COARSE, np.int64)
+        used = join_cells(rows.negative, rows.positive, counts, firsts)
+        counts, firsts = counts[:, :used], firsts[:used]
+    else:
+        counts, firsts = np.stack([rows.negative, rows.positive]), np.arange(len(rows.keys))
+    exact = rows.exact and len(firsts) == len(rows.keys)
     return [
-        rows._replace(keys=keys, negative=rest[:, 0], positive=rest[:, 1], exact=exact)
-        for rest in without_drawn(counts, buckets).astype(np.float64)
+        rows._replace(keys=rows.keys[firsts], negative=negative, positive=positive, exact=exact)
+        for negative, positive in without_drawn(counts.astype(np.int64), buckets).astype(np.float64)
     ]
 
 

@@ -178,6 +178,19 @@ def test_slices_and_merged_states() -> None:
             assert part.metrics[name].value == pytest.approx(alone[name], abs=4e-3)  # 256 cells
 
 
+@pytest.mark.parametrize("bins", [10, 15])
+def test_coarse_cells_of_all_rows_are_those_of_a_slice(bins: int) -> None:
+    p, y = dump(900, 11)
+    p[:300] = np.arange(300) % 11 / 10.0
+    grids = fx.evaluate(
+        pa.table({"p": p, "target": y, "g": ["a"] * 900}), logits="p", input="probs", by="g", bins=bins, threads=1
+    ).state.grids.of
+    (counts, forecast, layout), (of_slice, mean, _) = (grids[name].coarse_sides(0) for name in (None, "g"))
+    assert counts.tolist() == of_slice.tolist()
+    assert forecast[counts > 0] == pytest.approx(mean[counts > 0], abs=2.0**-20)
+    assert np.add.reduceat(counts, layout.bins).sum() == 900
+
+
 def test_rows_without_a_grid_leave_the_figures_open() -> None:
     """States of earlier versions have no grid."""
     p, y = dump(50, 10)

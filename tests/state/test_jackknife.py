@@ -11,10 +11,12 @@ from hypothesis import given, settings, strategies as st
 import fastxent as fx
 from fastxent.kernels.grid import layout_of, places_of
 from fastxent.kernels.hashed import mixed
+from fastxent.kernels.ranks import join_cells
 from fastxent.results.values import Metric
 from fastxent.state import class_buckets, ranking
-from fastxent.state.averages import averages
+from fastxent.state.averages import ClassSums, averages
 from fastxent.state.calibration import figures
+from fastxent.state.confusion import Matrix
 from fastxent.state.grid import moments_of
 from fastxent.state.intervals import student
 from fastxent.state.jackknife import drawn, jackknifed, left_out, without_drawn
@@ -32,6 +34,41 @@ def test_buckets_share_out_all_rows(counts: list[int], buckets: int) -> None:
     assert found.sum(axis=0).tolist() == counts
     for count, each in zip(counts, found.T, strict=True):  # binomial: six standard deviations
         assert np.abs(each - count / buckets).max() <= 6 * math.sqrt(count / buckets) + 6
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 10**9), st.integers(0, 2**32 - 1))
+def test_buckets_of_a_confusion_matrix(n_classes: int, most: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    matrix = Matrix(n_classes)
+    counts = random.integers(0, most + 1, (n_classes, n_classes)) * random.integers(0, 2, (n_classes, n_classes))
+    matrix.add_counts(counts)
+    whole, *rest = class_buckets.without_drawn(matrix, K)
+    expected = _class_sums(counts)
+    for a, b in zip(whole[:-1], expected[:-1], strict=True):
+        assert a.tolist() == b.tolist()
+    divided = without_drawn(counts.ravel()[counts.ravel() > 0], K)[1:]
+    assert len(rest) == len(divided)
+    for sums, some in zip(rest, divided, strict=True):
+        left = np.zeros(n_classes**2, np.int64)
+        left[np.flatnonzero(counts)] = some
+        for a, b in zip(sums[:-1], _class_sums(left.reshape(counts.shape))[:-1], strict=True):
+            assert a.tolist() == b.tolist()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 30_000), st.integers(0, 1000), st.integers(0, 2**32 - 1))
+def test_cells_are_joined_in_order(cells: int, most: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    each = random.integers(0, most + 1, (2, cells)).astype(np.float64)
+    counts, firsts = np.zeros((2, 1024)), np.zeros(1024, np.int64)
+    used = join_cells(*each, counts, firsts)
+    assert 1 <= used <= 1024
+    assert firsts[0] == 0
+    assert (np.diff(firsts[:used]) > 0).all()
+    assert (np.add.reduceat(each, firsts[:used], axis=1) == counts[:, :used]).all()
+    share = (counts[:, :used] - each[:, firsts[:used]]) / np.maximum(each.sum(axis=1), 1.0)[:, None]
+    assert share.sum(axis=0).max() <= 1.001 / 511  # behind the first
 
 
 def test_the_formula() -> None:
@@ -102,19 +139,20 @@ def of_averages(times: int) -> dict[str, float]:
     pairs = np.eye(5) * 0.6 + random.uniform(0.02, 0.15, (5, 5))
     pairs = pairs / pairs.sum(axis=1, keepdims=True) * np.array([0.4, 0.25, 0.15, 0.12, 0.08])[:, None]
     names = ("macro_f1", "matthews_corrcoef", "balanced_accuracy")
-    truth = averages(class_buckets._class_sums(*_margins((pairs * 1e9).astype(np.int64))))
+    truth = averages(_class_sums((pairs * 1e9).astype(np.int64)))
     found: dict[str, list[Metric]] = {name: [] for name in names}
     for counts in random.multinomial(1500, pairs.ravel() / pairs.sum(), size=times).reshape(times, 5, 5):
-        mine = averages(class_buckets._class_sums(*_margins(counts)))
+        mine = averages(_class_sums(counts))
         rest = without_drawn_with(random, counts)
-        each = [averages(class_buckets._class_sums(*_margins(some))) for some in rest]
+        each = [averages(_class_sums(some)) for some in rest]
         for name in names:
             found[name].append(jackknifed(Metric(mine[name]), [some[name] for some in each]))
     return {name: covered(found[name], truth[name]) for name in names}
 
 
-def _margins(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+def _class_sums(counts: np.ndarray) -> ClassSums:
+    target, predicted = counts.sum(axis=1), counts.sum(axis=0)
+    return ClassSums(np.arange(len(counts)), target + predicted, target, predicted, np.diag(counts))
 
 
 def of_clusters(clusters: int, times: int) -> dict[str, float]:
