@@ -23,7 +23,7 @@ from fastxent.kernels.simd.arithmetic import (
     splat,
     sum_lanes,
 )
-from fastxent.kernels.simd.exponentials import exp_biased, log, log1p, log1p_inside, unbias
+from fastxent.kernels.simd.exponentials import exp_biased, log1p_inside, own_log, own_log1p, unbias
 from fastxent.kernels.simd.fields import store_wide
 from fastxent.kernels.simd.memory import load_first
 from fastxent.kernels.simd.types import itemsize, lanes, lowest
@@ -69,8 +69,8 @@ def odds_rows(with_logits: bool) -> Any:
             size = x
             small = x
             p = x
-            lost = zero - log(x)
-            gained = zero - log1p(zero - x)
+            lost = zero - own_log(x)
+            gained = zero - own_log1p(zero - x)
             h = select_eq(x, zero, zero, x * lost) + select_eq(x, one, zero, (one - x) * gained)
             invalid = select_ge(x, zero, select_ge(one, x, zero, one), one)
         store_wide(at + PROBABILITY * stride, count, p)

@@ -49,7 +49,10 @@ log = _unary(_by_wide(elementary.log))
 
 log1p = _unary(_by_wide(elementary.log1p))
 
-log1p_inside = _unary(functools.partial(elementary.log1p, inside=True))  # in the vector's own precision
+# In the vector's own precision.
+own_log = _unary(elementary.log)
+own_log1p = _unary(elementary.log1p)
+log1p_inside = _unary(functools.partial(elementary.log1p, inside=True))
 
 tanh = _unary(_by_wide(elementary.tanh))
 
