@@ -14,7 +14,7 @@ from fastxent.kernels.exact import EVERY, SCALE, carry
 from fastxent.kernels.fold import BLOCK
 from fastxent.kernels.summed import add_integer
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd.words import word_of
+from fastxent.kernels.simd.words import whole, word_of
 
 MOST_ROWS = 1 << 22
 WIDTH = 5  # integers of a sum: ones, then multiples of each unit
@@ -128,7 +128,7 @@ def find_bins(confidence, bins, places):  # type: ignore[no-untyped-def]
         k = k if k > 0.0 else 0.0
         k = k + 1.0 if (x > (k + 1.0) / count) & (k < last) else k
         k = k - 1.0 if (x <= k / count) & (k > 0.0) else k
-        places[i] = np.int64(k)
+        places[i] = whole(k)
 
 
 @jit

@@ -18,6 +18,7 @@ import numpy as np
 from fastxent.kernels.cuts import find_bins
 from fastxent.kernels.fold import BLOCK
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd.words import whole
 
 SHIFT, OFFSET_BITS, MOST_ROWS = 42, 21, 1 << 20
 WHOLE_BITS, SLICE_BITS = 12, 8  # 4,096 cells of all rows, 256 of a slice
@@ -59,14 +60,15 @@ def add_to_grid(confidence, right, places, bits, words, more):  # type: ignore[n
     A number beyond 0..1 counts as 0 or 1. right: float64 (n,), 1 or 0. places: int64 bins; they are lost. more: room.
     """
     n, top = confidence.size, np.float64(1 << (bits + OFFSET_BITS))
-    for i in range(n):
+    for i in range(n):  # whole numbers as floats: vectors convert them to integers by their bits alone
         x = confidence[i]
         x = x if x < 1.0 else 1.0
         x = x if x > 0.0 else 0.0
-        number = -np.int64(np.floor(-x * top))
-        cell = (number - (number > 0)) >> OFFSET_BITS
-        more[i] = number - (cell << OFFSET_BITS) + (1 << SHIFT)
-        places[i] = 2 * (places[i] + cell) + np.int64(right[i])
+        number = -np.floor(-x * top)
+        cell = np.floor((number - 1.0) * 2.0**-OFFSET_BITS)
+        cell = cell if cell > 0.0 else 0.0
+        more[i] = whole(number - cell * 2.0**OFFSET_BITS) + (1 << SHIFT)
+        places[i] = 2 * (places[i] + whole(cell)) + whole(right[i])
     for i in range(n):
         words[np.uint64(places[i])] += more[i]
 

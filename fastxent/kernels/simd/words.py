@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastxent.kernels.jit import inline
 from fastxent.kernels.simd.vector import I64, V
+
+_UNIT = 1.5 * 2.0**52  # whole numbers added to it are the last bits of the sum
+_UNIT_WORD = struct.unpack("q", struct.pack("d", _UNIT))[0]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -69,6 +74,12 @@ def word_of(typingctx, x):  # type: ignore[no-untyped-def]
         return b.bitcast(args[0], I64)
 
     return types.int64(types.float64), codegen
+
+
+@inline
+def whole(x):  # type: ignore[no-untyped-def]
+    """A whole number up to 2**51 as an integer. AVX2 has no such conversion: a loop over this one becomes vectors."""
+    return word_of(x + _UNIT) - _UNIT_WORD
 
 
 @intrinsic  # type: ignore[untyped-decorator]
