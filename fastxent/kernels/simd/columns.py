@@ -7,12 +7,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastxent.kernels.simd.memory import MINUS_INF, masked_load, suffix_of, to_memory, widen
+from fastxent.kernels.simd.memory import MINUS_INF, masked_load, masked_store, to_memory, widen
 from fastxent.kernels.simd.types import F64, compute_type, memory_type
-from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, I32 as _I32, I64 as _I64, lane_mask, shuffle, V
+from fastxent.kernels.simd.vector import F32 as _F32, F64 as _F64, I64 as _I64, shuffle, V
 
 
 def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -150,11 +149,7 @@ def store_columns(typingctx, address, stride, rows, count, scratch, tag):  # typ
         for r, row in enumerate(_transpose(b, columns)):
             raw = to_memory(b, row, tag)
             keep = b.select(b.icmp_signed("<", _I64(r), rows_), count_, _I64(0))
-            mask = lane_mask(b, keep, out.lanes)
-            pointer = b.inttoptr(b.add(where, b.mul(_I64(r), stride_)), raw.type.as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [raw.type, pointer.type, _I32, mask.type])
-            name = f"llvm.masked.store.{suffix_of(raw.type.element, out.lanes)}.p0"
-            b.call(cgutils.get_or_insert_function(b.module, kind, name), [raw, pointer, _I32(1), mask])
+            masked_store(b, b.add(where, b.mul(_I64(r), stride_)), keep, raw)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64, types.int64, types.int64, tag), codegen

@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastxent.kernels.simd.memory import masked_load
+from fastxent.kernels.simd.memory import masked_load, masked_store
 from fastxent.kernels.simd.types import F32, F64, LLVM, compute_type
 from fastxent.kernels.simd.vector import F64 as _F64, I32 as _I32, I64 as _I64, I8 as _I8, broadcast, lane_mask
 
@@ -108,11 +108,7 @@ def store_wide(typingctx, address, count, x):  # type: ignore[no-untyped-def]
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         wide = b.fpext(args[2], ir.VectorType(_F64, x.lanes)) if x is F32 else args[2]
-        pointer = b.inttoptr(args[0], wide.type.as_pointer())
-        mask = lane_mask(b, args[1], x.lanes)
-        kind = ir.FunctionType(ir.VoidType(), [wide.type, pointer.type, _I32, mask.type])
-        name = f"llvm.masked.store.v{x.lanes}f64.p0"
-        b.call(cgutils.get_or_insert_function(b.module, kind, name), [wide, pointer, _I32(1), mask])
+        masked_store(b, args[0], args[1], wide)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, x), codegen
@@ -124,12 +120,7 @@ def store_ints(typingctx, address, count, v, integer):  # type: ignore[no-untype
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         kind = ir.VectorType(ir.IntType(integer.bitwidth), v.lanes)
-        raw = b.fptosi(args[2], kind)
-        pointer = b.inttoptr(args[0], kind.as_pointer())
-        mask = lane_mask(b, args[1], v.lanes)
-        call = ir.FunctionType(ir.VoidType(), [kind, pointer.type, _I32, mask.type])
-        name = f"llvm.masked.store.v{v.lanes}i{integer.bitwidth}.p0"
-        b.call(cgutils.get_or_insert_function(b.module, call, name), [raw, pointer, _I32(1), mask])
+        masked_store(b, args[0], args[1], b.fptosi(args[2], kind))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, v, integer), codegen
