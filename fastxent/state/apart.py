@@ -78,24 +78,19 @@ class Quantities:
         total = int(ends[-1])
         if not total:
             return dict.fromkeys(QUANTILES, math.nan)
-        found = {}
-        for q in QUANTILES:
-            place = q * (total - 1)
-            lower = min(int(place), total - 1)
-            low, high = (self._ranked(ends, min(rank, total - 1)) for rank in (lower, lower + 1))
-            share = place - lower
-            found[q] = low if share == 0.0 or low == high else low + share * (high - low)
-        return found
+        places = np.array(QUANTILES) * (total - 1)
+        lower = np.minimum(places.astype(np.int64), total - 1)
+        low, high = (self._ranked(ends, np.minimum(ranks, total - 1)) for ranks in (lower, lower + 1))
+        shares = (places - lower).tolist()
+        found = [x if x == y or not s else x + s * (y - x) for x, y, s in zip(low, high, shares, strict=True)]
+        return dict(zip(QUANTILES, found, strict=True))
 
-    def _ranked(self, ends: np.ndarray, rank: int) -> float:
-        """The number that so many others precede."""
-        if rank == 0 or rank == int(ends[-1]) - 1:
-            return self.least if rank == 0 else self.largest
-        return self._value(int(np.searchsorted(ends, rank, side="right")))
-
-    def _value(self, place: int) -> float:
-        """The middle of a bin, no further out than the numbers go."""
-        return float(self._values(np.array([place]))[0])
+    def _ranked(self, ends: np.ndarray, ranks: np.ndarray) -> list[float]:
+        """The numbers that so many others precede: the middles of their bins, no further out than the numbers go."""
+        found = self._values(np.searchsorted(ends, ranks, side="right"))
+        found = np.where(ranks == 0, self.least, np.where(ranks == ends[-1] - 1, self.largest, found))
+        numbers: list[float] = found.tolist()
+        return numbers
 
     def _values(self, places: np.ndarray) -> np.ndarray:
         """The middles of bins."""

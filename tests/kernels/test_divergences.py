@@ -95,6 +95,30 @@ def test_jensen_shannon_of_classes_at_one_distance():
         assert (error < max(5e-6, 1e-7 / distance)).all(), (distance, error)
 
 
+def test_of_one_class_that_is_far_among_near_ones():
+    """A vector has one form if all its classes are near, and another if one is not; -inf is seen in either."""
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(70, 70)) * 2
+    y = x + 0.02 * rng.normal(size=x.shape)
+    np.fill_diagonal(y, x.diagonal() + np.linspace(-1.2, 1.2, 70))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    check(divergences(x, y, "float32"), truth(x, y), 5e-6)
+    x[:, 40] = y[:, 40] = -np.inf
+    with np.errstate(invalid="ignore"):
+        check(divergences(x, y, "float32"), truth(x, y), 5e-6)
+
+
+def test_a_difference_in_a_single_class_is_seen():
+    """Bits of other differences must not hide it: together they may look like those of NaN."""
+    x = np.zeros((70, 70), np.float32)
+    y = x.copy()
+    np.fill_diagonal(y, np.geomspace(1e-3, 60, 70))
+    y[:, 1::2] += np.float32(1e-3)
+    result = divergences(x, y, "float32")
+    assert (result > 0).all()
+    check(result, truth(x, y), 1e-4)
+
+
 @pytest.mark.parametrize(("dtype", "c"), KINDS)
 @pytest.mark.parametrize("family", ["normal", "wide", "masked", "denormal"])
 def test_of_equal_rows_are_0(dtype, c, family):

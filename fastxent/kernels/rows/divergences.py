@@ -33,7 +33,7 @@ from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd.arithmetic import (
     absolute, add_wide, count_ge, fma, keep_first, max_lanes, select_eq, select_gt, splat, sum_lanes, vmax,
 )  # fmt: skip
-from fastxent.kernels.simd.apart import add_apart
+from fastxent.kernels.simd.apart import NEAR, add_far, add_near, lanes_unlike, log_ratio
 from fastxent.kernels.simd.exponentials import exp_biased, exp_limits, floor_exp, log1p, unbias
 from fastxent.kernels.simd.memory import load, load_first, store_first
 from fastxent.kernels.simd.types import itemsize, lanes
@@ -45,6 +45,7 @@ FLOOR = -16.0  # of log p
 CLOSE = 0.25  # s below which the series serve
 _FAR = 1e4  # s from which t is 0
 _MOST = 3e38  # of what is finite
+_NEAR_SQUARE = NEAR * NEAR
 _BLOCK = 16  # vectors that are added up in their own precision
 # (log 2 - log(1 + t)) / (1 - t) for t from 0 to 1, within 1.2e-7: a minimax fit.
 _LOG_REST = (
@@ -209,38 +210,57 @@ def _quickly(shaped: bool, mode: int) -> Any:
     take = _taking(shaped)
 
     @inline
+    def both(left, right, i, c, shape):  # type: ignore[no-untyped-def]
+        """A vector of numbers of either row."""
+        x = take(left, i, c, lanes(left.tag), shape)
+        y = take(right, i, c, lanes(left.tag), shape)
+        if shaped:
+            x = apply_shape(x, shape, mode)
+            y = apply_shape(y, shape, mode)
+        return x, y
+
+    @inline
     def quickly(left, right, i, first, end, frames, gap, shape):  # type: ignore[no-untyped-def]
-        """(the three sums over whole vectors from class ``first`` on, the lanes that do not differ by ``gap[0]``)."""
+        """(the three sums over whole vectors from class ``first`` on, bits of the lanes that do not differ by
+        ``gap[0]``)."""
         none = splat(0.0, left.tag)
+        near = splat(_NEAR_SQUARE, left.tag)
         w = lanes(left.tag)
-        sums = none, none, none, 0
-        for c in range(first, end, w):
-            x = take(left, i, c, w, shape)
-            y = take(right, i, c, w, shape)
-            if shaped:
-                x = apply_shape(x, shape, mode)
-                y = apply_shape(y, shape, mode)
-            sums = add_apart(sums, x, y, frames, gap)
-        return sums
+        sums = none, none, none
+        unlike = none
+        c = first
+        while c < end:
+            x, y, d = none, none, none
+            while c < end:  # a loop of its own, so that its sums stay in registers
+                x, y = both(left, right, i, c, shape)
+                d, unlike = log_ratio(x, y, gap, unlike)
+                if count_ge(near, d * d) < w:
+                    break
+                sums = add_near(sums, x, d, frames)
+                c += w
+            if c < end:
+                sums = add_far(sums, x, y, d, frames)
+                c += w
+        return sums[0], sums[1], sums[2], unlike
 
     return quickly
 
 
 @inline
 def frames_of(base_a, base_b, sum_a, sum_b, tag):  # type: ignore[no-untyped-def]
-    """(whether there are frames, those of `add_apart`, the two terms of its gap, what its sums are multiplied by)
-    of two rows with these maxima and logarithms of sums."""
+    """(whether there are frames, those of `add_far`, the two terms of the gap, what the sums are multiplied by) of two
+    rows with these maxima and logarithms of sums."""
     low, magic, _, _ = exp_limits(tag)
     a, b = settle(base_a, tag), settle(base_b, tag)
     unit_a = exp_one(-a.left - sum_a)
     unit_b = exp_one(-b.left - sum_b)
     frames = (
         splat(magic - a.steps, tag), splat(base_a + low, tag), splat(magic - b.steps, tag),
-        splat(base_b + low, tag), splat(unit_a / unit_b, tag),
+        splat(base_b + low, tag), splat(unit_b / unit_a, tag),
     )  # fmt: skip
     first = splat(base_b - base_a, tag)
     rest = (base_b - base_a) - float(max_lanes(first)) + (sum_b - sum_a)
-    return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_b * unbias(tag)
+    return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_a * unbias(tag)
 
 
 @functools.cache
@@ -288,7 +308,7 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
                             quick_ab = add_wide(quick_ab, some[0], w)
                             quick_ba = add_wide(quick_ba, some[1], w)
                             quick_js = add_wide(quick_js, some[2], w)
-                            unlike |= some[3] != 0
+                            unlike |= lanes_unlike(some[3]) != 0
                         else:  # a number is infinite
                             begin = first
                 if begin < end:

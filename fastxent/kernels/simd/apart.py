@@ -1,17 +1,26 @@
 """What a class adds to the divergences of two rows of float32 numbers, as vectors: see `rows.divergences`.
 
-With d = log(q/p), and without a branch or a division,
+With d = log(q/p), where |d| <= `NEAR` in all lanes of a vector, one exponential and no q:
 
-    KL(p‖q)   q - p - p·d, and where |d| < NEAR p·d²·(1/2 + d²/24 + d·(1/6 + d²/120))
-    KL(q‖p)   p - q + q·d, and where |d| < NEAR q·d²·(1/2 + d²/24 - d·(1/6 + d²/120))
-    JS        (p + q)·J(d²), J(v) = (log 2 - H(1/(1 + exp √v))) / 2 for the entropy H of two outcomes
+    KL(p‖q)   p·d²·A(d), A(d) = (exp d - 1 - d) / d²
+    KL(q‖p)   p·d²·B(d), B(d) = 1 + d·A(d) - A(d)
+    JS        p·d²·J(d), J(d) = (1 + exp d)·H(d²) / d²
 
-None is negative: p and q are right to 1e-6, and d² is at least 0.03 where the first form serves. J is a polynomial in
+for H(v) = (log 2 - the entropy of the outcomes 1/(1 + exp √v) and its rest) / 2. A and J are polynomials of the least
+relative error, 1.6e-6 and 2.8e-6; A, B and J are above 0. In any other vector, without a branch or a division,
+
+    KL(p‖q)   q - p - p·d, and where |d| < `_SMALL` p·d²·(1/2 + d²/24 + d·(1/6 + d²/120))
+    KL(q‖p)   p - q + q·d, and where |d| < `_SMALL` q·d²·(1/2 + d²/24 - d·(1/6 + d²/120))
+    JS        (p + q)·H(d²)
+
+None is negative: p and q are right to 1e-6, and d² is at least 0.03 where the first form serves. H is a polynomial in
 each of 16 intervals of v + 1, which the exponent and the first bit of its fraction number: fits of the least relative
 error, which is 3e-6.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -19,11 +28,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastxent.kernels.simd.elementary import exp_steps, lookup
-from fastxent.kernels.simd.vector import I16, I32, I64, V
+from fastxent.kernels.simd.vector import I32, V, lanes_in
 
-NEAR = 0.1875
-_MOST = 254.99  # v from which J is (log 2) / 2
-# Coefficients of J from that of v⁰ on, for v + 1 from 1, 1.5, 2, 3, 4, 6, … 192 on.
+NEAR = 1.0
+_SMALL = 0.1875
+# Coefficients from that of d⁰ on, for |d| <= NEAR.
+_A = (0.50000077, 0.1666659, 0.041652795, 0.008335255, 0.0014262545, 0.00019977672)
+_J = (0.1250003, 0.06249916, 0.015619255, 0.0026076364, 0.00044992787, 8.382949e-05)
+_MOST = 254.99  # v from which H is (log 2) / 2
+# Coefficients of H from that of v⁰ on, for v + 1 from 1, 1.5, 2, 3, 4, 6, … 192 on.
 _QUARTICS = (
     (0.0, 0.062499996, -0.0078122276, 0.0008653092, -8.325733e-05),
     (1.2867367e-06, 0.06249066, -0.007785577, 0.00082923117, -6.356526e-05),
@@ -45,7 +58,7 @@ _QUARTICS = (
 
 
 def _spread(v: V) -> V:
-    """J(v) for v from 0 to `_MOST`."""
+    """H(v) for v from 0 to `_MOST`."""
     b = v.b
     place = b.lshr((v + 1.0).bits(), ir.Constant(ir.VectorType(I32, v.lanes), [22] * v.lanes))
     columns = []
@@ -58,44 +71,91 @@ def _spread(v: V) -> V:
     return y
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def add_apart(typingctx, sums, x, y, frames, gap):  # type: ignore[no-untyped-def]
-    """(KL(p‖q), KL(q‖p), JS, the lanes with y - x unlike ``gap[0]``), added to the first three of ``sums``.
+def _polynomial(coefficients: tuple[float, ...], x: V) -> V:
+    y = x.const(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        y = y.fma(x, c)
+    return y
 
-    x, y: float32 logits. frames: (magic, low) of either row, of `exp_limits` and without a shift, and what p is
-    multiplied by to have the unit of q, which is exp(y) in the frame. gap: two terms of what log(q/p) lacks to y - x.
-    Infinite or NaN if x or y is.
+
+def _fields(b: ir.IRBuilder, values: ir.Value) -> list[V]:
+    return [V(b, b.extract_value(values, k)) for k in range(values.type.count)]
+
+
+def _exp(z: V, magic: V, low: V) -> V:
+    z = low.max(z)
+    power, u = exp_steps(z, z, magic, None)
+    return power.fma(u, power)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def log_ratio(typingctx, x, y, gap, unlike):  # type: ignore[no-untyped-def]
+    """(d, ``unlike`` with bits set where y - x is not ``gap[0]``). gap: two terms of what log(q/p) lacks to y - x."""
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        first, second = _fields(b, args[2])
+        apart = (V(b, args[1]) - V(b, args[0])) - first
+        seen = apart.from_bits(b.or_(apart.bits(), V(b, args[3]).bits()))
+        return context.make_tuple(b, sig.return_type, [(apart - second).v, seen.v])
+
+    return types.UniTuple(x, 2)(x, y, gap, unlike), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lanes_unlike(typingctx, unlike):  # type: ignore[no-untyped-def]
+    """In how many lanes of `log_ratio` something other than a sign is set. The bits may be those of NaN."""
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        bits = V(b, args[0]).bits()
+        one = ir.Constant(bits.type, [1] * unlike.lanes)
+        return lanes_in(b, b.icmp_unsigned("!=", b.shl(bits, one), ir.Constant(bits.type, [0] * unlike.lanes)))
+
+    return types.int64(unlike), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_near(typingctx, sums, x, d, frames):  # type: ignore[no-untyped-def]
+    """KL(p‖q), KL(q‖p) and JS of a vector whose lanes all have |d| <= `NEAR`, added to ``sums``.
+
+    x: float32 logits. d: of `log_ratio`. frames: as in `add_far`.
     """
 
-    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
-        def fields(values: ir.Value) -> list[V]:
-            return [V(b, b.extract_value(values, k)) for k in range(values.type.count)]
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        magic, low = _fields(b, args[3])[:2]
+        d_ = V(b, args[2])
+        weight = _exp(V(b, args[1]), magic, low) * (d_ * d_)
+        a = _polynomial(_A, d_)
+        terms = a, a.fma(d_, 1.0) - a, _polynomial(_J, d_)
+        found = [weight.fma(term, total).v for term, total in zip(terms, _fields(b, args[0]), strict=True)]
+        return context.make_tuple(b, sig.return_type, found)
 
-        ab, ba, js = (V(b, b.extract_value(args[0], k)) for k in range(3))
-        x_, y_ = V(b, args[1]), V(b, args[2])
-        magic_x, low_x, magic_y, low_y, ratio = fields(args[3])
-        first, second = fields(args[4])
-        held = []
-        for z, magic, low in ((x_, magic_x, low_x), (y_, magic_y, low_y)):
-            z = low.max(z)
-            power, u = exp_steps(z, z, magic, None)
-            held.append(power.fma(u, power))
-        p, q = held[0] * ratio, held[1]
-        apart = y_ - x_
-        d = (apart - first) - second
-        v = d * d
+    return types.UniTuple(x, 3)(sums, x, d, frames), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_far(typingctx, sums, x, y, d, frames):  # type: ignore[no-untyped-def]
+    """KL(p‖q), KL(q‖p) and JS of a vector, added to ``sums``. Infinite or NaN if x or y is.
+
+    x, y: float32 logits. d: of `log_ratio`. frames: (magic, low) of either row, of `exp_limits` and without a shift,
+    and what q is multiplied by to have the unit of p, which is exp(x) in the frame.
+    """
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        ab, ba, js = _fields(b, args[0])
+        magic_x, low_x, magic_y, low_y, ratio = _fields(b, args[4])
+        p, q = _exp(V(b, args[1]), magic_x, low_x), _exp(V(b, args[2]), magic_y, low_y) * ratio
+        d_ = V(b, args[3])
+        v = d_ * d_
         even, odd = v.fma(1 / 24, v.const(0.5)), v.fma(1 / 120, v.const(1 / 6))
-        minus = V(b, b.fneg(d.v))
+        minus = V(b, b.fneg(d_.v))
         rise = q - p
-        near = v < NEAR * NEAR
+        small = v < _SMALL * _SMALL
         minus_p, minus_rise = V(b, b.fneg(p.v)), V(b, b.fneg(rise.v))
-        of_p = ((p * v) * d.fma(odd, even)).where(near, minus_p.fma(d, rise))
-        of_q = ((q * v) * minus.fma(odd, even)).where(near, q.fma(d, minus_rise))
+        of_p = ((p * v) * d_.fma(odd, even)).where(small, minus_p.fma(d_, rise))
+        of_q = ((q * v) * minus.fma(odd, even)).where(small, q.fma(d_, minus_rise))
         capped = v.where(v < _MOST, _MOST)
         both = (p + q).fma(_spread(capped), js)
-        unlike = b.fcmp_unordered("!=", apart.v, first.v)
-        mask = b.or_(b.zext(b.bitcast(unlike, I16), I64), b.extract_value(args[0], 3))
-        return context.make_tuple(b, sig.return_type, [(ab + of_p).v, (ba + of_q).v, both.v, mask])
+        return context.make_tuple(b, sig.return_type, [(ab + of_p).v, (ba + of_q).v, both.v])
 
     assert x.elem is types.float32
-    return types.Tuple((x, x, x, types.int64))(sums, x, y, frames, gap), codegen
+    return types.UniTuple(x, 3)(sums, x, y, d, frames), codegen
