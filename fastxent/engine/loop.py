@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastxent.io.batch import Batch, Unit
 
 
-_WIDE_ROWS, _WIDE_BYTES = 65536, 32 << 20  # of a batch: what it costs beside its logits is shared by many rows
+_WIDE_ROWS, _WIDE_BYTES = 65536, 128 << 20  # of a batch: what it costs beside its logits is shared by many rows
 _NARROW_BYTES = 1 << 20  # of logits in a batch, even if they are more rows than that
 
 

@@ -20,7 +20,7 @@ from fastxent.io.storage.identity import VersionedFile, unchanged
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.floats import FLOAT_TYPES
 
-UNIT_BYTES = 16 << 20  # of logits: keeps a worker busy for some milliseconds
+UNIT_BYTES = 64 << 20  # of logits: some milliseconds of work, against a millisecond for the state
 BLOCK_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
