@@ -6,39 +6,29 @@ import math
 
 import numpy as np
 
-from fastxent.kernels.floats import widened
+from fastxent.kernels.floats import FLOAT_TYPES
+from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
-from fastxent.kernels.rows.labels import rows_within
+from fastxent.kernels.rows.labels import count_distributions, rows_within
 from fastxent.scoring.rows import USED
 
 TOLERANCE = 1e-3  # of a sum of probabilities
 _COARSE = 1e-2  # the same for numbers of 16 bits
-_HEAD = 16  # classes that tell most other rows
-_BLOCK = 1 << 20  # bytes read at a time
 
 
-def count_distributions(
-    values: np.ndarray, dtype: str, record: np.ndarray, status: np.ndarray, temperature: float
-) -> int:
+def count_probabilities(logits: Matrix, record: np.ndarray, status: np.ndarray, temperature: float) -> int:
     """How many of the used rows of logits (n, C) lie within 0..1 and sum to 1.
 
     The record (fields, n) rules out nearly all rows of real logits: the maximum must lie in 1/C..1 and, by convexity,
     the log-sum-exp in log(C) + 1/C .. log(C + e - 1). Only rows that pass are read again.
     """
-    c = values.shape[1]
+    c, kind = logits.n_classes, FLOAT_TYPES[logits.dtype]
     if c < 2:
         return 0
-    slack = TOLERANCE if dtype in ("float32", "float64") else _COARSE
+    slack = TOLERANCE if logits.dtype in ("float32", "float64") else _COARSE
     bounds = 1 / c - slack, 1.0 + slack, -math.inf, math.inf
     if temperature == 1.0:
         bounds = (*bounds[:2], math.log(c) + 1 / c - slack, math.log(c + math.e - 1) + slack)
     rows = np.empty(len(status), np.int64)
     rows = rows[: rows_within(status, USED, record[r.MAX], temperature, record[r.LSE], bounds, rows)]
-    if len(rows):
-        rows = rows[(widened(values[:, :_HEAD][rows], dtype) >= 0).all(axis=1)]
-    count, step = 0, max(1, _BLOCK // (8 * c))
-    for begin in range(0, len(rows), step):
-        some = widened(values[rows[begin : begin + step]], dtype)
-        near = np.abs(some.sum(axis=1, dtype=np.float64) - 1) <= slack
-        count += int((near & (some >= 0).all(axis=1)).sum())
-    return count
+    return int(count_distributions(logits.address, logits.stride, c, kind.tag, rows, slack))

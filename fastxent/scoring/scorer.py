@@ -20,7 +20,7 @@ from fastxent.kernels.rows.loss import loss_rows
 from fastxent.options.config import EvalConfig
 from fastxent.scoring import soft
 from fastxent.scoring.clip import bounds_of
-from fastxent.scoring.lookalike import TOLERANCE, count_distributions
+from fastxent.scoring.lookalike import TOLERANCE, count_probabilities
 from fastxent.scoring.refusal import LARGEST, reason
 from fastxent.scoring.rows import BAD_LOGITS, USED, Kept, ScoredRows
 from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared
@@ -148,9 +148,8 @@ class Sweep:
             i = int(np.argmax(status >= BAD_LOGITS))
             self._refuse(block, i if places is None else int(places[i]), begin + i)
         if scorer.probes:
-            temperature = scorer.config.temperature
-            self._probabilities += count_distributions(
-                given.values, block.dtype, self._record[:, begin:end], status, temperature
+            self._probabilities += count_probabilities(
+                given, self._record[:, begin:end], status, scorer.config.temperature
             )
         if scorer.keeps:
             self._kept, self._last = given, matrix

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd.memory import load_scalar
+from fastxent.kernels.simd.types import itemsize
 
 
 @jit
@@ -49,6 +53,22 @@ def rows_within(status, used, first, scale, second, bounds, rows):  # type: igno
         rows[n] = i
         n += (status[i] == used) & (x >= low) & (x <= high) & (y >= floor) & (y <= ceiling)
     return n
+
+
+@jit
+def count_distributions(address, stride, n_classes, tag, rows, slack):  # type: ignore[no-untyped-def]
+    """How many of ``rows`` of a matrix hold no number below 0, nor NaN, and sum to 1 within ``slack``."""
+    count, size = 0, itemsize(tag)
+    for i in rows:
+        at, total, c = address + i * stride, 0.0, 0
+        while c < n_classes:
+            x = np.float64(load_scalar(at + c * size, tag))
+            if not x >= 0.0:
+                break
+            total += x
+            c += 1
+        count += (c == n_classes) & (abs(total - 1.0) <= slack)
+    return count
 
 
 @jit
