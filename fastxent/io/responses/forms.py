@@ -1,25 +1,22 @@
 """The forms of responses, by the server that writes them: how they are recognised, and how their tokens are found.
 
-Chat completions of OpenAI's API, and the completions of llama.cpp's server, have the same entry for each token. They
-are parsed by pyarrow. The others hold objects whose keys are tokens, or lists of several types, which pyarrow does not
-read.
+Chat completions of OpenAI's API, and the completions of llama.cpp's server, have the same entry for each token. The
+readers here are the rule. Compiled code (`lines`) reads lines that are as their form has them, and leaves all others to
+these readers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fastxent.io.responses.rows import REAL, TEXT, WHOLE, Token, child, relisted, token_fields, unroll
+from fastxent.io.responses.rows import Token, token_fields
 
 _WRAPPERS = ((), ("response", "body"), ("body",), ("response",))  # where the response is in its line
-_LEAF = {"chat": "choices", "llama.cpp": "completion_probabilities"}  # forms that pyarrow parses
 
 
 @dataclass(frozen=True)
@@ -39,80 +36,6 @@ class Form:
     def fields(self) -> list[pa.Field]:
         """The columns of tokens."""
         return token_fields(self.numbered)
-
-    def parsed(self, names: Container[str]) -> pa.Field | None:
-        """What pyarrow parses of a line for some columns; None if Python must."""
-        if self.name not in _LEAF:
-            return None
-        kind = pa.list_(self._entry(names))
-        if self.name == "chat":
-            kind = pa.list_(pa.struct([("index", WHOLE), ("logprobs", pa.struct([("content", kind)]))]))
-        found = pa.field(_LEAF[self.name], kind)
-        for name in reversed(self.wrapper):
-            found = pa.field(name, pa.struct([found]))
-        return found
-
-    def spare(self, names: Container[str]) -> list[bytes]:
-        """The keys, in quotes, of what is in every entry and not needed for some columns."""
-        if "n_bytes" in names:
-            return []
-        texts = not self.numbered or "token" in names or "topk_tokens" in names
-        return [b'"bytes"', *([] if texts else [b'"token"'])]
-
-    def _entry(self, names: Container[str]) -> pa.DataType:
-        """The type of the entry of a token, as far as some columns need it."""
-        id = ("id", WHOLE) if self.numbered else ("token", TEXT)
-        listed = {
-            "topk_ids": [id], "topk_logprobs": [("logprob", REAL)],
-            "topk_tokens": [("token", TEXT)] if self.numbered else [],
-        }  # fmt: skip
-        inside = dict(pair for name, pairs in listed.items() if name in names for pair in pairs)
-        own = {
-            "target": [id], "target_logprob": [("logprob", REAL)], "token": [("token", TEXT)],
-            "n_bytes": [("token", TEXT), ("bytes", pa.list_(WHOLE))],
-        }  # fmt: skip
-        found = dict(pair for name, pairs in own.items() if name in names for pair in pairs)
-        if inside:
-            found["top_logprobs"] = pa.list_(pa.struct(list(inside.items())))
-        return pa.struct(list(found.items() or [("logprob", REAL)]))
-
-    def of_table(self, lines: pa.Array, first: int) -> dict[str, pa.Array]:
-        """The columns of tokens, of the field `parsed` of lines. first: int. The number of the first line."""
-        for name in [*self.wrapper, _LEAF[self.name]][1:]:
-            lines = child(lines, name)
-        choice: np.ndarray = np.zeros(len(lines), np.int64)
-        request, content = np.arange(len(lines)), lines
-        if self.name == "chat":
-            choices = unroll(lines, empty=True)
-            index = child(choices.values, "index")
-            content = child(child(choices.values, "logprobs"), "content")
-            request = choices.parent
-            choice = np.asarray(pc.coalesce(index, pa.array(choices.place))).astype(np.int64)
-        tokens = unroll(content, empty=False)
-        return {
-            "request": pa.array(first + request[tokens.parent]),
-            "choice": pa.array(choice[tokens.parent]),
-            "position": pa.array(tokens.place),
-            **self._columns(tokens.values),
-        }
-
-    def _columns(self, entries: pa.Array) -> dict[str, pa.Array]:
-        """The columns that the entries of tokens hold."""
-        own = {field.name: child(entries, field.name) for field in entries.type}
-        id, found = "id" if self.numbered else "token", dict[str, pa.Array]()
-        for name, held in (("token", "token"), ("target", id), ("target_logprob", "logprob")):
-            if held in own:
-                found[name] = own[held]
-        if "bytes" in own:
-            sizes = pc.list_value_length(own["bytes"]).cast(WHOLE)
-            found["n_bytes"] = pc.coalesce(sizes, pc.binary_length(own["token"]).cast(WHOLE))
-        if "top_logprobs" not in own:
-            return found
-        top = own["top_logprobs"]
-        listed = top.flatten()
-        lists = {field.name: relisted(top, child(listed, field.name)) for field in listed.type}
-        names = (("topk_ids", id), ("topk_logprobs", "logprob"), *([("topk_tokens", "token")] if self.numbered else []))
-        return found | {name: lists[held] for name, held in names if held in lists}
 
     def of_line(self, line: bytes, request: int) -> Iterator[Token]:
         """The tokens of one line; one row of nulls if there are none. ValueError if it is not of the form."""
@@ -189,6 +112,34 @@ _HELD: dict[str, Callable[[dict[str, Any]], bool | None]] = {
 
 
 # ---- the tokens of a response ----------------------------------------------------------------------------------------
+
+
+def _entries(entries: list[Any], request: int, choice: int) -> Iterator[Token]:
+    for place, entry in enumerate(entries):
+        tops, held = entry.get("top_logprobs"), entry.get("bytes")
+        if not isinstance(held, list | None):
+            raise TypeError("the bytes of a token are not a list")
+        ids, logprobs, texts = (
+            None if tops is None else [top.get(name) for top in tops] for name in ("id", "logprob", "token")
+        )
+        size = None if held is None else len(held)
+        own = entry.get("token"), entry.get("id"), entry.get("logprob")
+        yield Token(request, choice, place, *own, ids, logprobs, texts, size)
+
+
+def _chat(response: dict[str, Any], request: int) -> Iterator[Token]:
+    for number, choice in enumerate(response.get("choices") or []):
+        index, logprobs = choice.get("index"), choice.get("logprobs")
+        index = number if index is None else index
+        content = None if logprobs is None else logprobs.get("content")
+        if content is None:
+            yield Token(request, index, 0, None, None, None, None, None, None)
+        else:
+            yield from _entries(content, request, index)
+
+
+def _native(response: dict[str, Any], request: int) -> Iterator[Token]:
+    yield from _entries(response.get("completion_probabilities") or [], request, 0)
 
 
 def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
@@ -288,5 +239,5 @@ def _lists_of(tops: list[Any] | None, tokens: int) -> list[Any]:
 
 
 _READERS: dict[str, Callable[[dict[str, Any], int], Iterator[Token]]] = {
-    "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang
+    "chat": _chat, "llama.cpp": _native, "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang
 }  # fmt: skip

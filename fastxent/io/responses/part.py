@@ -19,11 +19,11 @@ from fastxent.io.batch import Batch
 from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of
 from fastxent.io.layout import RowReader
 from fastxent.io.responses.forms import Form, find_form
-from fastxent.io.responses.rows import Token, table_of
+from fastxent.io.responses.lines import columns_of
+from fastxent.io.responses.rows import table_of
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
-from fastxent.kernels.json_text import without_members
 
 _SEEN_BYTES = 512 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
 
@@ -66,28 +66,26 @@ class ResponsesUnit:
 
     def _columns(self, data: bytes) -> dict[str, pa.Array]:
         """The columns of all tokens of the lines ``data``."""
-        first, parsed = self.where.first_row, self.form.parsed(self.reader.stored)
-        fields = [*([] if parsed is None else [parsed]), *self.beside]
-        spare = None if parsed is None or self.beside else self.form.spare(self.reader.stored)
-        table = self._parsed(_without(data, spare), fields) if fields else None
-        if table is not None and parsed is not None:
-            columns = self.form.of_table(table.column(parsed.name), first)
-        else:
-            columns = self._by_line(data, first)
+        first = self.where.first_row
+        columns, end = columns_of(data, self.form, first, self.reader.stored, self._by_line)
+        if end - first != self.lines:
+            raise SourceError(f"{self._place()}: there are {end - first} objects in them; write one object per line")
+        table = self._parsed(data) if self.beside else None
         line = pa.array(np.asarray(columns["request"]) - first)
         for column in self.beside:
             assert table is not None
             columns.setdefault(column.name, table.column(column.name).take(line))
         return columns
 
-    def _parsed(self, data: bytes, fields: list[pa.Field]) -> pa.RecordBatch:
+    def _parsed(self, data: bytes) -> pa.RecordBatch:
+        """The columns beside the tokens, a row for each line."""
         from pyarrow import json as pj
 
         try:
             table = pj.read_json(
                 pa.BufferReader(data),
                 read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
-                parse_options=pj.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"),
+                parse_options=pj.ParseOptions(pa.schema(self.beside), unexpected_field_behavior="ignore"),
             )
         except (pa.ArrowException, OSError) as error:
             detail = " ".join(str(error).split())
@@ -97,37 +95,27 @@ class ResponsesUnit:
             raise SourceError(f"{self._place()}: there are {len(table)} objects in them; write one object per line")
         return table.combine_chunks().to_batches()[0]
 
-    def _by_line(self, data: bytes, first: int) -> dict[str, pa.Array]:
-        number, tokens = first, list[Token]()
-        for line in data.split(b"\n"):
-            if not line or line.isspace():
-                continue
-            try:
-                tokens += self.form.of_line(line, number)
-            except (ValueError, RecursionError) as error:
-                why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-                raise SourceError(f"cannot read {self.file.name}, line {number + 1}: {why}") from None
-            number += 1
+    def _by_line(self, line: bytes, number: int) -> dict[str, pa.Array] | None:
+        """The columns of the tokens of a line, as Python reads it; None if it is blank."""
+        if not line or line.isspace():
+            return None
+        try:
+            tokens = list(self.form.of_line(line, number))
+        except (ValueError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+            raise SourceError(f"cannot read {self.file.name}, line {number + 1}: {why}") from None
         try:
             return table_of(tokens, self.form.numbered)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             detail = " ".join(str(error).split())
-            raise SourceError(f"{self._place()}: {detail}; all lines must be responses of {self.form.name}") from None
+            raise SourceError(
+                f"cannot read {self.file.name}, line {number + 1}: {detail}; "
+                f"all lines must be responses of {self.form.name}"
+            ) from None
 
     def _place(self) -> str:
         first = self.where.first_row
         return f"cannot read {self.file.name}, lines {first + 1}..{first + self.lines}"
-
-
-def _without(data: bytes, names: list[bytes] | None) -> bytes:
-    """JSON lines without the members of some names, which pyarrow would read for nothing. Text that is not JSON stays
-    as it is."""
-    if not names:
-        return data
-    room, width = np.empty(len(data), np.uint8), max(map(len, names))
-    keys = np.frombuffer(b"".join(name.ljust(width, b"\0") for name in names), np.uint8).reshape(-1, width)
-    end = without_members(np.frombuffer(data, np.uint8), keys, room)
-    return data if end < 0 else room[:end].tobytes()
 
 
 class ResponsesPart(JsonLinesPart):

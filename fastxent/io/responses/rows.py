@@ -1,11 +1,10 @@
-"""The columns of tokens, and lists that are unrolled to rows."""
+"""The columns of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,48 +24,11 @@ def token_fields(numbered: bool) -> list[pa.Field]:
     return [pa.field(name, kind) for name, kind in found]
 
 
-class Unrolled(NamedTuple):
-    """Lists as rows: a list that is null or empty is one row of nulls if it is ``kept``.
-
-    parent: int64 (rows,). The list of each row. place: int64 (rows,). The place in it. values: the elements.
-    """
-
-    parent: np.ndarray
-    place: np.ndarray
-    values: pa.Array
-
-
-def unroll(lists: pa.Array, *, empty: bool) -> Unrolled:
-    """The elements of lists, one after another. empty: bool. A list without elements is one row too, as a null one."""
-    valid = np.asarray(lists.is_valid())
-    sizes = np.asarray(pc.list_value_length(lists).fill_null(0)).astype(np.int64)
-    alone = ~valid | ((sizes == 0) if empty else False)
-    counts = np.where(alone, 1, sizes)
-    parent = np.repeat(np.arange(len(lists)), counts)
-    place = np.arange(len(parent)) - np.repeat(np.cumsum(counts) - counts, counts)
-    values = lists.flatten()
-    if alone.any():
-        missing = alone[parent]
-        at = np.repeat(np.cumsum(sizes) - sizes, counts) + place
-        values = values.take(pa.array(np.where(missing, 0, at), mask=missing))
-    return Unrolled(parent, place, values)
-
-
-def relisted(lists: pa.Array, values: pa.Array) -> pa.Array:
-    """Other ``values`` in the place of the elements of lists, which `pa.Array.flatten` gives."""
-    sizes = pc.list_value_length(lists).fill_null(0)
-    ends = np.concatenate([[0], np.cumsum(np.asarray(sizes))]).astype(np.int32)
-    mask = pa.array(np.asarray(lists.is_null())) if lists.null_count else None
-    return pa.ListArray.from_arrays(pa.array(ends), values, mask=mask)
-
-
-def child(struct: pa.Array, name: str) -> pa.Array:
-    """A field of structs, null where the struct is."""
-    return struct.flatten()[struct.type.get_field_index(name)]
-
-
 class Token(NamedTuple):
-    """One row. ids, logprobs, texts: of its likeliest tokens. Those of a row without log-probabilities are None."""
+    """One row. ids, logprobs, texts: of its likeliest tokens. Those of a row without log-probabilities are None.
+
+    n_bytes: int or None. The number of bytes of the token, where the response has them.
+    """
 
     request: int
     choice: int
@@ -77,6 +39,7 @@ class Token(NamedTuple):
     ids: list[int] | None
     logprobs: list[float] | None
     texts: list[str | None] | None
+    n_bytes: int | None = None
 
 
 def table_of(tokens: Iterable[Token], numbered: bool) -> dict[str, pa.Array]:
@@ -91,7 +54,7 @@ def table_of(tokens: Iterable[Token], numbered: bool) -> dict[str, pa.Array]:
     kind = WHOLE if numbered else TEXT
     found |= {
         "token": text,
-        "n_bytes": pc.binary_length(text).cast(WHOLE),
+        "n_bytes": pc.coalesce(pa.array(columns["n_bytes"], WHOLE), pc.binary_length(text).cast(WHOLE)),
         "target": pa.array(columns[ids], kind),
         "target_logprob": pa.array(columns["logprob"], REAL),
         "topk_ids": pa.array(columns[lists], pa.list_(kind)),

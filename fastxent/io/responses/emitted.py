@@ -1,0 +1,87 @@
+"""Rows, and items, which are the likeliest tokens of each row, as compiled code writes them: tables of integers beside
+log-probabilities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.kernels.jit import jit
+from fastxent.kernels.json_members import INDEX, NO_NUMBER, member, real, span, whole
+from fastxent.kernels.json_values import INTEGER, kind_of
+
+# Columns of the rows: BEGIN and END of the text of the token, N_BYTES where the response has its bytes, FIRST and LAST
+# of its items, -1 where it has no list. The first three columns of items are the same.
+BEGIN, END, NUMBER, N_BYTES, FIRST, LAST, LINE, CHOICE, POSITION = range(9)
+ENTRY = 3  # of an item: the value that holds its rank
+ROWS, ITEMS, USED = range(3)  # how many rows, items and bytes of text there are
+MOST = 2048  # entries of an object that are compared with each other
+NEWLINE = 0x0A
+
+
+@jit
+def row(out, line, choice, position):  # type: ignore[no-untyped-def]
+    """A new row of nulls."""
+    rows, reals, _, _, counts = out
+    r = counts[ROWS]
+    counts[ROWS] = r + 1
+    rows[r, LINE], rows[r, CHOICE], rows[r, POSITION] = line, choice, position
+    rows[r, BEGIN] = rows[r, END] = rows[r, FIRST] = rows[r, LAST] = -1
+    rows[r, NUMBER] = rows[r, N_BYTES] = NO_NUMBER
+    reals[r] = np.nan
+    return r
+
+
+@jit
+def fill(values, table, reals, r, text, id, logprob):  # type: ignore[no-untyped-def]
+    """Set the token, id and log-probability of a row or item to values that may not be there; whether they can be."""
+    good_text, table[r, BEGIN], table[r, END] = span(values, text)
+    good_id, table[r, NUMBER] = whole(values, id)
+    good, reals[r] = real(values, logprob)
+    return good and good_id and good_text
+
+
+@jit
+def item(values, out, text, id, logprob):  # type: ignore[no-untyped-def]
+    """A new item; whether its values can be."""
+    _, _, items, reals, counts = out
+    n = counts[ITEMS]
+    counts[ITEMS] = n + 1
+    return fill(values, items, reals, n, text, id, logprob)
+
+
+@jit
+def index_of(text, values, choice, number):  # type: ignore[no-untyped-def]
+    """(whether it is an integer, the number) of a choice: ``number`` if it does not say."""
+    i = member(text, values, choice, INDEX)
+    return i < 0 or kind_of(values, i) == INTEGER, (number if i < 0 else values[i, 0])
+
+
+@jit
+def most_values(text):  # type: ignore[no-untyped-def]
+    """No fewer than the number of values in JSON lines: each is first in its line, or behind one of ``,:[{``."""
+    found = 1
+    for c in text:
+        found += (c == 0x2C) | (c == 0x3A) | (c == 0x5B) | (c == 0x7B) | (c == NEWLINE)
+    return found
+
+
+@jit
+def text_offsets(table, offsets):  # type: ignore[no-untyped-def]
+    """Write where the text of each row of a table ends to int32 ``offsets``, (n + 1,), of which the first is 0; the
+    number of texts that are null."""
+    total, nulls = 0, 0
+    for r in range(table.shape[0]):
+        total += table[r, END] - table[r, BEGIN]
+        offsets[r + 1] = total
+        nulls += table[r, BEGIN] < 0
+    return nulls
+
+
+@jit
+def copy_texts(text, table, offsets, out):  # type: ignore[no-untyped-def]
+    """Copy the texts of the rows of a table one behind the other."""
+    for r in range(table.shape[0]):
+        at, n = table[r, BEGIN], offsets[r]
+        for k in range(table[r, END] - at):
+            out[n + k] = text[at + k]

@@ -1,0 +1,216 @@
+"""Compiled readers of responses that list tokens: chat completions, llama.cpp's server and classic completions.
+
+They read what is as its form has it, and return whether it is; Python's readers in `forms` are the rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastxent.io.responses.emitted import FIRST, ITEMS, LAST, MOST, N_BYTES, fill, index_of, item, row
+from fastxent.kernels.jit import jit
+from fastxent.kernels.json_members import (
+    BYTES,
+    CHOICES,
+    COMPLETION_PROBABILITIES,
+    CONTENT,
+    ID,
+    LOGPROB,
+    LOGPROBS,
+    TOKEN,
+    TOKEN_LOGPROBS,
+    TOKENS,
+    TOP_LOGPROBS,
+    count,
+    is_flat,
+    is_named,
+    is_null,
+    member,
+    real,
+    same_text,
+)
+from fastxent.kernels.json_values import ARRAY, NULL, OBJECT, STRING, after, kind_of
+
+# ---- the form of chat completions, and of llama.cpp's server ---------------------------------------------------------
+
+
+@jit
+def _entry(text, values, at):  # type: ignore[no-untyped-def]
+    """The values (token, id, log-probability, bytes, list) of the entry of a token; -1 for those that are not there."""
+    token = id = logprob = held = tops = -1
+    i, end = at + 1, after(values, at)
+    while i < end:
+        if is_named(text, values, i, LOGPROB):
+            logprob = i + 1
+        elif is_named(text, values, i, TOKEN):
+            token = i + 1
+        elif is_named(text, values, i, BYTES):
+            held = i + 1
+        elif is_named(text, values, i, ID):
+            id = i + 1
+        elif is_named(text, values, i, TOP_LOGPROBS):
+            tops = i + 1
+        i = after(values, i + 1)
+    return token, id, logprob, held, tops
+
+
+@jit
+def _entries(text, values, array, line, choice, out):  # type: ignore[no-untyped-def]
+    """Rows of an array of entries."""
+    rows, reals, _, _, counts = out
+    i, place = array + 1, 0
+    while i < after(values, array):
+        if kind_of(values, i) != OBJECT:
+            return False
+        r = row(out, line, choice, place)
+        token, id, logprob, held, tops = _entry(text, values, i)
+        if not fill(values, rows, reals, r, token, id, logprob):
+            return False
+        if not is_null(values, held):
+            if kind_of(values, held) != ARRAY or not is_flat(values, held):
+                return False
+            rows[r, N_BYTES] = after(values, held) - held - 1
+        if not is_null(values, tops):
+            if kind_of(values, tops) != ARRAY:
+                return False
+            rows[r, FIRST] = counts[ITEMS]
+            j = tops + 1
+            while j < after(values, tops):
+                if kind_of(values, j) != OBJECT:
+                    return False
+                token, id, logprob, _, _ = _entry(text, values, j)
+                if not item(values, out, token, id, logprob):
+                    return False
+                j = after(values, j)
+            rows[r, LAST] = counts[ITEMS]
+        i, place = after(values, i), place + 1
+    return True
+
+
+@jit
+def read_native(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    entries = member(text, values, at, COMPLETION_PROBABILITIES)
+    if is_null(values, entries):
+        return True
+    return kind_of(values, entries) == ARRAY and _entries(text, values, entries, line, 0, out)
+
+
+@jit
+def read_chat(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    choices = member(text, values, at, CHOICES)
+    if is_null(values, choices):
+        return True
+    if kind_of(values, choices) != ARRAY:
+        return False
+    i, number = choices + 1, 0
+    while i < after(values, choices):
+        if kind_of(values, i) != OBJECT:
+            return False
+        good, choice = index_of(text, values, i, number)
+        if not good:
+            return False
+        entries = logprobs = member(text, values, i, LOGPROBS)
+        if not is_null(values, logprobs):
+            if kind_of(values, logprobs) != OBJECT:
+                return False
+            entries = member(text, values, logprobs, CONTENT)
+        if is_null(values, entries):
+            row(out, line, choice, 0)
+        elif kind_of(values, entries) != ARRAY or not _entries(text, values, entries, line, choice, out):
+            return False
+        i, number = after(values, i), number + 1
+    return True
+
+
+# ---- classic completions ---------------------------------------------------------------------------------------------
+
+
+@jit
+def _least(text, values, top, token):  # type: ignore[no-untyped-def]
+    """(whether it can be read, number of tokens, whether ``token`` is the least likely of them) of an object of
+    log-probabilities."""
+    i, n, least, own = top + 1, 0, np.inf, np.nan
+    while i < after(values, top):
+        good, logprob = real(values, i + 1)
+        if not good or np.isnan(logprob) or n == MOST:
+            return False, 0, False
+        for j in range(top + 1, i, 2):
+            if same_text(text, values, i, j):
+                return False, 0, False
+        least = min(least, logprob)
+        if same_text(text, values, i, token):
+            own = logprob
+        i, n = i + 2, n + 1
+    return True, n, own == least
+
+
+@jit
+def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-untyped-def]
+    """Rows of the log-probabilities of a choice: see `forms._legacy`."""
+    tokens, logprobs = member(text, values, held, TOKENS), member(text, values, held, TOKEN_LOGPROBS)
+    tops = member(text, values, held, TOP_LOGPROBS)
+    if tokens < 0 or logprobs < 0 or tops < 0 or kind_of(values, tokens) != ARRAY or kind_of(values, logprobs) != ARRAY:
+        return False
+    if not is_flat(values, tokens) or not is_flat(values, logprobs):
+        return False
+    if after(values, tokens) - tokens != after(values, logprobs) - logprobs:
+        return False
+    n = after(values, tokens) - tokens - 1
+    if kind_of(values, tops) == NULL or (kind_of(values, tops) == ARRAY and after(values, tops) == tops + 1):
+        return True
+    if kind_of(values, tops) != ARRAY or count(values, tops) != n:
+        return False
+    rows, reals, _, _, counts = out
+    shortest, always = np.iinfo(np.int64).max, True
+    top = tops + 1
+    for place in range(n):
+        if kind_of(values, tokens + 1 + place) != STRING:
+            return False
+        if kind_of(values, top) == OBJECT:
+            good, size, last = _least(text, values, top, tokens + 1 + place)
+            if not good:
+                return False
+            values[top, 0] = size << 1 | np.int64(last)
+            if size:
+                shortest, always = min(shortest, size), always and last
+        elif kind_of(values, top) != NULL:
+            return False
+        top = after(values, top)
+    top = tops + 1
+    for place in range(n):
+        if kind_of(values, logprobs + 1 + place) != NULL:
+            r = row(out, line, choice, place)
+            if not fill(values, rows, reals, r, tokens + 1 + place, -1, logprobs + 1 + place):
+                return False
+            if kind_of(values, top) == OBJECT and values[top, 0] > 1:
+                size, last = values[top, 0] >> 1, values[top, 0] & 1
+                drop = last and (size > shortest or always)
+                rows[r, FIRST] = counts[ITEMS]
+                for i in range(top + 1, after(values, top), 2):
+                    if drop and same_text(text, values, i, tokens + 1 + place):
+                        continue
+                    item(values, out, i, -1, i + 1)
+                rows[r, LAST] = counts[ITEMS]
+        top = after(values, top)
+    return True
+
+
+@jit
+def read_legacy(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    choices = member(text, values, at, CHOICES)
+    if choices < 0 or kind_of(values, choices) != ARRAY:
+        return False
+    i, number = choices + 1, 0
+    while i < after(values, choices):
+        if kind_of(values, i) != OBJECT:
+            return False
+        good, choice = index_of(text, values, i, number)
+        held = member(text, values, i, LOGPROBS)
+        if not good or held < 0:
+            return False
+        if kind_of(values, held) == NULL:
+            row(out, line, choice, 0)
+        elif kind_of(values, held) != OBJECT or not _legacy_choice(text, values, held, line, choice, out):
+            return False
+        i, number = after(values, i), number + 1
+    return True

@@ -1,0 +1,271 @@
+"""Compiled readers of responses of vLLM and SGLang.
+
+They read what is as its form has it, and return whether it is; Python's readers in `forms` are the rule.
+"""
+
+from __future__ import annotations
+
+from fastxent.io.responses.emitted import (
+    BEGIN,
+    END,
+    ENTRY,
+    FIRST,
+    ITEMS,
+    LAST,
+    MOST,
+    NUMBER,
+    fill,
+    index_of,
+    item,
+    row,
+)
+from fastxent.kernels.jit import jit
+from fastxent.kernels.json_members import (
+    CHOICES,
+    DECODED_TOKEN,
+    DECODED_TOKENS,
+    END_INDICES,
+    INPUT_TOKENS,
+    INPUT_TOPS,
+    LOGPROB,
+    LOGPROBS,
+    META_INFO,
+    NO_NUMBER,
+    OUTPUT_TOKENS,
+    OUTPUT_TOPS,
+    PROMPT_LOGPROBS,
+    PROMPT_TOKEN_IDS,
+    RANK,
+    RANKS,
+    START_INDICES,
+    TOKEN_IDS,
+    count,
+    is_flat,
+    is_null,
+    member,
+    whole,
+    whole_key,
+)
+from fastxent.kernels.json_values import ARRAY, INTEGER, NULL, OBJECT, after, kind_of
+
+# ---- vLLM ------------------------------------------------------------------------------------------------------------
+
+
+@jit
+def _prompt_row(text, values, first, wanted, out, line, choice, place):  # type: ignore[no-untyped-def]
+    """A row of the items from ``first`` on, of which ``wanted`` is its token, or the first one without it."""
+    rows, reals, items, item_reals, counts = out
+    end, own = counts[ITEMS], first
+    if end - first > MOST:
+        return False
+    for i in range(first, end):
+        same = False
+        for j in range(first, i):
+            same |= items[j, NUMBER] == items[i, NUMBER]
+        if same:
+            return False
+        if items[i, NUMBER] == wanted:
+            own = i
+    if wanted != NO_NUMBER and items[own, NUMBER] != wanted:
+        return False
+    good, rank = whole(values, items[own, ENTRY])
+    if not good:
+        return False
+    r = row(out, line, choice, place)
+    rows[r, BEGIN], rows[r, END], rows[r, NUMBER] = items[own, BEGIN], items[own, END], items[own, NUMBER]
+    reals[r] = item_reals[own]
+    if rank > end - first:
+        for i in range(own + 1, end):
+            items[i - 1], item_reals[i - 1] = items[i], item_reals[i]
+        end -= 1
+        counts[ITEMS] = end
+    rows[r, FIRST], rows[r, LAST] = first, end
+    return True
+
+
+@jit
+def _wanted(values, prompt, at):  # type: ignore[no-untyped-def]
+    """(whether it is there, id) of the token of a prompt whose place in the array of ids is ``at``; a prompt without
+    ids wants none."""
+    if prompt < 0:
+        return True, NO_NUMBER
+    if at >= after(values, prompt) or kind_of(values, at) != INTEGER:
+        return False, NO_NUMBER
+    return True, values[at, 0]
+
+
+@jit
+def _positions(text, values, array, prompt, line, choice, out):  # type: ignore[no-untyped-def]
+    """Rows of a list of null or {id: {logprob, rank, decoded_token}}."""
+    items, counts = out[2], out[4]
+    i, place, at = array + 1, 0, prompt + 1
+    while i < after(values, array):
+        if kind_of(values, i) == NULL or (kind_of(values, i) == OBJECT and after(values, i) == i + 1):
+            if place:
+                row(out, line, choice, place)
+        elif kind_of(values, i) != OBJECT:
+            return False
+        else:
+            first = counts[ITEMS]
+            j = i + 1
+            while j < after(values, i):
+                if kind_of(values, j + 1) != OBJECT:
+                    return False
+                logprob = member(text, values, j + 1, LOGPROB)
+                n, id = counts[ITEMS], whole_key(text, values, j)
+                good = item(values, out, member(text, values, j + 1, DECODED_TOKEN), -1, logprob)
+                if not good or logprob < 0 or id == NO_NUMBER:
+                    return False
+                items[n, NUMBER], items[n, ENTRY] = id, member(text, values, j + 1, RANK)
+                j = after(values, j + 1)
+            good, wanted = _wanted(values, prompt, at)
+            if not good or not _prompt_row(text, values, first, wanted, out, line, choice, place):
+                return False
+        if prompt >= 0 and at < after(values, prompt):
+            at = after(values, at)
+        i, place = after(values, i), place + 1
+    return True
+
+
+@jit
+def _flat_columns(text, values, at):  # type: ignore[no-untyped-def]
+    """(whether they are flat and as long as each other, the six arrays) of vLLM's ``FlatLogprobs``."""
+    begins, ends = member(text, values, at, START_INDICES), member(text, values, at, END_INDICES)
+    ids, logprobs = member(text, values, at, TOKEN_IDS), member(text, values, at, LOGPROBS)
+    ranks, texts = member(text, values, at, RANKS), member(text, values, at, DECODED_TOKENS)
+    found, good = (begins, ends, ids, logprobs, ranks, texts), True
+    for k in range(6):
+        i = found[k]
+        good = good and i >= 0 and kind_of(values, i) == ARRAY and is_flat(values, i)
+        if good:
+            like = begins if k < 2 else ids
+            good = after(values, i) - i == after(values, like) - like
+    return good, found
+
+
+@jit
+def _flat_positions(text, values, at, prompt, line, choice, out):  # type: ignore[no-untyped-def]
+    """Rows of vLLM's ``FlatLogprobs``."""
+    good, (begins, ends, ids, logprobs, ranks, texts) = _flat_columns(text, values, at)
+    if not good or (prompt >= 0 and not is_flat(values, prompt)):
+        return False
+    items, counts, last = out[2], out[4], 0
+    for place in range(after(values, begins) - begins - 1):
+        b, e = begins + 1 + place, ends + 1 + place
+        if kind_of(values, b) != INTEGER or kind_of(values, e) != INTEGER:
+            return False
+        begin, end = values[b, 0], values[e, 0]
+        if not last <= begin <= end < after(values, ids) - ids:
+            return False
+        first, last = counts[ITEMS], end
+        for j in range(begin, end):
+            n = counts[ITEMS]
+            good = item(values, out, texts + 1 + j, ids + 1 + j, logprobs + 1 + j)
+            if not good or items[n, NUMBER] == NO_NUMBER:
+                return False
+            items[n, ENTRY] = ranks + 1 + j
+        if begin == end:
+            if place:
+                row(out, line, choice, place)
+            continue
+        good, wanted = _wanted(values, prompt, prompt + 1 + place)
+        if not good or not _prompt_row(text, values, first, wanted, out, line, choice, place):
+            return False
+    return True
+
+
+@jit
+def _prompt(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
+    """Rows of the log-probabilities of the prompt that an object holds, if it holds any."""
+    held, prompt = member(text, values, at, PROMPT_LOGPROBS), member(text, values, at, PROMPT_TOKEN_IDS)
+    if held < 0 or kind_of(values, held) < OBJECT:
+        return True
+    prompt = -1 if is_null(values, prompt) else prompt
+    if prompt >= 0 and kind_of(values, prompt) != ARRAY:
+        return False
+    if kind_of(values, held) == ARRAY:
+        return _positions(text, values, held, prompt, line, choice, out)
+    return _flat_positions(text, values, held, prompt, line, choice, out)
+
+
+@jit
+def read_vllm(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    if not _prompt(text, values, at, line, 0, out):
+        return False
+    choices = member(text, values, at, CHOICES)
+    if is_null(values, choices):
+        return True
+    if kind_of(values, choices) != ARRAY:
+        return False
+    i, number = choices + 1, 0
+    while i < after(values, choices):
+        if kind_of(values, i) != OBJECT:
+            return False
+        good, choice = index_of(text, values, i, number)
+        if not good or not _prompt(text, values, i, line, choice, out):
+            return False
+        i, number = after(values, i), number + 1
+    return True
+
+
+# ---- SGLang ----------------------------------------------------------------------------------------------------------
+
+
+@jit
+def _array(text, values, at, name):  # type: ignore[no-untyped-def]
+    """(whether it is an array or null, its value or -1 if it is empty or null) of a member."""
+    i = member(text, values, at, name)
+    if is_null(values, i):
+        return True, -1
+    return kind_of(values, i) == ARRAY, (i if after(values, i) > i + 1 else -1)
+
+
+@jit
+def _is_triple(values, i):  # type: ignore[no-untyped-def]
+    return kind_of(values, i) == ARRAY and after(values, i) == i + 4 and is_flat(values, i)
+
+
+@jit
+def _side(text, values, meta, names, line, position, out):  # type: ignore[no-untyped-def]
+    """(whether it can be read, the position behind it) of the tokens of the prompt or of the output."""
+    rows, reals, _, _, counts = out
+    good, tokens = _array(text, values, meta, names[0])
+    good_tops, tops = _array(text, values, meta, names[1])
+    if not good or not good_tops:
+        return False, 0
+    n = count(values, tokens) if tokens >= 0 else 0
+    if tops >= 0 and count(values, tops) != n:
+        return False, 0
+    i, top = tokens + 1, tops + 1
+    for place in range(n):
+        if not _is_triple(values, i):
+            return False, 0
+        if tops >= 0 and kind_of(values, i + 1) != NULL:
+            r = row(out, line, 0, position + place)
+            if not fill(values, rows, reals, r, i + 3, i + 2, i + 1):
+                return False, 0
+            if kind_of(values, top) == ARRAY and after(values, top) > top + 1:
+                rows[r, FIRST] = counts[ITEMS]
+                j = top + 1
+                while j < after(values, top):
+                    if not _is_triple(values, j) or not item(values, out, j + 3, j + 2, j + 1):
+                        return False, 0
+                    j = after(values, j)
+                rows[r, LAST] = counts[ITEMS]
+            elif kind_of(values, top) != NULL and kind_of(values, top) != ARRAY:
+                return False, 0
+        i = after(values, i)
+        if tops >= 0:
+            top = after(values, top)
+    return True, position + n
+
+
+@jit
+def read_sglang(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    meta = member(text, values, at, META_INFO)
+    if meta < 0 or kind_of(values, meta) != OBJECT:
+        return False
+    good, position = _side(text, values, meta, (INPUT_TOKENS, INPUT_TOPS), line, 0, out)
+    if not good:
+        return False
+    return _side(text, values, meta, (OUTPUT_TOKENS, OUTPUT_TOPS), line, position, out)[0]
