@@ -102,8 +102,10 @@ class JsonLinesPart(Remarks):
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
             self.laid_out = _layout(source)
             for begin, end, data in pieces_of(source, self.laid_out):
-                count = data.count(b"\n{") + 1
-                if not first or not data.startswith(b"{") or data.rstrip(b"\n").count(b"\n") + 1 != count:
+                text = np.frombuffer(data, np.uint8)
+                ends = np.flatnonzero(text[:-1] == 0x0A)
+                count = len(ends) + 1
+                if not first or not data.startswith(b"{") or not (text[ends + 1] == 0x7B).all():
                     lines = [line for line in data.split(b"\n") if not line.isspace() and line]
                     first, count = first or self._objects(lines), len(lines)
                     other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
@@ -174,11 +176,7 @@ def _layout(source: StoredBytes) -> LaidOut:
     line, end, _ = head.partition(b"\n")
     if not end:
         return "lines"
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return "spread" if line.rstrip()[-1:] in b"{[," else "lines"
-    return "lines"
+    return "spread" if line.rstrip()[-1:] in b"{[," else "lines"
 
 
 def lines_of(data: bytes, laid_out: LaidOut, name: str) -> bytes:

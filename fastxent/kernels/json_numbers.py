@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.simd.scanned import are_digits, eight_digits
+from fastxent.kernels.simd.words import load_word
 
 WHOLE, REAL, NEITHER = 0, 1, 2
 _LEAST, _MOST = -27, 55  # of q
@@ -79,6 +81,21 @@ def nearest(w, q):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _read_digits(data, i, end, w):  # type: ignore[no-untyped-def]
+    """(place behind the digits from ``i`` on, ``w`` with them behind its own, modulo 2**64)."""
+    at = data.ctypes.data
+    while i + 8 <= end:
+        word = np.uint64(load_word(at + i))
+        if not are_digits(word):
+            break
+        w, i = w * np.uint64(100_000_000) + eight_digits(word), i + 8
+    while i < end and 0 <= np.int64(data[i]) - _ZERO <= 9:
+        w = w * np.uint64(10) + np.uint64(data[i] - _ZERO)
+        i += 1
+    return i, w
+
+
+@jit
 def read_number(data, i, end):  # type: ignore[no-untyped-def]
     """(`WHOLE` or `REAL` or `NEITHER`, integer, float64, the place behind it) of the number at ``i``.
 
@@ -89,10 +106,8 @@ def read_number(data, i, end):  # type: ignore[no-untyped-def]
     """
     negative = i < end and data[i] == _MINUS
     i += np.int64(negative)
-    w, digits, first = np.uint64(0), 0, i
-    while i < end and 0 <= np.int64(data[i]) - _ZERO <= 9:
-        w = w * np.uint64(10) + np.uint64(data[i] - _ZERO)
-        i += 1
+    first = i
+    i, w = _read_digits(data, i, end, np.uint64(0))
     whole = i - first
     if whole == 0 or (whole > 1 and data[first] == _ZERO):
         return NEITHER, 0, 0.0, i
@@ -102,15 +117,14 @@ def read_number(data, i, end):  # type: ignore[no-untyped-def]
         return (NEITHER if digits > _WHOLE_DIGITS else WHOLE), (-value if negative else value), 0.0, i
     q = 0
     if data[i] == _POINT:
-        i += 1
-        first = i
-        while i < end and 0 <= np.int64(data[i]) - _ZERO <= 9:
-            w = w * np.uint64(10) + np.uint64(data[i] - _ZERO)
-            digits += np.int64(digits > 0 or data[i] != _ZERO)
-            i += 1
+        first = i + 1
+        i, w = _read_digits(data, first, end, w)
         q = first - i
         if q == 0:
             return NEITHER, 0, 0.0, i
+        while digits == 0 and first < i and data[first] == _ZERO:
+            first += 1
+        digits += i - first
     if i < end and (data[i] == _SMALL_E or data[i] == _LARGE_E):
         i += 1
         down = i < end and data[i] == _MINUS

@@ -11,6 +11,8 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.json_numbers import REAL, WHOLE, read_number
+from fastxent.kernels.simd.scanned import ends_text, first_byte
+from fastxent.kernels.simd.words import load_word
 
 NULL, TRUE_OR_FALSE, INTEGER, NUMBER, STRING, OBJECT, ARRAY = 0, 1, 2, 3, 4, 5, 6
 DEEPEST = 32  # of objects and arrays inside each other
@@ -113,7 +115,13 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     Text with escapes is written without them from ``used`` on: it is shorter than the string.
     """
     i += 1
-    first = i
+    first, at = i, text.ctypes.data
+    while i + 8 <= end:
+        found = ends_text(np.uint64(load_word(at + i)))
+        if found:
+            i += first_byte(found)
+            break
+        i += 8
     while i < end and text[i] != _QUOTE and text[i] != _BACKSLASH and text[i] >= _SPACE:
         i += 1
     if i < end and text[i] == _QUOTE:
@@ -140,6 +148,13 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
 @jit
 def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     """Enter the number, null, true or false at ``i`` as value ``n``; the place behind it."""
+    if 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers, which are the bytes of tokens
+        small, j = 0, i
+        while j < end and j < i + 4 and 0 <= np.int64(text[j]) - _ZERO <= 9:
+            small, j = small * 10 + np.int64(text[j]) - _ZERO, j + 1
+        if j < end and (text[j] == _COMMA or text[j] == _CLOSE_ARRAY):
+            values[n, 0], values[n, 1] = small, INTEGER
+            return j
     if text[i] == _MINUS or 0 <= np.int64(text[i]) - _ZERO <= 9:
         found, whole, real, i = read_number(text, i, end)
         if found == WHOLE:

@@ -32,6 +32,7 @@ from fastxent.io.responses.forms import Form
 from fastxent.io.responses.listed import read_chat, read_legacy, read_native
 from fastxent.io.responses.prompts import read_sglang, read_vllm
 from fastxent.io.responses.rows import NUMBERS, REAL, WHOLE
+from fastxent.io.storage.buffers import buffers
 from fastxent.kernels.jit import jit
 from fastxent.kernels.json_members import NO_NUMBER, code_of, member
 from fastxent.kernels.json_values import OBJECT, UNREAD, behind_spaces, kind_of, read_value
@@ -103,13 +104,16 @@ def columns_of(data: bytes, form: Form, first: int, needed: Container[str], by_l
         does not read. None for a line of spaces.
     """
     names = [*NUMBERS, *(field.name for field in form.fields if field.name in needed)]
-    text = np.empty(2 * len(data), np.uint8)
+    memory = buffers()
+    text = memory.take(2 * len(data))
     text[: len(data)] = np.frombuffer(data, np.uint8)
     most = int(most_values(text[: len(data)])) if _is_utf8(data) else 0
-    values = np.empty((most, 2), np.int64)
+    values, rows, items = (
+        memory.take(8 * width * most).view(np.int64).reshape(most, width) for width in (2, POSITION + 1, ENTRY + 1)
+    )
+    row_reals, item_reals = (memory.take(8 * most).view(np.float64) for _ in range(2))
     counts = np.array([0, 0, len(data)])
-    rows, items = np.empty((most, POSITION + 1), np.int64), np.empty((most, ENTRY + 1), np.int64)
-    out = rows, np.empty(most), items, np.empty(most), counts
+    out = rows, row_reals, items, item_reals, counts
     wrapper = np.array([code_of(name) for name in form.wrapper], np.int64)
     parts, at, line = list[Columns](), 0, first
     while at < len(data):

@@ -25,7 +25,7 @@ from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
 
-_SEEN_BYTES = 512 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
+_SEEN_BYTES = 64 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
 
 
 @dataclass(frozen=True)
