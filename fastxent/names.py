@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 
@@ -50,3 +51,14 @@ def some(names: Iterable[str], most: int = 20) -> str:
     names = list(names)
     more = [f"… and {len(names) - most:,} more"] if len(names) > most else []
     return ", ".join([*names[:most], *more])
+
+
+def nearest(name: str | None, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name.
+
+    >>> nearest("acuracy", ["accuracy", "entropy"]), nearest("x", ["accuracy"])
+    ("did you mean 'accuracy'?", 'expected one of accuracy')
+    """
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {some(known) or 'none'}"

@@ -1,20 +1,17 @@
-"""``--fail-if``: a condition on a metric, parsed before the run and checked after it."""
+"""``--fail-if``: a condition on a metric, which is checked after the run."""
 
 from __future__ import annotations
 
-import difflib
 import math
-import operator
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
 from typing import Any
 
 import click
 
 from fastxent.errors import ConfigError
-from fastxent.names import some
+from fastxent.names import nearest, some
+from fastxent.options.conditions import Comparison
 from fastxent.results import comparison
 from fastxent.results.compare import CompareResult
 from fastxent.results.compare_many import CompareSet
@@ -22,23 +19,12 @@ from fastxent.results.result import EvalResult
 from fastxent.results.values import Metric, RowCounts, Slice, labels
 
 Group = EvalResult | Slice | comparison.Compared  # all rows, or those of a slice
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-_PATTERN = re.compile(
-    r"(?:(?P<column>[^=:<>]+)=(?P<value>.*):)?\s*"
-    r"(?P<metric>\w+(?:\.\w+)*)\s*(?P<sign>>=|<=|==|!=|>|<)\s*(?P<bound>[^\s<>=%]+)\s*(?P<percent>%?)\s*"
-)
 _COUNTS = tuple(f"rows.{field.name}" for field in fields(RowCounts))
 _PARTS: dict[str, Callable[[Metric], float]] = {
     "": lambda metric: metric.value,
     "value": lambda metric: metric.value,
     "stderr": lambda metric: metric.stderr,
+    "width": lambda metric: metric.ci95[1] - metric.ci95[0],
     "ci95.low": lambda metric: metric.ci95[0],
     "ci95.high": lambda metric: metric.ci95[1],
     "bounds.low": lambda metric: metric.value if metric.bounds is None else metric.bounds[0],
@@ -49,44 +35,8 @@ _MOST_FAILURES = 20  # printed for one condition on every slice
 
 
 @dataclass(frozen=True)
-class Condition:
-    """``[column=value:]metric sign bound``, such as ``accuracy<90%`` or ``kind=python:accuracy.ci95.low<0.8``.
-
-    The value ``*`` means every slice of the column.
-    """
-
-    text: str
-    column: str | None
-    value: str | None
-    metric: str
-    sign: str
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Return the condition in a text.
-
-        >>> Condition.parse("kind=python:accuracy < 0.5").value
-        'python'
-
-        Raises:
-            ValueError: the text is not a condition.
-        """
-        match = _PATTERN.fullmatch(text)
-        if match is None:
-            raise ValueError(
-                f"invalid condition {text!r}; expected METRIC<NUMBER or METRIC>NUMBER, as in 'accuracy<0.9'"
-            )
-        part = match.groupdict()
-        try:
-            bound = Decimal(part["bound"]) / (100 if part["percent"] else 1)
-        except ArithmeticError:
-            raise ValueError(
-                f"invalid number {part['bound']!r} in {text!r}; expected a value such as 0.9 or 90%"
-            ) from None
-        if bound.is_nan():
-            raise ValueError(f"invalid number 'nan' in {text!r}; expected a value such as 0.9 or 90%")
-        return cls(text, part["column"], part["value"], part["metric"], part["sign"], float(bound))
+class Condition(Comparison):
+    """A condition of ``--fail-if``."""
 
     def check(self, result: EvalResult | CompareResult | CompareSet) -> list[str]:
         """Return a message for each slice in which the condition holds. A metric that is NaN always fails.
@@ -98,7 +48,7 @@ class Condition:
         found = []
         for label, group in self._groups(result):
             number = self._read(group)
-            if math.isnan(number) or _COMPARE[self.sign](number, self.bound):
+            if math.isnan(number) or self.holds(number):
                 place = "" if self.value != "*" else f" of {self.column}={label}"
                 found.append(f"{self.text} ({self.metric}{place} is {number:.6g})")
         more = [f"{self.text} (and in {len(found) - _MOST_FAILURES} more)"] if len(found) > _MOST_FAILURES else []
@@ -117,7 +67,7 @@ class Condition:
         if not found:
             name = text.partition(":")[0]
             raise ConfigError(
-                f"cannot check --fail-if {self.text!r}: there is no dump {name!r}; {_nearest(name, names)}"
+                f"cannot check --fail-if {self.text!r}: there is no dump {name!r}; {nearest(name, names)}"
             )
         wanted = max(found, key=len)
         column, _, value = text[len(wanted) + 1 :].partition("=")
@@ -146,7 +96,7 @@ class Condition:
         if self.value not in named:
             raise ConfigError(
                 f"cannot check --fail-if {self.text!r}: there is no slice {self.value!r} of {self.column!r}; "
-                f"{_nearest(self.value, named)}"
+                f"{nearest(self.value, named)}"
             )
         return [(str(self.value), named[str(self.value)])]
 
@@ -160,7 +110,7 @@ class Condition:
         if longer and name != "rows":
             known = f"expected {some(longer)}"
         else:
-            known = _nearest(self.metric, [other for other in names if "." not in other or other.startswith("rows.")])
+            known = nearest(self.metric, [other for other in names if "." not in other or other.startswith("rows.")])
         raise ConfigError(f"cannot check --fail-if {self.text!r}: there is no metric {self.metric!r}; {known}")
 
     def _read(self, group: Group) -> float:
@@ -196,8 +146,3 @@ class ConditionType(click.ParamType):  # type: ignore[type-arg]  # generic in th
             return Condition.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-def _nearest(name: str | None, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {some(known) or 'none'}"

@@ -60,6 +60,14 @@ class Job(Generic[R]):
         of = "" if self.source.rows is None else f" of {self.source.rows}"
         return (*self.source.warnings, f"only the first {self.rows}{of} rows were read, because limit={self.limit}")
 
+    def told(self) -> dict[str, Any]:
+        """What `EvalResult.timing` says of the source after it has been read."""
+        skipped = self.source.skipped
+        return {
+            "fallbacks": self.source.fallbacks,
+            **({} if skipped is None else {"row_groups_skipped": skipped}),
+        }
+
     @cached_property
     def identities(self) -> dict[str, Identity]:
         """The version of each file, by name."""

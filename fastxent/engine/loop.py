@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from fastxent.engine import timing
 from fastxent.engine.pool import get_num_threads
-from fastxent.engine.recipe import Key, Ledger, Recipe, S
+from fastxent.engine.recipe import Key, Ledger, Recipe, S, Watch
 from fastxent.io.batch import batch_bytes
 from fastxent.io.storage.buffers import kept
 from fastxent.options.runs import THREADS, Progress
@@ -54,6 +54,7 @@ class Loop(Generic[S]):
     visit: function of (number of the unit, scored rows), called for each batch.
     done: function of the number of a finished unit, or of -1 after an error.
     ledger: `Ledger` or None. Looks up finished units and keeps their states.
+    watch: `Watch` or None. Follows the states of workers.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Loop(Generic[S]):
         visit: Callable[[int, Any], None] | None = None,
         done: Callable[[int], None] | None = None,
         ledger: Ledger[S] | None = None,
+        watch: Watch[S] | None = None,
     ) -> None:
         self.recipe, self.progress, self.visit, self.done, self.ledger = recipe, progress, visit, done, ledger
+        self.watch = watch
         self.threads = THREADS("threads", get_num_threads() if threads is None else threads)
         self.row_bytes = row_bytes
         self.block_bytes = batch_bytes(memory, self.threads, row_bytes)
@@ -170,6 +173,8 @@ class Loop(Generic[S]):
             return
         start = time.perf_counter()
         if self.ledger.keep(worker.units, worker.state, last=last):
+            if self.watch is not None:
+                self.watch.look(id(worker), worker.state, left=True)
             worker.state, worker.units = self.recipe.empty(), []
             worker.clock.write += time.perf_counter() - start
 
@@ -191,6 +196,8 @@ class Loop(Generic[S]):
                     start, end = end, time.perf_counter()
                     clock.write += end - start
                 state.add(scored)
+                if self.watch is not None:
+                    self.watch.look(id(worker), state)
                 clock.state += time.perf_counter() - end
                 self._count(batch.rows)
         if self.done is not None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastxent.engine.job import Job, Pieces
-from fastxent.engine.recipe import Key, Ledger, Recipe, S
+from fastxent.engine.recipe import Key, Ledger, Recipe, S, Watch
 from fastxent.engine.units import WorkUnit, work_units
 from fastxent.errors import EngineError
 from fastxent.state.coverage import Coverage
@@ -38,6 +38,7 @@ def run(
     rows: int | None,
     progress: Progress | None,
     ledger: Ledger[S] | None,
+    watch: Watch[S] | None = None,
 ) -> tuple[S, dict[str, Any]]:
     """(the merged state, timing). ``threads``: processors of the cluster that is started here, if one is."""
     start = time.perf_counter()
@@ -56,6 +57,8 @@ def run(
         for unit, data in _results(ray, units, processors * _AHEAD):
             state = job.recipe.load(data)
             done += unit.rows or 0
+            if watch is not None:
+                watch.look(unit.index, state, left=True)
             if ledger is None:
                 total.absorb(state)
             else:

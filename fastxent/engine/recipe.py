@@ -36,6 +36,7 @@ class State(Protocol):
 
 S = TypeVar("S", bound=State)
 S_co = TypeVar("S_co", bound=State, covariant=True)
+S_contra = TypeVar("S_contra", bound=State, contravariant=True)
 
 
 class Recipe(Protocol[S_co]):
@@ -76,4 +77,12 @@ class Ledger(Protocol[S]):
 
     def result(self) -> S:
         """The state of all units."""
+        ...
+
+
+class Watch(Protocol[S_contra]):
+    """What follows the states of workers while a run is under way."""
+
+    def look(self, worker: int, state: S_contra, *, left: bool = False) -> None:
+        """Look at the state of a worker, on its thread, after a batch, or when it hands the state over (``left``)."""
         ...

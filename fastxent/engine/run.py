@@ -9,7 +9,7 @@ from typing import Any
 from fastxent.engine.checkpoints import Checkpoints
 from fastxent.engine.job import Job
 from fastxent.engine.loop import Loop
-from fastxent.engine.recipe import Recipe, S
+from fastxent.engine.recipe import Recipe, S, Watch
 from fastxent.engine.shards import Shard
 
 
@@ -18,10 +18,12 @@ def run_job(
     options: Mapping[str, Any],
     visit: Callable[[int, Any], None] | None = None,
     done: Callable[[int], None] | None = None,
+    watch: Watch[S] | None = None,
 ) -> tuple[S, dict[str, Any]]:
     """(the state of all rows, or of those of the shard; timing).
 
     options: those of `options.runs.SplitOptions`. visit, done: as of `Loop`; not on a cluster.
+    watch: as of `Loop`.
     """
     resume, shard, engine = options["resume"], options["shard"], options["engine"]
     threads, progress, memory = options["threads"], options["progress"], int(options["memory"])
@@ -43,17 +45,14 @@ def run_job(
             from fastxent.engine.ray import run
 
             state, timing = run(
-                job, pieces, threads=threads, memory=memory, rows=rows, progress=progress, ledger=ledger
+                job, pieces, threads=threads, memory=memory, rows=rows, progress=progress, ledger=ledger, watch=watch
             )
         else:
             loop = Loop(
                 job.recipe, units, row_bytes=job.row_bytes, threads=threads, memory=memory, rows=rows,
-                progress=progress, visit=visit, done=done, ledger=ledger,
+                progress=progress, visit=visit, done=done, ledger=ledger, watch=watch,
             )  # fmt: skip
             state, timing = loop.run()
         if part is not None:
             state.coverage = part.coverage(job)
-    timing["fallbacks"] = job.source.fallbacks
-    if job.source.skipped is not None:
-        timing["row_groups_skipped"] = job.source.skipped
-    return state, timing
+    return state, timing | job.told()

@@ -64,6 +64,23 @@ def summary(clocks: list[Clock], elapsed: float, rows: int, row_bytes: int) -> d
     }
 
 
+def joined(timings: list[dict[str, Any]]) -> dict[str, Any]:
+    """`summary` of runs one after the other, with the same threads.
+
+    >>> both = joined([summary([Clock(cpu=10.0)], 10.0, 50, 4), summary([Clock(cpu=15.0)], 30.0, 50, 4)])
+    >>> both["seconds"], both["rows_per_second"], both["utilisation"]
+    (40.0, 2.5, [0.625])
+    """
+    seconds = sum(timing["seconds"] for timing in timings)
+    found: dict[str, Any] = {"seconds": seconds}
+    for rate in ("rows_per_second", "gb_per_second"):
+        found[rate] = sum(timing[rate] * timing["seconds"] for timing in timings) / seconds
+    found["threads"] = timings[0]["threads"]
+    found |= {f"{kind}_seconds": sum(timing[f"{kind}_seconds"] for timing in timings) for kind in KINDS}
+    busy = ([share * timing["seconds"] for share in timing["utilisation"]] for timing in timings)
+    return {**found, "utilisation": [min(1.0, sum(each) / seconds) for each in zip(*busy, strict=True)]}
+
+
 def ended(timing: dict[str, Any], seconds: float) -> dict[str, Any]:
     """`summary` of a run after which one thread made the result of its state in so many seconds.
 

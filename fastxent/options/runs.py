@@ -43,6 +43,7 @@ from fastxent.options.declared import (
 )
 from fastxent.options.option import Option
 from fastxent.options.sizes import size
+from fastxent.options.until import UntilOptions
 
 THREADS = whole("be an integer from 1 to 1024", low=1, high=1024)
 MOST_WORST = 10_000  # rows of largest loss
@@ -184,7 +185,9 @@ class LimitOptions(TypedDict, total=False):
     ]
 
 
-class EvaluateOptions(Options, JoinOptions, LimitOptions, PerRowOptions, WorstOptions, SplitOptions, total=False):
+class EvaluateOptions(
+    Options, JoinOptions, LimitOptions, UntilOptions, PerRowOptions, WorstOptions, SplitOptions, total=False
+):
     """The keywords of `evaluate`."""
 
 

@@ -19,6 +19,7 @@ from fastxent.results import encoding
 from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
 from fastxent.results.details import Confusion, MostConfused, WorstRow, check_details
 from fastxent.results.encoding import float_in, number_in, number_out, plain
+from fastxent.results.until import Until
 from fastxent.results.values import (
     Calibration,
     Histogram,
@@ -95,6 +96,7 @@ class EvalValues:
     confusion: Confusion | None = None
     most_confused: MostConfused | None = None
     worst: tuple[WorstRow, ...] = ()
+    until: Until | None = None
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -149,6 +151,7 @@ class EvalValues:
             **({"scores": {name: asdict(rows) for name, rows in self.score_rows.items()}} if self.score_rows else {}),
             **({} if self.confusion is None else {"confusion": columns_out(self.confusion)}),
             **({} if self.most_confused is None else {"most_confused": columns_out(self.most_confused)}),
+            **({} if self.until is None else {"until": plain(asdict(self.until))}),
             **({"worst": [plain(asdict(row)) for row in self.worst]} if self.worst else {}),
         }
 
@@ -180,6 +183,7 @@ class EvalValues:
                 score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
                 confusion=_table_in(Confusion, values.get("confusion")),
                 most_confused=_table_in(MostConfused, values.get("most_confused")),
+                until=None if values.get("until") is None else _until_in(values["until"]),
                 worst=tuple(WorstRow.of(row) for row in values.get("worst", ())),
             )
             check(found, cls, "")
@@ -239,6 +243,10 @@ class EvalValues:
 
 def _table_in(kind: type[T], values: dict[str, Any] | None) -> T | None:
     return None if values is None else kind(**columns_in(values))
+
+
+def _until_in(values: dict[str, Any]) -> Until:
+    return Until(**{**values, **{name: float_in(values[name]) for name in ("multiplier", "inflation")}})
 
 
 def curves_out(curves: Curves) -> dict[str, Any]:

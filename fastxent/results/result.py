@@ -42,7 +42,9 @@ class EvalResult(Loggable, EvalValues):
         confusion: Confusion or None. Rows by target and prediction, of up to 1,000 classes; ``confusion.matrix()``.
         most_confused: MostConfused or None. The pairs of a target and another prediction with the most rows.
         worst: tuple of WorstRow. With ``worst=k``, the k rows of largest loss, by id or place.
-        state: EvalState or None. The state, to be saved or merged; None for a result read from JSON.
+        until: Until or None. With ``until=``, how many rows were read, and how wide intervals are.
+        state: EvalState or None. The state, to be saved or merged; None for a result read from JSON, and with
+            ``until=``, because intervals of a state do not know that the run could stop.
     """
 
     def __repr__(self) -> str:

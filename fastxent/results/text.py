@@ -79,6 +79,7 @@ def notes(result: EvalValues) -> list[str]:
     parts = (part.metrics for values in result.slices.values() for part in values.values())
     bounded = any(m.bounds and math.isnan(m.value) for metrics in (result.metrics, *parts) for m in metrics.values())
     found = [BOUNDS] if bounded else []
+    found += [] if result.until is None else [result.until.sentence]
     return found + ([] if result.caution is None else [result.caution])
 
 

@@ -42,8 +42,8 @@ class Metric(Values):
         stderr: float. Its standard error.
         ci95: (float, float). Lower and upper end of its 95 % confidence interval.
         method: str or None. How the interval is computed: "t" (Student's, of a mean), "exp-t" (its exponential),
-            "wilson" (of a rate), "delong" (of the area under the ROC curve) or "jackknife" (of what is not a
-            mean); None without an interval.
+            "wilson" (of a rate), "delong" (of the area under the ROC curve), "jackknife" (of what is not a mean) or
+            "confidence sequence" (of a run with ``until=``); None without an interval.
         bounds: (float, float) or None. Where the exact number lies, if it is known only within bounds. They may be
             infinite.
     """

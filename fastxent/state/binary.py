@@ -182,6 +182,10 @@ class BinaryPlan(MetricPlan):
                 found[name] = made[name]()
         return {name: found.get(name, Metric(math.nan)) for name in self.names}
 
+    def ratio(self, name: str, sums: Sums) -> tuple[int, int, float] | None:
+        """(Σu, Σd, the standard error of Σu/Σd) of a metric that is a ratio of sums; None for another."""
+        return _Group(self, sums).parts(RATIOS[name]) if name in RATIOS and name in self.names else None
+
 
 def _entropy(base: float) -> float:
     """The entropy of a rate between 0 and 1."""
@@ -262,6 +266,11 @@ class _Group:
         if flags:
             return special_value(flags) if lower else math.nan
         return rounded_ratio(self._sum(ratio.upper), lower)
+
+    def parts(self, ratio: Ratio) -> tuple[int, int, float]:
+        """Numerator and denominator of a ratio, and its standard error."""
+        lower = self._sum(ratio.lower)
+        return self._sum(ratio.upper), lower, self._stderr(self._residuals(ratio), lower)
 
     def ratio(self, ratio: Ratio) -> Metric:
         """A ratio with its interval."""

@@ -61,9 +61,14 @@ def by_wilson(value: float, stderr: float, units: int, rows: float | None) -> Me
         z = student(units - 1)
         varies = stderr > 0.0 and 0.0 < value < 1.0
         rows = value * (1.0 - value) / stderr / stderr if varies else float(units)
+    return Metric(value, stderr, wilson(value, z, rows), "wilson")
+
+
+def wilson(value: float, z: float, rows: float) -> tuple[float, float]:
+    """Return the interval of a rate: the p with |value - p| <= z·√(p(1 - p)/rows)."""
     a = min(z * z / rows, _WIDEST) if rows > 0.0 else _WIDEST
     middle = (value + a / 2.0) / (1.0 + a)
     half = math.sqrt(max(0.0, value * (1.0 - value)) * a + a * a / 4.0) / (1.0 + a)
     low = 0.0 if value == 0.0 else max(0.0, middle - half)
     high = 1.0 if value == 1.0 else min(1.0, middle + half)
-    return Metric(value, stderr, (low, high), "wilson")
+    return low, high

@@ -197,6 +197,15 @@ class MetricPlan:
             return by_student(value / LN2, 1.0 / LN2 * stderr, units - 1)
         return by_student(value, stderr, units - 1)
 
+    def ratio(self, name: str, sums: Sums) -> tuple[int, int, float] | None:
+        """(Σu, Σd, the standard error of Σu/Σd) of a metric that is a mean; None for another."""
+        mean = next((mean for mean in self.means if mean.name == name), None)
+        if mean is None:
+            return None
+        over = self._index.get(mean.over.name)
+        d = sums.units << sums.scale if over is None else sums.totals[over]
+        return sums.totals[self._index[mean.column.name]], d, self._ratio(mean, sums)[1]
+
     @property
     def counted(self) -> int | None:
         """The place of the column that counts rows of a class weight other than 0, where there is one."""

@@ -17,7 +17,9 @@ from fastxent.errors import ConfigError
 from fastxent.options.option import taking
 from fastxent.options.runs import EvaluateOptions
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.sequence import Running
 from fastxent.verbs.evaluation import Evaluation
+from fastxent.verbs.until import refuse_beside_until, run_until, sequential
 
 if TYPE_CHECKING:
     from fastxent.results.result import EvalResult
@@ -136,7 +138,16 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         engine: "local" runs threads of this process. "ray" runs tasks of a Ray cluster: the cluster that ``ray.init``
             has connected to, else the cluster in ``RAY_ADDRESS``, else a new one on this machine. The workers must be
             able to read the files.
-        progress: function of (rows, rows in all, bytes, bytes in all), or None. It is called after each batch.
+        until: str or None. A condition at which the run stops before all rows are read, such as
+            "cross_entropy.stderr<0.001" or "accuracy.width<2%", of a metric that is a mean. Parts of the source (row
+            groups, or slices of large ones) are read in random order. The condition is checked after 10 parts and then
+            each time there are half as many more. All intervals are then those of an asymptotic confidence sequence
+            (Waudby-Smith et al. 2021, arXiv 2103.06476), which are valid at any time of stopping and wider.
+            ``result.until`` says how many rows were read. The result depends on the dump, ``seed`` and ``until`` alone.
+        seed: int. The seed of the order in which ``until`` reads parts of the source.
+        progress: function of (rows, rows in all, bytes, bytes in all), or None. It is called after each batch. If it
+            has a method ``running``, that is called with the cross-entropy of the rows so far, a `Metric` with the
+            interval of a confidence sequence, at most once a second for each thread.
 
     Returns:
         `EvalResult`. Values are in nats unless the name says bits. Means have standard errors and 95 % intervals. The
@@ -177,6 +188,8 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     ('2.30', inf)
     """
     per_row, id = options["per_row"], options["id"]
+    if options["until"] is not None:
+        refuse_beside_until(options)
     for name, given in {"resume": options["resume"], 'engine="ray"': options["engine"] != "local" or None}.items():
         if per_row is not None and given is not None:
             raise ConfigError(
@@ -184,15 +197,21 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             )
     job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
     job = Job(job.source, job.recipe.listing(options["worst"], id), options["limit"])
+    watch = Running.of(getattr(options["progress"], "running", None), job.recipe.empty())
+    stopped = None
     with ExitStack() as stack:
         visit = done = None
         if per_row is not None:
             visit, done = _per_row(stack, job, per_row, id, int(options["memory"]) // 4)
-        state, timing = run_job(job, options, visit, done)
+        if options["until"] is not None:
+            state, timing, stopped = run_until(job, options, watch)
+        else:
+            state, timing = run_job(job, options, visit, done, watch)
     start = time.perf_counter()
     result = state.result(files=job.source.files)
     timing = ended(timing, time.perf_counter() - start)
-    return replace(result, timing=timing, warnings=(*result.warnings, *job.warnings), state=state)
+    result = replace(result, timing=timing, warnings=(*result.warnings, *job.warnings), state=state)
+    return result if stopped is None else sequential(result, stopped)
 
 
 def _per_row(

@@ -18,6 +18,7 @@ import pytest
 
 import fastxent as fx
 from fastxent.cli import leave, output, progress
+from fastxent.results.values import Metric
 from tests.cli.running import DIGITS, Cli
 
 PROGRAM = f"'{sys.executable}' -m fastxent"
@@ -216,10 +217,12 @@ def test_long_silence_is_broken_once_a_minute(
     with progress.progress_bar(None, "evaluating") as report:
         assert report is not None
         report(500, 1000, 4000, 8000)
+        report.running(Metric(2.25, 0.1, (2.0, 2.5), "t"))
         said.clear()
         assert said.wait(60)
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("evaluating 50 %: 500 rows, ")
+    assert line.endswith(", cross-entropy 2.25 (2 … 2.5)")
     with progress.progress_bar(False, "evaluating") as report:
         assert report is None
 
@@ -244,7 +247,7 @@ def test_compilation_is_told_and_is_no_part_of_the_rate(monkeypatch: pytest.Monk
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
     state = progress._State("evaluating", found)
     clock[0] += found.seconds + 2.0
-    state.report(10, None, 2_000_000_000, None)
+    state(10, None, 2_000_000_000, None)
     assert state.rate == "5 rows/s  1.00 GB/s"
 
 

@@ -11,6 +11,7 @@ from fastxent.cli.arguments import local_files, source_of
 from fastxent.cli.finish import Sinks, check_conditions, finish, progress
 from fastxent.cli.flags import declared, flags, running
 from fastxent.cli.options import Command, section
+from fastxent.errors import ConfigError
 from fastxent.options.declared import SECTIONS
 from fastxent.options.runs import EvaluateOptions
 
@@ -27,6 +28,7 @@ Examples:
   fastxent eval dump.parquet --fail-if 'cross_entropy>2.1' --fail-if 'rows.bad>0'
   fastxent eval huge/ --resume progress          after a crash, run the same command again
   fastxent eval huge/ --shard 3/16 --state 3.state
+  fastxent eval huge/ --until 'cross_entropy.stderr<0.001'      stop when this holds
 
 \b
 Every metric has a standard error. Metrics are bit-identical for any --threads, any
@@ -56,6 +58,11 @@ def eval_(**given: Any) -> int:
 
     conditions, sinks, verbose = given.pop("fail_if"), Sinks.of(given), given.pop("verbose")
     check_conditions(conditions, given)
+    if given["until"] is not None and sinks.state is not None:
+        raise ConfigError(
+            "--until cannot be combined with --state, because the intervals of a state do not know that the run could "
+            "stop; omit one of them"
+        )
     sinks.check([given["per_row"]], lambda: local_files(given["source"], given["targets"]))
     quiet = given["quiet"]
     with progress(given, "evaluating") as report:
