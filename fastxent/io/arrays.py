@@ -25,7 +25,7 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, FastxentError, SourceError, Where
 from fastxent.io.arranged import Arranged, Array, Numbered
-from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
+from fastxent.io.arrow.part import BLOCK_BYTES, unit_rows
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.buckets import Buckets
 from fastxent.io.documents import Sequences
@@ -322,7 +322,7 @@ class ArraysPart(Remarks):
     def units(self, reader: RowReader) -> Iterator[ArrayUnit]:
         needed = {name: self.arrays[name] for name in reader.stored}
         kind: type[ArrayUnit] = StoredUnit if any(map(_is_copied, needed.values())) else ArrayUnit
-        most = even(self.rows, reader.unit_rows(UNIT_BYTES))
+        most = even(self.rows, unit_rows(reader, self.rows))
         if any(array.forward for array in map(_stored, needed.values()) if array is not None):
             kind, most = ForwardUnit, max(1, self.rows)
         for begin in range(0, self.rows, most):

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.arrow.part import BLOCK_BYTES, UNIT_BYTES
+from fastxent.io.arrow.part import BLOCK_BYTES, unit_rows
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
@@ -222,7 +222,7 @@ class LlamaPart(Remarks):
         return layout.n_classes
 
     def units(self, reader: RowReader) -> Iterator[LlamaUnit]:
-        most = min(reader.unit_rows(UNIT_BYTES), _UNIT_ROWS)
+        most = min(unit_rows(reader, self.rows), _UNIT_ROWS)
         for begin in range(0, self.rows, most):
             n = min(most, self.rows - begin)
             yield LlamaUnit(self.file, self.header, reader, Where(self.name, None, begin), n, self._version)

@@ -21,6 +21,7 @@ from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.floats import FLOAT_TYPES
 
 UNIT_BYTES = 64 << 20  # of logits: some milliseconds of work, against a millisecond for the state
+_SMALL_UNIT_BYTES, _UNITS = 16 << 20, 8  # a source of fewer units has smaller ones, so that all workers get some
 BLOCK_BYTES = 2 << 20  # of logits read at once: stays in the cache
 _BESIDE_BYTES = 8 << 20  # of the columns beside them
 _PEEK_ROWS = 1024
@@ -175,7 +176,7 @@ class IpcPart(Remarks):
         return None
 
     def units(self, reader: RowReader) -> Iterator[IpcUnit]:
-        most, divisible = even(self.ipc.index.rows, reader.unit_rows(UNIT_BYTES)), self.ipc.divisible
+        most, divisible = even(self.ipc.index.rows, unit_rows(reader, self.ipc.index.rows)), self.ipc.divisible
         row, taken, start = 0, 0, (0, 0)
         for number, batch in enumerate(self.ipc.index.batches):
             used = 0
@@ -221,8 +222,17 @@ class MemoryUnit:
         yield from self.reader.cut(self.batch, self.where, step)
 
 
-def _memory_units(batches: Iterator[pa.RecordBatch], reader: RowReader, name: str) -> Iterator[MemoryUnit]:
-    row, most = 0, reader.unit_rows(UNIT_BYTES)
+def unit_rows(reader: RowReader, rows: int) -> int:
+    """Rows of a unit of a source of ``rows``."""
+    small, large = (reader.unit_rows(nbytes) for nbytes in (_SMALL_UNIT_BYTES, UNIT_BYTES))
+    return min(large, max(small, rows // _UNITS))
+
+
+def _memory_units(
+    batches: Iterator[pa.RecordBatch], reader: RowReader, name: str, rows: int = 0
+) -> Iterator[MemoryUnit]:
+    """rows: int. How many there are, if that is known."""
+    row, most = 0, unit_rows(reader, rows)
     for batch in batches:
         for begin in range(0, len(batch), most):
             part = batch.slice(begin, most)
@@ -259,7 +269,7 @@ class TablePart(Remarks):
     def units(self, reader: RowReader) -> Iterator[MemoryUnit]:
         # the columns first: chunks of a column that is not read would cut the batches short
         table = self.table.select(roots(self.schema, reader.stored))
-        return _memory_units(iter(table.to_batches()), reader, self.name)
+        return _memory_units(iter(table.to_batches()), reader, self.name, len(table))
 
 
 class StreamPart(Remarks):
