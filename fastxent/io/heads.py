@@ -29,6 +29,7 @@ _TILE_BYTES, _MOST_ROWS = 8 << 20, 8192
 _BEST_ROWS = 768  # from here on, reading and packing the weights for each product costs little
 _PANEL_BYTES, _PANEL_CLASSES = 16 << 20, 64
 _STEP = 1 << 15  # numbers that are widened at a time: they stay in the cache
+_INFINITE = {"float16": 0x7C00, "bfloat16": 0x7F80}  # the bits of infinity
 _HALF_BIAS = np.float32(2.0**112)  # the exponents of float32 and float16 differ by so much
 
 
@@ -218,8 +219,12 @@ def _not_finite(values: np.ndarray, kind: str) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(np.dot(flat, flat)):  # the sum of squares, at the speed of the memory
                 return np.zeros((0, 0), bool)
-    if kind == "float16":  # NumPy takes ten times as long
-        lost = (values.view(np.uint16) & 0x7C00) == 0x7C00
+    if kind in _INFINITE:  # NumPy takes ten times as long
+        bits, infinite = values.view(np.uint16), _INFINITE[kind]
+        flat, most = bits.reshape(-1), 0
+        for begin in range(0, flat.size, _STEP):  # without the sign, which is the first bit
+            most = max(most, int(np.left_shift(flat[begin : begin + _STEP], 1).max()))
+        lost = (bits & infinite) == infinite if most >= 2 * infinite else np.zeros((0, 0), bool)
         return lost
     lost = ~np.isfinite(widened(values, kind))
     return lost

@@ -24,6 +24,7 @@ from fastxent.io.storage.files import File
 from fastxent.kernels.floats import widened
 
 _UNIT_WORK = 2e10  # multiplications of a unit: about half a second
+_FEW_ROWS, _LEAST_UNITS = 192, 4  # rows of a unit, and units of a dump
 _MOST_PARTS = 16  # of a unit of states that has to be read from its first row for each part
 
 
@@ -61,15 +62,20 @@ class HiddenUnit:
             return replace(self, unit=self.unit.slice(begin, end), where=where, rows=end - begin)
         return replace(self, where=where, rows=end - begin, skip=self.skip + begin)
 
-    def divided(self) -> Iterator[HiddenUnit]:
+    def divided(self, total: int | None) -> Iterator[HiddenUnit]:
         """The rows as units that begin at a multiple of `ROWS`, but for the first.
 
-        The last ones have half as many rows, so that threads end at about the same time.
+        The last ones have half as many rows, so that threads end at about the same time. Of a dump with few rows all
+        are small, so that every thread has some: the weights are read for each unit, so not smaller than that.
+
+        total: int or None. Rows of the dump.
         """
         if not self.rows:
             yield self
             return
         most = max(self.head.best_rows, int(_UNIT_WORK / (self.head.n_classes * self.head.width)))
+        if total is not None:
+            most = min(most, max(_FEW_ROWS, whole_rows(-(-total // _LEAST_UNITS))))
         if not isinstance(self.unit, Divisible):
             most = max(most, self.rows // _MOST_PARTS)
         step = whole_rows(even(self.rows, most))
@@ -175,5 +181,5 @@ class HiddenSource(OpenSource):
     def pieces(self) -> Iterator[Piece]:
         for unit, files in self.states.pieces():
             hidden = HiddenUnit(unit, self.head, self.states.row_bytes, unit.where, unit.rows)
-            for part in hidden.divided():
+            for part in hidden.divided(self.rows):
                 yield part, (*files, *self.head.files)

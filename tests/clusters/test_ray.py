@@ -23,7 +23,7 @@ import fastxent as fx
 import histogram
 from fastxent.engine import ray as engine
 from fastxent.engine.loop import Loop
-from tests.verbs import clicks
+from tests.verbs import clicks, hidden
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 
@@ -83,6 +83,20 @@ def test_a_top_k_dump(tmp_path, monkeypatch):
     there = fx.evaluate(tmp_path / "topk.parquet", **options, engine="ray")
     assert there.timing["tasks"] == 3
     assert there.state.to_bytes() == here.state.to_bytes()
+
+
+def test_hidden_states_with_a_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "UNIT_BYTES", 1)
+    model = hidden.Model()
+    states = hidden.parquet(tmp_path / "hidden.parquet", model.hidden(), row_group_size=130)
+    head = hidden.safetensors(tmp_path / "head.safetensors", {"lm_head.weight": model.weight})
+    options = {"logits": "hidden", "head": head}
+    here = fx.evaluate(states, **options)
+    there = fx.evaluate(states, **options, engine="ray")
+    assert there.timing["tasks"] >= 4
+    assert there.state.to_bytes() == here.state.to_bytes()
+    with pytest.raises(fx.ConfigError, match="head"):
+        fx.evaluate(states, logits="hidden", head=model.weight, engine="ray")
 
 
 def test_several_dumps(paths, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import random
 import subprocess
 import sys
@@ -165,6 +166,9 @@ def test_without_threadpoolctl(monkeypatch):
 def test_bits_of_products_with_the_kernels_of_other_processors(kernels):
     done = subprocess.run(
         [sys.executable, "-m", "tests.io.products"], cwd=ROOT, env={**os.environ, "OPENBLAS_CORETYPE": kernels},
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.returncode == -signal.SIGILL:
+        pytest.skip("this processor does not have the instructions of these kernels")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "differ:", done.stdout
