@@ -19,6 +19,7 @@ from fastxent.results import encoding
 from fastxent.results.curves import Curves, GainsCurve, OperatingPoint, PrecisionRecallCurve, RocCurve
 from fastxent.results.details import Confusion, MostConfused, WorstRow, check_details
 from fastxent.results.encoding import float_in, number_in, number_out, plain
+from fastxent.results.reliability import Reliability
 from fastxent.results.until import Until
 from fastxent.results.values import (
     Calibration,
@@ -97,6 +98,7 @@ class EvalValues:
     most_confused: MostConfused | None = None
     worst: tuple[WorstRow, ...] = ()
     until: Until | None = None
+    reliability: Reliability | None = None
 
     def __eq__(self, other: object) -> bool:
         """Compare all fields but ``versions`` and ``state``; NaN equals NaN."""
@@ -151,6 +153,7 @@ class EvalValues:
             **({"scores": {name: asdict(rows) for name, rows in self.score_rows.items()}} if self.score_rows else {}),
             **({} if self.confusion is None else {"confusion": columns_out(self.confusion)}),
             **({} if self.most_confused is None else {"most_confused": columns_out(self.most_confused)}),
+            **({} if self.reliability is None else {"reliability": columns_out(self.reliability)}),
             **({} if self.until is None else {"until": plain(asdict(self.until))}),
             **({"worst": [plain(asdict(row)) for row in self.worst]} if self.worst else {}),
         }
@@ -183,6 +186,7 @@ class EvalValues:
                 score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
                 confusion=_table_in(Confusion, values.get("confusion")),
                 most_confused=_table_in(MostConfused, values.get("most_confused")),
+                reliability=_table_in(Reliability, values.get("reliability")),
                 until=None if values.get("until") is None else _until_in(values["until"]),
                 worst=tuple(WorstRow.of(row) for row in values.get("worst", ())),
             )
@@ -273,7 +277,8 @@ def _check_shape(result: EvalValues) -> None:
         if min(asdict(rows).values()) < 0 or rows.total != rows.used + rows.ignored + rows.bad:
             raise ValueError(f"{where} must add up, got {rows}")
     tables: list[tuple[str, Any]] = [("calibration", bins), ("per_class", classes)]
-    tables += [(name, table) for name in ("confusion", "most_confused") if (table := getattr(result, name)) is not None]
+    names = "confusion", "most_confused", "reliability"
+    tables += [(name, table) for name in names if (table := getattr(result, name)) is not None]
     if result.curves is not None:
         tables += [(f"curves.{name}", getattr(result.curves, name)) for name in _CURVES]
     for where, table in tables:

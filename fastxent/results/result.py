@@ -25,6 +25,8 @@ class EvalResult(Loggable, EvalValues):
         rows: RowCounts. Counts of all rows: total, used, ignored, bad.
         metrics: dict of name to Metric (value, stderr, ci95). The metrics of all rows.
         calibration: Calibration. Bins of the confidence.
+        reliability: Reliability or None. Finer cells of the confidence with their isotonic line, and
+            ``reliability.consistency_band()``; None without metrics of calibration, or with negative weights.
         per_class: PerClass. Counts and metrics of each class.
         nll_histogram: Histogram. The distribution of the NLL of a row.
         nll_quantiles: dict of float to float. Quantile levels from 0 to 1, and the NLL in nats at each.
@@ -80,7 +82,11 @@ class EvalResult(Loggable, EvalValues):
         return notebook_html(self)
 
     def plot_reliability(self) -> Figure:
-        """Plot the accuracy of each bin against its confidence, above the number of rows in each bin."""
+        """Plot the accuracy of each bin against its confidence, above the number of rows in each bin.
+
+        The line is the isotonic regression on finer cells. The band is where it lies for 90 % of calibrated dumps with
+        the same confidences, if rows are independent; there is none with clusters, and for multilabel dumps.
+        """
         from fastxent.results.report import plot
 
         return plot("reliability", self)

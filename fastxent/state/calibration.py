@@ -6,12 +6,12 @@ Every array below has one line per group. A place is known by its `Moments`; wit
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 import numpy as np
 
 from fastxent.kernels.exact import rounded_ratio
 from fastxent.kernels.grid import Layout
+from fastxent.results.reliability import Reliability, isotonic
 from fastxent.results.values import Calibration
 from fastxent.state import jackknife
 from fastxent.state.grid import Grid, Moments, moments_of
@@ -48,6 +48,22 @@ def shown_bins(bins: Bins, weighted: bool) -> Calibration:
         accuracy=tuple(map(rounded_ratio, bins.correct, bins.weight)),
         weight=tuple(rounded_ratio(w, unit) for w in bins.weight) if weighted else None,
     )
+
+
+def reliability(grid: Grid, group: int) -> Reliability | None:
+    """The rows of a group by cells as fine as those of a slice; None if there are none, or weights are not usual."""
+    moments = grid.coarse_moments(group)
+    weight, total = moments.weight, moments.weight.sum()
+    if not (np.isfinite(total) and total > 0.0 and (weight >= 0.0).all()):
+        return None
+    with np.errstate(all="ignore"):
+        found = Moments(*(column[weight > 0.0] for column in moments))
+        weight = found.weight
+        rows = np.minimum(weight * weight / found.squared_weight, 2.0**62)
+    columns = found.forecast / weight, found.outcome / weight, isotonic(weight[None], found.outcome[None])[0], weight
+    if not all(np.isfinite(column).all() for column in (*columns, rows)):
+        return None
+    return Reliability(*(tuple(column.tolist()) for column in (*columns, rows)))
 
 
 def figures(moments: Moments, layout: Layout, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -163,40 +179,6 @@ def _corp(moments: Moments, total: np.ndarray) -> dict[str, np.ndarray]:
         return np.where(larger - recalibrated > _ROUNDING * larger, larger - recalibrated, 0.0)
 
     confidence = np.clip(moments.forecast / np.where(moments.weight > 0.0, moments.weight, 1.0), 0.0, 1.0)
-    recalibrated = score(_isotonic(moments))
+    recalibrated = score(isotonic(moments.weight, right))
     uncertainty = right.sum(axis=1) / total * (wrong.sum(axis=1) / total)
     return dict(zip(CORP, (above(score(confidence)), above(uncertainty), uncertainty), strict=True))
-
-
-class Pools(NamedTuple):
-    """Neighbouring values that are pooled: the first of each pool, and its mean."""
-
-    first: np.ndarray
-    mean: np.ndarray
-
-
-def pooled(weights: np.ndarray, sums: np.ndarray) -> Pools:
-    """Isotonic regression by pooling neighbours whose means do not rise, as long as there are any.
-
-    weights: float64 (n,), above 0. sums: float64 (n,), the weighted sum of the values of each.
-    """
-    first = np.arange(len(weights))
-    while True:
-        means = sums / weights
-        rises = np.concatenate([[True], means[1:] > means[:-1]])
-        if rises.all():
-            return Pools(first, means)
-        starts = np.flatnonzero(rises)
-        first, weights, sums = first[starts], np.add.reduceat(weights, starts), np.add.reduceat(sums, starts)
-
-
-def _isotonic(moments: Moments) -> np.ndarray:
-    """(groups, places) the isotonic regression of y on the places of each group; 0 where there are no rows."""
-    group, place = np.nonzero(moments.weight > 0.0)
-    best = np.zeros(moments.weight.shape)
-    if len(group):
-        weights, outcome = moments.weight[group, place], moments.outcome[group, place]
-        pools = pooled(weights, outcome + 2.0 * group * weights)  # groups lie above one another
-        sizes = np.diff(np.append(pools.first, len(group)))
-        best[group, place] = np.repeat(pools.mean, sizes) - 2.0 * group
-    return best

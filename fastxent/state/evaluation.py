@@ -243,6 +243,7 @@ class EvalState:
             timing=timing,
             files=tuple(files),
             curves=curves,
+            reliability=self.grids.reliability(),
             **{name: value for part in self.details.values() for name, value in part.result().items()},
             **self.beside(),
         )

@@ -282,15 +282,27 @@ class Grid:
         layout = layout_of(SLICE_BITS, self.table.bins)
         if self.bits == SLICE_BITS:
             return counts, forecast, layout
-        cells, bins = (
-            np.searchsorted(starts, np.arange(self.places), side="right") - 1 for starts in self.layout[::-1]
-        )
         joined = np.zeros((places_of(SLICE_BITS, self.table.bins), 2), np.int64)
         sums = np.zeros(joined.shape)
-        places = (cells >> self.bits - SLICE_BITS) + bins
+        places = self._coarse_places()
         np.add.at(joined, places, counts)
         np.add.at(sums, places, counts * forecast)
         return joined, sums / np.maximum(joined, 1), layout
+
+    def _coarse_places(self) -> np.ndarray:
+        """(places,) the place of a slice that each place lies in."""
+        cells, bins = (
+            np.searchsorted(starts, np.arange(self.places), side="right") - 1 for starts in self.layout[::-1]
+        )
+        return (cells >> self.bits - SLICE_BITS) + bins
+
+    def coarse_moments(self, group: int) -> Moments:
+        """The `moments` of one group in the cells of a slice, each (places,)."""
+        found = self.moments(np.array([group]))
+        if self.bits == SLICE_BITS:
+            return Moments(*(column[0] for column in found))
+        places, size = self._coarse_places(), places_of(SLICE_BITS, self.table.bins)
+        return Moments(*(np.bincount(places, column[0], size) for column in found))
 
     def sides(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows that are wrong and right, int64 (groups, places, 2); their mean confidence)."""

@@ -8,13 +8,14 @@ import numpy as np
 
 from fastxent.options.config import EvalConfig
 from fastxent.results.details import MOST_CLASSES
+from fastxent.results.reliability import Reliability
 from fastxent.results.values import Metric
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.state import class_buckets
 from fastxent.state.averages import MACRO, ClassSums, averages
 from fastxent.state.binary import RANKING
 from fastxent.state.buckets import BUCKET, Buckets
-from fastxent.state.calibration import NEAR, figures, rare, without_drawn, without_each
+from fastxent.state.calibration import NEAR, figures, rare, reliability, without_drawn, without_each
 from fastxent.state.class_table import ClassTable
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
@@ -105,6 +106,13 @@ class Grids:
             "some rows come from a state of an earlier version, which has no fine grid of the confidence; evaluate "
             f"them again for {', '.join(names)}",
         ]
+
+    def reliability(self) -> Reliability | None:
+        """The rows of the dump by cells of the confidence, if the grid holds all of them."""
+        grid = self.of.get(None)
+        if grid is None or not grid.rows.any() or (grid.held != self._rows(None)).any():
+            return None
+        return reliability(grid, 0)
 
     def add_metrics(self, column: str | None, found: list[dict[str, Metric]]) -> None:
         """Set the metrics of the grid of each group, with intervals. They stay NaN where it does not hold all rows."""

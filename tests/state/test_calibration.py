@@ -10,7 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 
 import fastxent as fx
 from fastxent.kernels.grid import OFFSET_BITS, SHIFT, layout_of, places_of, room, tally_grid
-from fastxent.state.calibration import pooled, smooth
+from fastxent.state.calibration import smooth
 
 NONE, NO_RANKS = np.zeros(0), np.zeros(0, np.int64)
 
@@ -135,16 +135,6 @@ def test_isotonic_figures_are_those_of_sklearn(weighted: bool) -> None:
     assert found["uncertainty"] == pytest.approx(base * (1 - base), rel=1e-12)
     identity = found["miscalibration"] - found["discrimination"] + found["uncertainty"]
     assert identity == pytest.approx(found["brier_score"], abs=2e-8)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 5), st.floats(0.0, 1.0)), min_size=1, max_size=30))
-def test_pools_are_the_isotonic_regression(values: list[tuple[int, float]]) -> None:
-    weights, y = np.array([w for w, _ in values], float), np.array([v for _, v in values])
-    pools = pooled(weights, weights * y)
-    found = np.repeat(pools.mean, np.diff(np.append(pools.first, len(y))))
-    expected = IsotonicRegression().fit(np.arange(len(y)), y, sample_weight=weights).predict(np.arange(len(y)))
-    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_whole_weights_are_repeated_rows() -> None:

@@ -211,10 +211,26 @@ def _binned(result: EvalValues) -> str:
     return "labels" if result.task == "multilabel" else "rows"
 
 
+def line_of(result: EvalValues) -> str:
+    """Return what the isotonic line of the reliability diagram is; empty without one."""
+    if result.reliability is None:
+        return ""
+    mean, share = plots.calibrated(result)
+    found = f"The line is the isotonic regression of the {share} on the {mean}, without bins. "
+    if plots.has_band(result):
+        return (
+            f"{found}It lies within the band for 90 % of calibrated dumps with these {_binned(result)}, at each point. "
+        )
+    return f"{found}It has no band, because {'labels' if result.task == 'multilabel' else 'rows'} are not independent. "
+
+
 def _reliability(result: EvalValues) -> tuple[Markup, str]:
     mean, share = plots.calibrated(result)
     what = _binned(result)
-    caption = f"Reliability: {share} of the {what} in each bin of {mean}. Below: number of {what} in each bin."
+    caption = (
+        f"Reliability: {share} of the {what} in each bin of {mean}. {line_of(result)}"
+        f"Below: number of {what} in each bin."
+    )
     return drawn(plots.reliability(result), caption)
 
 

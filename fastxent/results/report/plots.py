@@ -26,7 +26,8 @@ _MARKED = {0.5: "median", 0.95: "95th percentile"}  # quantiles of the NLL drawn
 def reliability(result: EvalValues) -> Drawing:
     """Plot the accuracy of each bin against its mean confidence, above the number of rows in each bin.
 
-    Of a binary dump, plot the share of positive rows against the mean prediction.
+    Of a binary dump, plot the share of positive rows against the mean prediction. The isotonic line and its consistency
+    band lie over the bins.
     """
     figure, (top, below) = stacked(4.6)
     bins = result.calibration
@@ -45,6 +46,7 @@ def reliability(result: EvalValues) -> Drawing:
         f"({number(a, 3)}, {number(b, 3)}]: {count(n)} rows, {mean} {number(c, 4)}, {share} {number(d, 4)}"
         for a, b, n, c, d in zip(low, high, rows, confidence, accuracy, strict=True)
     ]
+    _add_isotonic(top, result)
     top.set(xlim=(0, 1), ylim=(0, 1.03), ylabel=share)
     top.legend(loc="upper left", fontsize=9.5, labelcolor=MUTED)
     for i, (left, step, n) in enumerate(zip(low, width, rows, strict=True)):
@@ -53,6 +55,23 @@ def reliability(result: EvalValues) -> Drawing:
     count_axis(below, rows)
     below.set(xlabel=mean, ylabel="rows")
     return figure
+
+
+def has_band(result: EvalValues) -> bool:
+    """Return whether the isotonic line has a consistency band: only if rows are independent."""
+    return result.reliability is not None and result.clusters is None and result.task != "multilabel"
+
+
+def _add_isotonic(ax: Any, result: EvalValues) -> None:
+    """Draw the isotonic line, and its consistency band."""
+    found = result.reliability
+    if found is None:
+        return
+    if has_band(result):
+        low, high = found.consistency_band()
+        ax.fill_between(found.confidence, low, high, color=ACCENT, alpha=0.18, linewidth=0, gid="band",
+                        label="90 % if calibrated")  # fmt: skip
+    ax.plot(found.confidence, found.isotonic, color=ACCENT, linewidth=1.6, gid="isotonic", label="isotonic")
 
 
 def calibrated(result: EvalValues) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import math
 from markupsafe import Markup
 
 from fastxent.results.report import plots
-from fastxent.results.report.evaluation import drawn
+from fastxent.results.report.evaluation import drawn, line_of
 from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render, table
 from fastxent.results.temperature import SHOWN, TemperatureValues
 from fastxent.results.text import count, number
@@ -18,7 +18,10 @@ def sections(fit: TemperatureValues) -> list[Section]:
     """Return the sections of the report."""
     found = [Section("temperature", "Temperature", _sentences(fit) + table(_metrics(fit)))]
     pictures = [
-        drawn(plots.reliability(result), f"Reliability {name}: {share} of the rows in each bin of {mean}.")
+        drawn(
+            plots.reliability(result),
+            f"Reliability {name}: {share} of the rows in each bin of {mean}. {line_of(result)}".strip(),
+        )
         for name, result in fit.results.items()
         if result.has_calibration
         for mean, share in [plots.calibrated(result)]
