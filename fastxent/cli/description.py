@@ -48,7 +48,8 @@ class Shown:
         """
         if self.chosen is None:
             return self._eval_lists() if "ids" in self.found.roles else self._eval_given()
-        target = next((name for name in self._usable("target") if not self._is_text(name)), None)
+        classes = self.chosen.classes if not any("," in name for name in self.chosen.classes) else ()
+        target = next((name for name in self._usable("target") if classes or not self._is_text(name)), None)
         if target is None:
             return None
         words = ["fastxent", "eval", *map(_path, self.sources)]
@@ -57,6 +58,7 @@ class Shown:
         words += ["--head", self.head] if self.head is not None else []
         words += ["--input", self.scores] if self.scores != "logits" else []
         words += ["--target", target] if target != "target" else []
+        words += ["--classes", ",".join(classes)] if classes and self._is_text(target) else []
         words += self._shift(target)
         words += [] if self.found.labels is None else ["--task", "multilabel"]
         words += ["--target-ids"] if self.found.labels == "ids" else []
@@ -109,7 +111,11 @@ class Shown:
         return [name for name in self.found.roles[role] if name.isprintable() and self._often[name] <= 1 and name]
 
     def _is_text(self, name: str) -> bool:
-        kind = self.found.schema.field(name).type
+        from fastxent.io.layout import find_field
+
+        field = find_field(self.found.schema, name)
+        assert field is not None, "a role names it"
+        kind = field.type
         return str(getattr(kind, "value_type", kind)) in ("string", "large_string", "string_view")
 
     def to_dict(self) -> dict[str, Any]:

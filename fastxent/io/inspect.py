@@ -18,6 +18,7 @@ from fastxent.io.columns import FLOATS, SIXTEEN_BITS, is_soft, item_of
 from fastxent.io.documents import Sequences, position_field
 from fastxent.io.families import expand
 from fastxent.io.layout import VOID, Layout, all_names, find_field
+from fastxent.io.made import made_names
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.remarks import Storage
 from fastxent.io.sequences import unrolled
@@ -44,6 +45,7 @@ _ROLES = {
 }
 _SLICES = r"kind|fold|split|lang(uage)?|domain|group|source|subset|category|task|.*_(kind|group|type)"
 _SCORE = "p|p_.*|.*_p|p?ctr(_.*)?|(log_)?odds|.*prob.*|(.*_)?scores?|(.*_)?logits?(_.*)?|pred.*|output.*|y_?(hat|pred)"
+_CLASS = r"((?:p|probs?|proba|probability|logits?|scores?)_)(.*\D)"  # a column per class
 _LOGPROB = r"(target_|token_|label_)?log_?p(robs?|robability)?|(target|token|label)_log_?likelihood"
 _METRIC = (
     r"(.*\.)?(acc(uracy)?(_.*)?|(.*_)?match(_.*)?|em|f1(_.*)?|rouge.*|bleu.*|chrf|mc[12]|pass@.*|"
@@ -64,6 +66,7 @@ class Candidate:
     n_classes: int | None
     task: str = "multiclass"  # "binary": one number per row
     width: int | None = None  # of hidden states, which a head makes logits of
+    classes: tuple[str, ...] = ()  # by which one column per class is named
 
 
 @dataclass
@@ -129,7 +132,7 @@ def describe(source: Any, logits: str | None = None, width: int | None = None) -
         topk = {}
     chosen = logits or (found.logits[0].name if found.logits else None)
     taken = {name for candidate in found.logits for name in _names(schema, candidate.name)}
-    taken |= {name for names in topk.values() for name in names}
+    taken |= {held for names in topk.values() for name in names for held in (name, *made_names(schema, name))}
     for role, (kind, patterns) in _ROLES.items():
         patterns = (*patterns, *(("input_ids",) if role == "target" and head is not None else ()))
         fitting = [f.name for f in schema if f.name not in taken and _fits(f.type, kind)]
@@ -200,12 +203,33 @@ def _names(schema: pa.Schema, logits: str) -> tuple[str, ...]:
     return (logits,) if schema.get_field_index(logits) >= 0 else expand(schema, logits, "")
 
 
+def _of_classes(schema: pa.Schema) -> dict[str, list[pa.Field]]:
+    """Families of columns that are named after classes, such as prob_cat and prob_dog, by what is in front."""
+    found: dict[str, list[pa.Field]] = {}
+    for column in schema:
+        named = re.fullmatch(_CLASS, column.name, re.IGNORECASE)
+        if named and column.type in FLOATS:
+            found.setdefault(named[1], []).append(column)
+    return {
+        prefix: members
+        for prefix, members in found.items()
+        if len(members) > 1
+        and len({column.type for column in members}) == 1
+        and len(members) == sum(name.startswith(prefix) for name in schema.names)
+    }
+
+
 def _candidates(part: Part, schema: pa.Schema) -> Iterator[Candidate]:
     """Columns of rows of floats, tagged or untagged blobs, and families such as logit_0, logit_1."""
     families: dict[str, int] = {}
-    targets = _ROLES["target"][1]
+    targets, named = _ROLES["target"][1], _of_classes(schema)
+    for prefix, columns in named.items():
+        kind, n = columns[0].type, len(columns)
+        classes = tuple(column.name[len(prefix) :] for column in columns)
+        yield Candidate(f"{prefix}*", f"{n} columns of {kind}", FLOATS[kind], n, classes=classes)
+    several = {column.name for columns in named.values() for column in columns}
     for column in schema:
-        if _rank(column.name, targets) < len(targets):
+        if _rank(column.name, targets) < len(targets) or column.name in several:
             continue  # rows of floats there are soft targets
         item, size = item_of(column.type)
         if item is not None:

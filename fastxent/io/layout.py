@@ -14,6 +14,7 @@ from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch, Block, Logits
 from fastxent.io.columns import FLOATS, SIXTEEN_BITS, as_rows, gather, is_void, item_of
 from fastxent.io.families import check_order, expand, families
+from fastxent.io.made import made_field, of_structs, side_by_side, stored_field
 from fastxent.io.values import plain, storage
 from fastxent.kernels.floats import FLOAT_TYPES
 
@@ -32,17 +33,9 @@ ACCEPTED = (
 
 
 def find_field(schema: pa.Schema, name: str) -> pa.Field | None:
-    """The field of that name; ``a.b`` reaches into struct columns where no column is itself called so."""
-    found = schema.get_all_field_indices(name)
-    if len(found) > 1:
-        raise ColumnError(f"columns must have different names, got {name!r} {len(found)} times; rename all but one")
-    if found:
-        return schema.field(found[0])
-    head, dot, tail = name.rpartition(".")
-    parent = find_field(schema, head) if dot else None
-    if parent is None or not pt.is_struct(parent.type) or parent.type.get_field_index(tail) < 0:
-        return None
-    return parent.type.field(parent.type.get_field_index(tail))
+    """The field of that name: of a column, of a struct column behind a dot, or of lists made of other columns."""
+    found = stored_field(schema, name)
+    return made_field(schema, name) if found is None else found
 
 
 def pick(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -50,8 +43,11 @@ def pick(batch: pa.RecordBatch, name: str) -> pa.Array:
     index = batch.schema.get_field_index(name)
     if index >= 0:
         return batch.column(index)
+    if stored_field(batch.schema, name) is None and any(mark in name for mark in "*?["):
+        return side_by_side(batch, name)
     head, _, tail = name.rpartition(".")
-    return pc.struct_field(pick(batch, head), tail)
+    outer = pick(batch, head)
+    return pc.struct_field(outer, tail) if pt.is_struct(outer.type) else of_structs(outer, tail)
 
 
 def all_names(schema: pa.Schema) -> list[str]:
@@ -93,7 +89,7 @@ class Layout:
         if dtype is not None and dtype not in FLOAT_TYPES:
             raise ColumnError(f"logits_dtype must be one of {', '.join(FLOAT_TYPES)}, got {dtype!r}")
         if isinstance(logits, str):
-            exists = find_field(schema, logits) is not None
+            exists = stored_field(schema, logits) is not None
             several = not exists and any(mark in logits for mark in "*?[")
             names = expand(schema, logits, file, classes) if several else (logits,)
         else:
@@ -103,7 +99,7 @@ class Layout:
             raise ColumnError("logits must name at least one column")
         fields = []
         for name in names:
-            field = find_field(schema, name)
+            field = stored_field(schema, name)
             if field is None:
                 raise ColumnError.missing(name, all_names(schema) if several else families(all_names(schema)), file)
             fields.append(field.with_type(pa.float64()) if AS_TEXT in (field.metadata or {}) else field)
@@ -167,6 +163,7 @@ class RowReader:
     tags: tuple[tuple[str, str], ...] = ()  # columns of integers that are the bits of floats, and the type of those
     weight: int = 64  # bytes of a row without logits
     bucketed: bool = False  # the column `BUCKET` follows from the positions
+    made: tuple[tuple[str, tuple[str, ...]], ...] = ()  # lists, and the columns they are made of
 
     @property
     def row_bytes(self) -> int:
@@ -180,8 +177,9 @@ class RowReader:
     @property
     def stored_beside(self) -> list[str]:
         """Those of ``columns`` to read; a column of logits may be among them."""
-        constant = {name for name, _ in self.constants}
+        constant, made = {name for name, _ in self.constants}, dict(self.made)
         names = [POSITION if self.bucketed and name == BUCKET else name for name in self.columns]
+        names = [held for name in names for held in made.get(name, (name,))]
         return [name for name in dict.fromkeys(names) if name not in constant]
 
     def rows_in(self, nbytes: int) -> int:

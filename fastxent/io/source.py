@@ -14,6 +14,7 @@ from fastxent.io.batch import Unit
 from fastxent.io.bounds import Keep
 from fastxent.io.documents import Sequences
 from fastxent.io.layout import BUCKET, NO_LOGITS, POSITION, VOID, Layout, RowReader, all_names, find_field
+from fastxent.io.made import made_names
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.sequences import unrolled
 from fastxent.io.storage.doubts import doubts
@@ -186,6 +187,7 @@ def open_source(
         layout = by_part.get(id(part), layouts[0])
         known = {key: values[part.name] for key, values in constants.items() if find_field(part.schema, key) is None}
         tags: list[tuple[str, str]] = []
+        made: list[tuple[str, tuple[str, ...]]] = []
         for name in wanted:
             if name in known:
                 continue
@@ -196,14 +198,14 @@ def open_source(
                 raise type(part.refused[name])(str(part.refused[name]))
             if found is None:
                 raise ColumnError.missing(name, [*all_names(part.schema), *known], part.name)
+            if held := made_names(part.schema, name):
+                made.append((name, held))
             tag = tag_of(found)
             if tag is not None:
                 tags.append((name, tag))
         beside = tuple(wanted), tuple(known.items())
-        bucketed = find_field(part.schema, BUCKET) is None
-        opened.append(
-            (part, RowReader(layout, n_classes, *beside, blind=logits is None, tags=tuple(tags), bucketed=bucketed))
-        )
+        reader = RowReader(layout, n_classes, *beside, blind=logits is None, tags=tuple(tags), made=tuple(made))
+        opened.append((part, replace(reader, bucketed=find_field(part.schema, BUCKET) is None)))
     schema = full_schema(parts)
     if BUCKET in wanted and find_field(schema, BUCKET) is None:
         schema = schema.append(pa.field(BUCKET, pa.int64()))
