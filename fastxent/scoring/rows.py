@@ -47,6 +47,13 @@ class KeptColumns:
     columns: dict[str, pa.Array]  # of the rows that passed the filter
 
 
+@dataclass(frozen=True)
+class ClassGaps:
+    """Σ (p - y) of the used rows of a batch by class and bin: see `kernels.classwise`."""
+
+    sums: np.ndarray  # int64 (C, bins)
+
+
 @dataclass
 class ScoredRows:
     """n rows scored. Every array is n long; values of rows whose status is not USED mean nothing.
@@ -75,6 +82,7 @@ class ScoredRows:
     unnormalised_targets: int = 0  # rows of soft targets that do not
     probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
     kept: Kept | KeptOdds | KeptColumns | None = None  # of a batch that is read again
+    class_gaps: ClassGaps | None = None  # if they are wanted
     prepared: Prepared | None = None  # the batch: where it is, and its columns
 
     def select(self, mask: np.ndarray) -> Self:

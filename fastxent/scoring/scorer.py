@@ -18,7 +18,7 @@ from fastxent.kernels.matrix import Matrix
 from fastxent.kernels.rows import record as r
 from fastxent.kernels.rows.loss import loss_rows
 from fastxent.options.config import EvalConfig
-from fastxent.scoring import soft
+from fastxent.scoring import classwise, soft
 from fastxent.scoring.clip import bounds_of
 from fastxent.scoring.lookalike import TOLERANCE, count_probabilities
 from fastxent.scoring.refusal import LARGEST, reason
@@ -89,6 +89,7 @@ class Sweep:
         self._read = self._end = 0  # rows of the batch, and of the prepared rows, so far
         self._probabilities = 0
         self._tolerance = TOLERANCE
+        self._gaps = classwise.empty_gaps(scorer.config, prepared)
         self._kept: Matrix | None = None
         self._last: Matrix | None = None
         c = scorer.config
@@ -151,6 +152,9 @@ class Sweep:
             self._probabilities += count_probabilities(
                 given, self._record[:, begin:end], status, scorer.config.temperature
             )
+        if self._gaps is not None:
+            with np.errstate(all="ignore"):  # rows that are not used
+                classwise.add_rows(self._gaps, matrix, self._prepared.target[begin:end], status, scorer.plain)
         if scorer.keeps:
             self._kept, self._last = given, matrix
 
@@ -202,6 +206,7 @@ class Sweep:
             by={name: prepared.columns[name] for name in c.by},
             scores=prepared.scores,
             probabilities=self._probabilities,
+            class_gaps=self._gaps,
             prepared=prepared,
         )
         if c.input != "logits":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fastxent.kernels.floats import widened
@@ -31,9 +33,8 @@ def unweighted_nll(matrix: Matrix, target: np.ndarray, soft: Matrix, options: Ro
     return nll(take.record, target, take.status[: matrix.n], matrix.n_classes)
 
 
-def brier(matrix: Matrix, soft: Matrix, options: RowOptions) -> np.ndarray:
-    """Σ_c (p_c - q_c)² of each row."""
-    out = np.empty(matrix.n)
+def probabilities(matrix: Matrix, options: RowOptions) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the probabilities of all rows in parts: (which rows, float64 (rows, C))."""
     step = max(1, _BLOCK // matrix.n_classes)
     for i in range(0, matrix.n, step):
         part = Matrix.of(np.ascontiguousarray(widened(matrix.values[i : i + step], matrix.dtype)))
@@ -44,8 +45,14 @@ def brier(matrix: Matrix, soft: Matrix, options: RowOptions) -> np.ndarray:
             take.sweep(0, part.n, Emit(take, result, emit.SOFTMAX, streaming=False))
             p = result.values
         p = p.astype(np.float64)
-        p = np.exp(p) if options.mode == LOG_PROBS else p
-        out[i : i + step] = ((p - soft.values[i : i + step]) ** 2).sum(axis=1)
+        yield slice(i, i + part.n), np.exp(p) if options.mode == LOG_PROBS else p
+
+
+def brier(matrix: Matrix, soft: Matrix, options: RowOptions) -> np.ndarray:
+    """Σ_c (p_c - q_c)² of each row."""
+    out = np.empty(matrix.n)
+    for some, p in probabilities(matrix, options):
+        out[some] = ((p - soft.values[some]) ** 2).sum(axis=1)
     return out
 
 

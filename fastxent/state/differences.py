@@ -19,11 +19,13 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from fastxent.errors import ConfigError
 from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
 from fastxent.kernels.fold import PRODUCT, Summand
 from fastxent.options.config import EvalConfig
 from fastxent.results.comparison import MetricComparison
 from fastxent.results.values import Metric
+from fastxent.scoring.classwise import CLASSWISE
 from fastxent.scoring.pairs import PairRows, pair_rows
 from fastxent.scoring.rows import MultilabelRows
 from fastxent.state.intervals import by_exponential, by_student
@@ -83,6 +85,8 @@ class PairPlan(MetricPlan):
 
     def __init__(self, config: EvalConfig) -> None:
         super().__init__(config)
+        if CLASSWISE in self.names:
+            raise ConfigError(f"metric {CLASSWISE!r} cannot be compared; evaluate each dump with it")
         names = [*DIVERGENCES.values(), SAME] if config.has_logits else []
         if self.labelled:
             names += [CHANGE, SQUARED_CHANGE, *([RANK_CHANGE, RANK_CHANGED] if self.ranked else []), FLIP]

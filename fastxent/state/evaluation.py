@@ -21,12 +21,14 @@ from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
+from fastxent.scoring.classwise import CLASSWISE
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
 from fastxent.state.averages import ENTROPY as NORMALIZED
 from fastxent.state.binary import BinaryPlan
 from fastxent.state.calibration import shown_bins
 from fastxent.state.classes import CORRECT, Classes
+from fastxent.state.classwise import class_gaps_of
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
 from fastxent.state.confusion import Matrix, Pairs
@@ -99,6 +101,8 @@ class EvalState:
         self.components.update(
             {"scores" if name is None else f"scores by {name}": s for name, s in self.scores.items()}
         )
+        self.class_gaps = class_gaps_of(config, self.plan)
+        self.components.update({} if self.class_gaps is None else {"class gaps": self.class_gaps})
         self.components.update(self.details)
         self.components.update(self.grids.components)
         told = (*_TOLD, *_TOLD_BINARY) if config.task == "binary" else _TOLD
@@ -290,6 +294,8 @@ class EvalState:
         self.grids.add_metrics(table.column, found)
         if self.plan.averages and table is self.whole:
             self.grids.add_averages(found[0], self.details.get("confusion"))
+        if self.class_gaps is not None and table is self.whole:
+            found[0][CLASSWISE] = self.class_gaps.metric()
         apart = self.grids.scores if table is self.whole else None
         found, curves = ranking_metrics(self.plan, found, self.scores.get(table.column), apart, self.config.jackknife)
         for given in self.given:
@@ -388,6 +394,8 @@ class EvalState:
             if (scores.rows() > [of.contributing(g) for g in range(len(of.keys))]).any():
                 raise ValueError("more scores than rows")
         self.grids.check()
+        if self.class_gaps is not None and self.class_gaps.rows != labelled:
+            raise ValueError("gaps of classes that are not those of the rows")
         if any(not (type(count) is int and 0 <= count <= total.sum()) for count in self.told.values()):
             raise ValueError("more warnings than rows")
 

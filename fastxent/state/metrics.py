@@ -23,6 +23,7 @@ from fastxent.kernels.exact import rounded_ratio, rounded_root, special_value
 from fastxent.kernels.fold import BELOW, COPY, COUNTED, ONES, PRODUCT, RECIPROCAL, Summand, Terms
 from fastxent.options.config import EvalConfig
 from fastxent.results.values import Metric
+from fastxent.scoring.classwise import CLASSWISE, check_classwise
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.averages import (
     AVERAGES,
@@ -81,7 +82,7 @@ OVERCONFIDENCE = Column("nll-entropy", lambda rows: rows.nll - rows.entropy)
 SQUARED_LSE = Column("lse*lse", lambda rows: Summand(PRODUCT, rows.lse, rows.lse), labelled=False)
 EFFECTIVE = Column("counted", lambda rows: Summand(COUNTED, rows.class_weight, rows.loss), indicator=True)
 UNLABELLED = ("entropy", "confidence", "z_loss")  # metrics that need no target
-ON_REQUEST = ("nll_minus_entropy",)  # metrics that "all" does not include
+ON_REQUEST = ("nll_minus_entropy", CLASSWISE)  # metrics that "all" does not include
 CALIBRATION = ("expected_calibration_error", "maximum_calibration_error")
 DEBIASED, SMOOTH = "debiased_calibration_error", "smooth_calibration_error"
 CORP = ("miscalibration", "discrimination", "uncertainty")
@@ -125,7 +126,8 @@ class MetricPlan:
         every = means(config)
         names = [mean.name for mean in every]
         if config.has_logits:
-            names[-2:-2] = (*CALIBRATION, *FROM_GRID)
+            names[-2:-2] = (*CALIBRATION, *FROM_GRID, CLASSWISE)
+            check_classwise(config)
             names.insert(names.index("perplexity") + 1, NORMALIZED)
             at = names.index("brier_score")
             names[at:at] = MACRO
