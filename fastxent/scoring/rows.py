@@ -83,6 +83,7 @@ class ScoredRows:
     probabilities: int = 0  # rows of logits within 0..1 whose sum is 1; of one number, rows of log-odds within 0..1
     kept: Kept | KeptOdds | KeptColumns | None = None  # of a batch that is read again
     class_gaps: ClassGaps | None = None  # if they are wanted
+    hashed: np.ndarray | None = None  # uint64: of a pair of rows, by which either is put into a bucket
     prepared: Prepared | None = None  # the batch: where it is, and its columns
 
     def select(self, mask: np.ndarray) -> Self:

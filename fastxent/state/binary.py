@@ -113,7 +113,7 @@ RATIOS = {
     )
 }
 # What other metrics need: the ratios that they are made of.
-_MADE_OF = {
+MADE_OF = {
     "normalized_entropy": ("cross_entropy", "base_rate"),
     "balanced_accuracy": ("recall", "specificity"),
     "matthews_corrcoef": ("accuracy",),
@@ -137,7 +137,7 @@ class BinaryPlan(MetricPlan):
         self._plain = not (self.weighted or self.clustered)
         products: set[tuple[int, int]] = set()
         needed: set[int] = set()
-        for group in (_MADE_OF.get(name, (name,)) for name in self.names):
+        for group in (MADE_OF.get(name, (name,)) for name in self.names):
             ratios = [RATIOS[name] for name in group if name in RATIOS]
             places = sorted({_PLACE[c] for ratio in ratios for form in (ratio.upper, ratio.lower) for c in form})
             needed |= set(places)
@@ -168,7 +168,7 @@ class BinaryPlan(MetricPlan):
 
     def metrics_of(self, sums: Sums, bins: Bins) -> dict[str, Metric]:
         """All chosen metrics of one group of rows, but those of `RANKING`."""
-        group = _Group(self, sums)
+        group = Group(self, sums)
         found = {name: Metric(value) for name, value in bins.errors().items()}
         made = {
             "normalized_entropy": group.normalized_entropy,
@@ -184,7 +184,7 @@ class BinaryPlan(MetricPlan):
 
     def ratio(self, name: str, sums: Sums) -> tuple[int, int, float] | None:
         """(Σu, Σd, the standard error of Σu/Σd) of a metric that is a ratio of sums; None for another."""
-        return _Group(self, sums).parts(RATIOS[name]) if name in RATIOS and name in self.names else None
+        return Group(self, sums).parts(RATIOS[name]) if name in RATIOS and name in self.names else None
 
 
 def _entropy(base: float) -> float:
@@ -204,11 +204,14 @@ def entropy_slopes(value: float, base: float) -> tuple[Fraction, Fraction] | Non
     return (Fraction(slopes[0]), Fraction(slopes[1])) if all(map(math.isfinite, slopes)) else None
 
 
-class _Group:
-    """The sums of one group of rows by column, and the metrics that follow."""
+class Group:
+    """The sums of one group of rows by column, and the metrics that follow.
 
-    def __init__(self, plan: BinaryPlan, sums: Sums) -> None:
-        self._sums, self._plain, self._index = sums, plan._plain, plan._index
+    index: dict of str to int. The places of the columns, if not those of the plan.
+    """
+
+    def __init__(self, plan: BinaryPlan, sums: Sums, index: Mapping[str, int] | None = None) -> None:
+        self._sums, self._plain, self._index = sums, plan._plain, plan._index if index is None else index
         self._hard, self._weighted = False, plan.weighted and not plan.clustered
         if self._plain and POSITIVE.name in self._index:
             self._hard = self._product(POSITIVE.name, POSITIVE.name) == self._total(POSITIVE.name) << sums.scale
@@ -229,6 +232,11 @@ class _Group:
             if a == b == TRUE_POSITIVE.name:
                 a = POSITIVE.name
         return self._sums.products.get((self._index[a], self._index[b]))
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, or the sum of their weights."""
+        return self._sum(_ONE)
 
     def _sum(self, form: Form) -> int:
         return sum(factor * self._total(column) for column, factor in form.items())
@@ -301,19 +309,24 @@ class _Group:
 
     def balanced_accuracy(self) -> Metric:
         """Mean of recall and specificity; one of them where the rows are of one class."""
+        found = self.of_balanced()
+        return Metric(math.nan) if found is None else self._within(*found, 0.0)
+
+    def of_balanced(self) -> tuple[float, dict[str, Fraction]] | None:
+        """(balanced accuracy, what columns of a row add to it: see `_stderr`, over the rows); None if undefined."""
         each = [(RATIOS[name], self._value(RATIOS[name])) for name in ("recall", "specificity")]
         found = [(ratio, value) for ratio, value in each if value == value]
         if not found:
-            return Metric(math.nan)
+            return None
         total, residuals = self._sum(_ONE), dict.fromkeys(_PLACE, Fraction(0))
         for ratio, _ in found:
             for column, x in self._residuals(ratio).items():
                 residuals[column] += Fraction(x * total * total, len(found) * self._sum(ratio.lower) ** 2)
-        return self._within(sum(value for _, value in found) / len(found), residuals, 0.0)
+        return sum(value for _, value in found) / len(found), {column: x for column, x in residuals.items() if x}
 
     def _within(self, value: float, residuals: Mapping[str, Fraction], least: float) -> Metric:
         """A number from ``least`` to 1, with the interval of residuals over the rows; none if these are all 0."""
-        stderr = self._stderr({column: x for column, x in residuals.items() if x}, self._sum(_ONE))
+        stderr = self._stderr(residuals, self._sum(_ONE))
         if not stderr > 0.0:
             return Metric(value, stderr)
         found = by_student(value, stderr, self._sums.units - 1)
@@ -322,26 +335,33 @@ class _Group:
 
     def matthews(self) -> Metric:
         """Correlation of targets and predictions; 0 where one of them does not vary, as in scikit-learn."""
+        value, residuals = self.of_matthews()
+        return Metric(value) if residuals is None else self._within(value, residuals, -1.0)
+
+    def of_matthews(self) -> tuple[float, dict[str, Fraction] | None]:
+        """(the correlation, what columns of a row add to it: see `_stderr`, over the rows; None if it has no slopes).
+
+        By the delta method: slopes by the sums of rows, positives, predicted positives and both, over their number.
+        """
         n, positive, predicted, both = (
             self._total(column.name) for column in (ROWS, POSITIVE, PREDICTED, TRUE_POSITIVE)
         )
         if not n:
-            return Metric(math.nan)
+            return math.nan, None
         covariance = n * both - positive * predicted
         spread = positive * (n - positive) * predicted * (n - predicted)
         if spread <= 0:
-            return Metric(0.0)
+            return 0.0, None
         size = rounded_root(covariance * covariance, spread)
         value = -size if covariance < 0 else size
-        # The delta method: slopes by the sums of rows, positives, predicted positives and both, over their number.
         p, q, b = (rounded_ratio(x, n) for x in (positive, predicted, both))
         root = math.sqrt(rounded_ratio(spread, n**4))
         if not root > 0.0 or {p, q} & {0.0, 1.0}:
-            return Metric(value)
+            return value, None
         slopes = {
             ROWS: b / root - value / 2.0 * (1.0 / (1.0 - p) + 1.0 / (1.0 - q)),
             POSITIVE: -q / root - value / 2.0 * (1.0 / p - 1.0 / (1.0 - p)),
             PREDICTED: -p / root - value / 2.0 * (1.0 / q - 1.0 / (1.0 - q)),
             TRUE_POSITIVE: 1.0 / root,
         }
-        return self._within(value, {column.name: Fraction(slope) * n for column, slope in slopes.items()}, -1.0)
+        return value, {column.name: Fraction(slope) * n for column, slope in slopes.items() if slope}

@@ -5,6 +5,8 @@ Buckets are the groups of one more column, so whatever is summed by group is sum
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from fastxent.kernels.hashed import mixed
@@ -31,17 +33,29 @@ class Buckets:
     def column_of(self, summands: Summands, clusters: Clusters) -> EncodedColumn:
         """The bucket of each used row."""
         of_clusters = summands.clusters
-        hashed = hashed_rows(summands.rows) if of_clusters is None else clusters.hashes()[of_clusters]
+        if of_clusters is not None:
+            hashed = clusters.hashes()[of_clusters]
+        else:
+            hashed = hashed_rows(summands.rows) if summands.rows.hashed is None else summands.rows.hashed
         index = ((hashed >> _HALF) * np.uint64(self.count)) >> _HALF
         return EncodedColumn(self.keys.names, index.astype(np.int64))
 
 
 def hashed_rows(rows: ScoredRows) -> np.ndarray:
     """(n,) uint64 hashes of the numbers of rows."""
-    found = np.zeros(len(rows.nll), np.uint64)
+    return _hashed((rows.nll, rows.confidence, rows.entropy, rows.brier, rows.target, rows.weight))
+
+
+def hashed_pairs(rows: ScoredRows, second: ScoredRows) -> np.ndarray:
+    """(n,) uint64 hashes of the numbers of rows of two dumps."""
+    return _hashed((rows.nll, rows.confidence, second.nll, second.confidence, rows.target))
+
+
+def _hashed(columns: Iterable[np.ndarray | None]) -> np.ndarray:
+    given = [np.ascontiguousarray(column).view(np.uint64) for column in columns if column is not None]
+    found = np.zeros(len(given[0]), np.uint64)
     with np.errstate(over="ignore"):
-        for column in (rows.nll, rows.confidence, rows.entropy, rows.brier, rows.target, rows.weight):
-            if column is not None:
-                found = (found + np.ascontiguousarray(column).view(np.uint64)) * _STEP
-                found ^= found >> _HALF
+        for column in given:
+            found = (found + column) * _STEP
+            found ^= found >> _HALF
     return mixed(found)

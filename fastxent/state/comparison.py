@@ -32,6 +32,7 @@ from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, FlipTable, Largest, Quantities
+from fastxent.state.buckets import hashed_pairs
 from fastxent.state.coverage import Coverage
 from fastxent.state.differences import (
     CHANGE,
@@ -42,8 +43,9 @@ from fastxent.state.differences import (
     SAME,
     SQUARED_CHANGE,
     PairPlan,
+    by_buckets,
 )  # fmt: skip
-from fastxent.state.evaluation import SideState, rows_of
+from fastxent.state.evaluation import rows_of
 from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
 from fastxent.state.keys import distinct_values, in_order
@@ -51,6 +53,7 @@ from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.pair_scores import PairScoreTable
 from fastxent.state.pair_tasks import pair_plan_of
+from fastxent.state.side import PairedState
 from fastxent.state.table import GroupTable
 from fastxent.state.topk_pairs import TopkPairPlan
 
@@ -58,7 +61,7 @@ HISTOGRAM_EDGES = np.linspace(-1.0, 1.0, 41)  # of the change of the target's pr
 MARK = "comparison"  # in the header of a saved state
 
 
-class PairState(SideState):
+class PairState(PairedState):
     """The state of the first dump, and the sums over pairs."""
 
     def __init__(self, config: EvalConfig, largest: int = 0) -> None:
@@ -137,7 +140,7 @@ class CompareState:
 
     def __init__(self, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> None:
         self.config, self.names = config, names
-        self.first, self.second = PairState(config, largest), SideState(config)
+        self.first, self.second = PairState(config, largest), PairedState(config)
 
     @classmethod
     def empty(cls, config: EvalConfig, largest: int = 20, names: tuple[str, str] = ("a", "b")) -> CompareState:
@@ -160,6 +163,8 @@ class CompareState:
 
     def add(self, rows: PairRows) -> CompareState:
         """Add scored rows, in place; an error leaves the state as it was."""
+        if self.config.cluster is None and any(side.grids.divided for side in (self.first, self.second)):
+            rows.hashed = rows.second.hashed = hashed_pairs(rows, rows.second)
         self.first.add(rows)
         self.second.add(rows.second)
         return self
@@ -209,10 +214,10 @@ class CompareState:
             largest, (a, b) = header["largest"], header["names"]
             if not (type(largest) is int and largest >= 0 and isinstance(a, str) and isinstance(b, str)):
                 raise ValueError("impossible options")
-            second = SideState.from_bytes(arrays["b"].tobytes())
+            second = PairedState.from_bytes(arrays["b"].tobytes())
             state = cls(second.config, largest, (a, b))
             state.first = PairState.restored(arrays["a"].tobytes(), largest)
-            assert isinstance(second, SideState)
+            assert isinstance(second, PairedState)
             state.second = second
             counts = ([table.rows for table in (side.whole, *side.given)] for side in (state.first, second))
             if state.first.config != second.config or not all(map(np.array_equal, *counts)):
@@ -230,6 +235,7 @@ class CompareState:
     ) -> CompareResult:
         """Every metric of the rows so far; the state stays as it is."""
         (whole,) = self._compared(self.first.whole, self.second.whole)
+        whole = replace(whole, metrics=whole.metrics | self._jackknifed(whole.metrics))
         slices = {
             name: in_order(self._slices(table, self.second.slices[name])) for name, table in self.first.slices.items()
         }
@@ -244,6 +250,15 @@ class CompareState:
             files=(tuple(files[0]), tuple(files[1])),
             **{**a, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))},
         )
+
+    def _jackknifed(self, metrics: dict[str, MetricComparison]) -> dict[str, MetricComparison]:
+        """The differences of metrics that are not means, with errors from the same buckets of both dumps."""
+        a, b = self.first.grids.without_each(), self.second.grids.without_each()
+        return {
+            name: by_buckets(name, metrics[name], a[name], b[name])
+            for name in a.keys() & b.keys() & metrics.keys()
+            if not metrics[name].difference.stderr >= 0.0 and len(a[name]) == len(b[name])
+        }
 
     def _compared(self, table: GroupTable, other: GroupTable) -> list[Compared]:
         """What the groups of a column differ in, in the order of the keys."""

@@ -29,6 +29,7 @@ from fastxent.scoring.classwise import CLASSWISE
 from fastxent.scoring.pairs import PairRows, pair_rows
 from fastxent.scoring.rows import MultilabelRows
 from fastxent.state.intervals import by_exponential, by_student
+from fastxent.state.jackknife import jackknifed
 from fastxent.state.metrics import LN2, ROWS, Column, Mean, MetricPlan, Sums
 
 DETECTABLE = 1.96 + 0.84  # standard errors of a difference that is found at the level 5 % with a power of 80 %
@@ -297,7 +298,7 @@ class Difference:
 
 
 def apart(a: Metric, b: Metric) -> MetricComparison:
-    """The comparison of a metric that is not a mean: its difference has no standard error.
+    """The comparison of a metric that is not a mean: without buckets its difference has no standard error.
 
     If a side is only known within bounds, so is the difference.
     """
@@ -309,6 +310,31 @@ def apart(a: Metric, b: Metric) -> MetricComparison:
             ends = -math.inf, math.inf
         difference = replace(difference, bounds=ends)
     return MetricComparison(a, b, difference, math.nan, math.nan, math.nan, math.nan)
+
+
+def by_buckets(name: str, found: MetricComparison, a: np.ndarray, b: np.ndarray) -> MetricComparison:
+    """The comparison of a metric that is not a mean, with the jackknife's error of its difference.
+
+    a, b: float64 (1 + K,). The metric of either dump: of all rows, then without each bucket.
+    """
+    k = len(a) - 1
+    most = 2.0 if name == "matthews_corrcoef" else 1.0
+    difference = jackknifed(found.difference, b - a, -most, most)
+    if not difference.stderr >= 0.0:
+        return found
+    value, without = difference.value, [math.fsum(side[1:]) / k for side in (a, b)]
+    corrected = value - (k - 1) * (without[1] - without[0] - (b[0] - a[0]))
+    # As for the interval, of the value and of the value less its bias, the one nearer to 0 counts.
+    nearer = 0.0 if value * corrected < 0.0 else min(value, corrected, key=abs)
+    errors = [
+        math.sqrt((k - 1) / k * math.fsum((side[1:] - mean) ** 2)) for side, mean in zip((a, b), without, strict=True)
+    ]
+    both = math.fsum((a[1:] - without[0]) * (b[1:] - without[1])) * (k - 1) / k
+    correlation = min(1.0, max(-1.0, both / errors[0] / errors[1])) if all(errors) else math.nan
+    return replace(
+        found, difference=difference, p_value=two_sided(nearer, difference.stderr, k - 1), correlation=correlation,
+        unpaired_stderr=math.hypot(*errors), minimum_detectable_effect=DETECTABLE * difference.stderr,
+    )  # fmt: skip
 
 
 def two_sided(value: float, stderr: float, freedom: int) -> float:

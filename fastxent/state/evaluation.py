@@ -66,6 +66,8 @@ _WHOLE = "whole"  # the one group of the table of all rows
 class EvalState:
     """Counts and exact sums of the rows seen so far; `empty` is the identity of `merge`."""
 
+    paired = False  # rows are those of one of two dumps
+
     def __init__(self, config: EvalConfig, worst: int = 0, id: str | None = None) -> None:
         self.config, self.worst, self.id = config, worst, id if worst else None
         self.plan = self._plan_of(config)
@@ -91,7 +93,7 @@ class EvalState:
             {f"labels by {name}": labels for name, labels in self.labels.items() if name is not None}
         )
         self.scores = ranking_of(self.plan, tables)
-        self.grids = Grids(config, self.plan, tables, self.labels)
+        self.grids = Grids(config, self.plan, tables, self.labels, self.paired)
         self.given = self._given_of(config, self.plan)
         for table in self.given:
             if table.column is None:
@@ -398,14 +400,6 @@ class EvalState:
             raise ValueError("gaps of classes that are not those of the rows")
         if any(not (type(count) is int and 0 <= count <= total.sum()) for count in self.told.values()):
             raise ValueError("more warnings than rows")
-
-
-class SideState(EvalState):
-    """A state whose result does not show the details of an evaluation, so that they are not kept."""
-
-    @staticmethod
-    def _details_of(config: EvalConfig, plan: MetricPlan, worst: int, id: str | None) -> dict[str, Detail]:
-        return {}
 
 
 def _filter(column: pa.Array | None, mask: np.ndarray) -> pa.Array:

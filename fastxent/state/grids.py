@@ -11,7 +11,7 @@ from fastxent.results.details import MOST_CLASSES
 from fastxent.results.reliability import Reliability
 from fastxent.results.values import Metric
 from fastxent.scoring.odds_sums import BinarySums
-from fastxent.state import class_buckets
+from fastxent.state import class_buckets, ranking
 from fastxent.state.averages import MACRO, ClassSums, averages
 from fastxent.state.binary import RANKING
 from fastxent.state.buckets import BUCKET, Buckets
@@ -36,10 +36,17 @@ class Grids:
     """The grid of each table, by column, and of the buckets of all rows, where rows are not alike.
 
     Rows are alike if they are independent and weigh the same. Their buckets are then drawn from the counts of a grid.
+
+    paired: bool. Rows are those of one of two dumps, whose differences need the same buckets on both sides.
     """
 
     def __init__(
-        self, config: EvalConfig, plan: MetricPlan, tables: Iterable[GroupTable], labels: Mapping[str | None, Labels]
+        self,
+        config: EvalConfig,
+        plan: MetricPlan,
+        tables: Iterable[GroupTable],
+        labels: Mapping[str | None, Labels],
+        paired: bool = False,
     ) -> None:
         self.plan, self.buckets = plan, config.jackknife
         self._bins: dict[str | None, GroupTable | Labels] = {t.column: labels.get(t.column, t) for t in tables}
@@ -49,12 +56,13 @@ class Grids:
         self._rare: dict[str | None, int] = {}  # groups by column whose cells are too wide, of the last metrics
         self._alike = not (plan.weighted or plan.clustered or multilabel)
         self._buckets = Buckets(self.buckets, config.bins)
-        divided = bool(self.buckets) and plan.labelled and not self._alike
+        divided = bool(self.buckets) and plan.labelled and (paired or not self._alike) and not config.partial
         ranked = divided and not multilabel and any(name in RANKING for name in plan.names)
         self.grid = Grid(self._buckets) if divided and wanted else None
         self.scores = Scores(self._buckets) if ranked else None
         averaged = bool(self.buckets) and any(name in MACRO for name in plan.averages) and not plan.weighted
-        counted = averaged and (plan.clustered or config.n_classes > MOST_CLASSES) and config.n_classes <= MOST_BUCKETED
+        needed = paired or plan.clustered or config.n_classes > MOST_CLASSES
+        counted = averaged and needed and config.n_classes <= MOST_BUCKETED
         self.classes = ClassTable(self._buckets, config.n_classes, False) if counted else None
 
     @property
@@ -64,9 +72,14 @@ class Grids:
         found: dict[str, Component] = {name: component for name, component in apart.items() if component is not None}
         return {**found, **{"grid" if name is None else f"grid by {name}": grid for name, grid in self.of.items()}}
 
+    @property
+    def divided(self) -> bool:
+        """Whether rows are summed by bucket."""
+        return any(part is not None for part in (self.grid, self.scores, self.classes))
+
     def divide(self, rows: Summands, clusters: Clusters) -> None:
         """Find the bucket of each row."""
-        if any(part is not None for part in (self.grid, self.scores, self.classes)):
+        if self.divided:
             rows.by[BUCKET] = self._buckets.column_of(rows, clusters)
 
     def add_sums(self, rows: BinarySums) -> None:
@@ -132,6 +145,22 @@ class Grids:
         if self.buckets and len(found) <= MOST_SLICES:
             for g in np.flatnonzero(known).tolist():
                 self._add_intervals(grid, g, found[g])
+
+    def without_each(self) -> dict[str, np.ndarray]:
+        """The metrics of all rows, then of all but those of each bucket that has rows, by name: float64 (1 + K,)."""
+        found: dict[str, np.ndarray] = {}
+        names = [name for name in (*CALIBRATION, *FROM_GRID) if name in self.plan.names]
+        if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
+            found |= without_each(self.grid, names)
+        if self.classes is not None and self.classes.known:
+            each = [averages(sums) for sums in class_buckets.without_each(self.classes)]
+            found |= {name: np.array([one[name] for one in each]) for name in self.plan.averages if name in MACRO}
+        if self.scores is not None:
+            ranked = self.scores.without_each()
+            for name, figure in zip(RANKING, (ranking.roc_auc, ranking.average_precision), strict=True):
+                if name in self.plan.names:
+                    found[name] = np.array([figure(rows).value for rows in ranked])
+        return found
 
     def add_averages(self, metrics: dict[str, Metric], confusion: Component | None) -> None:
         """Give averages over classes of all rows the interval of the jackknife, if there is one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from fastxent.options.config import EvalConfig
@@ -50,7 +50,15 @@ class BinaryPairPlan(PairPlan, binary.BinaryPlan):
         """(the comparison of each metric, None)."""
         found, _ = super().comparisons(a, b, sums)
         group = PairSums(self._index, sums, plain=self._plain)
+        second = {column: self._index[other] for column, other in _OF_SECOND.items() if other in self._index}
+        groups = binary.Group(self, sums), binary.Group(self, sums, second)
         for name in self.names:
+            if name in _SLOPES:
+                each = [_SLOPES[name](of, _OF_SECOND if k else {}) for k, of in enumerate(groups)]
+                if each[0] is not None and each[1] is not None:
+                    value = b[name].value - a[name].value
+                    found[name] = group.apart(value, each[0], each[1], sums.units).of(a[name], b[name])
+                continue
             sides = [_sides(ratio) for ratio in _ratios(name)]
             if name == "normalized_entropy":
                 ends = [_of_entropy(group, (sides[0][k], sides[1][k]), m) for k, m in enumerate((a[name], b[name]))]
@@ -63,9 +71,24 @@ class BinaryPairPlan(PairPlan, binary.BinaryPlan):
         return found, None
 
 
+def _balanced(group: binary.Group, names: Mapping[str, str]) -> Influence | None:
+    """The influence of a balanced accuracy. names: of columns, where they are not the group's."""
+    found = group.of_balanced()
+    return None if found is None else Influence({names.get(c, c): x for c, x in found[1].items()}, group.rows)
+
+
+def _matthews(group: binary.Group, names: Mapping[str, str]) -> Influence | None:
+    """The influence of a Matthews correlation."""
+    found = group.of_matthews()[1]
+    return None if found is None else Influence({names.get(c, c): x for c, x in found.items()}, group.rows)
+
+
+_SLOPES = {"balanced_accuracy": _balanced, "matthews_corrcoef": _matthews}
+
+
 def _ratios(name: str) -> list[binary.Ratio]:
     """The ratios that the difference of a metric is made of; none if its error is not known."""
-    names = ("cross_entropy", "base_rate") if name == "normalized_entropy" else (name,)
+    names = binary.MADE_OF.get(name, (name,))
     return [binary.RATIOS[each] for each in names if each in binary.RATIOS]
 
 

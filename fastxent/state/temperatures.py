@@ -17,9 +17,9 @@ from fastxent.errors import StateError
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.coverage import Coverage
-from fastxent.state.evaluation import SideState
 from fastxent.state.keys import EncodedColumn
 from fastxent.state.packed import DAMAGED, pack, unpack
+from fastxent.state.side import SideState
 
 NONE = -1  # in `Member`: rows of this fold are left out
 

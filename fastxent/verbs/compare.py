@@ -64,9 +64,9 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
 
     Returns:
         `CompareResult`. A difference is b - a. Its standard error is that of paired rows (of clusters, with
-        ``cluster``), its p-value that of Student's t. Metrics that are not means have no standard error. A row that is
-        bad in one dump is used in neither. The same bits for any number of threads, batch size, order of files, split
-        over workers, or number of interruptions.
+        ``cluster``), its p-value that of Student's t. Of metrics that are not means, it is that of the jackknife with
+        the same buckets of both dumps; in slices they have none. A row that is bad in one dump is used in neither. The
+        same bits for any number of threads, batch size, order of files, split over workers, or number of interruptions.
 
     Raises:
         SourceError: the numbers of rows or of classes differ, or the ids.
