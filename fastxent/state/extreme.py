@@ -88,7 +88,7 @@ def ids_at(column: Any, places: np.ndarray) -> list[Any]:
 
     if column is None:
         return [None] * len(places)
-    found = EncodedColumn.of(column.take(pa.array(places, pa.int64())), "id")
+    found = EncodedColumn.of(column.take(pa.array(places, pa.int64())), "id", "name rows")
     values = [value_of(key) for key in found.keys]
     return [values[k] for k in found.index.tolist()]
 

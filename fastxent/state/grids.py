@@ -53,7 +53,6 @@ class Grids:
         wanted = plan.labelled and any(name in (*CALIBRATION, *FROM_GRID) for name in plan.names)
         self.of = {t.column: Grid(t) for t in tables} if wanted else {}
         multilabel = isinstance(plan, MultilabelPlan)  # the labels of a row depend on each other
-        self._rare: dict[str | None, int] = {}  # groups by column whose cells are too wide, of the last metrics
         self._alike = not (plan.weighted or plan.clustered or multilabel)
         self._buckets = Buckets(self.buckets, config.bins)
         divided = bool(self.buckets) and plan.labelled and (paired or not self._alike) and not config.partial
@@ -101,15 +100,16 @@ class Grids:
             raise ValueError("more rows in buckets than there are")
 
     def doubts(self) -> list[str]:
-        """Warnings about rows that came without a grid, and about cells that are too wide for the last metrics."""
+        """Warnings about rows that came without a grid, and about cells that are too wide for a rare outcome."""
         wanted = [name for name in self.plan.names if name in RESOLVED]
+        unresolved = {column: self._unresolved(column) for column in self.of} if wanted else {}
         found = [
             f"{', '.join(wanted)} are NaN for "
             + ("all rows" if column is None else f"{count} slices of {column!r}")
             + f": one outcome is so rare that most of its rows lie in {NEAR} of {len(self.of[column].layout.cells):,} "
             "cells of the confidence, which cannot tell them apart"
-            for column, count in self._rare.items()
-            if count and wanted
+            for column, count in unresolved.items()
+            if count
         ]
         names = [name for name in self.plan.names if name in FROM_GRID]
         if not names or all((grid.held == self._rows(column)).all() for column, grid in self.of.items()):
@@ -119,6 +119,13 @@ class Grids:
             "some rows come from a state of an earlier version, which has no fine grid of the confidence; evaluate "
             f"them again for {', '.join(names)}",
         ]
+
+    def _unresolved(self, column: str | None) -> int:
+        """The number of groups whose cells are too wide for a rare outcome."""
+        grid = self.of[column]
+        groups = np.flatnonzero(grid.held == self._rows(column))
+        parts = (groups[begin : begin + _AT_ONCE] for begin in range(0, len(groups), _AT_ONCE))
+        return sum(int(rare(grid.moments(some), grid.layout).sum()) for some in parts)
 
     def reliability(self) -> Reliability | None:
         """The rows of the dump by cells of the confidence, if the grid holds all of them."""
@@ -132,13 +139,12 @@ class Grids:
         grid = self.of.get(column)
         if grid is None:
             return
-        known, self._rare[column] = grid.held == self._rows(column), 0
+        known = grid.held == self._rows(column)
         names = [name for name in self.plan.names if name in FROM_GRID]
         order = grid.table.keys.order()  # the last bits of a Fourier transform depend on what it is computed beside
         for begin in range(0, len(found) if names else 0, _AT_ONCE):
             groups = order[begin : begin + _AT_ONCE]
             moments = grid.moments(groups)
-            self._rare[column] += int((rare(moments, grid.layout) & known[groups]).sum())
             for name, values in figures(moments, grid.layout, names).items():
                 for g, value in zip(groups.tolist(), values.tolist(), strict=True):
                     found[g][name] = Metric(value if known[g] else float("nan"))

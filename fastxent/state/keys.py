@@ -103,8 +103,8 @@ class EncodedColumn:
     index: np.ndarray
 
     @classmethod
-    def of(cls, column: pa.Array, name: str) -> EncodedColumn:
-        """Python sees each distinct value once, never a row."""
+    def of(cls, column: pa.Array, name: str, what: str = "group rows") -> EncodedColumn:
+        """Python sees each distinct value once, never a row. what: what an error says that it is for."""
         from fastxent.io.values import numbers, resolved
 
         column = numbers(resolved(column, name), name)
@@ -116,11 +116,11 @@ class EncodedColumn:
         if whole is not None:
             distinct, index = encoded(whole)
             return cls([f"int:{number}" for number in distinct.tolist()], index)
-        used, index = used_values(column, name)
+        used, index = used_values(column, name, what)
         return cls([key_of(value) for value in _values(used, name)], index)
 
 
-def used_values(column: pa.Array, name: str) -> tuple[pa.Array, np.ndarray]:
+def used_values(column: pa.Array, name: str, what: str = "group rows") -> tuple[pa.Array, np.ndarray]:
     """(the distinct values of a column in the order of their first appearance, (n,) the place of each row's value)."""
     import pyarrow as pa
 
@@ -130,7 +130,8 @@ def used_values(column: pa.Array, name: str) -> tuple[pa.Array, np.ndarray]:
     distinct = None if found is None else numbers(found.dictionary, name)
     if found is None or distinct is None or not _groups(distinct.type):
         raise ColumnError(
-            f"column {name!r} of type {column.type} cannot group rows; choose a column of strings, numbers or dates"
+            f"cannot {what} by column {name!r}: its values are of type {column.type}; choose a column of strings, "
+            "numbers or dates"
         )
     indices = found.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
     used, index = encoded(np.ascontiguousarray(indices))

@@ -165,7 +165,7 @@ def _numbered(a: pa.ChunkedArray, b: pa.ChunkedArray, name: str) -> tuple[np.nda
         found = [column.cast(pa.int64()).to_numpy(zero_copy_only=False) for column in columns]
         return found[0], found[1]
     if not all(map(_is_text, kinds)):  # one value is one key, whatever Arrow type holds it
-        encoded = [EncodedColumn.of(column, name) for column in columns]
+        encoded = [EncodedColumn.of(column, name, "match rows") for column in columns]
         columns = [pa.array(each.keys, pa.large_string()).take(pa.array(each.index)) for each in encoded]
     texts = [column.cast(pa.large_string()) for column in columns]
     codes = pa.concat_arrays(texts).dictionary_encode().indices.to_numpy().astype(np.int64)

@@ -93,7 +93,11 @@ BAD_DUMPS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "bins": (dump, ["--bins", "1000000000000"], "bins must be an integer from 1 to 10000, got 1000000000000"),
     "threads": (dump, ["--threads", "1000000"], "threads must be an integer from 1 to 1024, got 1000000"),
     "a column of a class": (_one_a_class, [], r"no column 'logits' in .*; did you mean 'logit_\*'\?"),
-    "logits make slices": (dump, ["--by", "logits"], r"'logits' of type list.*cannot group rows"),
+    "logits make slices": (
+        dump,
+        ["--by", "logits"],
+        r"cannot group rows by column 'logits': its values are of type list",
+    ),
     "logits are weights": (dump, ["--weight", "logits"], r"'logits' must hold numbers, got list"),
 }
 

@@ -159,7 +159,9 @@ def test_times_as_text(column, shown):
     ],
 )
 def test_what_cannot_group_rows_is_refused_in_one_line(column):
-    with pytest.raises(ColumnError, match=r"column 'k' of type .* cannot group rows; choose a column") as error:
+    with pytest.raises(
+        ColumnError, match=r"cannot group rows by column 'k': its values are of type .*; choose a column"
+    ) as error:
         EncodedColumn.of(column, "k")
     assert "\n" not in str(error.value)
 

@@ -227,7 +227,7 @@ def test_a_group_column_of_lists_is_refused():
     cfg, rows = case("by", 4)
     rows.by["kind"] = pa.array([[1], [2], [3], [4]])
     state = EvalState.empty(cfg)
-    with pytest.raises(ColumnError, match=r"'kind' of type list<.*> cannot group rows"):
+    with pytest.raises(ColumnError, match=r"cannot group rows by column 'kind': its values are of type list<"):
         state.add(rows)
     assert state.to_bytes() == EvalState.empty(cfg).to_bytes()
 

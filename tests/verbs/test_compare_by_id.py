@@ -273,3 +273,13 @@ def test_on_the_command_line(tmp_path, capsys):
     assert re.search(r"got 31 in \S+a.parquet that are not in \S+b.parquet", capsys.readouterr().err)
     assert run(["compare", *files, "--on", "id", "--on", "n", "--how", "inner", "--names", "old,new"]) == 0
     assert "31 only in old" in capsys.readouterr().out
+
+
+def test_ids_that_are_lists_are_refused():
+    a, b = pairs.both()
+    lists = pa.array([[k] for k in range(len(a))])
+    sides = [table.append_column("ids", lists) for table in (a, b)]
+    with pytest.raises(fx.ColumnError, match=r"cannot match rows by column 'ids': its values are of type list<"):
+        fx.compare(*sides, on="ids")
+    with pytest.raises(fx.ColumnError, match=r"cannot name rows by column 'id': its values are of type list<"):
+        fx.compare(*sides, id="ids")
