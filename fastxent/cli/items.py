@@ -57,10 +57,10 @@ class Fitted(click.ParamType):  # type: ignore[type-arg]
 
     name = "temperature"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the temperature."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the temperature, or a fit that has temperatures of slices."""
         if not isinstance(value, str):
-            return float(value)
+            return value
         if not value.startswith("@"):
             return float(click.FLOAT(value, param, ctx))
         from fastxent.results.fitted import TemperatureFit
@@ -73,7 +73,7 @@ class Fitted(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value[1:]}: {error}", param, ctx)
         if fit.note is not None:
             self.fail(f"{value[1:]} holds no temperature: {fit.note}", param, ctx)
-        return fit.temperature.value
+        return fit if fit.slices else fit.temperature.value
 
 
 def split(text: str) -> list[str]:

@@ -94,6 +94,12 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def temperature(name: str, value: Any) -> Any:
+    """Check a number above 0; a fitted temperature is returned as it is."""
+    fitted = hasattr(value, "temperature") and hasattr(value, "slices")
+    return value if fitted else real_number(name, value, "be a finite number above 0", above=0.0)
+
+
 def word(kind: Any) -> Check:
     """Return the check of a `Literal` type."""
     return lambda name, value: one_of(name, value, get_args(kind))

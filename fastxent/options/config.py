@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_type_hints
 
 from fastxent.errors import ConfigError
-from fastxent.options.checks import boolean, listed as listed, one_of, shown, whole_number
+from fastxent.options.checks import boolean, listed as listed, one_of, real_number, shown, whole_number
 from fastxent.options.choices import Task
 from fastxent.options.declared import MOST_BINS as MOST_BINS, MOST_CLASSES as MOST_CLASSES, OPTIONS, default
 from fastxent.options.option import check_input
@@ -59,6 +59,9 @@ class EvalConfig:
     bias: str | None = default("bias")
     shift: int = default("shift")
     open_classes: bool = False  # of a top-k dump: their number is unknown, or ids are strings without class names
+    temperature_by: str | None = None  # the column whose values have temperatures of their own
+    temperature_keys: tuple[str, ...] = ()  # these values, as `state.keys` has them
+    temperature_values: tuple[float, ...] = ()  # their temperatures; other rows have ``temperature``
     task: str = "multiclass"
     renormalize: bool = True  # this and the next four: of `compare`
     full_logits: str | tuple[str, ...] | None = None  # those of the full dump beside a top-k dump
@@ -74,6 +77,11 @@ class EvalConfig:
             value = option.check(name, getattr(self, name))
             value = in_words(value) if name in ("head", "bias") else value
             object.__setattr__(self, name, value)  # a NumPy number becomes the Python number that it equals
+        real_number("temperature", self.temperature)
+        for value in self.temperature_values:
+            real_number("temperature_values", value, "hold finite numbers above 0", above=0.0)
+        if len(self.temperature_keys) != len(self.temperature_values):
+            raise ConfigError("temperature_keys must have as many entries as temperature_values")
         one_of("task", self.task, get_args(Task))
         if not boolean("renormalize", self.renormalize) and (self.input != "log_probs" or not self.has_logits):
             raise ConfigError(

@@ -20,6 +20,7 @@ from fastxent.options.checks import (
     optional,
     real,
     several,
+    temperature,
     tensor,
     text,
     whole,
@@ -132,10 +133,10 @@ class ShapeOptions(TypedDict, total=False):
     """The step from logits to probabilities."""
 
     temperature: Annotated[
-        float,
+        float | Any,
         Option(
             1.0,
-            real("be a finite number above 0", above=0.0),
+            temperature,
             help="Divisor of the logits: a number, or @FILE from calibrate.",
             section="Loss",
             metavar="T|@FILE",

@@ -55,12 +55,16 @@ class Preparation:
         self._filter = Filter(config.where) if config.where is not None else None
         self._unsigned = unsigned_column(config)
 
-    def __call__(self, batch: Batch, dtype: np.dtype[Any]) -> Prepared:
-        """``dtype``: of the soft targets, if the targets are soft."""
-        index, rows = None, batch.rows
-        if self._filter is not None:
-            index = self._filter.rows(batch.columns)
-            index = None if len(index) == rows else index
+    def chosen(self, batch: Batch) -> np.ndarray | None:
+        """The places of the rows that pass ``where``; None if all do."""
+        if self._filter is None:
+            return None
+        index = self._filter.rows(batch.columns)
+        return None if len(index) == batch.rows else index
+
+    def __call__(self, batch: Batch, dtype: np.dtype[Any], index: np.ndarray | None = None) -> Prepared:
+        """``dtype``: of the soft targets, if the targets are soft. ``index``: places of the rows; None: `chosen`."""
+        index, rows = self.chosen(batch) if index is None else index, batch.rows
         columns, rows = self.taken(batch, index), rows if index is None else len(index)
         given = self.config.target
         target, soft = (np.full(rows, NO_TARGET), None) if given is None else self.targets(columns[given], dtype)

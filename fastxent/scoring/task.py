@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastxent.errors import ConfigError
-from fastxent.io.batch import batch_bytes
+from fastxent.io.batch import Batch, batch_bytes
 from fastxent.io.documents import Sequences
 from fastxent.io.source import OpenSource, open_source
 from fastxent.options.config import EvalConfig
@@ -13,7 +14,6 @@ from fastxent.scoring.binary import BinaryScorer
 from fastxent.scoring.filter import Filter
 from fastxent.scoring.given import GivenScorer
 from fastxent.scoring.multilabel import MultilabelScorer
-from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.scorer import Scorer
 from fastxent.scoring.topk import TopkScorer
 
@@ -45,7 +45,7 @@ def task_of(source: OpenSource, wanted: str | None) -> str:
 
 def columns(config: EvalConfig) -> list[str]:
     """The columns that scoring reads beside the scores."""
-    names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes]
+    names = [config.target, *config.by, config.cluster, config.weight, config.n_bytes, config.temperature_by]
     names += [config.target_logprob, *config.scores]
     names += [config.ids, str(config.logits), config.other] if config.partial else []
     names += Filter(config.where).columns if config.where is not None else []
@@ -63,11 +63,14 @@ def sequences(config: EvalConfig) -> Sequences:
 
 
 def score_batch(
-    batch: dict[str, Any] | pa.RecordBatch, config: EvalConfig, beside: tuple[str, ...] = ()
-) -> list[ScoredRows]:
+    batch: dict[str, Any] | pa.RecordBatch,
+    config: EvalConfig,
+    beside: tuple[str, ...] = (),
+    made: Callable[[EvalConfig, str], Callable[[Batch], Any]] = scorer_of,
+) -> list[Any]:
     """The scored rows of columns in memory, which are named as ``config`` names them.
 
-    beside: names of other columns to read.
+    beside: names of other columns to read. made: makes the scorer for a float type.
 
     `EvalState.update` adds all of them or, if one row is bad, none.
     """
@@ -82,6 +85,6 @@ def score_batch(
         raise ConfigError(f"the batch must be of a {config.task} dump like the state, got a {source.task} dump")
     if source.task == "multiclass" and source.n_classes != config.n_classes:
         raise ConfigError(f"the batch must have {config.n_classes} classes like the state, got {source.n_classes}")
-    scorer = scorer_of(config, source.dtype)
+    scorer = made(config, source.dtype)
     size = batch_bytes(512 << 20, 1, source.n_classes * 4)
     return [scorer(batch) for unit in source.units() for batch in unit.read(unit.rows or 1 << 16, size, whole=True)]

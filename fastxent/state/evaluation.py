@@ -53,6 +53,7 @@ from fastxent.state.tasks import (
     ranking_metrics,
     ranking_of,
 )  # fmt: skip
+from fastxent.state.tempered import scorer_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,12 +145,16 @@ class EvalState:
         """Score a batch of logits and the columns that the options name, and add its rows, in place."""
         from fastxent.scoring.task import score_batch
 
-        for rows in score_batch(batch, self.config, () if self.id is None else (self.id,)):
+        for rows in score_batch(batch, self.config, () if self.id is None else (self.id,), scorer_for):
             self.add(rows)
         return self
 
-    def add(self, rows: ScoredRows | BinarySums) -> EvalState:
-        """Add scored rows, in place; an error leaves the state as it was."""
+    def add(self, rows: ScoredRows | BinarySums | list[ScoredRows]) -> EvalState:
+        """Add scored rows, in place; an error leaves the state as it was, but for earlier rows of a list."""
+        if isinstance(rows, list):
+            for some in rows:
+                self.add(some)
+            return self
         if isinstance(rows, BinarySums):
             self._add_sums(rows)
             return self

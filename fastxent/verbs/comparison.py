@@ -28,6 +28,7 @@ from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
 from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
 from fastxent.verbs.evaluation import MOST_COUNTED, Evaluation, has_soft_targets, open_head
+from fastxent.verbs.tempered import whole_temperature
 
 
 class Opened(NamedTuple):
@@ -144,6 +145,7 @@ class Base:
             scored = {**options, "input": "log_probs"}
         mask, scored = options["class_mask"], {**scored, "class_mask": None}  # of the classes of the wider dump
         scored = {**scored, "memory": int(options["memory"]) // 2}  # each of two heads takes a share
+        scored = {**scored, "temperature": whole_temperature(options["temperature"])}
         whole = full is not None and not has_lists(a, options)
         if full is not None:
             scored = _of_side(scored, whole)

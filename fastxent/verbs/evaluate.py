@@ -110,7 +110,9 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         ignore_index: int. As in `cross_entropy`.
         label_smoothing: float from 0 to 1. As in `cross_entropy`.
         class_weight: (C,) or None. ``weight`` of `cross_entropy`.
-        temperature: float above 0. As in `cross_entropy`.
+        temperature: float above 0, or TemperatureFit. As in `cross_entropy`. A fit by a column of ``by`` divides the
+            logits of each slice by the temperature of that slice, and those of values that it has not seen by that of
+            all rows.
         softcap: float above 0 or None. As in `cross_entropy`.
         class_mask: (C,) of True and False, or None. As in `cross_entropy`.
         clip_eps: float from 0 to below 0.5, or None. As in `cross_entropy`.
@@ -196,6 +198,11 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
                 f"per_row cannot be combined with {name}, because the per-row file is written in a single run"
             )
     job = Evaluation.open(source, options, columns=() if id is None else (id,), visited=per_row is not None)
+    if per_row is not None and job.recipe.config.temperature_by is not None:
+        raise ConfigError(
+            "per_row cannot be combined with temperatures of slices, because their rows are scored apart; fit one "
+            "temperature for all rows"
+        )
     job = Job(job.source, job.recipe.listing(options["worst"], id), options["limit"])
     watch = Running.of(getattr(options["progress"], "running", None), job.recipe.empty())
     stopped = None

@@ -24,7 +24,9 @@ from fastxent.scoring.rows import ScoredRows
 from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
+from fastxent.state.tempered import TemperedScorer
 from fastxent.verbs.labels import labelled
+from fastxent.verbs.tempered import tempered
 
 MOST_COUNTED = 1 << 20  # classes of a top-k dump that have counts of their own
 
@@ -47,8 +49,10 @@ class Evaluation:
         c = self.config
         return self.soft or self.visited or not c.has_logits or c.partial or c.task == "multilabel"
 
-    def scorer(self) -> Callable[[Batch], ScoredRows | BinarySums]:
+    def scorer(self) -> Callable[[Batch], ScoredRows | BinarySums | list[ScoredRows]]:
         """The scorer of the task."""
+        if self.config.temperature_by is not None:
+            return TemperedScorer(self.config, self.dtype)
         if self.config.task == "binary" and not (self.visited or self.worst):
             return SummingScorer(self.config, self.dtype)
         return scorer_of(self.config, self.dtype, keeps=self.visited)
@@ -95,6 +99,7 @@ class Evaluation:
         """
         source, on = labelled(source, options, matches_dumps="how" in options), tuple(options.get("on") or ())
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
+        values |= tempered(options)
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
         n_classes = values.pop("n_classes")
         if values["ids"] is not None:

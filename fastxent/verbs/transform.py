@@ -31,6 +31,7 @@ from fastxent.scoring.task import scorer_of
 from fastxent.scoring.topk import TopkScorer
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.odds import check_output, emitted
+from fastxent.verbs.tempered import whole_temperature
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,6 +83,7 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
     if output in kept:
         raise ConfigError(f"keep must not name {output!r}, because it is the name of the new column")
     room = int(options["memory"])
+    options = {**options, "temperature": whole_temperature(options["temperature"])}
     job = Evaluation.open(source, options, columns=kept, unlabelled=output != "grad", visited=True)
     if not job.recipe.config.has_logits:
         raise ConfigError("cannot transform a dump without logits; use evaluate for target_logprob and scores")

@@ -64,6 +64,9 @@ def test_a_configuration_has_every_declared_option():
         "head_b",
         "bias_b",
         "task",
+        "temperature_by",
+        "temperature_keys",
+        "temperature_values",
         *declared,
     ]
     assert sorted(field.name for field in fields(fx.EvalConfig)) == sorted(found)
