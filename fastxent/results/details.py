@@ -70,8 +70,8 @@ class WorstRow(Values):
     Attributes:
         file: str. row_group: int or None. row: int. Its place; the row is counted within the file.
         id: its value in the ``id`` column, or None.
-        loss: float. In nats, with class weight and label smoothing.
-        target: int or None. None in dumps of several labels and of log-probabilities.
+        loss: float. In nats, with class weight and label smoothing; in a top-k dump the least that it can be.
+        target: int or None. None in dumps of several labels and of log-probabilities, and where ids are strings.
         predicted: int or None. In dumps of several labels, how many labels are predicted; None in those of
             log-probabilities.
         confidence: float. Probability of the predicted class; of a binary dump, of the positive class; else NaN.

@@ -13,7 +13,7 @@ import numpy as np
 from fastxent.options.typed import check
 from fastxent.results.details import WorstRow
 from fastxent.results.encoding import number_out
-from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows
+from fastxent.scoring.rows import BinaryRows, MultilabelRows, ScoredRows, TopkRows
 from fastxent.state.component import Summands
 from fastxent.state.keys import EncodedColumn, value_of
 from fastxent.state.packed import stored
@@ -94,14 +94,18 @@ def ids_at(column: Any, places: np.ndarray) -> list[Any]:
 
 
 class Worst(Extreme[WorstRow]):
-    """The rows of largest loss; ties by file and row. ``id``: name of a column of row names, or None."""
+    """The rows of largest loss; ties by file and row. ``id``: name of a column of row names, or None.
+
+    The loss of a row of a top-k dump is the least that it can be.
+    """
 
     def __init__(self, most: int, id: str | None = None) -> None:
         super().__init__(most)
         self._id = id
 
     def _sizes(self, rows: Summands) -> np.ndarray:
-        found: np.ndarray = np.where(np.isnan(rows.rows.loss), self.floor, rows.rows.loss)
+        losses = rows.rows.nll_low if isinstance(rows.rows, TopkRows) else rows.rows.loss
+        found: np.ndarray = np.where(np.isnan(losses), self.floor, losses)
         return found
 
     def _size(self, row: WorstRow) -> float:
@@ -139,6 +143,8 @@ def _known(rows: ScoredRows, i: int) -> tuple[int | None, int | None, float]:
     """Target, prediction and confidence of a row, as far as it has them."""
     if isinstance(rows, MultilabelRows):
         return None, int(rows.predicted[i]), float("nan")
+    if isinstance(rows, TopkRows) and rows.tokens is not None:  # classes without numbers
+        return None, None, float(rows.confidence[i])
     if not isinstance(rows, BinaryRows) and rows.target[i] < 0:  # a log-probability
         return None, None, float("nan")
     return int(rows.target[i]), int(rows.predicted[i]), float(rows.confidence[i])

@@ -49,9 +49,8 @@ def details_of(config: EvalConfig, plan: MetricPlan, worst: int, id: str | None)
         found["confusion"] = confusion_of(config.n_classes)
     if not worst:
         return found
-    if config.partial or not plan.losses:
-        lacking = "whose losses are not known exactly" if config.partial else "without targets, which has no losses"
-        raise ConfigError(f"worst must be 0 for a dump {lacking}, got {worst}")
+    if not (plan.labelled if config.partial else plan.losses):
+        raise ConfigError(f"worst must be 0 for a dump without targets, which has no losses, got {worst}")
     return {**found, "worst": Worst(worst, id)}
 
 

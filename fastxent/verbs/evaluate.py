@@ -132,7 +132,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             Other tasks have other columns.
         id: str or None. The column of row names in the file ``per_row`` and in ``result.worst``.
         worst: int. Number of rows in ``result.worst``: those of largest loss; ties by file and row. Not
-            for top-k dumps and dumps without targets.
+            for dumps without targets. In a top-k dump they are the rows whose loss is largest at least.
         resume: path or None. The folder of checkpoints. After a crash, the same call continues from the checkpoints, to
             the same bits. It raises StateError if a file or an option has changed.
         shard: str or None. "3/16" evaluates the third of 16 parts of the files. `merge_states` merges the states of all

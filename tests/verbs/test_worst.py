@@ -92,12 +92,30 @@ def test_other_dumps():
     assert fx.EvalResult.from_json(endless.to_json()) == endless
 
 
+def test_rows_of_lists_by_the_least_that_their_loss_can_be():
+    options = {"logits": "lp", "ids": "ids", "n_classes": 9, "worst": 3, "id": "token"}
+    half = float(np.log(0.5))
+    rows = {"ids": [[0, 1]] * 4, "lp": [[half, -2.0]] * 4, "target": [0, 1, 5, None], "token": ["a", "b", "c", "d"]}
+    result = fx.evaluate(pa.table(rows), **options)
+    assert [(row.id, row.target, row.predicted) for row in result.worst] == [("b", 1, 0), ("c", 5, 0), ("a", 0, 0)]
+    rest = 0.5 - np.exp(-2.0)  # of all other classes, none of which exceeds exp(-2)
+    assert [row.loss for row in result.worst] == pytest.approx([2.0, -np.log(min(rest, np.exp(-2.0))), -half])
+    own = {**rows, "own": [half, -2.0, -4.5, None]}
+    result = fx.evaluate(pa.table(own), **options, target_logprob="own")
+    assert [(row.id, row.loss) for row in result.worst] == [("c", 4.5), ("b", 2.0), ("a", -half)]
+    assert fx.EvalState.from_bytes(result.state.to_bytes()).result().worst == result.worst
+    texts = {**rows, "ids": [["x", "y"]] * 4, "target": ["x", "y", "z", None]}
+    result = fx.evaluate(pa.table(texts), **options)
+    assert {(row.target, row.predicted) for row in result.worst} == {(None, None)}
+    assert "c" in repr(result)
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
         ({"logits": np.eye(2)}, {"metrics": "entropy"}, "worst must be 0 for a dump without targets"),
-        ({"topk_ids": [[0]], "lp": [[-0.5]], "target": [0]}, {"logits": "lp", "ids": "topk_ids", "n_classes": 4},
-         "worst must be 0 for a dump whose losses are not known exactly"),
+        ({"topk_ids": [[0]], "lp": [[-0.5]]}, {"logits": "lp", "ids": "topk_ids", "metrics": "entropy"},
+         "worst must be 0 for a dump without targets"),
         ({"s": [1.0]}, {"scores": "s"}, "worst must be 0 for a dump without targets"),
     ],
 )  # fmt: skip
