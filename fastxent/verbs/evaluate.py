@@ -61,8 +61,8 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             depend on nothing else, as below. It needs threadpoolctl: ``pip install 'fastxent[head]'``.
         bias: path or (C,) array, as ``head``, or None. A class whose number is -inf is excluded.
         targets: source or None. A table of any format that holds the targets, and other columns that the dump does not
-            have: one row for each row of the dump. A column that is used must not be in both. Columns of the table
-            stay in memory.
+            have: one row for each row of the dump, or for each document of (N, T, C) arrays. A column that is used
+            must not be in both. Columns of the table stay in memory.
         on: str or list of str. Columns of the dump and of ``targets`` whose values together identify a row; rows may
             come in any order. Ids that are null, duplicate or missing in ``targets`` are errors, and so are ids that do
             not fit in ``memory``. A warning counts the rows of ``targets`` that the dump does not have. Without it,

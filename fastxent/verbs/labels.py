@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from fastxent.errors import ConfigError, SourceError
+from fastxent.errors import ColumnError, ConfigError, SourceError
 from fastxent.io.arrays import ArraysPart
+from fastxent.io.documents import position_field
 from fastxent.io.joined import Join, JoinedPart, MadeSource
+from fastxent.io.lists import lists_of
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import OpenSource, full_schema, open_source
 from fastxent.io.values import tag_of
@@ -48,23 +50,31 @@ def _joined(parts: list[Part], others: list[Part], on: tuple[str, ...], options:
         order, notes, known = None, (), None
     counts = [_rows(part) if known is None else known for part in parts]
     rows = _rows(*others) if order is None else len(order)
-    documents = [part.documents for part in parts if isinstance(part, ArraysPart) and part.steps is not None]
-    if rows == sum(filter(None, documents)) != sum(counts):
-        raise SourceError(
-            f"targets must have one row for each position of {parts[0].name}, got {rows} in {table.files[0]}, one per "
-            "document; put targets of shape (N, T) into the dump, beside its logits"
-        )
+    arrays = [part for part in parts if isinstance(part, ArraysPart) and part.steps is not None]
+    steps = None
+    if order is None and rows != sum(counts) and len(arrays) == len(parts) and rows == _documents(arrays):
+        if len({part.steps for part in arrays}) > 1 or options.get("shift"):
+            raise SourceError(
+                f"targets must have one row for each position of {parts[0].name}, got {rows} in {table.files[0]}, one "
+                "per document; put targets of shape (N, T) into the dump, beside its logits"
+            )
+        steps = arrays[0].steps
+        rows *= steps or 1
     if sum(counts) != rows:
         raise SourceError(
             f"targets must have one row for each row of the dump, got {rows} in {table.files[0]} and {sum(counts)} in "
             f"{parts[0].name}; name the columns that identify a row with on (--on)"
         )
-    join = _join(others, table.files[0], on, order, notes)
+    join = _join(others, table.files[0], on, order, notes, steps)
     starts = [0, *np.cumsum(counts).tolist()]
     joins = [join, *[replace(join, files=(), notes=())] * (len(parts) - 1)]
     return [
         JoinedPart(part, each, first, n) for part, each, first, n in zip(parts, joins, starts[:-1], counts, strict=True)
     ]
+
+
+def _documents(parts: list[ArraysPart]) -> int:
+    return sum(part.documents or 0 for part in parts)
 
 
 def _opened(parts: list[Part], columns: Sequence[str]) -> OpenSource:
@@ -104,8 +114,17 @@ def _rows(*parts: Part) -> int:
     return total
 
 
-def _join(parts: list[Part], name: str, on: tuple[str, ...], order: np.ndarray | None, notes: tuple[str, ...]) -> Join:
-    """The table of ``parts``. ``order``: its row for each row of the dump; None for all rows as they are."""
+def _join(
+    parts: list[Part],
+    name: str,
+    on: tuple[str, ...],
+    order: np.ndarray | None,
+    notes: tuple[str, ...],
+    steps: int | None,
+) -> Join:
+    """The table of ``parts``. ``order``: its row for each row of the dump; None for all rows as they are.
+    ``steps``: the number of positions, if it has a row for each document.
+    """
     kept: dict[tuple[str, ...], pa.Table] = {}
     rows = _rows(*parts)
 
@@ -116,12 +135,37 @@ def _join(parts: list[Part], name: str, on: tuple[str, ...], order: np.ndarray |
             if len(table) != rows:
                 raise SourceError(f"cannot read {name} twice: it had {rows} rows, then {len(table)}")
             table = table if order is None else table.take(pa.array(order))
+            table = table if steps is None else _by_position(table, steps, name)
             kept[names] = table.combine_chunks() if names else table.select([])
         return kept[names]
 
     schema = [_plain_field(field) for field in full_schema(parts) if field.name not in on]
+    if steps is not None:
+        schema = [position_field(field) or field for field in schema]
     files = tuple({file.name: file for part in parts for file in part.inputs}.values())
     return Join(name, pa.schema(schema), read, files, notes)
+
+
+def _by_position(table: pa.Table, steps: int, file: str) -> pa.Table:
+    """A table with a row for each document as one with a row for each position: lists have a value for each."""
+    document, found = np.repeat(np.arange(len(table)), steps), {}
+    for field in table.schema:
+        column = table[field.name].combine_chunks()
+        if position_field(field) is None:
+            found[field.name] = column.take(pa.array(document))
+            continue
+        wrong = ColumnError(f"column {field.name!r} of {file} must hold lists, got {field.type}")
+        values, starts, sizes = lists_of(column, wrong, field.name)
+        missing = np.asarray(column.is_null())
+        other = np.flatnonzero(~missing & (sizes != steps))
+        if len(other):
+            raise ColumnError(
+                f"lists of column {field.name!r} of {file} must have {steps} values, one per position of a document, "
+                f"got {sizes[other[0]]} in row {other[0]}"
+            )
+        places = (np.where(missing, 0, starts)[:, None] + np.arange(steps)).ravel()
+        found[field.name] = values.take(pa.array(places, mask=np.repeat(missing, steps)))
+    return pa.table(found)
 
 
 def _plain_field(field: pa.Field) -> pa.Field:

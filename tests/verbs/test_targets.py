@@ -177,9 +177,18 @@ def test_arrays_of_documents_have_targets_per_position() -> None:
     x, y = X.reshape(100, 3, 4), Y.reshape(100, 3)
     expected = fx.evaluate({"logits": x, "target": y})
     assert fx.evaluate({"logits": x}, targets={"target": Y}).metrics == expected.metrics
-    for targets in ({"target": y}, pd.DataFrame({"target": list(y)})):
+    kinds = np.arange(100) % 2
+    for targets in ({"target": y, "kind": kinds}, pd.DataFrame({"target": list(y), "kind": kinds})):
+        result = fx.evaluate({"logits": x}, targets=targets, by="kind")
+        assert result.metrics == expected.metrics
+        assert [part.rows.total for part in result.slices["kind"].values()] == [150, 150]
         with pytest.raises(fx.SourceError, match=r"one row for each position of .*, got 100 .*put targets of shape"):
-            fx.evaluate({"logits": x}, targets=targets)
+            fx.evaluate({"logits": x}, targets=targets, shift=1)
+    short = pa.table({"target": [None, *y[1:-1].tolist(), y[-1, :2].tolist()]})
+    with pytest.raises(fx.ColumnError, match="must have 3 values, one per position of a document, got 2 in row 99"):
+        fx.evaluate({"logits": x}, targets=short)
+    result = fx.evaluate({"logits": x[:-1]}, targets=short[:-1])
+    assert (result.rows.used, result.rows.ignored) == (294, 3)
 
 
 def test_rows_of_the_table_that_the_dump_does_not_have(dump: Path) -> None:
