@@ -8,6 +8,7 @@ Semantics are scikit-learn's: a class counts if it is the target or the predicti
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,8 @@ class ClassSums(NamedTuple):
     finite: bool = True
 
 
-def averages(sums: ClassSums) -> dict[str, float]:
-    """The averages of `MACRO`; NaN without rows."""
+def averages(sums: ClassSums, add: Callable[[np.ndarray], float] = exact_sum) -> dict[str, float]:
+    """The averages of `MACRO`; NaN without rows. add: sums float64 numbers; one for errors may round."""
     seen = sums.rows != 0
     if not (sums.finite and seen.any()):
         return dict.fromkeys(MACRO, math.nan)
@@ -48,8 +49,11 @@ def averages(sums: ClassSums) -> dict[str, float]:
     f1 = _ratios(2 * correct, support + predicted)
     targets = support != 0
     whole = int(support.sum())
-    weighted = exact_sum(_ratios(support, np.full_like(support, whole)) * f1) if whole else math.nan
-    found = _mean(recall[targets]), _mean(precision), _mean(recall), _mean(f1), weighted, _matthews(sums)
+    weighted = add(_ratios(support, np.full_like(support, whole)) * f1) if whole else math.nan
+    means = [
+        add(values) / len(values) if len(values) else math.nan for values in (recall[targets], precision, recall, f1)
+    ]
+    found = *means, weighted, _matthews(sums)
     return dict(zip(MACRO, found, strict=True))
 
 
@@ -77,10 +81,6 @@ def _ratios(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         return np.array([rounded_ratio(a, b) if b else 0.0 for a, b in pairs])
     found: np.ndarray = np.divide(upper, lower, out=np.zeros(len(upper)), where=lower != 0)
     return found
-
-
-def _mean(values: np.ndarray) -> float:
-    return exact_sum(values) / len(values) if len(values) else math.nan
 
 
 def _matthews(sums: ClassSums) -> float:

@@ -17,13 +17,17 @@ def without_drawn(confusion: Matrix, buckets: int) -> Iterator[ClassSums]:
     """The sums of all rows, then without each of some buckets that are drawn: of rows that are alike."""
     n_classes, (places, rows) = confusion.n_classes, confusion.filled()
     each = np.zeros((3, buckets, n_classes), np.int64)
-    for some, divided in jackknife.drawn_blocks(rows, buckets):
+    for some, draw in jackknife.draws(rows, buckets):
         target, predicted = np.divmod(places[some], n_classes)
-        right = np.flatnonzero(target == predicted)
-        for k in range(buckets):
-            np.add.at(each[SUPPORT, k], target, divided[k])
-            np.add.at(each[PREDICTED, k], predicted, divided[k])
-            each[CORRECT, k, target[right]] += divided[k, right]
+        right = target[draw.few] == predicted[draw.few]
+        for kind, classes in ((SUPPORT, target), (PREDICTED, predicted)):
+            counted = np.bincount(draw.into * n_classes + classes[draw.few], minlength=buckets * n_classes)
+            each[kind] += counted.reshape(buckets, -1)
+            np.add.at(each[kind].T, classes[draw.many], draw.numbers.T)
+        counted = np.bincount((draw.into * n_classes + target[draw.few])[right], minlength=buckets * n_classes)
+        each[CORRECT] += counted.reshape(buckets, -1)
+        right = target[draw.many] == predicted[draw.many]
+        each[CORRECT][:, target[draw.many][right]] += draw.numbers[:, right]
     return _without(each)
 
 

@@ -215,6 +215,10 @@ def _stored(arrays: dict[str, np.ndarray], n_classes: int) -> tuple[np.ndarray, 
 
 
 def _most(target: np.ndarray, predicted: np.ndarray, count: np.ndarray, share: float) -> MostConfused:
+    pairs = len(count)
+    if pairs > MOST_CONFUSED:  # only the largest are sorted
+        some = count >= np.partition(count, pairs - MOST_CONFUSED)[pairs - MOST_CONFUSED]
+        target, predicted, count = target[some], predicted[some], count[some]
     order = np.lexsort((predicted, target, -count))[:MOST_CONFUSED]
     listed = [tuple(values[order].tolist()) for values in (target, predicted, count)]
-    return MostConfused(listed[0], listed[1], listed[2], len(count), share)
+    return MostConfused(listed[0], listed[1], listed[2], pairs, share)

@@ -159,7 +159,7 @@ class Grids:
         if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
             found |= without_each(self.grid, names)
         if self.classes is not None and self.classes.known:
-            each = [averages(sums) for sums in class_buckets.without_each(self.classes)]
+            each = [averages(sums, _rounded_sum) for sums in class_buckets.without_each(self.classes)]
             found |= {name: np.array([one[name] for one in each]) for name in self.plan.averages if name in MACRO}
         if self.scores is not None:
             ranked = self.scores.without_each()
@@ -179,7 +179,7 @@ class Grids:
             without = class_buckets.without_each(self.classes)
         elif self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
             without = class_buckets.without_drawn(confusion, self.buckets)
-        each = [averages(sums) for sums in without] if names else []
+        each = [averages(sums, _rounded_sum) for sums in without] if names else []
         for name in names:
             low = -1.0 if name == "matthews_corrcoef" else 0.0
             metrics[name] = jackknifed(metrics[name], [found[name] for found in each], low)
@@ -195,3 +195,7 @@ class Grids:
             return
         for name, values in without.items():
             metrics[name] = jackknifed(metrics[name], values)
+
+
+def _rounded_sum(values: np.ndarray) -> float:
+    return float(values.sum())

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,36 +30,51 @@ _ROUNDING = 2.0**-50  # of a figure; a standard error below it is 0
 MOST_SLICES = 200  # of a column, beyond which they have no interval: each takes some milliseconds
 
 
+class Draw(NamedTuple):
+    """Rows that are counted in some places, divided over buckets: those of few rows one by one, the others by number.
+
+    few: int64 (rows,). The place of each row. into: int64 (rows,). Its bucket.
+    many: int64 (places,). The other places that have rows. numbers: int64 (buckets, places). Their rows.
+    """
+
+    few: np.ndarray
+    into: np.ndarray
+    many: np.ndarray
+    numbers: np.ndarray
+
+
 def drawn(counts: np.ndarray, buckets: int) -> np.ndarray:
     """Divide rows that are counted over buckets at random: int64 (buckets, *shape), whose sum is ``counts``.
 
     counts: int64, any shape. Every row falls into each bucket with the same probability, whatever the others do.
     """
-    found = [each for _, each in drawn_blocks(counts.ravel(), buckets)]
-    return np.concatenate([np.zeros((buckets, 0), np.int64), *found], axis=1).reshape(buckets, *counts.shape)
+    found = [np.zeros((buckets, 0), np.int64)]
+    for some, draw in draws(counts.ravel(), buckets):
+        size = len(counts.ravel()[some])
+        found.append(np.bincount(draw.into * size + draw.few, minlength=buckets * size).reshape(buckets, -1))
+        found[-1][:, draw.many] = draw.numbers
+    return np.concatenate(found, axis=1).reshape(buckets, *counts.shape)
 
 
-def drawn_blocks(counts: np.ndarray, buckets: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """What `drawn` gives for (n,) counts, in parts: which of them, and their rows in each bucket."""
+def draws(counts: np.ndarray, buckets: int) -> Iterator[tuple[slice, Draw]]:
+    """Divide (n,) counts over buckets, as `drawn` does, in parts: which of them, and their rows."""
     random = np.random.RandomState(_SEED)  # its streams are the same in every version of NumPy
     for begin in range(0, len(counts), _BLOCK):
         some = slice(begin, begin + _BLOCK)
-        yield some, _divided(counts[some], buckets, random)
+        yield some, _draw(counts[some], buckets, random)
 
 
-def _divided(counts: np.ndarray, buckets: int, random: np.random.RandomState) -> np.ndarray:
+def _draw(counts: np.ndarray, buckets: int, random: np.random.RandomState) -> Draw:
     few = np.flatnonzero((counts > 0) & (counts <= _FEW))
     rows = np.repeat(few, counts[few])
     into = (random.random_sample(len(rows)) * buckets).astype(np.int64)
-    found = np.bincount(into * len(counts) + rows, minlength=buckets * len(counts)).reshape(buckets, -1)
     many = np.flatnonzero(counts > _FEW)
-    left = counts[many]
+    left, numbers = counts[many], np.zeros((buckets, len(many)), np.int64)
     for k in range(buckets - 1):
-        took = random.binomial(left, 1.0 / (buckets - k))
-        found[k, many] = took
-        left -= took
-    found[buckets - 1, many] = left
-    return found
+        numbers[k] = random.binomial(left, 1.0 / (buckets - k))
+        left -= numbers[k]
+    numbers[buckets - 1] = left
+    return Draw(rows, into, many, numbers)
 
 
 def without_drawn(counts: np.ndarray, buckets: int) -> np.ndarray:
