@@ -10,7 +10,9 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 import fastxent as fx
+from fastxent.state import ranking
 from fastxent.state.intervals import by_exponential, by_student, by_wilson
+from fastxent.state.ranking import Ranked
 
 CONFIDENT = np.float32([[4.0, 0.0], [0.0, 4.0]])
 
@@ -93,6 +95,30 @@ def test_clustered_rates_and_perplexities_cover_the_truth(clusters: int) -> None
             held[name] += metrics[name].ci95[0] <= value <= metrics[name].ci95[1]
     for name, count in held.items():
         assert 0.93 <= count / runs <= 0.97, name
+
+
+@pytest.mark.parametrize("shift", [0.5, 2.0])  # areas of 0.64 and 0.92
+def test_areas_under_the_roc_curve_cover_the_truth(shift: float) -> None:
+    """DeLong's interval, of scores that are normal in either class, cut into cells."""
+    rng, cells, runs, held = np.random.default_rng(8), np.linspace(-3.0, 3.0 + shift, 200), 600, 0
+    chances = [np.diff(stats.norm.cdf(cells, loc)) for loc in (0.0, shift)]
+    negative, positive = (chance / chance.sum() for chance in chances)
+    truth = float(positive @ (np.cumsum(negative) - negative / 2))
+    for _ in range(runs):
+        sides = [rng.multinomial(n, chance).astype(np.float64) for n, chance in ((140, negative), (60, positive))]
+        found = ranking.roc_auc(Ranked(np.arange(len(negative), dtype=np.uint64), sides[0], sides[1], True, True))
+        assert found.method == "delong"
+        held += found.ci95[0] <= truth <= found.ci95[1]
+    assert 0.92 <= held / runs <= 0.97
+
+
+@pytest.mark.parametrize("n", [10, 300])
+def test_means_cover_the_truth(n: int) -> None:
+    rng, held = np.random.default_rng(9), 0
+    for x in rng.gamma(8.0, size=(2000, n)):
+        found = by_student(x.mean(), x.std(ddof=1) / math.sqrt(n), n - 1)
+        held += found.ci95[0] <= 8.0 <= found.ci95[1]
+    assert 0.93 <= held / 2000 <= 0.97
 
 
 @pytest.mark.parametrize(
