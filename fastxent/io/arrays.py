@@ -29,6 +29,7 @@ from fastxent.io.arrow.part import BLOCK_BYTES, unit_rows
 from fastxent.io.batch import Batch, Block, even
 from fastxent.io.buckets import Buckets
 from fastxent.io.documents import Sequences
+from fastxent.io.in_place import InPlace, Rows
 from fastxent.io.layout import DOCUMENT, POSITION, Layout, RowReader
 from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
@@ -114,6 +115,11 @@ class ArrayUnit:
         documents, positions = np.divmod(np.arange(begin, end), self.kept)
         return Where(self.where.file, None, begin, (documents, positions), documents=True)
 
+    def __getstate__(self) -> dict[str, Any]:  # what is in memory travels with its rows alone
+        begin, end = self.where.first_row, self.where.first_row + self.rows
+        arrays = {name: (_portable(array, begin, end), width) for name, (array, width) in self.arrays.items()}
+        return {**self.__dict__, "arrays": arrays}
+
     def slice(self, begin: int, end: int) -> ArrayUnit:
         """Some rows of the unit."""
         return replace(self, where=replace(self.where, first_row=self.where.first_row + begin), rows=end - begin)
@@ -184,11 +190,22 @@ def _stored(column: tuple[Array, int | None]) -> Stored | None:
     return array if isinstance(array, Stored) else None
 
 
+def _portable(array: Array, begin: int, end: int) -> Array:
+    """The rows of an array that a unit needs, under the same numbers."""
+    if isinstance(array, InPlace):
+        return Rows(array.part(begin, end), begin)
+    if isinstance(array, HeldArrow):  # a copy: a slice would take the whole array along
+        return Rows(
+            HeldArrow(pa.chunked_array([array.read(begin, end, None).take(pa.array(range(end - begin)))])), begin
+        )
+    return array
+
+
 def _is_copied(column: tuple[Array, int | None]) -> bool:
     """Whether the rows of an array are copied when they are read."""
     array = column[0]
     moved = isinstance(array, Arranged) and not array.repeated
-    return moved or _stored(column) is not None or isinstance(array, Gathered | Buckets)
+    return moved or _stored(column) is not None or isinstance(array, Gathered | Buckets | InPlace)
 
 
 def _of_documents(name: str, array: Array, steps: int) -> Array:

@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import OutputError
+from fastxent.io.in_place import InPlace
 from fastxent.io.storage.buffers import buffers
+from fastxent.io.storage.files import File
 from fastxent.io.tensors import element_type, to_arrow
 
 _LEAST, _WRITES = 16 << 20, 64  # bytes of a bucket, and buckets that a block of rows is written to, if memory allows
@@ -101,6 +103,12 @@ class Buckets:
                 np.take(stored, self._order[at:last] - first, axis=0, out=rows[at - begin : last - begin], mode="clip")
             at = last
         return to_arrow(rows, width)
+
+    def in_place(self) -> InPlace:
+        """The same rows, for other processes."""
+        first, offset, file = (np.array(numbers, np.int64) for numbers in ([0, self.shape[0]], [0], [0]))
+        files = (File(self._path, self._path),)
+        return InPlace(self.shape, self._dtype, files, first, offset, file, (1, self._row_bytes), self._order)
 
     @contextmanager
     def _bucket(self, number: int) -> Iterator[np.ndarray]:

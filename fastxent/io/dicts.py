@@ -14,6 +14,7 @@ from fastxent.errors import ColumnError, SourceError
 from fastxent.io.arranged import Array
 from fastxent.io.arrays import ArraysPart, Gathered, Held, HeldArrow, or_error
 from fastxent.io.buckets import Buckets
+from fastxent.io.in_place import InPlace
 from fastxent.io.interchange import as_numpy
 from fastxent.io.storage.files import File
 from fastxent.io.tensors import read_npy, unnamed_tag
@@ -44,7 +45,7 @@ def _array(value: Any, name: str) -> Array:
     if isinstance(value, str | os.PathLike):
         file = File(os.fspath(value), os.path.expanduser(os.fspath(value)))
         return read_npy(file)
-    if isinstance(value, Gathered | Buckets):
+    if isinstance(value, Gathered | Buckets | InPlace):
         return value
     if isinstance(value, pa.ChunkedArray):
         return HeldArrow(value)

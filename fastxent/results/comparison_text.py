@@ -159,7 +159,7 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
     if main is not None:
         headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "difference", "p", "p (Holm)"]
     if result.same_top_1 is not None:
-        headers += ["KL(a‖b)", "same top 1" if result.config.task == "multiclass" else "same"]
+        headers += ["KL(a‖b)", "KL 99 %", "same top 1" if result.config.task == "multiclass" else "same"]
 
     def row(label: str, part: Compared) -> tuple[str, ...]:
         cells = [label, count(part.rows.used)]
@@ -169,8 +169,9 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
             cells += [value_text(m.a, 4, 3), value_text(m.difference, 3, 2), p_value(m.p_value),
                       "" if adjusted is None else p_value(adjusted)]  # fmt: skip
         if part.same_top_1 is not None:
-            kl = part.divergences["kl_divergence_ab"].mean
-            cells += [value_text(kl, 3, 2), number(part.same_top_1.value, 3)]
+            kl = part.divergences["kl_divergence_ab"]
+            largest = number(kl.quantiles.get(0.99, math.nan), 3)
+            cells += [value_text(kl.mean, 3, 2), largest, number(part.same_top_1.value, 3)]
         return tuple(cells)
 
     rows = (row(label, part) for label, part in zip(labels(found), found.values(), strict=True))

@@ -1,116 +1,27 @@
-"""The components of a comparison beside its means: quantiles, flips, groups by confidence, the largest changes."""
+"""The components of a comparison beside its means: flips, groups by confidence, the largest changes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from fastxent.kernels.exact import rounded_root
-from fastxent.kernels.tally import tally_patterns
-from fastxent.results.comparison import QUANTILES, ChangedRow, Flips
+from fastxent.results.comparison import ChangedRow, Flips
 from fastxent.results.encoding import float_in
-from fastxent.scoring.pairs import MultilabelPairRows, PairRows
+from fastxent.scoring.pairs import MultilabelPairRows
 from fastxent.scoring.rows import ScoredRows
 from fastxent.state.component import Summands
 from fastxent.state.extreme import Extreme, ids_at
 from fastxent.state.keys import EncodedColumn
 from fastxent.state.metrics import MetricPlan
-from fastxent.state.packed import stored, stored_counts
+from fastxent.state.packed import stored_counts
+from fastxent.state.quantities import pairs_of
 from fastxent.state.table import GroupTable
 
 CONFIDENCE_EDGES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)  # of the first dump: (edge, next edge], the first one closed
-_MANTISSA, _LOW, _HIGH = 8, -60, 17  # a bin is at most 1/256 wide relative to its lower edge
-_SHIFT = 52 - _MANTISSA
-_FIRST = (1023 + _LOW) << _MANTISSA
-_BINS = ((_HIGH - _LOW) << _MANTISSA) + 3  # one below (zero too), the grid, one above, and one for infinity
-_NONE = math.inf, -math.inf  # least and largest of no values
-
-
-def pairs_of(rows: Summands) -> PairRows:
-    """The rows, which are those of two dumps."""
-    return cast(PairRows, rows.rows)
-
-
-class Quantities:
-    """Counts of numbers on a logarithmic grid, of those below 0 too; the least and the largest, exactly.
-
-    of: function of rows. The numbers, none of them NaN; None if the rows have none.
-    """
-
-    def __init__(self, of: Callable[[PairRows], np.ndarray | None]) -> None:
-        self._of = of
-        self.counts = np.zeros((2, _BINS), np.int64)  # of numbers of at least 0, and of the magnitudes of the others
-        self.least, self.largest = _NONE
-
-    def add(self, rows: Summands) -> None:
-        """Count the numbers of rows."""
-        values = self._of(pairs_of(rows))
-        if values is None or not values.size:
-            return
-        below = values < 0.0
-        for counts, some in zip(self.counts, (values[~below], -values[below]), strict=True):
-            tally_patterns((some + 0.0).view(np.int64), _SHIFT, _FIRST - 1, counts)  # + 0.0: zero has one sign
-        self.least = min(self.least, float(values.min()) + 0.0)
-        self.largest = max(self.largest, float(values.max()) + 0.0)
-
-    def absorb(self, other: Quantities, clusters: np.ndarray) -> None:
-        """Add the counts of another."""
-        self.counts += other.counts
-        self.least, self.largest = min(self.least, other.least), max(self.largest, other.largest)
-
-    def arrays(self, clusters: np.ndarray) -> dict[str, np.ndarray]:
-        """``counts``, and ``extremes``: the least and the largest number."""
-        return {"counts": self.counts, "extremes": np.array([self.least, self.largest])}
-
-    def load(self, arrays: dict[str, np.ndarray], keys: list[str], clusters: int) -> None:
-        """Take over stored arrays; ValueError if they do not fit."""
-        self.counts = stored_counts(arrays, "counts", 2, _BINS)
-        self.least, self.largest = stored(arrays, "extremes", np.float64, 2).tolist()
-        if not (self.least <= self.largest if self.counts.any() else (self.least, self.largest) == _NONE):
-            raise ValueError("extremes that contradict the counts")
-
-    def quantiles(self) -> dict[float, float]:
-        """Each of `QUANTILES` as NumPy interpolates it: between the numbers beside place q·(n - 1), within 0.2 %."""
-        ends = np.cumsum(np.concatenate([self.counts[1, ::-1], self.counts[0]]))
-        total = int(ends[-1])
-        if not total:
-            return dict.fromkeys(QUANTILES, math.nan)
-        places = np.array(QUANTILES) * (total - 1)
-        lower = np.minimum(places.astype(np.int64), total - 1)
-        low, high = (self._ranked(ends, np.minimum(ranks, total - 1)) for ranks in (lower, lower + 1))
-        shares = (places - lower).tolist()
-        found = [x if x == y or not s else x + s * (y - x) for x, y, s in zip(low, high, shares, strict=True)]
-        return dict(zip(QUANTILES, found, strict=True))
-
-    def _ranked(self, ends: np.ndarray, ranks: np.ndarray) -> list[float]:
-        """The numbers that so many others precede: the middles of their bins, no further out than the numbers go."""
-        found = self._values(np.searchsorted(ends, ranks, side="right"))
-        found = np.where(ranks == 0, self.least, np.where(ranks == ends[-1] - 1, self.largest, found))
-        numbers: list[float] = found.tolist()
-        return numbers
-
-    def _values(self, places: np.ndarray) -> np.ndarray:
-        """The middles of bins."""
-        bins = np.where(places >= _BINS, places - _BINS, _BINS - 1 - places)
-        inner = np.clip(bins, 1, _BINS - 3)
-        middles = np.where(bins == inner, (_edges(inner) + _edges(inner + 1)) / 2, np.where(bins == 0, 0.0, math.inf))
-        found: np.ndarray = np.clip(np.where(places >= _BINS, middles, -middles), self.least, self.largest) + 0.0
-        return found
-
-    def histogram(self, edges: np.ndarray) -> list[int]:
-        """Counts between ``edges``, each number at the middle of its bin."""
-        filled = np.flatnonzero(self.counts.ravel())
-        places = np.where(filled < _BINS, filled + _BINS, 2 * _BINS - 1 - filled)
-        found, _ = np.histogram(self._values(places), edges, weights=self.counts.ravel()[filled])
-        return [int(n) for n in found]
-
-
-def _edges(bins: np.ndarray) -> np.ndarray:
-    """The lower edges of bins of the grid."""
-    return ((bins + (_FIRST - 1)) << _SHIFT).view(np.float64)
 
 
 class FlipTable:

@@ -31,7 +31,7 @@ from fastxent.results.holm import holm
 from fastxent.results.values import Metric
 from fastxent.scoring.pairs import PairRows
 from fastxent.scoring.rows import ScoredRows
-from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, FlipTable, Largest, Quantities
+from fastxent.state.apart import CONFIDENCE_EDGES, ByConfidence, FlipTable, Largest
 from fastxent.state.buckets import hashed_pairs
 from fastxent.state.coverage import Coverage
 from fastxent.state.differences import (
@@ -53,6 +53,7 @@ from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
 from fastxent.state.pair_scores import PairScoreTable
 from fastxent.state.pair_tasks import pair_plan_of
+from fastxent.state.quantities import Numbers, Quantities, SliceQuantities
 from fastxent.state.side import PairedState
 from fastxent.state.table import GroupTable
 from fastxent.state.topk_pairs import TopkPairPlan
@@ -68,6 +69,7 @@ class PairState(PairedState):
         super().__init__(config)
         self.largest = Largest(largest)
         self.quantities: dict[str, Quantities] = {}
+        self.slice_quantities: dict[str, dict[str, SliceQuantities]] = {}  # by column
         if not config.has_logits:
             return
         right = _right if self.plan.labelled else None
@@ -77,15 +79,22 @@ class PairState(PairedState):
         if config.partial:  # quantities are known within bounds only
             self.components.update(flips)
             return
-        self.quantities = {
-            "kl_divergence_ab": Quantities(lambda rows: rows.kl_ab),
-            "kl_divergence_ba": Quantities(lambda rows: rows.kl_ba),
-            "js_divergence": Quantities(lambda rows: rows.js),
+        numbers: dict[str, Numbers] = {
+            "kl_divergence_ab": lambda rows: rows.kl_ab,
+            "kl_divergence_ba": lambda rows: rows.kl_ba,
+            "js_divergence": lambda rows: rows.js,
         }
         if self.plan.labelled:
-            self.quantities["target_probability"] = Quantities(lambda rows: rows.change)
+            numbers["target_probability"] = lambda rows: rows.change
+        self.quantities = {name: Quantities(of) for name, of in numbers.items()}
+        self.slice_quantities = {
+            column: {name: SliceQuantities(table, of) for name, of in numbers.items()}
+            for column, table in self.slices.items()
+        }
         self.by_confidence = None if config.task == "multilabel" else ByConfidence(_Divergences(config))
         self.components.update({f"pairs {name}": part for name, part in self.quantities.items()})
+        for column, parts in self.slice_quantities.items():
+            self.components.update({f"pairs {name} by {column}": part for name, part in parts.items()})
         if self.by_confidence is not None:
             self.components["confidence"] = self.by_confidence
         self.components["largest"] = self.largest
@@ -278,7 +287,8 @@ class CompareState:
             key = table.keys.names[g]
             metrics, ratio = plan.comparisons(metrics_a[g], of_key[key], sums)
             metrics |= {score: by_key[key] for score, by_key in scores.items()}
-            found.append(self._group(table, g, sums, metrics, ratio))
+            part = self._group(table, g, sums, metrics, ratio)
+            found.append(part if table.column is None else self._with_quantiles(part, table.column, g))
         return found
 
     def _group(
@@ -315,6 +325,21 @@ class CompareState:
             flips=self._flips(table, g, sums) if labelled else None,
             rank=RankChange(mean(RANK_CHANGE), mean(RANK_CHANGED)) if labelled and plan.ranked else None,
         )
+
+    def _with_quantiles(self, part: Compared, column: str, g: int) -> Compared:
+        """A slice with the quantiles and the largest of its numbers."""
+        numbers = self.first.slice_quantities.get(column, {})
+        divergences, target = dict(part.divergences), part.target_probability
+        for name, each in numbers.items():
+            found = each.of_group(g)
+            if found is None:
+                continue
+            least, largest, quantiles = found
+            if name in divergences:
+                divergences[name] = replace(divergences[name], max=_most(largest), quantiles=quantiles)
+            elif target is not None:
+                target = replace(target, max=_most(max(largest, -least)), quantiles=quantiles)
+        return replace(part, divergences=divergences, target_probability=target)
 
     def _flips(self, table: GroupTable, g: int, sums: Sums) -> Flips:
         change = None

@@ -36,9 +36,11 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             or with another that has a head of its own.
         on: str or list of str. Columns of both dumps whose values together identify a row; rows may come in any order.
             One value is one id, whatever type holds it. Null ids and duplicates are errors. The dump in another order
-            is read once more and put in order: in memory if its scores fit in half of ``memory``, else in a temporary
-            file (TMPDIR); each shard and each resumed run does so again. Ids that do not fit in ``memory`` are an
-            error; targets stay in memory. Not with ``engine="ray"``.
+            is read once more and put in order: in memory if its scores fit in half of ``memory``. Else each row is read
+            where it lies, if the files are local, not compressed and in the system's cache, or the rows are copied to a
+            temporary file (TMPDIR); each shard and each resumed run does so again. With ``engine="ray"`` all workers
+            must see that file, so TMPDIR must be a folder that they share, unless rows are read where they lie. Ids
+            that do not fit in ``memory`` are divided over a temporary folder; targets stay in memory.
         targets: as in `evaluate`: a table with columns that ``a`` does not have. Its rows are matched by ``on`` too.
         how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
             ``rows.only_b``.

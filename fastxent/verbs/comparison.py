@@ -26,8 +26,10 @@ from fastxent.scoring.task import sequences
 from fastxent.scoring.topk_full import FullPairScorer
 from fastxent.scoring.topk_pairs import TopkPairScorer
 from fastxent.state.comparison import CompareState
-from fastxent.verbs.alignment import common, ids_of, match, reordered, reordered_columns
+from fastxent.verbs.alignment import reordered, reordered_columns
 from fastxent.verbs.evaluation import MOST_COUNTED, Evaluation, has_soft_targets, open_head
+from fastxent.verbs.matching import TooManyIds, common, ids_of, match
+from fastxent.verbs.spilled import match_spilled
 from fastxent.verbs.tempered import whole_temperature
 
 
@@ -365,17 +367,18 @@ def _aligned(
     options: CompareOptions,
 ) -> tuple[list[OpenSource], list[tuple[int, int]]]:
     """(the dumps in the order of the first, with the rows that all have; how many others the first and each has)."""
-    if options["engine"] != "local":
-        raise ConfigError(
-            f"on cannot be combined with engine={options['engine']!r}, because rows are put in order on this machine; "
-            "use shard (--shard) instead"
-        )
     first, *others = sides
-    ids, inner = ids_of(sides, on, int(options["memory"])), options["how"] == "inner"
-    matchings = [
-        match((ids[0], theirs), (first.files[0], other.files[0]), inner=inner)
-        for theirs, other in zip(ids[1:], others, strict=True)
-    ]
+    memory, inner = int(options["memory"]), options["how"] == "inner"
+    try:
+        ids = ids_of(sides, on, memory)
+    except TooManyIds:
+        matchings = match_spilled(sides, on, memory, inner=inner)
+    else:
+        matchings = [
+            match((ids[0], theirs), (first.files[0], other.files[0]), inner=inner)
+            for theirs, other in zip(ids[1:], others, strict=True)
+        ]
+        del ids
     places, rows = common(matchings)
     skips = options["on_bad_row"] == "skip"
     columns = [
@@ -391,4 +394,4 @@ def _aligned(
         else:
             side = stack.enter_context(reordered(side, place, rows, names, options, skips=skips))
         found.append(side)
-    return found, [(len(ids[0]) - rows, len(matching.places[1]) - rows) for matching in matchings]
+    return found, [(len(matching.places[0]) - rows, len(matching.places[1]) - rows) for matching in matchings]

@@ -18,7 +18,7 @@ from fastxent.io.lists import lists_of
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import OpenSource, full_schema, open_source
 from fastxent.io.values import tag_of
-from fastxent.verbs.alignment import columns_of, ids_of, match, shown_id
+from fastxent.verbs.matching import columns_of, ids_of, match, shown_id
 
 
 def labelled(source: Any, options: Mapping[str, Any], *, matches_dumps: bool = False) -> Any:

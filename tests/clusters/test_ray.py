@@ -23,7 +23,7 @@ import fastxent as fx
 import histogram
 from fastxent.engine import ray as engine
 from fastxent.engine.loop import Loop
-from tests.verbs import clicks, hidden
+from tests.verbs import clicks, hidden, pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray.*", "ignore::ResourceWarning")
 
@@ -222,3 +222,19 @@ def test_a_recipe_of_its_own_runs_on_a_cluster(paths):
     )
     assert there.to_bytes() == here.to_bytes()
     assert timing["tasks"] > 20
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_comparison_by_ids(tmp_path, monkeypatch, compression):
+    """Rows that workers read where they lie, and rows from a temporary file."""
+    monkeypatch.setattr(engine, "UNIT_BYTES", 1)
+    monkeypatch.setattr("fastxent.io.scattered._LEAST", 1)
+    a, b = pairs.both()
+    b = b.append_column("id", a["id"]).take(np.random.default_rng(4).permutation(len(a)))
+    pq.write_table(a, tmp_path / "a.parquet", row_group_size=90)
+    pq.write_table(b, tmp_path / "b.parquet", row_group_size=100, compression=compression, use_dictionary=["id"])
+    files, options = (tmp_path / "a.parquet", tmp_path / "b.parquet"), {"on": "id", "by": "kind", "id": "id"}
+    here, there = (fx.compare(*files, **options, **more) for more in ({}, {"engine": "ray"}))
+    assert there.timing["tasks"] > 3
+    assert there.state.to_bytes() == here.state.to_bytes()
+    assert not list(tmp_path.glob("fastxent-*"))

@@ -17,6 +17,7 @@ import fastxent as fx
 from fastxent.options.option import declarations
 from fastxent.options.runs import CompareOptions
 from fastxent.state.averages import AVERAGES
+from fastxent.state.comparison import CompareState
 from fastxent.state.metrics import CALIBRATION, FROM_GRID
 from fastxent.verbs.comparison import Comparison
 from tests.verbs import pairs
@@ -111,6 +112,28 @@ def test_divergences(result, paired, name, of):
         if bucket.rows:
             assert bucket.mean.value == pytest.approx(rows[inside].mean(), rel=1e-5)
     assert sum(bucket.rows for bucket in found.by_confidence) == len(rows)
+
+
+def test_quantiles_of_slices(result):
+    a, b = pairs.both()
+    for value, part in result.slices["kind"].items():
+        inside = pa.array([kind == value for kind in a["kind"].to_pylist()])
+        alone = fx.compare(a.filter(inside), b.filter(inside))
+        for name, found in {**part.divergences, "target_probability": part.target_probability}.items():
+            want = alone.divergences.get(name, alone.target_probability)
+            assert found.max == want.max
+            for q, number in found.quantiles.items():
+                assert number == pytest.approx(want.quantiles[q], rel=0.011, abs=1e-9), (value, name, q)
+            assert len(found.quantiles) == len(want.quantiles)
+
+
+def test_states_before_quantiles_of_slices_have_none(result, monkeypatch):
+    monkeypatch.setattr("fastxent.state.quantities.SliceQuantities.arrays", lambda self, clusters: {})
+    old = result.state.to_bytes()
+    monkeypatch.undo()
+    part = next(iter(CompareState.from_bytes(old).merge(result.state).result().slices["kind"].values()))
+    assert part.divergences["js_divergence"].quantiles == {}
+    assert math.isnan(part.target_probability.max)
 
 
 def test_the_target_and_its_rank(result, paired):

@@ -15,8 +15,10 @@ from hypothesis import given, settings, strategies as st
 
 import fastxent as fx
 from fastxent.cli.program import run
-from fastxent.verbs import alignment
-from fastxent.verbs.alignment import match
+from fastxent.io.source import open_source
+from fastxent.verbs import alignment, matching
+from fastxent.verbs.matching import ids_of, match
+from fastxent.verbs.spilled import match_spilled
 from tests.verbs import pairs
 from tests.verbs.pairs import ROWS
 
@@ -61,7 +63,7 @@ def test_files_of_any_layout_through_a_temporary_file(tmp_path, monkeypatch, thr
     b_sorted, b_shuffled = (tmp_path / f"{name}-{dtype}.parquet" for name in ("sorted", "shuffled"))
     used, real = [], alignment.Buckets
     monkeypatch.setattr(alignment, "Buckets", lambda *given: (used.append(given), real(*given))[1])
-    monkeypatch.setattr(alignment, "_ROWS", 50)
+    monkeypatch.setattr(matching, "_ROWS", 50)
     want = bits(fx.compare(tmp_path / "a.parquet", b_sorted, **OPTIONS))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -69,6 +71,17 @@ def test_files_of_any_layout_through_a_temporary_file(tmp_path, monkeypatch, thr
     assert bits(fx.compare(tmp_path / "a.parquet", b_shuffled, on="id", threads=threads, **OPTIONS)) == want
     assert len(used) == 1
     assert not list(tmp_path.glob("fastxent-*"))
+
+
+def test_rows_that_are_read_where_they_lie(by_position, tmp_path, monkeypatch):
+    """Neither copied to memory nor to a temporary file."""
+    a, b = dumps_with_ids()
+    pq.write_table(b.take(ORDER), tmp_path / "b.parquet", row_group_size=100, compression="none", use_dictionary=False)
+    monkeypatch.setattr("fastxent.io.scattered._LEAST", 1)
+    monkeypatch.setattr("fastxent.io.in_place._SURE", 1e3)
+    monkeypatch.setattr(alignment, "_destination", None)
+    monkeypatch.setattr("fastxent.verbs.comparison.reordered", _with_memory(alignment.reordered, 1 << 10))
+    assert bits(fx.compare(a, tmp_path / "b.parquet", on="id", **OPTIONS)) == bits(by_position)
 
 
 def _with_memory(real, size):
@@ -174,7 +187,7 @@ def test_a_run_in_parts(by_position, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_run_in_parts(tmp_path):
-    with pytest.raises(fx.ConfigError, match=r"^on cannot be combined with engine='ray', .* use shard"):
+    with pytest.raises(fx.ConfigError, match=r"^engine='ray' needs files, but .* is in memory"):
         fx.compare(*dumps_with_ids(), on="id", engine="ray")
     with pytest.raises(fx.ConfigError, match=r"^shard needs files, but .* is in memory"):
         fx.compare(*dumps_with_ids(), on="id", shard="1/2")
@@ -185,9 +198,47 @@ def test_what_cannot_be_run_in_parts(tmp_path):
 
 
 def test_ids_that_do_not_fit_in_memory():
-    many = {"n": np.arange(100_000), "acc": np.ones(100_000)}
+    many = {"n": np.arange(30_000), "acc": np.arange(30_000) % 2}
+    order = np.random.default_rng(1).permutation(30_000)
+    other = {name: values[order] for name, values in many.items()}
+    found = fx.compare(many, other, on="n", memory="1MB", scores="acc")
+    assert (found.rows.used, found.metrics["acc"].difference.value) == (30_000, 0.0)
+    assert found.metrics["acc"].correlation == pytest.approx(1.0)
     with pytest.raises(fx.SourceError, match=r"^cannot match the rows of .* by id: .* raise memory \(--memory\)"):
-        fx.compare(many, many, on="n", memory="1MB", scores="acc")
+        fx.evaluate(many, targets={"n": np.arange(30_000), "y": np.zeros(30_000)}, on="n", memory="1MB", scores="acc")
+
+
+CHANGES = {
+    "nothing": lambda b: b,
+    "other types": lambda b: b.set_column(b.column_names.index("n"), "n", pc.cast(b["n"], pa.decimal128(21, 2))),
+    "fewer": lambda b: b.slice(3),
+    "again": lambda b: pa.concat_tables([b, b.slice(5, 2), b.slice(0, 2)]),
+    "null": lambda b: b.set_column(b.column_names.index("id"), "id", pa.array([None, *b["id"].to_pylist()[1:]])),
+    "another kind": lambda b: b.set_column(b.column_names.index("n"), "n", pc.cast(b["n"], pa.string())),
+}
+
+
+@pytest.mark.parametrize("on", ["id", "n", ["n", "id"]])
+@pytest.mark.parametrize("how", ["exact", "inner"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_ids_in_a_temporary_folder_match_as_those_in_memory(on, how, change):
+    a, b = dumps_with_ids()
+    b = CHANGES[change](b.take(ORDER))
+    found = []
+    for fits in (True, False):
+        try:
+            names = [on] if isinstance(on, str) else on
+            sides = [open_source(x, logits="logits", columns=tuple(names)) for x in (a, b)]
+            memory = 1 << 30
+            if fits:
+                ids = ids_of(sides, names, memory)
+                found_rows = match((ids[0], ids[1]), (sides[0].files[0], sides[1].files[0]), inner=how == "inner")
+            else:
+                [found_rows] = match_spilled(sides, names, memory, inner=how == "inner")
+            found.append([place.tolist() for place in found_rows.places])
+        except fx.FastxentError as error:
+            found.append([type(error), str(error)])
+    assert found[0] == found[1]
 
 
 def test_a_full_disk_is_one_line(monkeypatch):
