@@ -19,7 +19,7 @@ demo: $(READY) ## evaluate the bundled dump; table here, report and figures unde
 	@echo "report: out/digits.html    figures as JSON: out/digits.json    per-row losses: out/digits.rows.parquet"
 
 test: $(READY) ## the whole suite, doctests included, on all processors; a file's tests stay together
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
