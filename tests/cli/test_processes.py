@@ -127,28 +127,26 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
 
 
-@pytest.mark.parametrize("resumable", [False, True])
-def test_interrupts_at_any_moment_end_cleanly(tmp_path: Path, resumable: bool) -> None:
-    """A dozen, spread over a run from its first lines to its end: 130 and one line, or a result."""
+def test_interrupts_at_any_moment_end_cleanly(tmp_path: Path) -> None:
+    """A dozen, spread over a run from its first lines to its end: 130 and one line, or a result. Every other run is
+    one that keeps its progress."""
     source = tmp_path / "in.parquet"
     rng = np.random.default_rng(0)
     logits = pa.array(list(rng.normal(size=(20_000, 8)).astype(np.float32)))
     pq.write_table(pa.table({"logits": logits, "target": rng.integers(0, 8, 20_000)}), source, row_group_size=50)
-    folder = ["--resume", str(tmp_path / "progress")] if resumable else []
-    arguments = ["eval", str(source), "--threads", "2", "--format", "json", *folder]
-    program = f"""
+    arguments = ["eval", str(source), "--threads", "2", "--format", "json"]
+    program = """
 import sys
 print(end=".", flush=True)
 from fastxent.__main__ import main
-sys.argv[1:] = {arguments}
 main()
 """
     seconds, codes = 0.0, []
     for moment in [None, None, *range(1, 13)]:
         shutil.rmtree(tmp_path / "progress", ignore_errors=True)
-        child = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        folder = [] if moment is None or moment % 2 else ["--resume", str(tmp_path / "progress")]
+        child = subprocess.Popen([sys.executable, "-c", program, *arguments, *folder],
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
         assert child.stdout is not None
         assert child.stdout.read(1) == "."
         start = time.monotonic()
@@ -163,7 +161,8 @@ main()
             assert out == ""
             assert re.fullmatch(r"fastxent: interrupted; .*\n", told)
         else:
-            assert (child.returncode, told) == (0, "")
+            assert child.returncode == 0, told
+            assert told == ""
             assert json.loads(out)["rows"]["used"] == 20_000
     assert codes[:2] == [0, 0]
     assert 130 in codes

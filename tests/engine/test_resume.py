@@ -6,11 +6,8 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 import warnings
 from pathlib import Path
 
@@ -310,49 +307,66 @@ def test_files_elsewhere_have_an_identity_too(paths):
 
 # ---- processes -------------------------------------------------------------------------------------------------------
 
-CHILD = """
-import sys, time
+KILLED = """
+import os, random, signal, sys, threading, time
+from pathlib import Path
 import fastxent as fx
 from fastxent.engine import checkpoints as resume
 import dumps
 resume._EVERY = resume._SHARE = 0.0
-def progress(rows, *_):
-    time.sleep(0.003)
-    print(rows, flush=True)
-folder, paths = sys.argv[1], sys.argv[2:]
-result = fx.evaluate(paths, **dumps.OPTIONS, threads=2, resume=folder, progress=progress)
-print("done", result.state.to_bytes().hex(), flush=True)
+
+def run(folder, paths, told):
+    def progress(rows, *_):
+        time.sleep(0.003)
+        os.write(told, b".")
+    fx.evaluate(paths, **dumps.OPTIONS, threads=2, resume=folder, progress=progress)
+
+def killed(folder, paths, rng, wait):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            run(folder, paths, writer)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    os.read(reader, 1)
+    while wait and not list(folder.glob("*.state")) and os.read(reader, 1):
+        pass  # however slow the machine is, something is kept by now
+    time.sleep(rng.uniform(0, 0.03))
+    os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    os.close(reader)
+
+rng, paths = random.Random(11), sys.argv[2:]
+fx.evaluate(paths[1], **dumps.OPTIONS, threads=1)  # what is imported and loaded here, no child needs to load
+assert threading.active_count() == 1
+for anew in range(3):  # a run that is nearly done has few moments left
+    folder, kept = Path(sys.argv[1]) / str(anew), 0
+    for k in range(4):
+        killed(folder, paths, rng, k == 3)
+        assert len(list(folder.glob("*.state"))) >= kept
+        kept = len(list(folder.glob("*.state")))
+    assert kept > 0
 """
 
 
 def test_killed_at_random_moments_it_ends_in_the_same_bits(paths, tmp_path):
-    """A dozen kills, of which most come while units are read and files written; what was written is never lost."""
+    """A dozen kills, of which most come while units are read and files written; what was written is never lost.
+
+    The runs are forks of one process that has loaded everything and started no thread.
+    """
     whole = fx.evaluate(paths, **OPTIONS).state.to_bytes()
-    rng = random.Random(11)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    command = [sys.executable, "-c", textwrap.dedent(CHILD)]
-    kills, kept, folder = 0, 0, tmp_path / "c"
-    while kills < 12:
-        if kills % 4 == 0:  # begin anew: a run that is nearly done has few moments left
-            folder, kept = tmp_path / f"c{kills}", 0
-        child = subprocess.Popen([*command, str(folder), *paths], stdout=subprocess.PIPE, text=True, env=environment)
-        assert child.stdout is not None
-        child.stdout.readline()
-        if kills % 4 == 3:  # however slow the machine is, something is kept by now
-            while not states(folder) and child.stdout.readline():
-                pass
-        time.sleep(rng.uniform(0, 0.03))
-        child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=300)
-        assert child.returncode in (0, -signal.SIGKILL)
-        assert len(states(folder)) >= kept
-        kept = len(states(folder))
-        kills += 1
-        if kills % 4 == 0:
-            assert kept > 0
-            result = fx.evaluate(paths, **OPTIONS, resume=folder)
-            assert result.state.to_bytes() == whole
-            assert result.timing["resumed_rows"] > 0
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "c"), *paths],
+                          capture_output=True, text=True, env=environment, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for anew in range(3):
+        result = fx.evaluate(paths, **OPTIONS, resume=tmp_path / "c" / str(anew))
+        assert result.state.to_bytes() == whole
+        assert result.timing["resumed_rows"] > 0
 
 
 def test_control_c_says_how_to_go_on(paths, tmp_path):
