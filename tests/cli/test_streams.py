@@ -179,9 +179,12 @@ def test_an_environment_that_cannot_be_is_one_line(environment: dict[str, str], 
     assert told in done.stderr
 
 
-def test_warnings_as_errors_stop_no_run_that_cannot_keep_its_kernels() -> None:
-    done = shell(f"fastxent eval {DIGITS} --format json", PYTHONWARNINGS="error", FASTXENT_CACHE_DIR="/proc/none")
-    assert (done.returncode, json.loads(done.stdout)["rows"]["total"]) == (0, 1797)
+def test_warnings_as_errors_stop_no_run_that_cannot_keep_its_kernels(tmp_path: Path) -> None:
+    """Of a table of text, for which one small kernel is compiled."""
+    (tmp_path / "dump.csv").write_text("l0,l1,target\n0.5,1.5,1\n2.0,1.0,0\n")
+    line = f"fastxent convert {tmp_path}/dump.csv {tmp_path}/dump.arrow --logits 'l*' --format json"
+    done = shell(line, PYTHONWARNINGS="error", FASTXENT_CACHE_DIR="/proc/none")
+    assert (done.returncode, json.loads(done.stdout)["rows"]) == (0, 2), done.stderr
     assert done.stderr.count("set FASTXENT_CACHE_DIR to a writable folder") == 1
 
 
