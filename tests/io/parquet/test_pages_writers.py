@@ -25,8 +25,10 @@ from fastxent.io.parquet.pages import PageReader
 from fastxent.io.parquet.reader import read_rows, split
 from fastxent.io.storage.local import LocalRanges
 from tests.io.held import held
+from tests.pairwise import pairwise
 
 DTYPES = ["float16", "float32", "float64"]
+CLASSES = [1, 3, 10, 1000]
 
 
 def matrix(n: int, n_classes: int, dtype: str = "float32", seed: int = 0) -> np.ndarray:
@@ -102,10 +104,10 @@ def check(path: Path, n_classes: int, dtype: str, max_bytes: int = 1 << 20) -> n
 # ---- pyarrow ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_classes", [1, 3, 10, 1000])
-@pytest.mark.parametrize("codec", ["none", "snappy", "zstd", "lz4", "gzip", "brotli"])
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize(
+    ("codec", "n_classes", "dtype", "version"),
+    pairwise(["none", "snappy", "zstd", "lz4", "gzip", "brotli"], CLASSES, DTYPES, ["1.0", "2.0"]),
+)
 def test_pyarrow_lists(tmp_path: Path, dtype: str, n_classes: int, codec: str, version: str) -> None:
     x = matrix(9_000 // n_classes, n_classes, dtype)
     path = tmp_path / "a.parquet"
@@ -276,9 +278,10 @@ def test_an_encoding_left_to_pyarrow(tmp_path: Path) -> None:
 # ---- others ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n_classes", [1, 3, 10, 1000])
-@pytest.mark.parametrize("codec", ["uncompressed", "snappy", "zstd", "lz4", "gzip", "brotli"])
+@pytest.mark.parametrize(
+    ("codec", "n_classes", "dtype"),
+    pairwise(["uncompressed", "snappy", "zstd", "lz4", "gzip", "brotli"], CLASSES, ["float32", "float64"]),
+)
 def test_polars(tmp_path: Path, dtype: str, n_classes: int, codec: Any) -> None:
     x = matrix(9_000 // n_classes, n_classes, dtype)
     path = tmp_path / "a.parquet"
@@ -292,10 +295,12 @@ def test_polars(tmp_path: Path, dtype: str, n_classes: int, codec: Any) -> None:
     check(path, n_classes, "float32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n_classes", [1, 3, 10, 1000])
-@pytest.mark.parametrize("codec", ["uncompressed", "snappy", "zstd", "lz4_raw", "gzip", "brotli"])
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("codec", "n_classes", "dtype", "version"),
+    pairwise(
+        ["uncompressed", "snappy", "zstd", "lz4_raw", "gzip", "brotli"], CLASSES, ["float32", "float64"], ["v1", "v2"]
+    ),
+)
 def test_duckdb(tmp_path: Path, dtype: str, n_classes: int, codec: str, version: str) -> None:
     x = matrix(9_000 // n_classes, n_classes, dtype)
     path = tmp_path / "a.parquet"
@@ -311,10 +316,13 @@ def test_duckdb(tmp_path: Path, dtype: str, n_classes: int, codec: str, version:
         check(path, n_classes, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n_classes", [1, 3, 10, 1000])
-@pytest.mark.parametrize("codec", ["uncompressed", "snappy", "zstd(3)", "lz4_raw", "gzip(6)", "brotli(3)"])
-@pytest.mark.parametrize("version", ["parquet_1_0", "parquet_2_0"])
+@pytest.mark.parametrize(
+    ("codec", "n_classes", "dtype", "version"),
+    pairwise(
+        ["uncompressed", "snappy", "zstd(3)", "lz4_raw", "gzip(6)", "brotli(3)"], CLASSES, DTYPES,
+        ["parquet_1_0", "parquet_2_0"],
+    ),
+)  # fmt: skip
 def test_parquet_rs(tmp_path: Path, dtype: str, n_classes: int, codec: Any, version: Any) -> None:
     x = matrix(9_000 // n_classes, n_classes, dtype)
     path = tmp_path / "a.parquet"
