@@ -22,7 +22,7 @@ from fastxent.state import packed
 from fastxent.state.evaluation import EvalState
 from scored_cases import CONFIGS, case, config
 
-MUTANTS = 60  # of each configuration
+MUTANTS = 30  # of each configuration
 
 
 def signed(payload: bytes, size: int | None = None, level: int = 1) -> bytes:

@@ -54,7 +54,7 @@ def test_empty_is_the_identity(name):
 
 @configs
 @given(st.lists(st.integers(0, 300), max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_sharded_is_whole(name, cuts, rng: random.Random):
     cfg, rows = case(name, 300)
     whole = EvalState.empty(cfg).add(rows)

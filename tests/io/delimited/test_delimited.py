@@ -57,7 +57,7 @@ EXPECTED_PLAIN = fx.evaluate({"x": P, "target": Y}, logits="x", input="probs")
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("piece", [200, 8 << 20])
+@pytest.mark.parametrize("piece", [1500, 8 << 20])
 def test_what_pandas_writes(name: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name](frame().to_csv(index="crlf" not in name)))

@@ -99,7 +99,7 @@ def test_one_odd_page_among_many(layout: Layout, counted: Counted, tmp_path: Pat
     """Null and ragged rows, rows over two pages, pages of another size, anywhere in a run."""
     rng = random.Random(0)
     entries = 1 if layout.binary else layout.n_classes
-    for case in range(60):
+    for case in range(30):
         rows = rows_of(layout, 60)
         cuts = set(range(0, 60 * entries, 4 * entries))
         at, how = rng.randrange(60), rng.randrange(5)
@@ -125,7 +125,7 @@ def test_one_odd_page_among_many(layout: Layout, counted: Counted, tmp_path: Pat
         got = outcome(*args)
         assert got[1:] == (reasons, "")
         assert len(got[0]) == values.nbytes
-    assert counted.pages > 100
+    assert counted.pages > 50
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -135,7 +135,7 @@ def test_mutated_pages_read_as_they_do_page_by_page(layout: Layout, counted: Cou
     rows = rows_of(layout, 48)
     chunk, data = column(rows, range(0, 48 * entries, 4 * entries), layout)
     errors = 0
-    for _ in range(250):
+    for _ in range(100):
         broken = bytearray(data)
         for _ in range(rng.choice([1, 1, 2])):
             at = rng.randrange(4, len(broken))
@@ -150,8 +150,8 @@ def test_mutated_pages_read_as_they_do_page_by_page(layout: Layout, counted: Cou
         errors += got[2] != ""
         if layout.checksum and not got[2]:
             assert got[0] == expected(rows, layout)[0].tobytes()
-    assert errors > 50
-    assert counted.pages > 250
+    assert errors > 20
+    assert counted.pages > 100
 
 
 def test_headers_mutated_one_byte_at_a_time(counted: Counted, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_odd_rows_among_many(layout: Layout, counted: Counted, tmp_path: Path) -
     """Nulls, ragged rows, rows over two pages and rows that repeat, anywhere."""
     rng = random.Random(0)
     entries = 1 if layout.binary else layout.n_classes
-    for case in range(40):
+    for case in range(20):
         rows = rows_of(layout, 90)
         cuts = {rng.randrange(90) * entries for _ in range(3)}
         for _ in range(rng.randrange(3)):
@@ -123,7 +123,7 @@ def test_odd_rows_among_many(layout: Layout, counted: Counted, tmp_path: Path) -
         values, reasons = expected(rows, layout)
         assert outcome(*args)[1:] == (reasons, "")
         assert len(outcome(*args)[0]) == values.nbytes
-    assert counted.rows > 500
+    assert counted.rows > 250
 
 
 @pytest.mark.parametrize("layout", PLAIN + LOOKED_UP)
@@ -133,7 +133,7 @@ def test_mutated_pages_read_as_they_do_whole(layout: Layout, counted: Counted, t
     rows = rows_of(layout, 90)
     chunk, data = column(rows, [40 * entries], layout)
     errors = 0
-    for _ in range(250):
+    for _ in range(100):
         broken = bytearray(data)
         for _ in range(rng.choice([1, 1, 2])):
             at = rng.randrange(4, len(broken)) if rng.random() < 0.5 else rng.randrange(4, 60)
@@ -148,8 +148,8 @@ def test_mutated_pages_read_as_they_do_whole(layout: Layout, counted: Counted, t
         errors += got[2] != ""
         if layout.checksum and not got[2]:
             assert got[0] == expected(rows, layout)[0].tobytes()
-    assert errors > 20
-    assert counted.rows > 100
+    assert errors > 8
+    assert counted.rows > 40
 
 
 @pytest.mark.parametrize("layout", [layout for layout in PLAIN + LOOKED_UP if layout.checksum])
