@@ -126,8 +126,7 @@ INF = np.inf
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-@pytest.mark.parametrize("c", [3, 100])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(("c", "dtype"), [(3, "float32"), (3, "float64"), (100, "float32"), (100, "bfloat16")])
 def test_a_class_or_a_row_of_weight_0_adds_nothing_where_its_loss_is_infinite(c, dtype, reduction):
     x = ref.rows_of("normal", 4, c, ref.DTYPES[dtype])
     x[1, 2] = -INF
@@ -208,8 +207,7 @@ def test_a_row_that_is_nan_stays_nan_whatever_its_weight():
 # ---- a mean that is undefined --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ref.DTYPES)
-@pytest.mark.parametrize("c", [4, 100])
+@pytest.mark.parametrize(("c", "dtype"), [(4, "float32"), (4, "float64"), (4, "float16"), (100, "float32")])
 def test_the_gradient_of_an_undefined_mean_is_nan_in_every_class(c, dtype):
     x = ref.rows_of("normal", 3, c, ref.DTYPES[dtype])
     x[:, 1] = -INF

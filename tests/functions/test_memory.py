@@ -228,8 +228,10 @@ INTO_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", INTO_OUT)
-@pytest.mark.parametrize("dtype", ref.DTYPES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(n, d) for n in INTO_OUT for d in ref.DTYPES if d != "bfloat16" or not n.startswith(("smooth", "soft "))],
+)
 @pytest.mark.parametrize("family", ["language model", "ascending"])
 def test_out_and_in_place(name, dtype, family):
     x = ref.rows_of(family, N, C, ref.DTYPES[dtype])
@@ -261,8 +263,11 @@ LOSSES_INTO_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES_INTO_OUT)
-@pytest.mark.parametrize("dtype", ref.DTYPES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for name in LOSSES_INTO_OUT for dtype in ("float32", "float64")]
+    + [(name, dtype) for name in ("logsumexp", "loss") for dtype in ("float16", "bfloat16")],
+)
 def test_losses_into_out(name, dtype):
     x = ref.rows_of("normal", N, C, ref.DTYPES[dtype])
     expected = LOSSES_INTO_OUT[name](x)

@@ -124,6 +124,7 @@ def test_nothing_beyond_the_rows_is_read(dtype, full):
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     assert libc.mprotect(base + 16 * page, page, 0) == 0
     raw = np.frombuffer(memory, np.uint8, 16 * page)
+    shaped = dtype == ("float32" if full else "float16")  # has code of its own, which reads by the same loads
     for c in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 48, 49, 50, 65, 127, 2047, 2049, 4100):
         for n in (1, 2, 7, 8, 9, 15, 16, 17):
             if n * c * kind.itemsize > raw.size:
@@ -134,13 +135,15 @@ def test_nothing_beyond_the_rows_is_read(dtype, full):
             stored = place.view(np.uint16 if dtype == "bfloat16" else kind).reshape(n, c)
             target = np.arange(n) % c
             results = []
+            shapes = [RowOptions()]
+            if shaped:
+                shapes.append(RowOptions(softcap=3.0, class_mask=np.ones(c, np.uint8)))
             for matrix in (Matrix.of(stored, dtype), Matrix.of(stored.copy(), dtype)):
-                for options in (RowOptions(), RowOptions(softcap=3.0, class_mask=np.ones(c, np.uint8))):
+                for options in shapes:
                     take = RowPass(matrix, target, -1, options, full=full)
                     take(0, n)
                     results.append(take.record[rows_of_interest(full), :n].copy())
-            np.testing.assert_array_equal(results[0], results[2])
-            np.testing.assert_array_equal(results[1], results[3])
+            np.testing.assert_array_equal(results[: len(shapes)], results[len(shapes) :])
     assert libc.mprotect(base + 16 * page, page, 3) == 0
 
 

@@ -158,7 +158,7 @@ def test_ignored_and_bad_rows(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["o.parquet"]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_gradients_of_negative_probabilities_are_nan(tmp_path, dtype):
     """Such a row is skipped as bad by the evaluation, although slopes, -1/p of the target, are numbers."""
     p = np.array([[0.5, 0.5, 0.0], [0.5, -0.25, 0.75]]).astype(ref.DTYPES[dtype])
@@ -168,8 +168,6 @@ def test_gradients_of_negative_probabilities_are_nan(tmp_path, dtype):
     assert str(pq.read_table(tmp_path / "o.parquet")["grad"].to_pylist()) == "[[-2.0, 0.0, 0.0], [nan, nan, nan]]"
     fx.transform({"logits": p, "target": [0, 0]}, tmp_path / "o.parquet", **{**options, "dtype": None})
     rows = np.array(pq.read_table(tmp_path / "o.parquet")["grad"].to_pylist())
-    if dtype == "bfloat16":
-        rows = rows.astype(np.uint16).view(ml_dtypes.bfloat16).astype(np.float64)
     np.testing.assert_array_equal(rows, [[-2, 0, 0], [math.nan] * 3])
 
 
