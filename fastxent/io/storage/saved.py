@@ -17,10 +17,10 @@ def data_files(folder: str, names: Sequence[str], read: Read) -> list[str]:
 
     folder: str. Its name in errors. names: files in it.
     """
-    files = _loaded(read, STATE).get("_data_files") if STATE in names else None
+    state = _loaded(read, folder, STATE) if STATE in names else {}
+    files = state.get("_data_files")
     if not isinstance(files, list):
         return list(names)
-    state = _loaded(read, STATE)
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise SourceError(
             f"cannot read {folder}: its rows are chosen by indices; call dataset.flatten_indices() and save it again"
@@ -36,7 +36,7 @@ def data_files(folder: str, names: Sequence[str], read: Read) -> list[str]:
 
 def refuse_splits(folder: str, names: Sequence[str], read: Read) -> None:
     """Raise SourceError for a folder of several splits: their rows are not one dump."""
-    splits = _loaded(read, SPLITS).get("splits") if SPLITS in names else None
+    splits = _loaded(read, folder, SPLITS).get("splits") if SPLITS in names else None
     if isinstance(splits, list) and splits:
         raise SourceError(
             f"cannot read {folder}: it holds the splits {', '.join(map(str, splits))}; name one, as in "
@@ -44,10 +44,13 @@ def refuse_splits(folder: str, names: Sequence[str], read: Read) -> None:
         )
 
 
-def _loaded(read: Read, name: str) -> dict[str, Any]:
-    """The object of a JSON file; {} if it is none."""
+def _loaded(read: Read, folder: str, name: str) -> dict[str, Any]:
+    """The object of a JSON file; {} if it holds another value. SourceError if it is damaged: without it, caches would
+    be read as data, and missing files would not be missed."""
     try:
         found = json.loads(read(name))
     except (ValueError, RecursionError):
-        return {}
+        raise SourceError(
+            f"cannot read {folder}: {name} is not JSON; save the dataset again, or name the data files"
+        ) from None
     return found if isinstance(found, dict) else {}

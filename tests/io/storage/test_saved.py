@@ -70,7 +70,15 @@ def test_states_that_are_damaged(state: dict[str, Any], message: str, tmp_path: 
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff", "[" * 100_000, '{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "\xff", "[" * 100_000])
+def test_states_that_are_not_json(text: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "one")
+    (folder / "state.json").write_text(text, encoding="latin-1")
+    with pytest.raises(fx.SourceError, match=r"one: state\.json is not JSON; save the dataset again"):
+        fx.evaluate(folder)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}'])
 def test_another_state(text: str, tmp_path: Path) -> None:
     folder = saved(tmp_path / "one")
     (folder / "cache-0123456789abcdef.arrow").unlink()
