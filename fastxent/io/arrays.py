@@ -63,6 +63,10 @@ class Gathered(Held):
 
     order: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.order), *self.values.shape[1:])
+
     def read(self, begin: int, end: int, width: int | None) -> pa.Array:
         return to_arrow(self.values[self.order[begin:end]], width)
 

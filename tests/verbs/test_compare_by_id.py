@@ -124,6 +124,17 @@ def test_inner_uses_the_rows_of_both():
     assert {row.id for row in found.largest} == {row.id for row in want.largest}
 
 
+@pytest.mark.parametrize("shared", [0, 4])
+def test_inner_of_arrays_uses_the_rows_of_both(shared):
+    x, target = pairs.A[:9], np.maximum(pairs.TARGET[:9], 0)
+    a = {"logits": x, "target": target, "n": np.arange(9)}
+    order = np.random.default_rng(2).permutation(9)
+    b = {"logits": x[order], "target": target[order], "n": order + (9 - shared)}
+    b["target"] = np.where(b["n"] < 9, target[np.minimum(b["n"], 8)], 0)
+    found = fx.compare(a, b, on="n", how="inner")
+    assert (found.rows.total, found.rows.only_a, found.rows.only_b) == (shared, 9 - shared, 9 - shared)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
