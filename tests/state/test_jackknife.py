@@ -120,17 +120,8 @@ def of_calibration(name: str, times: int) -> float:
     found, random = [], np.random.default_rng(1)
     for counts in random.multinomial(4000, cells.ravel(), size=times).reshape(times, -1, 2):
         value = errors(counts[None], (name,))[name][0]
-        found.append(jackknifed(Metric(value), errors(without_drawn_with(random, counts), (name,))[name]))
+        found.append(jackknifed(Metric(value), errors(without_drawn(counts, K), (name,))[name]))
     return covered(found, truth)
-
-
-def without_drawn_with(random: np.random.Generator, counts: np.ndarray) -> np.ndarray:
-    """`without_drawn` of rows in another order: its seed is fixed, so those of many simulations would be alike."""
-    order = random.permutation(counts.size)
-    each = without_drawn(counts.ravel()[order], K)
-    found = np.empty_like(each)
-    found[:, order] = each
-    return found.reshape(-1, *counts.shape)
 
 
 def of_averages(times: int) -> dict[str, float]:
@@ -143,7 +134,7 @@ def of_averages(times: int) -> dict[str, float]:
     found: dict[str, list[Metric]] = {name: [] for name in names}
     for counts in random.multinomial(1500, pairs.ravel() / pairs.sum(), size=times).reshape(times, 5, 5):
         mine = averages(_class_sums(counts))
-        rest = without_drawn_with(random, counts)
+        rest = without_drawn(counts, K)
         each = [averages(_class_sums(some)) for some in rest]
         for name in names:
             found[name].append(jackknifed(Metric(mine[name]), [some[name] for some in each]))
