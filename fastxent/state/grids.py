@@ -28,6 +28,7 @@ from fastxent.state.multilabel import MultilabelPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
 
+_DIVIDED = (CALIBRATION[0], *FROM_GRID)  # with intervals: a maximum has none that holds, its bias is that of noise
 MOST_BUCKETED = 10_000  # classes that are counted in each bucket
 _AT_ONCE = 256  # groups whose figures are computed together
 
@@ -155,7 +156,7 @@ class Grids:
     def without_each(self) -> dict[str, np.ndarray]:
         """The metrics of all rows, then of all but those of each bucket that has rows, by name: float64 (1 + K,)."""
         found: dict[str, np.ndarray] = {}
-        names = [name for name in (*CALIBRATION, *FROM_GRID) if name in self.plan.names]
+        names = [name for name in _DIVIDED if name in self.plan.names]
         if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
             found |= without_each(self.grid, names)
         if self.classes is not None and self.classes.known:
@@ -186,7 +187,7 @@ class Grids:
 
     def _add_intervals(self, grid: Grid, g: int, metrics: dict[str, Metric]) -> None:
         """Give the metrics of calibration of a group the interval of the jackknife, if there is one."""
-        names = [name for name in (*CALIBRATION, *FROM_GRID) if name in metrics]
+        names = [name for name in _DIVIDED if name in metrics]
         if self._alike and not grid.holds_sums(g):
             without = without_drawn(grid, g, self.buckets, names)
         elif self.grid is not None and grid.table.column is None and self.grid.rows.sum() == grid.rows.sum():
