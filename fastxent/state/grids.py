@@ -56,7 +56,8 @@ class Grids:
         multilabel = isinstance(plan, MultilabelPlan)  # the labels of a row depend on each other
         self._alike = not (plan.weighted or plan.clustered or multilabel)
         self._buckets = Buckets(self.buckets, config.bins)
-        divided = bool(self.buckets) and plan.labelled and (paired or not self._alike) and not config.partial
+        together = paired and not config.partial
+        divided = bool(self.buckets) and plan.labelled and (together or not self._alike)
         ranked = divided and not multilabel and any(name in RANKING for name in plan.names)
         self.grid = Grid(self._buckets) if divided and wanted else None
         self.scores = Scores(self._buckets) if ranked else None
