@@ -7,11 +7,12 @@ doi 10.1073/pnas.2016191118.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastxent.results.values import Values
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SEED = 20_230_917
 _SAMPLES = 400
@@ -30,6 +31,8 @@ def pooled(weights: np.ndarray, sums: np.ndarray) -> Pools:
 
     weights: float64 (n,), above 0. sums: float64 (n,), the weighted sum of the values of each.
     """
+    import numpy as np
+
     first = np.arange(len(weights))
     while True:
         means = sums / weights
@@ -45,6 +48,8 @@ def isotonic(weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
 
     weights, sums: float64 (groups, places). Sums are from 0 to the weight.
     """
+    import numpy as np
+
     group, place = np.nonzero(weights > 0.0)
     best = np.zeros(weights.shape)
     if len(group):
@@ -85,6 +90,8 @@ class Reliability(Values):
         """
         if not self.confidence:
             return (), ()
+        import numpy as np
+
         rng = np.random.RandomState(_SEED)
         forecast = np.clip(np.array(self.confidence), 0.0, 1.0)
         rows = np.maximum(np.rint(np.array(self.rows)), 1.0)
