@@ -43,7 +43,7 @@ def multiplier(units: float, first: float) -> float:
     """Return half the width of the interval in standard errors, after ``units``; ``first``: units at the first look.
 
     >>> f"{multiplier(100, 100):.3f}", f"{multiplier(10_000, 100):.3f}"
-    ('3.035', '3.560')
+    ('3.035', '3.562')
     """
     m = _BEST * units / first
     return math.sqrt(2.0 * (m + 1.0) / m * math.log(math.sqrt(m + 1.0) / _ALPHA))

@@ -117,8 +117,9 @@ def run(count: int, seed: int) -> Counter[str]:
     seeds = [[make(response) for response in rows(k, 2)] for k in range(3) for make in FORMS.values()]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "responses.jsonl"
-        path.write_text("\n".join(map(json.dumps, seeds[0])))
-        fx.evaluate(path, **OPTIONS, by="position")  # type: ignore[arg-type]  # compiles what cases need
+        for lines in seeds:  # compiles what cases need
+            path.write_text("\n".join(map(json.dumps, lines)))
+            fx.evaluate(path, **OPTIONS, by="position")  # type: ignore[arg-type]
         return fuzzing.outcomes_of(lambda rng: _outcome(rng, seeds, path), count, seed)
 
 
