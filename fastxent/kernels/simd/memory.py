@@ -62,8 +62,8 @@ def masked_load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, kind: ir.Ty
 
 
 def masked_store(b: ir.IRBuilder, address: ir.Value, count: ir.Value, vector: ir.Value) -> None:
-    """The first ``count`` lanes to memory. A whole vector needs no mask: masked stores of AVX2 take some processors ten
-    times as long."""
+    """The first ``count`` lanes to memory. A whole vector needs no mask: masked stores of AVX2 are slow on some
+    processors."""
     lanes, pointer = vector.type.count, b.inttoptr(address, vector.type.as_pointer())
     with b.if_else(b.icmp_signed(">=", count, _I64(lanes))) as (whole, part):
         with whole:
