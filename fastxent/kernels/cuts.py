@@ -54,6 +54,13 @@ def room() -> tuple[np.ndarray, np.ndarray]:
     return np.empty((2, BLOCK)), np.empty((3, BLOCK), np.int64)
 
 
+def add_units(numbers: np.ndarray, bits: int, sums: np.ndarray) -> None:
+    """Add whole numbers (places,), in units of 2**-``bits`` from 2**-24 to 2**-65, to the first sum of each place."""
+    finer = bits + _UNITS[1]
+    sums[:, 1] += numbers >> finer
+    sums[:, 2] += (numbers & ((1 << finer) - 1)) << (-_UNITS[2] - bits)
+
+
 @jit
 def _cut_block(numbers, n, rests, first, second):  # type: ignore[no-untyped-def]
     """What two cuts take off each number, and the rest; whether there is any."""

@@ -21,6 +21,7 @@ from fastxent.kernels.jit import jit
 from fastxent.kernels.simd.words import whole
 
 SHIFT, OFFSET_BITS, MOST_ROWS = 42, 21, 1 << 20
+_TINY = 2.0**-60
 WHOLE_BITS, SLICE_BITS = 12, 8  # 4,096 cells of all rows, 256 of a slice
 
 
@@ -48,6 +49,15 @@ def layout_of(bits: int, bins: int) -> Layout:
     return Layout(first, cells)
 
 
+def totals_of(words: np.ndarray, bits: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, and sums of the confidence in units of 2**-(bits + `OFFSET_BITS`)) of ``words`` (places, 2) by bin: both
+    int64 (bins, 2)."""
+    layout, rows = layout_of(bits, bins), words >> SHIFT
+    cells = np.repeat(np.arange(1 << bits), np.diff(layout.cells, append=places_of(bits, bins)))
+    numbers = (words & ((1 << SHIFT) - 1)) + (rows * cells[:, None] << OFFSET_BITS)
+    return np.add.reduceat(rows, layout.bins), np.add.reduceat(numbers, layout.bins)
+
+
 def room() -> tuple[np.ndarray, np.ndarray]:
     """Room for a block of `tally_grid`: how far its rows are right; bins and what is added."""
     return np.empty(BLOCK), np.empty((2, BLOCK), np.int64)
@@ -71,6 +81,50 @@ def add_to_grid(confidence, right, places, bits, words, more):  # type: ignore[n
         places[i] = 2 * (places[i] + whole(cell)) + whole(right[i])
     for i in range(n):
         words[np.uint64(places[i])] += more[i]
+
+
+@jit
+def add_singles(confidence, right, bins, bits, words, room):  # type: ignore[no-untyped-def]
+    """Do what `add_to_grid` does with float32 numbers from 0 to 1, held as doubles.
+
+    Their products with a number of bins are exact, so the bin of each is that of `cuts.find_bins`. room: int64 (2, n).
+    """
+    top, count = np.float64(1 << (bits + OFFSET_BITS)), np.float64(bins)
+    places, more = room
+    for i in range(confidence.size):
+        x = confidence[i]
+        number = -np.floor(-x * top)
+        cell = np.floor((number - 1.0) * 2.0**-OFFSET_BITS)
+        cell = cell if cell > 0.0 else 0.0
+        k = -np.floor(-x * count) - 1.0
+        k = k if k > 0.0 else 0.0
+        more[i] = whole(number - cell * 2.0**OFFSET_BITS) + (1 << SHIFT)
+        places[i] = whole(2.0 * (k + cell) + right[i])
+    for i in range(confidence.size):
+        words[np.uint64(places[i])] += more[i]
+
+
+@jit
+def list_residues(confidence, bins, bits, numbers, places):  # type: ignore[no-untyped-def]
+    """Numbers that, added to what `add_singles` sums by bin, make those sums exact; how many there are.
+
+    confidence: float64 (n,), float32 numbers from 0 to 1. numbers, places: room for 2n numbers and their bins.
+    """
+    top, found = np.float64(1 << (bits + OFFSET_BITS)), 0
+    exact = 2.0 ** (23 - bits - OFFSET_BITS)  # numbers from here on are multiples of 1 / top
+    for i in range(confidence.size):
+        x = confidence[i]
+        if x >= exact:
+            continue
+        up = -np.floor(-x * top) / top
+        k = max(-np.floor(-x * bins) - 1.0, 0.0)
+        if x < _TINY:  # the difference may have too many bits for a double
+            numbers[found], places[found] = x, k
+            found += 1
+            x = 0.0
+        numbers[found], places[found] = x - up, k
+        found += x != up
+    return found
 
 
 @jit

@@ -25,7 +25,27 @@ def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fold_twice(at, n, power, words):  # type: ignore[no-untyped-def]
+def _fold_once(at, other_at, n, power, words):  # type: ignore[no-untyped-def]
+    """Do what `fold` does if one cut leaves no remainder. Else return False, and add nothing."""
+    power = max(power, _LEAST)
+    sigma = splat(math.ldexp(1.5, power), 0.0)
+    total = splat(0.0, 0.0)
+    left = total
+    for i in range(0, n, 8):
+        x = load(at + i * 8, 0.0)
+        if other_at is not None:
+            x = x * load(other_at + i * 8, 0.0)
+        cut = x + sigma
+        total = add_words(total, cut)
+        left = or_words(left, x - (cut - sigma))
+    if union_words(left) << 1 != 0:  # without their signs
+        return False
+    add_integer(words, sum_words(total) - n * word_of(math.ldexp(1.5, power)), power - 52 + SCALE)
+    return True
+
+
+@jit
+def _fold_twice(at, other_at, n, power, words):  # type: ignore[no-untyped-def]
     """Do what `fold` does if two cuts leave no remainder. Else return False, and add nothing."""
     power = max(power, _LEAST)
     lower = max(power - 52, _LEAST)
@@ -34,6 +54,8 @@ def _fold_twice(at, n, power, words):  # type: ignore[no-untyped-def]
     more, left = total, total
     for i in range(0, n, 8):
         x = load(at + i * 8, 0.0)
+        if other_at is not None:
+            x = x * load(other_at + i * 8, 0.0)
         cut = x + first
         total = add_words(total, cut)
         x = x - (cut - first)
@@ -90,8 +112,37 @@ def fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
 
     ``room_at``: where as many may be stored, maybe the same place.
     """
-    if _fold_twice(at, n, power, words):
+    if not _fold_twice(at, None, n, power, words):
+        _fold_wholly(at, room_at, n, power, words)
+
+
+@jit
+def fold_singles(at, other_at, room_at, n, power, words):  # type: ignore[no-untyped-def]
+    """Do what `fold` does with numbers, or with their products with others, that have few bits: one cut may be enough.
+
+    ``other_at``: the other numbers, or None. Products must be exact.
+    """
+    if _fold_once(at, other_at, n, power, words):
         return
+    fold_exact(at, other_at, room_at, n, power, words)
+
+
+@jit
+def fold_exact(at, other_at, room_at, n, power, words):  # type: ignore[no-untyped-def]
+    """Do what `fold` does with products that are exact; ``other_at``: see `fold_singles`."""
+    if _fold_twice(at, other_at, n, power, words):
+        return
+    if other_at is None:
+        _fold_wholly(at, room_at, n, power, words)
+        return
+    for i in range(0, n, 8):
+        store(room_at + 8 * i, load(at + 8 * i, 0.0) * load(other_at + 8 * i, 0.0), 0.0)
+    _fold_wholly(room_at, room_at, n, power, words)
+
+
+@jit
+def _fold_wholly(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
+    """Do what `fold` does with as many cuts as it takes."""
     while True:
         power = max(power, _LEAST)
         top = math.ldexp(1.5, power)
@@ -106,7 +157,7 @@ def fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
             left = or_words(left, rest)
             store(room_at + i * 8, rest, 0.0)
         add_integer(words, sum_words(total) - n * word_of(top), power - 52 + SCALE)
-        if union_words(left) << 1 == 0:  # without their signs
+        if union_words(left) << 1 == 0:
             return
         at = room_at
         power -= 52

@@ -87,6 +87,16 @@ def tally_patterns(bits, shift, first, counts):  # type: ignore[no-untyped-def]
 
 
 @jit
+def tally_finite(bits, shift, first, counts, room):  # type: ignore[no-untyped-def]
+    """Do what `tally_patterns` does with finite numbers. room: int64, as many."""
+    last = counts.size - 2
+    for i in range(bits.size):
+        room[i] = min(max((bits[i] >> shift) - first, 0), last)
+    for i in range(bits.size):
+        counts[np.uint64(room[i])] += 1
+
+
+@jit
 def tally_pairs(first, second, counts):  # type: ignore[no-untyped-def]
     """Count rows by two ids, which must be in range, in ``counts`` (tables, ids, ids); see `tally_classes`."""
     mask = np.int64(counts.shape[0] - 1)

@@ -9,10 +9,10 @@ import numpy as np
 
 from fastxent.io.batch import Batch
 from fastxent.kernels import cuts
-from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts
+from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts, add_units
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.fold import WORDS
-from fastxent.kernels.grid import MOST_ROWS, SHIFT, WHOLE_BITS, layout_of, places_of
+from fastxent.kernels.grid import MOST_ROWS, OFFSET_BITS, WHOLE_BITS, places_of, totals_of
 from fastxent.kernels.rows import odds_sums
 from fastxent.kernels.rows.labels import plain_targets
 from fastxent.kernels.rows.odds_sums import INSIDE, POSITIVE
@@ -35,8 +35,8 @@ class BinarySums:
     sums: np.ndarray  # int64: see `kernels.rows.odds_sums`
     counts: np.ndarray  # int64 (4,): see there
     cuts: Cuts  # calibration of the positive class
-    grid: np.ndarray  # int64: see `kernels.grid.add_to_grid`
-    nll: np.ndarray  # int64: see `kernels.tally.tally_patterns`
+    grid: np.ndarray  # int64: see `kernels.grid.add_singles`
+    nll: np.ndarray  # int64: see `kernels.tally.tally_finite`
     extremes: np.ndarray  # float64 (2,): the least and the largest NLL
     minus_ones: int
     zeros: int
@@ -87,8 +87,9 @@ class SummingScorer:
         calibration = tuple(binned), grid
         if not self._summing(given, rule, c.bins, sums, counts, histogram, calibration, self._room):
             return None
-        rows = np.add.reduceat(grid.reshape(-1, 2) >> SHIFT, layout_of(WHOLE_BITS, c.bins).bins)
+        rows, confidence = totals_of(grid.reshape(-1, 2), WHOLE_BITS, c.bins)
         binned.sums[:, ROWS], binned.sums[:, WIDTH] = rows.sum(axis=1), rows[:, 1]
+        add_units(confidence.sum(axis=1), WHOLE_BITS + OFFSET_BITS, binned.sums)
         zeros = n - int(counts[POSITIVE]) - minus_ones
         inside = int(counts[INSIDE]) if c.input == "logits" else 0
         return BinarySums(n, values, positive, sums, counts, binned, grid, nll, extremes, minus_ones, zeros, inside)

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.cuts import add_block, find_bins
-from fastxent.kernels.grid import WHOLE_BITS, add_to_grid
+from fastxent.kernels.cuts import add_block
+from fastxent.kernels.grid import WHOLE_BITS, add_singles, list_residues
 from fastxent.kernels.jit import jit
 from fastxent.kernels.rows.odds import FIELDS, LOSS, NLL, PROBABILITY, odds_rows
-from fastxent.kernels.simd.arithmetic import max_lanes, splat, sum_lanes, vmax
+from fastxent.kernels.simd.arithmetic import fma, max_lanes, select_ge, splat, sum_lanes, vmax
+from fastxent.kernels.simd.fields import load_flags, load_wide, store_wide
 from fastxent.kernels.simd.memory import load, store
 from fastxent.kernels.simd.types import itemsize, lanes
-from fastxent.kernels.summed import fold, height_of
-from fastxent.kernels.tally import tally_patterns
+from fastxent.kernels.summed import fold_exact, fold_singles, height_of
+from fastxent.kernels.tally import tally_finite
 
 BLOCK = 512  # rows: their record takes 20 kB
 # Sums: the columns of the record, each in its place there, then their squares. In the places of `LOSS`, the NLL and the
@@ -29,24 +30,21 @@ POSITIVE, PREDICTED, BOTH, INSIDE = range(4)  # counts: positive rows, predicted
 _HIGHEST, _NOTHING = 400, -1500  # exponents of losses: squares of higher ones might be infinite; all are 0
 
 
-def room() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Room for a block: its record and what is multiplied, targets, bins and what the grid takes."""
-    return np.empty((FIELDS + 1, BLOCK)), np.empty(BLOCK, np.float32), np.empty((2, BLOCK), np.int64)
+def room() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Room for a block: its record and what is multiplied, targets, places, and what sums of the grid lack."""
+    return (
+        np.empty((FIELDS + 1, BLOCK)),
+        np.empty(BLOCK, np.float32),
+        np.empty((2, BLOCK), np.int64),
+        np.empty(2 * BLOCK),
+    )
 
 
 @jit
-def _fold_products(at, other_at, n, power, out_at, words):  # type: ignore[no-untyped-def]
-    """Add the products of two blocks, at most 2**(power - 1), to a sum. ``out_at``: room for them."""
-    for i in range(0, n, 8):
-        store(out_at + 8 * i, load(at + 8 * i, 0.0) * load(other_at + 8 * i, 0.0), 0.0)
-    fold(out_at, out_at, n, power, words)
-
-
-@jit
-def _fold_record(record, share, n, sums):  # type: ignore[no-untyped-def]
-    """Add ``n`` rows, a multiple of 8, to ``sums``. False if a loss is too large. ``share``: 1.0 of positive rows."""
+def _fold_record(record, n, sums):  # type: ignore[no-untyped-def]
+    """Add ``n`` rows, a multiple of 8, to ``sums``. False if a loss is too large."""
     first, line = record.ctypes.data, 8 * record.shape[1]
-    out, positive = first + FIELDS * line, share.ctypes.data
+    out, share = first + FIELDS * line, first + LOSS * line
     high = height_of(first + NLL * line, n)
     if high > _HIGHEST:
         return False
@@ -55,10 +53,21 @@ def _fold_record(record, share, n, sums):  # type: ignore[no-untyped-def]
         if k == LOSS or top < _NOTHING:
             continue
         if k in (NLL, PROBABILITY):
-            _fold_products(at, positive, n, top + 1, out, sums[NLL_POSITIVE if k == NLL else PROBABILITY_POSITIVE])
-        _fold_products(at, at, n, 2 * top + 1, out, sums[SQUARES + k])
-        fold(at, out, n, top + 1, sums[k])
+            of_positive = sums[NLL_POSITIVE if k == NLL else PROBABILITY_POSITIVE]
+            fold_singles(at, share, out, n, top + 1, of_positive)
+        fold_exact(at, at, out, n, 2 * top + 1, sums[SQUARES + k])
+        fold_singles(at, None, out, n, top + 1, sums[k])
     return True
+
+
+@jit
+def _spread(positive, n, target, share, tag):  # type: ignore[no-untyped-def]
+    """Bytes 1 and 0 as float32 numbers and as doubles; of the last vector, what is behind them is 0."""
+    at, target_at, share_at, w = positive.ctypes.data, target.ctypes.data, share.ctypes.data, lanes(tag)
+    for i in range(0, n, w):
+        t = load_flags(at + i, n - i, splat(0.0, tag))
+        store(target_at + itemsize(tag) * i, t, tag)
+        store_wide(share_at + 8 * i, w, t)
 
 
 @jit
@@ -75,20 +84,28 @@ def _extend(numbers, n, extremes):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _count(given, positive, begin, n, temperature, least, counts):  # type: ignore[no-untyped-def]
-    """Count rows by class and prediction."""
-    held, called, both, inside = 0, 0, 0, 0
-    for i in range(begin, begin + n):
+def _count(given, tag, share, n, rule, counts):  # type: ignore[no-untyped-def]
+    """Count rows by class and prediction. ``rule``: the temperature, and the least number that is predicted to be."""
+    at, share_at, whole = given.ctypes.data, share.ctypes.data, n // 8 * 8
+    one, zero = splat(1.0, 0.0), splat(0.0, 0.0)
+    temperature, least = splat(rule[0], 0.0), splat(rule[1], 0.0)
+    held, called, both, inside = zero, zero, zero, zero
+    for i in range(0, whole, 8):
+        x, t = load_wide(at + itemsize(tag) * i, tag), load(share_at + 8 * i, 0.0)
+        predicted = select_ge(x / temperature, least, one, zero)
+        held, called, both = held + t, called + predicted, fma(predicted, t, both)
+        inside = inside + select_ge(x, zero, select_ge(one, x, one, zero), zero)
+    counts[POSITIVE] += np.int64(sum_lanes(held))
+    counts[PREDICTED] += np.int64(sum_lanes(called))
+    counts[BOTH] += np.int64(sum_lanes(both))
+    counts[INSIDE] += np.int64(sum_lanes(inside))
+    for i in range(whole, n):
         x = np.float64(given[i])
-        predicted = (x if temperature == 1.0 else x / temperature) >= least
-        held += positive[i]
-        called += predicted
-        both += predicted & (positive[i] != 0)
-        inside += (x >= 0.0) & (x <= 1.0)
-    counts[POSITIVE] += held
-    counts[PREDICTED] += called
-    counts[BOTH] += both
-    counts[INSIDE] += inside
+        predicted = x / rule[0] >= rule[1]
+        counts[POSITIVE] += np.int64(share[i])
+        counts[PREDICTED] += predicted
+        counts[BOTH] += predicted & (share[i] != 0.0)
+        counts[INSIDE] += (x >= 0.0) & (x <= 1.0)
 
 
 @functools.cache
@@ -104,23 +121,20 @@ def sums_kernel(with_logits: bool) -> Any:
         rule: a tuple of the temperature, the least number that is predicted positive, and the tag of the numbers.
         sums: int64 (SUMS, WORDS). counts: int64 (4,). histogram: a tuple of int64 counts, the first pattern and the
         shift of `tally_patterns`, and the least and the largest of NLL, float64 (2,).
-        calibration: a tuple of what `cuts.add_block` takes, which adds probabilities alone, and the words of
-        `grid.add_to_grid`. space: `room` and that of `cuts`.
+        calibration: a tuple of what `cuts.add_block` takes, for what the sums of the grid lack, and the words of
+        `grid.add_singles`. space: `room` and that of `cuts`.
         """
         given, scored, positive = numbers
         temperature, least, tag = rule
         losses, first, shift, extremes = histogram
-        (record, target, room_of_bins), cut = space
+        (record, target, places, residues), cut = space
         cuts, words = calibration
-        places, more = room_of_bins
         target_at, record_at, stride = target.ctypes.data, record.ctypes.data, 8 * record.shape[1]
         w = lanes(tag)
         for begin in range(0, given.size, BLOCK):
             n = min(BLOCK, given.size - begin)
             share = record[LOSS]
-            for i in range(n):
-                target[i] = positive[begin + i]
-                share[i] = positive[begin + i]
+            _spread(positive[begin : begin + n], n, target, share, tag)
             at, whole = scored.ctypes.data + itemsize(tag) * begin, n // w * w
             invalid = splat(0.0, tag)
             for i in range(0, whole, w):
@@ -133,15 +147,16 @@ def sums_kernel(with_logits: bool) -> Any:
             for k in range(FIELDS):
                 for i in range(n, wide):
                     record[k, i] = 0.0
-            if not _fold_record(record, share, wide, sums):
+            if not _fold_record(record, wide, sums):
                 return False
             _extend(record[NLL], n, extremes)
-            tally_patterns(record[NLL, :n].view(np.int64), shift, first, losses)
+            tally_finite(record[NLL, :n].view(np.int64), shift, first, losses, places[0])
             probability = record[PROBABILITY, :n]
-            find_bins(probability, bins, places)
-            add_block(probability, places, n, 0, *cuts, cut)
-            add_to_grid(probability, share[:n], places[:n], WHOLE_BITS, words, more)
-            _count(given, positive, begin, n, temperature, least, counts)
+            add_singles(probability, share[:n], bins, WHOLE_BITS, words, places)
+            rest = list_residues(probability, bins, WHOLE_BITS, residues, places.reshape(2 * BLOCK))
+            if rest:
+                add_block(residues, places.reshape(2 * BLOCK), rest, 0, *cuts, cut)
+            _count(given[begin : begin + n], tag, share, n, (temperature, least), counts)
         return True
 
     return kernel

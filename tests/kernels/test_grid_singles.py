@@ -1,0 +1,42 @@
+"""The grid of float32 numbers has the places of other numbers, and gives exact sums by bin."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from fastxent.kernels.cuts import find_bins
+from fastxent.kernels.grid import OFFSET_BITS, WHOLE_BITS, add_singles, add_to_grid, list_residues, places_of, totals_of
+
+
+def numbers(bins):
+    """Float32 numbers around the edges of bins and cells, and from the whole range of the type."""
+    rng = np.random.default_rng(bins)
+    edges = np.concatenate([np.arange(bins + 1) / bins, np.arange(4097) / 4096]).astype(np.float32)
+    rest = [rng.random(500), rng.random(500) * 2.0**-10, 2.0 ** rng.uniform(-149, 0, 500), [2.0**-149, 0.0, -0.0]]
+    near = [np.nextafter(edges, np.float32(2)), edges, np.nextafter(edges, np.float32(-1))]
+    found = np.concatenate([*near, *rest]).astype(np.float32)
+    return np.clip(found, 0, 1).astype(np.float64)
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15, 100, 10_000])
+def test_float32_numbers_have_the_places_of_others(bins):
+    x = numbers(bins)
+    right = (np.arange(len(x)) % 3 == 0).astype(np.float64)
+    found, expected = np.zeros((2, places_of(WHOLE_BITS, bins) * 2), np.int64)
+    places = np.empty(len(x), np.int64)
+    find_bins(x, bins, places)
+    bin_of = places.copy()
+    add_to_grid(x, right, places, WHOLE_BITS, expected, np.empty(len(x), np.int64))
+    add_singles(x, right, bins, WHOLE_BITS, found, np.empty((2, len(x)), np.int64))
+    assert (found == expected).all()
+
+    residues, at = np.empty(2 * len(x)), np.empty(2 * len(x), np.int64)
+    count = list_residues(x, bins, WHOLE_BITS, residues, at)
+    _, totals = totals_of(found.reshape(-1, 2), WHOLE_BITS, bins)
+    sums = [Fraction(int(total), 1 << (WHOLE_BITS + OFFSET_BITS)) for total in totals.sum(axis=1)]
+    for k, value in zip(at[:count].tolist(), residues[:count].tolist(), strict=True):
+        sums[k] += Fraction(value)
+    for k, value in zip(bin_of.tolist(), x.tolist(), strict=True):
+        sums[k] -= Fraction(value)
+    assert not any(sums)
