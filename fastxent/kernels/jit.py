@@ -181,7 +181,7 @@ def _plain(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, tuple):
         items = [_plain(item) for item in value]
         return None if None in items else ("tuple", *map(repr, items))
-    return (repr(value),) if value is None or isinstance(value, bool | int | str) else None
+    return (repr(value),) if value is None or isinstance(value, bool | int | float | str) else None
 
 
 class _Cache(caching.NullCache):  # type: ignore[misc]
@@ -247,6 +247,8 @@ def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
     ``emit_kernel.<locals>.kernel``.
     """
     made_of = _closure(function)
+    if made_of is None and Path(function.__code__.co_filename).is_relative_to(_PACKAGE):
+        raise TypeError(f"{function.__qualname__} could not be kept: make it with numbers, text and compiled functions")
     if function.__closure__:
         mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
         function.__qualname__ += f"_{mark[:16]}"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,6 +43,29 @@ def test_kernels_of_one_name_that_other_processes_kept_stay_apart(tmp_path):
     assert run(1) == ["1.0"]
     assert run(2, 1) == ["0.5", "1.0"]
     assert run(1, 2, 4) == ["1.0", "0.5", "0.25"]
+
+
+def test_a_second_process_compiles_no_kernel_of_a_comparison():
+    """Compiled anew in each process, the divergences would take seconds. One of Numba's own is compiled: `min`."""
+    program = """
+        import numpy as np, fastxent as fx
+        from numba.core import event
+
+        class Listener(event.Listener):
+            def on_start(self, event):
+                print(event.data["dispatcher"].py_func.__module__)
+
+            def on_end(self, event):
+                pass
+
+        event.register("numba:compile", Listener())
+        dump = {"logits": np.eye(20, dtype=np.float32), "target": np.arange(20)}
+        fx.compare(dump, dump)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    for _ in range(2):  # the first may have to compile
+        compiled = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert not [module for module in compiled if module.startswith("fastxent")]
 
 
 def test_a_function_elsewhere_is_compiled_anew_when_its_file_changes(tmp_path):
