@@ -13,6 +13,8 @@ from numba.extending import intrinsic
 
 from fastxent.kernels.jit import jit
 
+_FAILURES = 8  # of a read before it is given up: a signal interrupts reads of some file systems
+
 
 class Runs(NamedTuple):
     """Entries that lie one behind the other: those of run k are ``first[k]`` to ``first[k + 1]``, and one more number
@@ -68,8 +70,12 @@ def gather_rows(address, runs, entry, rows, to):  # type: ignore[no-untyped-def]
             begin = runs.offset[run] + (at - runs.first[run]) * size
             left = (min(end, runs.first[run + 1]) - at) * size
             at += left // size
+            failures = 0
             while left > 0:
                 got = _pread(address, runs.file[run], to, left, begin)
+                if got < 0 and failures < _FAILURES:
+                    failures += 1
+                    continue
                 if got <= 0:
                     return i
                 to += got

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +118,22 @@ def test_another_process_opens_the_files_itself(tmp_path):
     with in_place(open_source(tmp_path / "a.parquet", logits="logits", columns=("target",)), ORDER) as found:
         other = copy.deepcopy(found)  # as pickle has it
         assert other.read(3, 9, C).equals(found.read(3, 9, C))
+
+
+def test_reads_that_a_signal_interrupts_are_repeated(tmp_path, monkeypatch):
+    """As on a network folder: here, two reads of three give -1."""
+    calls = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+    def interrupted(file, to, count, offset):
+        calls.append(offset)
+        if len(calls) % 3:
+            return -1
+        data = os.pread(file, min(count, 1000), offset)
+        ctypes.memmove(to, data, len(data))
+        return len(data)
+
+    write(tmp_path / "a.parquet", lists(numbers()))
+    monkeypatch.setattr(near, "pread", lambda: ctypes.cast(interrupted, ctypes.c_void_p).value)
+    assert np.array_equal(read(tmp_path / "a.parquet", ORDER), numbers()[ORDER])
+    assert len(calls) > 2 * ROWS
