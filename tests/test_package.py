@@ -43,6 +43,14 @@ def test_help_is_light() -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_evaluate_imports_no_pandas() -> None:
+    """pyarrow does, on its own, for some calls; it takes a third of a second."""
+    dump = PACKAGE.parent / "examples" / "digits.parquet"
+    code = f"import sys, fastxent as fx; fx.evaluate({str(dump)!r}, by='fold', cluster='block', id='id')"
+    done = python(f"{code}; print('pandas' in sys.modules)", HOME=os.environ["HOME"])
+    assert (done.returncode, done.stdout.strip()) == (0, "False")
+
+
 def test_version_is_the_installed_one() -> None:
     assert fx.__version__ == importlib.metadata.version("fastxent")
 

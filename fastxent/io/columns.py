@@ -275,8 +275,11 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         found = pc.index_in(array.cast(pa.large_string()), value_set=pa.array(classes, pa.large_string()))
         ids = np.asarray(found.fill_null(-1)).astype(np.int64)
         ids[ids < 0] = OUT_OF_RANGE
-    elif pt.is_integer(kind) or pt.is_boolean(kind):
-        ids = np.asarray(array.fill_null(False if pt.is_boolean(kind) else 0) if array.null_count else array)
+    elif pt.is_boolean(kind):
+        ids = np.asarray(array.fill_null(False)).astype(np.int64)
+    elif pt.is_integer(kind):
+        # to_numpy would import pandas, where it is installed: a third of a second
+        ids = np.from_dlpack(array.fill_null(0) if array.null_count else array)
         ids = np.minimum(ids, OUT_OF_RANGE) if ids.dtype == np.uint64 else ids
         ids = ids.astype(np.int64, copy=False)
     elif pt.is_float32(kind) or pt.is_float64(kind):

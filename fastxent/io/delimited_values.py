@@ -9,9 +9,10 @@ import pyarrow.types as pt
 
 from fastxent.errors import ColumnError, Where
 
-_NULLS = pa.array(["NA", "N/A", "<NA>", "null", "NULL", "None"])  # in columns of numbers and booleans
-_TRUE = pa.array(["true", "True", "TRUE"])
-_BOOLEANS = pa.array([*_TRUE.to_pylist(), "false", "False", "FALSE"])
+# Words, not Arrow arrays: pyarrow imports pandas for the first array that is made, which takes a third of a second.
+_NULLS = "NA", "N/A", "<NA>", "null", "NULL", "None"  # in columns of numbers and booleans
+_TRUE = "true", "True", "TRUE"
+_BOOLEANS = *_TRUE, "false", "False", "FALSE"
 _EXACT = 2.0**53  # whole numbers below are floats
 _DIGITS, _PADDED = r"^[+-]?\d+$", r"^[+-]?0\d"  # "007" is a name
 
@@ -22,7 +23,7 @@ def column_type(text: pa.Array) -> pa.DataType:
     numbers = _numbers(text)
     if numbers is None:
         values = _without_nulls(text).drop_null()
-        return pa.bool_() if pc.all(pc.is_in(values, _BOOLEANS)).as_py() else pa.string()
+        return pa.bool_() if pc.all(pc.is_in(values, pa.array(_BOOLEANS))).as_py() else pa.string()
     found = numbers.drop_null().to_numpy()
     if not len(found) or not _whole(found):
         return pa.float64()
@@ -47,9 +48,9 @@ def values_of(text: pa.Array, kind: pa.DataType, name: str, where: Where) -> pa.
         return text
     if pt.is_boolean(kind):
         clean = _without_nulls(text)
-        wrong = pc.and_(pc.is_valid(clean), pc.invert(pc.is_in(clean, _BOOLEANS)))
+        wrong = pc.and_(pc.is_valid(clean), pc.invert(pc.is_in(clean, pa.array(_BOOLEANS))))
         _refuse(wrong, text, "true or false", name, where)
-        return pc.if_else(pc.is_valid(clean), pc.is_in(clean, _TRUE), None)
+        return pc.if_else(pc.is_valid(clean), pc.is_in(clean, pa.array(_TRUE)), None)
     numbers = floats_of(text, name, where)
     found = numbers.drop_null().to_numpy()
     large = bool((np.abs(found) >= _EXACT).any())
@@ -102,7 +103,7 @@ def _clean(text: pa.Array) -> pa.Array:
 
 def _without_nulls(text: pa.Array) -> pa.Array:
     text = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.or_(pc.is_in(text, _NULLS), pc.equal(text, "")), None, text)
+    return pc.if_else(pc.or_(pc.is_in(text, pa.array(_NULLS)), pc.equal(text, "")), None, text)
 
 
 def _first_refused(text: pa.Array) -> int:

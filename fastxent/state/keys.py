@@ -167,7 +167,7 @@ def integers_of(column: pa.Array) -> np.ndarray | None:
     if not pt.is_integer(column.type) or column.null_count:
         return None
     try:
-        return np.ascontiguousarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
+        return np.from_dlpack(column.cast(pa.int64()))  # to_numpy would import pandas
     except pa.ArrowInvalid:  # above 2**63
         return None
 
