@@ -279,9 +279,9 @@ def target_ids(array: pa.Array, ignore_index: int, classes: Sequence[str] | None
         ids = np.asarray(array.fill_null(False)).astype(np.int64)
     elif pt.is_integer(kind):
         # to_numpy would import pandas, where it is installed: a third of a second
-        ids = np.from_dlpack(array.fill_null(0) if array.null_count else array)
-        ids = np.minimum(ids, OUT_OF_RANGE) if ids.dtype == np.uint64 else ids
-        ids = ids.astype(np.int64, copy=False)
+        stored = np.from_dlpack(array.fill_null(0) if array.null_count else array)
+        stored = np.minimum(stored, OUT_OF_RANGE) if stored.dtype == np.uint64 else stored
+        ids = stored.astype(np.int64, copy=False)
     elif pt.is_float32(kind) or pt.is_float64(kind):
         ids = _whole(np.asarray(array.fill_null(0.0)), ignore_index)
     elif pt.is_decimal(kind):
