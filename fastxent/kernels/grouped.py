@@ -18,6 +18,7 @@ from fastxent.kernels.exact import (
     EVERY, LIMBS, MASK, SCALE, carry, integer_of, special_flag, split,
 )  # fmt: skip
 from fastxent.kernels.fold import BLOCK, WORDS, Terms, fold_rows, merge_words
+from fastxent.kernels.grown import grown
 from fastxent.kernels.jit import jit
 
 _FIRST = 30  # where windows begin at first: numbers down to 2**-63 in magnitude, their last bits at 2**-115
@@ -144,10 +145,9 @@ class ExactSums:
     def resize(self, groups: int) -> None:
         """Make room for groups 0 .. ``groups`` - 1; new ones are empty."""
         if groups > self.limbs.shape[0]:
-            more = max(groups, self.limbs.shape[0] * 3 // 2) - self.limbs.shape[0]  # amortised growth
-            self.limbs = np.pad(self.limbs, ((0, more), (0, 0), (0, 0)))
-            self.special = np.pad(self.special, ((0, more), (0, 0)))
-            self._pending = np.pad(self._pending, (0, more))
+            size = max(groups, self.limbs.shape[0] * 3 // 2)  # amortised growth
+            self.limbs, self.special = grown(self.limbs, size), grown(self.special, size)
+            self._pending = grown(self._pending, size)
         self._used = max(self._used, groups)
 
     def add(self, values: np.ndarray, codes: np.ndarray) -> None:
@@ -254,8 +254,17 @@ class ExactSums:
 
     def each(self, groups: np.ndarray) -> list[list[int]]:
         """For every sum its integers, one a group."""
-        words = self.limbs[groups]
-        return [[integer_of(row) for row in words[:, k]] for k in range(words.shape[1])]
+        self.carry()
+        words = self.limbs[groups].astype("<i8")
+        below = words[:, :, :-1].astype("<u4")  # all but the last are of 32 bits
+        data = np.concatenate([below, words[:, :, -1:].view("<u4")], axis=2)
+        size = 4 * data.shape[2]
+        found = []
+        for k in range(data.shape[1]):
+            text = data[:, k].tobytes()
+            ends = range(size, len(text) + 1, size)
+            found.append([int.from_bytes(text[end - size : end], "little", signed=True) for end in ends])
+        return found
 
     def arrays(self, order: np.ndarray) -> dict[str, np.ndarray]:
         """The groups in this order, for storage, over the least window: the bytes follow from the sums alone."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.exact import rounded_root
+from fastxent.kernels.grown import grown
 from fastxent.results.comparison import ChangedRow, Flips
 from fastxent.results.encoding import float_in
 from fastxent.scoring.pairs import MultilabelPairRows
@@ -38,7 +39,7 @@ class FlipTable:
     def _resize(self) -> None:
         groups = len(self.table.keys)
         if groups > len(self.counts):
-            self.counts = np.pad(self.counts, ((0, groups - len(self.counts)), (0, 0)))
+            self.counts = grown(self.counts, groups)
 
     def add(self, rows: Summands) -> None:
         """Count rows."""

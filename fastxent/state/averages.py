@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,22 +39,43 @@ class ClassSums(NamedTuple):
     finite: bool = True
 
 
-def averages(sums: ClassSums, add: Callable[[np.ndarray], float] = exact_sum) -> dict[str, float]:
-    """The averages of `MACRO`; NaN without rows. add: sums float64 numbers; one for errors may round."""
+def averages(sums: ClassSums) -> dict[str, float]:
+    """The averages of `MACRO`; NaN without rows."""
     seen = sums.rows != 0
     if not (sums.finite and seen.any()):
         return dict.fromkeys(MACRO, math.nan)
-    support, predicted, correct = sums.support[seen], sums.predicted[seen], sums.correct[seen]
-    precision, recall = _ratios(correct, predicted), _ratios(correct, support)
-    f1 = _ratios(2 * correct, support + predicted)
-    targets = support != 0
-    whole = int(support.sum())
-    weighted = add(_ratios(support, np.full_like(support, whole)) * f1) if whole else math.nan
-    means = [
-        add(values) / len(values) if len(values) else math.nan for values in (recall[targets], precision, recall, f1)
+    counts = sums.support[seen], sums.predicted[seen], sums.correct[seen]
+    return dict(zip(MACRO, (*map(float, _means(*counts, int(seen.sum()), exact_sum)), _matthews(*counts)), strict=True))
+
+
+def averages_of_each(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """The averages of `MACRO` of each of several groups of rows, (groups,), within the rounding of sums.
+
+    counts: int64 (3, groups, C). Rows of each class by target, by prediction, and by both where they agree.
+    """
+    seen = np.count_nonzero(counts[0] + counts[1], axis=1)
+    means = _means(counts[0], counts[1], counts[2], seen, lambda values: values.sum(axis=-1))
+    matthews = [
+        _matthews(*group) if rows else math.nan for group, rows in zip(counts.swapaxes(0, 1), seen, strict=True)
     ]
-    found = *means, weighted, _matthews(sums)
-    return dict(zip(MACRO, found, strict=True))
+    return dict(zip(MACRO, (*means, np.array(matthews)), strict=True))
+
+
+def _means(
+    support: np.ndarray, predicted: np.ndarray, correct: np.ndarray, seen: Any, add: Callable[[np.ndarray], Any]
+) -> list[Any]:
+    """The averages of `MACRO` but the last, over the last axis.
+
+    seen: how many classes occur. add: sums float64 numbers over the last axis.
+    """
+    precision, recall = ratios(correct, predicted), ratios(correct, support)
+    f1 = ratios(2 * correct, support + predicted)
+    whole = support.sum(axis=-1, keepdims=True)
+    targets, some = np.count_nonzero(support, axis=-1), (whole != 0)[..., 0]
+    weighted = add(ratios(support, np.broadcast_to(whole, support.shape)) * f1)
+    sums = (add(recall), targets), (add(precision), seen), (add(recall), seen), (add(f1), seen)
+    with np.errstate(invalid="ignore"):  # NaN without classes
+        return [*(np.float64(total) / count for total, count in sums), np.where(some, weighted, math.nan)]
 
 
 def class_entropy(sums: ClassSums, class_weight: tuple[float, ...] | None = None) -> float:
@@ -65,7 +86,7 @@ def class_entropy(sums: ClassSums, class_weight: tuple[float, ...] | None = None
     whole = int(sums.support.sum())
     if not (sums.finite and whole):
         return math.nan
-    shares = _ratios(sums.support, np.full_like(sums.support, whole))
+    shares = ratios(sums.support, np.full_like(sums.support, whole))
     if class_weight is not None:
         shares = shares * np.array(class_weight)[sums.ids]
         total = exact_sum(shares)
@@ -74,19 +95,18 @@ def class_entropy(sums: ClassSums, class_weight: tuple[float, ...] | None = None
     return math.nan if not (shares > 0.0).all() else -exact_sum(shares * np.log(shares))
 
 
-def _ratios(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Ratios of integers, each rounded once; 0 over 0."""
+def ratios(upper: np.ndarray, lower: np.ndarray, over_nothing: float = 0.0) -> np.ndarray:
+    """Ratios of integers, each rounded once."""
     if upper.dtype == object or lower.dtype == object:
         pairs = zip(upper.tolist(), lower.tolist(), strict=True)
-        return np.array([rounded_ratio(a, b) if b else 0.0 for a, b in pairs])
-    found: np.ndarray = np.divide(upper, lower, out=np.zeros(len(upper)), where=lower != 0)
+        return np.array([rounded_ratio(a, b) if b else over_nothing for a, b in pairs], np.float64)
+    found: np.ndarray = np.divide(upper, lower, out=np.full(upper.shape, over_nothing), where=lower != 0)
     return found
 
 
-def _matthews(sums: ClassSums) -> float:
+def _matthews(support: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -> float:
     """Correlation of targets and predictions (Gorodkin 2004); 0 where one of them does not vary."""
-    support, predicted = sums.support, sums.predicted
-    rows, right = int(support.sum()), int(sums.correct.sum())
+    rows, right = int(support.sum()), int(correct.sum())
     if support.dtype != object and rows >= _EXACT:
         support, predicted = support.astype(object), predicted.astype(object)
     covariance = right * rows - int(np.dot(support, predicted))

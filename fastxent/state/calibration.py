@@ -5,7 +5,7 @@ Every array below has one line per group. A place is known by its `Moments`; wit
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -18,16 +18,25 @@ from fastxent.state.grid import Grid, Moments, moments_of
 from fastxent.state.metrics import CALIBRATION, CORP, DEBIASED, RESOLVED, SMOOTH, Bins, bin_edges
 
 _COARSE = 512
+_START, _SECANTS = 16, 8  # cells of a first guess of the smooth calibration error; steps before the bracket is halved
 NEAR = 4  # cells at either end; a rare outcome that lies in these is not resolved
 _FINEST = 2.0**-900  # a sum of squares of weights below it has lost precision
 _ROUNDING = 2.0**-46  # of a score; differences of scores below it are 0
 _NEAREST = 2.0**-40  # the width of the kernel of the smooth calibration error is known to that
 
 
-def without_drawn(grid: Grid, group: int, buckets: int, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The figures ``names`` of a group, then without each of some buckets that are drawn from its counts."""
-    counts, forecast, layout = grid.coarse_sides(group)
-    return figures(moments_of(jackknife.without_drawn(counts, buckets), forecast), layout, names)
+def without_drawn(
+    grid: Grid, groups: Sequence[int], buckets: int, names: Collection[str]
+) -> list[dict[str, np.ndarray]]:
+    """For each of some groups the figures ``names``, then without each of some buckets drawn from its counts."""
+    parts = []
+    for group in groups:
+        counts, forecast, layout = grid.coarse_sides(group)
+        parts.append(moments_of(jackknife.without_drawn(counts, buckets), forecast))
+    found = figures(Moments(*map(np.concatenate, zip(*parts, strict=True))), layout, names)
+    ends = np.cumsum([len(part.weight) for part in parts])[:-1]
+    each = {name: np.split(values, ends) for name, values in found.items()}
+    return [{name: values[g] for name, values in each.items()} for g in range(len(parts))]
 
 
 def without_each(grid: Grid, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -134,31 +143,31 @@ def smooth(gaps: np.ndarray) -> np.ndarray:
     """
     cells = gaps.shape[1]
     waves = np.fft.rfft(np.concatenate([gaps, gaps[:, ::-1]], axis=1), axis=1)
-    powers = (np.pi * np.arange(cells + 1)) ** 2 / 2.0
+    powers = (np.pi * np.arange(cells + 1)) ** 2 / -2.0
 
-    def above(sigma: np.ndarray) -> np.ndarray:
-        """How far the error is above sigma; it falls as the kernel widens."""
-        smoothed = np.fft.irfft(waves * np.exp(-powers * sigma[:, None] ** 2), 2 * cells, axis=1)
-        found: np.ndarray = np.abs(smoothed[:, :cells]).sum(axis=1) - sigma
+    def error(sigma: np.ndarray) -> np.ndarray:
+        """The error with kernels of these widths; it falls as they widen."""
+        smoothed = np.fft.irfft(waves * np.exp(powers * sigma[:, None] ** 2), 2 * cells, axis=1)
+        found: np.ndarray = np.abs(smoothed[:, :cells]).sum(axis=1)
         return found
 
-    # Ridders' method: each step halves the bracket at least, and soon ends it.
+    # The error hardly changes with the width: secants end soon. If they do not, every other step halves the bracket.
     low, high = np.zeros(len(gaps)), np.ones(len(gaps))
-    at_low, at_high = above(low), above(high)
-    found = high
+    before = np.abs(gaps.reshape(len(gaps), -1, max(1, cells // _START)).sum(axis=2)).sum(axis=1).clip(0.0, 1.0)
+    above = error(before) - before  # falls by 1 at least where the width rises by 1: how far the width is off, at most
+    found, steps = before + above, 0
     while True:
-        middle = (low + high) / 2.0
-        at_middle = above(middle)
-        slope = np.sqrt(at_middle**2 - at_low * at_high)
-        step = np.divide((middle - low) * at_middle, slope, out=np.zeros_like(low), where=slope > 0.0)
-        before, found = found, middle + step
-        if (np.minimum(np.abs(found - before), high - low) <= _NEAREST).all():
+        rises = above > 0.0
+        low, high = np.where(rises, before, low), np.where(rises, high, before)
+        open_ = (np.abs(above) > _NEAREST) & (high - low > _NEAREST)
+        if not open_.any():
             break
-        at_found = above(found)
-        for point, value in ((middle, at_middle), (found, at_found)):
-            rises, falls = (value > 0.0) & (point >= low), (value <= 0.0) & (point <= high)
-            low, at_low = np.where(rises, point, low), np.where(rises, value, at_low)
-            high, at_high = np.where(falls, point, high), np.where(falls, value, at_high)
+        beyond = ~((found > low) & (found < high)) | (steps > _SECANTS and steps % 2 == 0)
+        found = np.where(open_ & beyond, (low + high) / 2.0, found)
+        at_found = error(found) - found
+        step = np.divide((found - before) * at_found, above - at_found, out=np.zeros_like(low), where=above != at_found)
+        before, above = np.where(open_, found, before), np.where(open_, at_found, above)
+        found, steps = np.where(open_, found + step, found), steps + 1
     same: np.ndarray = np.where(np.abs(gaps).sum(axis=1) > 0.0, found, gaps.sum(axis=1))
     return same
 

@@ -30,6 +30,7 @@ from fastxent.kernels.cells import (
     near_cells,
     score_keys,
 )  # fmt: skip
+from fastxent.kernels.grown import grown
 from fastxent.kernels.sifted import count_marks, halve_marks, mark_prefixes, mark_tops, tally_sifted
 
 LONGEST = WIDTH - BITS
@@ -98,7 +99,7 @@ class Cells:
         more = owners - len(self.lengths)
         if more > 0:
             self.lengths = np.pad(self.lengths, (0, more), constant_values=LONGEST)
-            self._held = np.pad(self._held, (0, more))
+            self._held = grown(self._held, owners)
 
     def places(self, keys: np.ndarray, owners: np.ndarray) -> np.ndarray:
         """(n,) the cells of these keys, after other cells have moved where that is due."""

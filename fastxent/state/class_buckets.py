@@ -1,44 +1,52 @@
-"""Sums of classes without each bucket of rows, for the intervals of averages over classes."""
+"""Counts of classes without each bucket of rows, for the intervals of averages over classes.
+
+They are int64 (3, 1 + K, C): see `averages.averages_of_each`.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
 from fastxent.state import jackknife
-from fastxent.state.averages import ClassSums
 from fastxent.state.class_table import ClassTable
 from fastxent.state.classes import CORRECT, PREDICTED, SUPPORT
 from fastxent.state.confusion import Matrix
+from fastxent.state.jackknife import Draw
 
 
-def without_drawn(confusion: Matrix, buckets: int) -> Iterator[ClassSums]:
-    """The sums of all rows, then without each of some buckets that are drawn: of rows that are alike."""
+def without_drawn(confusion: Matrix, buckets: int) -> np.ndarray:
+    """The counts of all rows, then without each of some buckets that are drawn: of rows that are alike."""
     n_classes, (places, rows) = confusion.n_classes, confusion.filled()
-    each = np.zeros((3, buckets, n_classes), np.int64)
+    each = np.zeros((3, 1 + buckets, n_classes), np.int64)
+
+    def count(kind: int, classes: np.ndarray, draw: Draw, chosen: np.ndarray | None = None) -> None:
+        few, many = (draw.few, draw.many) if chosen is None else (draw.few, draw.many[chosen[draw.many]])
+        of = draw.into * n_classes + classes[few]
+        of = of if chosen is None else of[chosen[few]]
+        each[kind, 1:] += np.bincount(of, minlength=buckets * n_classes).reshape(buckets, -1)
+        if many.size:
+            numbers = draw.numbers if chosen is None else draw.numbers[:, chosen[draw.many]]
+            np.add.at(each[kind, 1:].T, classes[many], numbers.T)
+
     for some, draw in jackknife.draws(rows, buckets):
         target, predicted = np.divmod(places[some], n_classes)
-        right = target[draw.few] == predicted[draw.few]
-        for kind, classes in ((SUPPORT, target), (PREDICTED, predicted)):
-            counted = np.bincount(draw.into * n_classes + classes[draw.few], minlength=buckets * n_classes)
-            each[kind] += counted.reshape(buckets, -1)
-            np.add.at(each[kind].T, classes[draw.many], draw.numbers.T)
-        counted = np.bincount((draw.into * n_classes + target[draw.few])[right], minlength=buckets * n_classes)
-        each[CORRECT] += counted.reshape(buckets, -1)
-        right = target[draw.many] == predicted[draw.many]
-        each[CORRECT][:, target[draw.many][right]] += draw.numbers[:, right]
+        count(SUPPORT, target, draw)
+        count(PREDICTED, predicted, draw)
+        count(CORRECT, target, draw, target == predicted)
     return _without(each)
 
 
-def without_each(table: ClassTable) -> Iterator[ClassSums]:
-    """The sums of all rows, then without those of each group of a table that has rows."""
-    return _without(table.counts.reshape(3, -1, table.n_classes))
+def without_each(table: ClassTable) -> np.ndarray:
+    """The counts of all rows, then without those of each group of a table that has rows."""
+    return _without(np.pad(table.counts.reshape(3, -1, table.n_classes), ((0, 0), (1, 0), (0, 0))))
 
 
-def _without(each: np.ndarray) -> Iterator[ClassSums]:
-    """The sums of all groups, then without each that has rows. each: (3, groups, C)."""
-    whole = each.sum(axis=1)
-    for left_out in (0, *(each[:, k] for k in np.flatnonzero(each[SUPPORT].any(axis=1)))):
-        support, predicted, correct = whole[[SUPPORT, PREDICTED, CORRECT]] - left_out
-        yield ClassSums(np.arange(len(support)), support + predicted, support, predicted, correct)
+def _without(each: np.ndarray) -> np.ndarray:
+    """The counts of all groups, then without each that has rows; ``each`` is lost.
+
+    each: int64 (3, 1 + groups, C). The first are 0.
+    """
+    filled = each[SUPPORT].any(axis=1)
+    filled[0] = True
+    np.subtract(each.sum(axis=1, keepdims=True), each, out=each)
+    return each if filled.all() else each[:, filled]

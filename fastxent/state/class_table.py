@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.kernels.grouped import ExactSums
+from fastxent.kernels.grown import grown
 from fastxent.kernels.tally import tally_classes
 from fastxent.state.averages import ClassSums
 from fastxent.state.buckets import Buckets
@@ -48,7 +49,7 @@ class ClassTable:
         if self._bytes() > MOST_BYTES:
             self._forget()
         elif self.known and places > self.counts.shape[1]:
-            self.counts = np.pad(self.counts, ((0, 0), (0, places - self.counts.shape[1])))
+            self.counts = grown(self.counts, places, 1)
             self.sums.resize(places * self.weighted)
 
     def _forget(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastxent.kernels.exact import rounded_ratio, special_value
@@ -9,7 +11,7 @@ from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.kernels.tally import all_below, tally_classes
 from fastxent.results.values import PerClass
 from fastxent.scoring.rows import ScoredRows
-from fastxent.state.averages import ClassSums
+from fastxent.state.averages import ClassSums, ratios
 from fastxent.state.component import Summands
 from fastxent.state.packed import stored, stored_counts, stored_sums
 
@@ -113,28 +115,30 @@ class Classes:
     def per_class(self, names: tuple[str, ...] | None) -> PerClass:
         """The numbers of every class that occurs."""
         places, seen = self._places()
-        counts = self.counts[:, places].tolist()
-        sums, special = self.sums.each(places), self.sums.special[places].tolist()
-        unit = 1 << self.sums.scale
-        support, predicted, correct = (
-            (sums[_WEIGHT], sums[_WEIGHT_PREDICTED], sums[_WEIGHT_CORRECT])
-            if self.weighted
-            else ([n * unit for n in counts[kind]] for kind in (SUPPORT, PREDICTED, CORRECT))
-        )
-        total = [a + b for a, b in zip(support, predicted, strict=True)]
+        counts = self.counts[:, places]
+        sums, special = self.sums.each(places), self.sums.special[places, _NLL].tolist()
+        support, predicted, correct = counts
+        weight = [n << self.sums.scale for n in support.tolist()]
+        if self.weighted:
+            weight = sums[_WEIGHT]
+            each = weight, sums[_WEIGHT_PREDICTED], sums[_WEIGHT_CORRECT]
+            support, predicted, correct = (np.array(weights, object) for weights in each)
         nll = [
-            special_value(flags[_NLL]) if flags[_NLL] else rounded_ratio(loss, weight)
-            for loss, weight, flags in zip(sums[_NLL], support, special, strict=True)
+            special_value(flags) if flags else rounded_ratio(loss, of)
+            for loss, of, flags in zip(sums[_NLL], weight, special, strict=True)
         ]
+        shares = ((correct, predicted), (correct, support), (2 * correct, support + predicted))
+        precision, recall, f1 = (tuple(ratios(upper, lower, math.nan).tolist()) for upper, lower in shares)
+        support, predicted, correct = (tuple(kind) for kind in counts.tolist())
         return PerClass(
             class_id=tuple(seen.tolist()),
             name=None if names is None else tuple(names[c] for c in seen),
-            support=tuple(counts[SUPPORT]),
-            predicted=tuple(counts[PREDICTED]),
-            correct=tuple(counts[CORRECT]),
-            precision=tuple(map(rounded_ratio, correct, predicted)),
-            recall=tuple(map(rounded_ratio, correct, support)),
-            f1=tuple(rounded_ratio(2 * c, t) for c, t in zip(correct, total, strict=True)),
+            support=support,
+            predicted=predicted,
+            correct=correct,
+            precision=precision,
+            recall=recall,
+            f1=f1,
             nll=tuple(nll),
         )
 

@@ -28,6 +28,8 @@ class Clusters:
         self._count = 0
         self._hashes, self._hashed = np.zeros(0, np.uint64), [0, 0, 0]  # hashes of the first clusters of each kind
         names = Keys.restored(keys).names
+        if not names:
+            return
         places = self.codes_of(names)
         if len(self) < len(names) or not np.array_equal(places, np.arange(len(names))):
             raise ValueError("clusters out of order")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastxent.kernels.grown import grown
 from fastxent.kernels.hashed import Numbers, mixed
 from fastxent.kernels.tally import tally_pairs
 from fastxent.results.details import MOST_CLASSES, MOST_CONFUSED, Confusion, MostConfused
@@ -20,49 +21,72 @@ from fastxent.state.packed import stored, stored_counts
 
 MOST_PAIRS = 1 << 20  # that are counted of more than `MOST_CLASSES` classes
 _FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
+_SPARSE = 32  # rows that wait are at most so many times fewer than entries of the matrix
 _LEVELS = 40
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Matrix:
-    """``counts`` (C, C): rows by target, then prediction.
+    """Rows by target, then prediction. The places of few rows, target·C + prediction, wait in a list; the memory of the
+    matrix is taken once they are more.
 
     ``known`` turns False, for good, if rows are added of a state of an earlier version, which did not count them.
     """
 
     def __init__(self, n_classes: int) -> None:
         self.n_classes, self.known = n_classes, True
-        self.counts = np.zeros((0, 0), np.int64)
+        self._forget()
 
-    def _hold(self) -> None:
-        """Take the memory of the matrix, once there are rows."""
-        if not self.counts.size:
-            self.counts = np.zeros((self.n_classes, self.n_classes), np.int64)
+    def _forget(self) -> None:
+        self._counts, self._waiting, self._places = np.zeros((0, 0), np.int64), 0, [np.zeros(0, np.int64)]
+
+    def _held(self) -> np.ndarray:
+        """The matrix (C, C), with all rows."""
+        places, self._waiting, self._places = np.concatenate(self._places), 0, [np.zeros(0, np.int64)]
+        if not self._counts.size:
+            self._counts = np.zeros((self.n_classes, self.n_classes), np.int64)
+        np.add.at(self._counts.ravel(), places, 1)
+        return self._counts
+
+    def _waits(self, rows: int) -> bool:
+        """Whether so many more rows may wait."""
+        return not self._counts.size and _SPARSE * (self._waiting + rows) <= self.n_classes**2
+
+    def _wait(self, places: list[np.ndarray], rows: int) -> None:
+        self._places += places
+        self._waiting += rows
 
     def add(self, summands: Summands) -> None:
         """Count rows, if they have targets; ids in range are checked before."""
         if not (self.known and summands.labelled):
             return
-        self._hold()
         rows, few = summands.rows, self.n_classes <= _FEW
-        tables = np.zeros((_TABLES, *self.counts.shape), np.int64) if few else self.counts[None]
+        if self._waits(summands.n):
+            self._wait([rows.target * self.n_classes + rows.predicted], summands.n)
+            return
+        counts = self._held()
+        tables = np.zeros((_TABLES, *counts.shape), np.int64) if few else counts[None]
         tally_pairs(rows.target, rows.predicted, tables)
         if few:
-            self.counts += tables.sum(axis=0)
+            counts += tables.sum(axis=0)
 
     def add_counts(self, counts: np.ndarray) -> None:
         """Add a matrix."""
         if self.known:
-            self._hold()
-            self.counts += counts
+            held = self._held()
+            held += counts
 
     def absorb(self, other: Matrix, clusters: np.ndarray | None = None) -> None:
         """Add the counts of another."""
         self.known &= other.known
         if not self.known:
-            self.counts = np.zeros((0, 0), np.int64)
-        elif other.counts.size:
-            self.add_counts(other.counts)
+            self._forget()
+            return
+        if other._counts.size:
+            self.add_counts(other._counts)
+        self._wait(other._places, other._waiting)
+        if not self._waits(0):
+            self._held()
 
     def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The places of entries that are not 0, and their counts; nothing if not known."""
@@ -71,7 +95,9 @@ class Matrix:
 
     def filled(self) -> tuple[np.ndarray, np.ndarray]:
         """(the places of entries that are not 0, target·C + prediction, and the entries)."""
-        flat = self.counts.ravel()
+        if self._waits(0):
+            return np.unique(np.concatenate(self._places), return_counts=True)
+        flat = self._held().ravel()
         places = np.flatnonzero(flat != 0)  # of booleans: several times as fast as of integers
         return places, flat[places]
 
@@ -81,26 +107,26 @@ class Matrix:
         if arrays:
             pairs, counts = _stored(arrays, self.n_classes)
             if len(pairs):
-                self._hold()
-                self.counts.ravel()[pairs] = counts
+                self._held().ravel()[pairs] = counts
 
     def check(self, rows: int, right: int) -> None:
         """ValueError if the counts are not those of so many rows, so many of which are right."""
-        if self.known and (int(self.counts.sum()), int(np.trace(self.counts))) != (rows, right):
+        places, counts = self.filled()
+        if self.known and (int(counts.sum()), int(counts[places % (self.n_classes + 1) == 0].sum())) != (rows, right):
             raise ValueError("a confusion matrix that does not add up to the rows")
 
     def result(self) -> dict[str, Any]:
         """The fields of a result."""
-        if not self.counts.size:
-            return {}
         places, count = self.filled()
+        if not len(places):
+            return {}
         target, predicted = np.divmod(places, self.n_classes)
         wrong = target != predicted
         return {
             "confusion": Confusion(
                 self.n_classes, tuple(target.tolist()), tuple(predicted.tolist()), tuple(count.tolist())
             ),
-            "most_confused": _most(target[wrong], predicted[wrong], count[wrong], 1.0),
+            "most_confused": _most(places[wrong], count[wrong], self.n_classes, 1.0),
         }
 
 
@@ -128,8 +154,7 @@ class Pairs:
             chosen = self._chosen(pairs)
             pairs, counts = pairs[chosen], None if counts is None else counts[chosen]
         codes = self._numbers.codes(np.ascontiguousarray(pairs))
-        more = len(self._numbers) - len(self._counts)
-        self._counts = np.pad(self._counts, (0, more)) if more else self._counts
+        self._counts = grown(self._counts, len(self._numbers))
         if counts is None and len(codes) < len(self._counts):
             np.add.at(self._counts, codes, 1)
         elif counts is None:
@@ -196,7 +221,7 @@ class Pairs:
         pairs = self._numbers.distinct
         if not len(pairs):
             return {}
-        return {"most_confused": _most(*np.divmod(pairs, self.n_classes), self._counts, 2.0**-self.level)}
+        return {"most_confused": _most(pairs, self._counts, self.n_classes, 2.0**-self.level)}
 
 
 def confusion_of(n_classes: int) -> Matrix | Pairs:
@@ -214,11 +239,16 @@ def _stored(arrays: dict[str, np.ndarray], n_classes: int) -> tuple[np.ndarray, 
     return pairs, counts
 
 
-def _most(target: np.ndarray, predicted: np.ndarray, count: np.ndarray, share: float) -> MostConfused:
+def _most(places: np.ndarray, count: np.ndarray, n_classes: int, share: float) -> MostConfused:
+    """The places with the largest counts; of equal ones the first places."""
     pairs = len(count)
-    if pairs > MOST_CONFUSED:  # only the largest are sorted
-        some = count >= np.partition(count, pairs - MOST_CONFUSED)[pairs - MOST_CONFUSED]
-        target, predicted, count = target[some], predicted[some], count[some]
-    order = np.lexsort((predicted, target, -count))[:MOST_CONFUSED]
-    listed = [tuple(values[order].tolist()) for values in (target, predicted, count)]
+    if pairs > MOST_CONFUSED:  # only those that are listed are sorted
+        large = count[count > 1]  # of many pairs most have one row
+        least = np.partition(large, -MOST_CONFUSED)[-MOST_CONFUSED] if len(large) >= MOST_CONFUSED else 1
+        more, equal = np.flatnonzero(count > least), np.flatnonzero(count == least)
+        left = MOST_CONFUSED - len(more)
+        some = np.append(more, equal[np.argpartition(places[equal], left - 1)[:left]])
+        places, count = places[some], count[some]
+    order = np.lexsort((places, -count))
+    listed = [tuple(values[order].tolist()) for values in (*np.divmod(places, n_classes), count)]
     return MostConfused(listed[0], listed[1], listed[2], pairs, share)

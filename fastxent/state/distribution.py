@@ -76,15 +76,16 @@ class Distribution:
         """The middle of a bin, no further out than the values go."""
         if bin_ == BINS - 1:
             return math.inf
-        middle = 0.0 if bin_ == 0 else self.largest if bin_ == BINS - 2 else (_edge(bin_) + _edge(bin_ + 1)) / 2
+        middle = (
+            0.0 if bin_ == 0 else self.largest if bin_ == BINS - 2 else float(_edges(bin_ + np.arange(2)).sum()) / 2
+        )
         return min(max(middle, self.least), self.largest)
 
     def shown(self) -> Histogram:
         """At 8 bins an octave, without the empty ends."""
         fine = self.counts[1:-2].reshape(-1, (1 << MANTISSA) // _SHOWN).sum(axis=1)
         counts = np.concatenate([self.counts[:1], fine, self.counts[-2:-1]])
-        grid = [_edge(1 + k * ((1 << MANTISSA) // _SHOWN)) for k in range(len(fine) + 1)]
-        edges = [0.0, *grid, math.inf]
+        edges = [0.0, *_edges(1 + np.arange(len(fine) + 1) * ((1 << MANTISSA) // _SHOWN)).tolist(), math.inf]
         used = np.flatnonzero(counts)
         first, last = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 0)
         return Histogram(
@@ -94,6 +95,7 @@ class Distribution:
         )
 
 
-def _edge(bin_: int) -> float:
-    """The lower edge of a bin of the grid."""
-    return float(np.array((bin_ + FIRST_PATTERN) << PATTERN_SHIFT, np.int64).view(np.float64))
+def _edges(bins: np.ndarray) -> np.ndarray:
+    """The lower edges of bins of the grid."""
+    found: np.ndarray = ((bins + FIRST_PATTERN) << PATTERN_SHIFT).view(np.float64)
+    return found

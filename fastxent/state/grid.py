@@ -6,6 +6,7 @@ exactly; such a row is two, one that is right and one that is wrong, which share
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from fastxent.kernels.grid import (
     room,
     tally_grid,
 )  # fmt: skip
+from fastxent.kernels.grown import grown
 from fastxent.scoring.rows import MultilabelRows
 from fastxent.state.buckets import Buckets
 from fastxent.state.component import Summands
@@ -55,10 +57,11 @@ def moments_of(counts: np.ndarray, forecast: np.ndarray) -> Moments:
 
     counts: int64 (groups, places, 2), wrong and right. forecast: float64, their mean confidence, broadcast to counts.
     """
-    wrong, right = np.moveaxis(counts, -1, 0)
-    square = wrong * forecast[..., 0] ** 2 + right * (1.0 - forecast[..., 1]) ** 2
-    weight = (wrong + right).astype(np.float64)
-    return Moments((counts * forecast).sum(axis=-1), right.astype(np.float64), weight, square, weight)
+    wrong, right = (counts[..., k].astype(np.float64) for k in range(2))
+    of_wrong, of_right = (np.ascontiguousarray(forecast[..., k]) for k in range(2))
+    square = wrong * of_wrong**2 + right * (1.0 - of_right) ** 2
+    weight = wrong + right
+    return Moments(wrong * of_wrong + right * of_right, right, weight, square, weight)
 
 
 class Grid:
@@ -89,9 +92,8 @@ class Grid:
         more = len(self.table.keys) - len(self.rows)
         if more > 0:
             self.settle()
-            self.rows = np.pad(self.rows, (0, more))
-            size = ((0, more * self.places), (0, 0))
-            self.counts, self.offsets = np.pad(self.counts, size), np.pad(self.offsets, size)
+            self.rows = grown(self.rows, len(self.table.keys))
+            self.counts, self.offsets = (grown(a, len(self.rows) * self.places) for a in (self.counts, self.offsets))
             self._words = np.zeros(2 * len(self.counts), np.int64)
 
     def add(self, summands: Summands) -> None:
@@ -282,33 +284,42 @@ class Grid:
         layout = layout_of(SLICE_BITS, self.table.bins)
         if self.bits == SLICE_BITS:
             return counts, forecast, layout
-        joined = np.zeros((places_of(SLICE_BITS, self.table.bins), 2), np.int64)
-        sums = np.zeros(joined.shape)
-        places = self._coarse_places()
-        np.add.at(joined, places, counts)
-        np.add.at(sums, places, counts * forecast)
+        joined, sums = self._coarse(counts), self._coarse(counts * forecast)
         return joined, sums / np.maximum(joined, 1), layout
-
-    def _coarse_places(self) -> np.ndarray:
-        """(places,) the place of a slice that each place lies in."""
-        cells, bins = (
-            np.searchsorted(starts, np.arange(self.places), side="right") - 1 for starts in self.layout[::-1]
-        )
-        return (cells >> self.bits - SLICE_BITS) + bins
 
     def coarse_moments(self, group: int) -> Moments:
         """The `moments` of one group in the cells of a slice, each (places,)."""
         found = self.moments(np.array([group]))
         if self.bits == SLICE_BITS:
             return Moments(*(column[0] for column in found))
-        places, size = self._coarse_places(), places_of(SLICE_BITS, self.table.bins)
-        return Moments(*(np.bincount(places, column[0], size) for column in found))
+        return Moments(*(self._coarse(column[0]) for column in found))
+
+    def _coarse(self, column: np.ndarray) -> np.ndarray:
+        """Sums over the places that lie in each place of a slice."""
+        _, firsts, places = _cells_of(self.bits, self.table.bins)
+        found = np.zeros((places_of(SLICE_BITS, self.table.bins), *column.shape[1:]), column.dtype)
+        found[places] = np.add.reduceat(column, firsts)
+        return found
 
     def sides(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows that are wrong and right, int64 (groups, places, 2); their mean confidence)."""
         self.settle()
-        places = self._places_of(groups)
-        counts, offsets = (a[places].reshape(len(groups), self.places, 2) for a in (self.counts, self.offsets))
-        cell = np.searchsorted(self.layout.cells, np.arange(self.places), side="right") - 1
+        counts, offsets = (a.reshape(-1, self.places, 2)[groups] for a in (self.counts, self.offsets))
+        cells = _cells_of(self.bits, self.table.bins)[0]
         mean = offsets / np.maximum(counts, 1) / (1 << OFFSET_BITS)
-        return counts, (cell[:, None] + mean) / (1 << self.bits)
+        return counts, (cells[:, None] + mean) / (1 << self.bits)
+
+
+@functools.lru_cache(maxsize=16)
+def _cells_of(bits: int, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the cell of each place of a grid, the first of those in one place of a slice, these places of a slice).
+
+    None of them may be written to.
+    """
+    cells, of_bins = (
+        np.searchsorted(starts, np.arange(places_of(bits, bins)), side="right") - 1
+        for starts in layout_of(bits, bins)[::-1]
+    )
+    coarse = (cells >> max(0, bits - SLICE_BITS)) + of_bins
+    firsts = np.flatnonzero(np.diff(coarse, prepend=-1))
+    return cells, firsts, coarse[firsts]

@@ -12,7 +12,7 @@ from fastxent.results.reliability import Reliability
 from fastxent.results.values import Metric
 from fastxent.scoring.odds_sums import BinarySums
 from fastxent.state import class_buckets, ranking
-from fastxent.state.averages import MACRO, ClassSums, averages
+from fastxent.state.averages import MACRO, averages_of_each
 from fastxent.state.binary import RANKING
 from fastxent.state.buckets import BUCKET, Buckets
 from fastxent.state.calibration import NEAR, figures, rare, reliability, without_drawn, without_each
@@ -31,6 +31,7 @@ from fastxent.state.table import GroupTable
 _DIVIDED = (CALIBRATION[0], *FROM_GRID)  # with intervals: a maximum has none that holds, its bias is that of noise
 MOST_BUCKETED = 10_000  # classes that are counted in each bucket
 _AT_ONCE = 256  # groups whose figures are computed together
+_DRAWN_AT_ONCE = 16  # groups whose buckets are drawn together
 
 
 class Grids:
@@ -151,8 +152,7 @@ class Grids:
                 for g, value in zip(groups.tolist(), values.tolist(), strict=True):
                     found[g][name] = Metric(value if known[g] else float("nan"))
         if self.buckets and len(found) <= MOST_SLICES:
-            for g in np.flatnonzero(known).tolist():
-                self._add_intervals(grid, g, found[g])
+            self._add_intervals(grid, order[known[order]].tolist(), found)
 
     def without_each(self) -> dict[str, np.ndarray]:
         """The metrics of all rows, then of all but those of each bucket that has rows, by name: float64 (1 + K,)."""
@@ -161,8 +161,8 @@ class Grids:
         if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
             found |= without_each(self.grid, names)
         if self.classes is not None and self.classes.known:
-            each = [averages(sums, _rounded_sum) for sums in class_buckets.without_each(self.classes)]
-            found |= {name: np.array([one[name] for one in each]) for name in self.plan.averages if name in MACRO}
+            each = averages_of_each(class_buckets.without_each(self.classes))
+            found |= {name: each[name] for name in self.plan.averages if name in MACRO}
         if self.scores is not None:
             ranked = self.scores.without_each()
             for name, figure in zip(RANKING, (ranking.roc_auc, ranking.average_precision), strict=True):
@@ -176,28 +176,28 @@ class Grids:
         confusion: the rows by target and prediction, if they are counted.
         """
         names = [name for name in MACRO if name in metrics]
-        without: Iterable[ClassSums] = []
-        if self.classes is not None and self.classes.known:
+        if names and self.classes is not None and self.classes.known:
             without = class_buckets.without_each(self.classes)
-        elif self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
+        elif names and self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
             without = class_buckets.without_drawn(confusion, self.buckets)
-        each = [averages(sums, _rounded_sum) for sums in without] if names else []
-        for name in names:
-            low = -1.0 if name == "matthews_corrcoef" else 0.0
-            metrics[name] = jackknifed(metrics[name], [found[name] for found in each], low)
-
-    def _add_intervals(self, grid: Grid, g: int, metrics: dict[str, Metric]) -> None:
-        """Give the metrics of calibration of a group the interval of the jackknife, if there is one."""
-        names = [name for name in _DIVIDED if name in metrics]
-        if self._alike and not grid.holds_sums(g):
-            without = without_drawn(grid, g, self.buckets, names)
-        elif self.grid is not None and grid.table.column is None and self.grid.rows.sum() == grid.rows.sum():
-            without = without_each(self.grid, names)
         else:
             return
-        for name, values in without.items():
-            metrics[name] = jackknifed(metrics[name], values)
+        each = averages_of_each(without)
+        for name in names:
+            low = -1.0 if name == "matthews_corrcoef" else 0.0
+            metrics[name] = jackknifed(metrics[name], each[name], low)
 
-
-def _rounded_sum(values: np.ndarray) -> float:
-    return float(values.sum())
+    def _add_intervals(self, grid: Grid, groups: list[int], found: list[dict[str, Metric]]) -> None:
+        """Give the metrics of calibration of groups the intervals of the jackknife, where there are any."""
+        names = [name for name in _DIVIDED if name in self.plan.names]
+        without: dict[int, dict[str, np.ndarray]] = {}
+        alike = [g for g in groups if self._alike and not grid.holds_sums(g)] if names else []
+        for begin in range(0, len(alike), _DRAWN_AT_ONCE):
+            some = alike[begin : begin + _DRAWN_AT_ONCE]
+            without |= zip(some, without_drawn(grid, some, self.buckets, names), strict=True)
+        if not alike and self.grid is not None and grid.table.column is None:
+            if self.grid.rows.sum() == grid.rows.sum():
+                without[0] = without_each(self.grid, names)
+        for g, figures_ in without.items():
+            for name, values in figures_.items():
+                found[g][name] = jackknifed(found[g][name], values)

@@ -14,6 +14,7 @@ With one seed for all dumps, the standard errors of all dumps of one shape would
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +30,16 @@ _FEW = 64  # rows that are counted together, up to which each is drawn by itself
 _BLOCK = 1 << 15  # counts that are divided at once
 _ROUNDING = 2.0**-50  # of a figure; a standard error below it is 0
 MOST_SLICES = 200  # of a column, beyond which they have no interval: each takes some milliseconds
+
+
+class _OfThread(threading.local):
+    """A generator for each thread, since it takes longer to make one than to draw from it."""
+
+    def __init__(self) -> None:
+        self.random = np.random.RandomState()  # its streams are the same in every version of NumPy
+
+
+_of_thread = _OfThread()
 
 
 class Draw(NamedTuple):
@@ -58,9 +69,12 @@ def drawn(counts: np.ndarray, buckets: int) -> np.ndarray:
 
 
 def draws(counts: np.ndarray, buckets: int) -> Iterator[tuple[slice, Draw]]:
-    """Divide (n,) counts over buckets, as `drawn` does, in parts: which of them, and their rows."""
-    seed = zlib.crc32(np.ascontiguousarray(counts, "<i8").tobytes())
-    random = np.random.RandomState(seed)  # its streams are the same in every version of NumPy
+    """Divide (n,) counts over buckets, as `drawn` does, in parts: which of them, and their rows.
+
+    One thread must not go through two divisions by turns: they share a generator.
+    """
+    random = _of_thread.random
+    random.seed(zlib.crc32(np.ascontiguousarray(counts, "<i8").tobytes()))
     for begin in range(0, len(counts), _BLOCK):
         some = slice(begin, begin + _BLOCK)
         yield some, _draw(counts[some], buckets, random)
@@ -72,7 +86,7 @@ def _draw(counts: np.ndarray, buckets: int, random: np.random.RandomState) -> Dr
     into = (random.random_sample(len(rows)) * buckets).astype(np.int64)
     many = np.flatnonzero(counts > _FEW)
     left, numbers = counts[many], np.zeros((buckets, len(many)), np.int64)
-    for k in range(buckets - 1):
+    for k in range(buckets - 1 if len(many) else 0):
         numbers[k] = random.binomial(left, 1.0 / (buckets - k))
         left -= numbers[k]
     numbers[buckets - 1] = left

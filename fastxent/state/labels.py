@@ -9,6 +9,7 @@ import numpy as np
 from fastxent.kernels.cuts import PLACE, Cuts, room, tally_calibration
 from fastxent.kernels.exact import rounded_ratio, special_value
 from fastxent.kernels.grouped import ExactSums
+from fastxent.kernels.grown import grown
 from fastxent.results.values import Metric, PerClass
 from fastxent.scoring.rows import MultilabelRows, ScoredRows
 from fastxent.state.component import Summands
@@ -41,9 +42,9 @@ class Labels:
         groups = len(self.table.keys)
         more = groups * self.n_labels - self.counts.shape[1]
         if more > 0:
-            self.counts = np.pad(self.counts, ((0, 0), (0, more)))
+            self.counts = grown(self.counts, groups * self.n_labels, 1)
             self.sums.resize(groups * self.n_labels)
-            self.binned = np.pad(self.binned, (0, groups * self.table.bins - len(self.binned)))
+            self.binned = grown(self.binned, groups * self.table.bins)
             self.calibration.resize(groups * self.table.bins)
 
     def check(self, rows: ScoredRows) -> None:

@@ -167,9 +167,9 @@ class Running:
         self._left: Sums | None = None  # of states that workers have handed over
 
     @classmethod
-    def of(cls, told: Callable[[Metric], None] | None, state: EvalState) -> Running | None:
-        """Return what shows the cross-entropy, if it is wanted and there is one."""
-        return None if told is None or "cross_entropy" not in state.plan.names else cls(told, state.plan)
+    def of(cls, told: Callable[[Metric], None], state: EvalState) -> Running | None:
+        """Return what shows the cross-entropy, if there is one."""
+        return cls(told, state.plan) if "cross_entropy" in state.plan.names else None
 
     def look(self, worker: int, state: EvalState, *, left: bool = False) -> None:
         """Look at the state of a worker, if that is due. left: bool. The worker hands the state over."""

@@ -12,6 +12,7 @@ import numpy as np
 from fastxent.kernels.cuts import MOST_ROWS, PLACE, ROWS, WIDTH, Cuts, room, tally_calibration
 from fastxent.kernels.dense import DenseSums
 from fastxent.kernels.grouped import ExactSums, Words
+from fastxent.kernels.grown import grown
 from fastxent.kernels.tally import places_by_group, tally_status
 from fastxent.scoring.rows import BAD_TARGET, USED
 from fastxent.state.component import Summands, Together
@@ -59,8 +60,8 @@ class GroupTable:
         """Make room for every key."""
         groups = len(self.keys)
         if groups > len(self.rows):
-            self.rows = np.pad(self.rows, ((0, groups - len(self.rows)), (0, 0)))
-            self.binned = np.pad(self.binned, (0, groups * self.bins - len(self.binned)))
+            self.rows = grown(self.rows, groups)
+            self.binned = grown(self.binned, groups * self.bins)
             self.calibration.resize(groups * self.bins)
         self.sums.resize(len(self.places) if self.plan.clustered else groups)
 

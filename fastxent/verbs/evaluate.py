@@ -204,7 +204,8 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
             "temperature for all rows"
         )
     job = Job(job.source, job.recipe.listing(options["worst"], id), options["limit"])
-    watch = Running.of(getattr(options["progress"], "running", None), job.recipe.empty())
+    shows = getattr(options["progress"], "running", None)
+    watch = None if shows is None else Running.of(shows, job.recipe.empty())
     stopped = None
     with ExitStack() as stack:
         visit = done = None

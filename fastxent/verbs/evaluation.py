@@ -76,7 +76,8 @@ class Evaluation:
     def listing(self, worst: int, id: str | None) -> Evaluation:
         """This recipe, which also lists rows of largest loss by a column of row names. ConfigError if it cannot."""
         found = replace(self, worst=worst, id=id if worst else None)
-        found.empty()
+        if worst:
+            found.empty()
         return found
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fastxent.kernels.hashed import mixed
 from fastxent.kernels.ranks import join_cells
 from fastxent.results.values import Metric
 from fastxent.state import class_buckets, ranking
-from fastxent.state.averages import ClassSums, averages
+from fastxent.state.averages import ClassSums, averages, averages_of_each
 from fastxent.state.calibration import figures
 from fastxent.state.confusion import Matrix
 from fastxent.state.grid import moments_of
@@ -43,17 +44,51 @@ def test_buckets_of_a_confusion_matrix(n_classes: int, most: int, seed: int) -> 
     matrix = Matrix(n_classes)
     counts = random.integers(0, most + 1, (n_classes, n_classes)) * random.integers(0, 2, (n_classes, n_classes))
     matrix.add_counts(counts)
-    whole, *rest = class_buckets.without_drawn(matrix, K)
-    expected = _class_sums(counts)
-    for a, b in zip(whole[:-1], expected[:-1], strict=True):
-        assert a.tolist() == b.tolist()
+    whole, *rest = class_buckets.without_drawn(matrix, K).swapaxes(0, 1)
+    assert whole.tolist() == _by_class(counts).tolist()
     divided = without_drawn(counts.ravel()[counts.ravel() > 0], K)[1:]
     assert len(rest) == len(divided)
+    lefts = []
     for sums, some in zip(rest, divided, strict=True):
         left = np.zeros(n_classes**2, np.int64)
         left[np.flatnonzero(counts)] = some
-        for a, b in zip(sums[:-1], _class_sums(left.reshape(counts.shape))[:-1], strict=True):
-            assert a.tolist() == b.tolist()
+        lefts.append(left.reshape(counts.shape))
+        assert sums.tolist() == _by_class(lefts[-1]).tolist()
+    for g, left in enumerate(lefts[:2]):
+        expected = averages(_class_sums(left))
+        found = averages_of_each(np.stack(rest, axis=1))
+        assert {name: values[g] for name, values in found.items()} == pytest.approx(expected, rel=1e-13, nan_ok=True)
+
+
+def _by_class(counts: np.ndarray) -> np.ndarray:
+    """Rows by target, by prediction, and by both where they agree (3, C)."""
+    return np.stack([counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 40), st.lists(st.integers(1, 90), max_size=8), st.integers(0, 2**32 - 1))
+def test_a_confusion_matrix_of_few_rows_is_that_of_many(n_classes: int, batches: list[int], seed: int) -> None:
+    """Whether rows wait or are counted depends on their number; what comes of them does not."""
+    random = np.random.default_rng(seed)
+    matrices = [Matrix(n_classes) for _ in range(3)]
+    total = np.zeros((n_classes, n_classes), np.int64)
+    for n in batches:
+        target, predicted = random.integers(0, n_classes, (2, n))
+        rows = SimpleNamespace(target=target, predicted=predicted)
+        matrices[int(random.integers(0, 3))].add(SimpleNamespace(rows=rows, n=n, labelled=True))
+        np.add.at(total, (target, predicted), 1)
+    whole = Matrix(n_classes)
+    for matrix in matrices:
+        whole.absorb(matrix)
+    dense, loaded = Matrix(n_classes), Matrix(n_classes)
+    dense.add_counts(total)
+    loaded.load(whole.arrays())
+    for found in (whole, loaded):
+        found.check(int(total.sum()), int(np.trace(total)))
+        assert {name: a.tolist() for name, a in found.arrays().items()} == {
+            name: a.tolist() for name, a in dense.arrays().items()
+        }
+        assert found.result() == dense.result()
 
 
 @settings(max_examples=20, deadline=None)
