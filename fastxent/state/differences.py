@@ -29,7 +29,7 @@ from fastxent.scoring.classwise import CLASSWISE
 from fastxent.scoring.pairs import PairRows, pair_rows
 from fastxent.scoring.rows import MultilabelRows
 from fastxent.state.intervals import by_exponential, by_student
-from fastxent.state.jackknife import jackknifed
+from fastxent.state.jackknife import freedom, jackknifed
 from fastxent.state.metrics import LN2, ROWS, Column, Mean, MetricPlan, Sums
 
 DETECTABLE = 1.96 + 0.84  # standard errors of a difference that is found at the level 5 % with a power of 80 %
@@ -331,13 +331,14 @@ def by_buckets(name: str, found: MetricComparison, a: np.ndarray, b: np.ndarray)
     ]
     both = math.fsum((a[1:] - without[0]) * (b[1:] - without[1])) * (k - 1) / k
     correlation = min(1.0, max(-1.0, both / errors[0] / errors[1])) if all(errors) else math.nan
+    p_value = two_sided(nearer, difference.stderr, freedom(b[1:] - a[1:]))
     return replace(
-        found, difference=difference, p_value=two_sided(nearer, difference.stderr, k - 1), correlation=correlation,
+        found, difference=difference, p_value=p_value, correlation=correlation,
         unpaired_stderr=math.hypot(*errors), minimum_detectable_effect=DETECTABLE * difference.stderr,
     )  # fmt: skip
 
 
-def two_sided(value: float, stderr: float, freedom: int) -> float:
+def two_sided(value: float, stderr: float, freedom: float) -> float:
     """The p-value of a difference by Student's t: 1 of no difference at all, 0 of one without any error."""
     from scipy.special import stdtr
 

@@ -16,7 +16,7 @@ _WIDEST = 1e100  # of z²/n in Wilson's interval: it is 0 … 1 then
 
 
 @functools.lru_cache(maxsize=4096)
-def student(freedom: int) -> float:
+def student(freedom: float) -> float:
     """Return the 97.5 % point of Student's t."""
     from scipy.special import stdtrit
 

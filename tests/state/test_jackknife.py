@@ -20,7 +20,7 @@ from fastxent.state.calibration import figures
 from fastxent.state.confusion import Matrix
 from fastxent.state.grid import moments_of
 from fastxent.state.intervals import student
-from fastxent.state.jackknife import drawn, jackknifed, left_out, without_drawn
+from fastxent.state.jackknife import drawn, freedom, jackknifed, left_out, without_drawn
 from fastxent.state.ranking import Ranked
 
 K = 20
@@ -112,7 +112,8 @@ def test_the_formula() -> None:
     found = jackknifed(Metric(0.4, bounds=(0.3, 0.5)), [0.4, *without])
     assert found.stderr == pytest.approx(stderr, rel=1e-15)
     unbiased = 0.4 - 3 * (np.mean(without) - 0.4)
-    assert found.ci95 == pytest.approx((max(0.0, unbiased - student(3) * stderr), min(1.0, 0.4 + student(3) * stderr)))
+    half = student(3) * stderr
+    assert found.ci95 == pytest.approx((max(0.0, unbiased - half), min(1.0, 0.4 + half)))
     other = jackknifed(Metric(0.4), [0.4, 0.39, 0.4, 0.38, 0.41])  # bias below 0
     assert other.ci95 == pytest.approx((0.4 - student(3) * other.stderr, 0.415 + student(3) * other.stderr))
     assert (found.method, found.bounds) == ("jackknife", (0.3, 0.5))
@@ -125,6 +126,15 @@ def test_the_formula() -> None:
     assert coarse.ci95 == pytest.approx(found.ci95)
     beyond = jackknifed(Metric(-0.3), [-0.3, -0.31, -0.29, -0.3])
     assert beyond.ci95[0] <= beyond.ci95[1]
+    uneven = [0.4, 0.41] * 5 + [0.43, 0.5]
+    d = np.array(uneven) - np.mean(uneven)
+    of_t = (3.16 - 2.77 / math.sqrt(12)) * (d**2).sum() ** 2 / (d**4).sum()
+    assert 1 < of_t < 6
+    assert freedom(uneven) == pytest.approx(of_t, rel=1e-13)
+    assert freedom([x * 1e-200 for x in uneven]) == pytest.approx(of_t, rel=1e-13)
+    few = jackknifed(Metric(0.4), [np.mean(uneven), *uneven])
+    assert few.ci95 == pytest.approx((0.4 - student(of_t) * few.stderr, 0.4 + student(of_t) * few.stderr))
+    assert [freedom(same) for same in ([0.2, 0.3], [0.2, 0.2, 0.2], [0.0, 1.0] * 10)] == [1, 2, 19]
     each = np.arange(12.0).reshape(4, 3)
     assert left_out(each).tolist() == [each.sum(axis=0).tolist(), *(each.sum(axis=0) - each).tolist()]
 
@@ -181,14 +191,19 @@ def _class_sums(counts: np.ndarray) -> ClassSums:
     return ClassSums(np.arange(len(counts)), target + predicted, target, predicted, np.diag(counts))
 
 
-def of_clusters(clusters: int, times: int) -> dict[str, float]:
-    """Rows of clusters that have an intercept and a difficulty in common: accuracy of ranking and of calibration."""
+def of_clusters(clusters: int, times: int, alike: bool) -> dict[str, float]:
+    """Rows of clusters that have an intercept and a difficulty in common: accuracy of ranking and of calibration.
+
+    alike: bool. All clusters have 40 rows; otherwise numbers of rows are geometric.
+    """
     random = np.random.default_rng(clusters)
     rows, cells = 40, 256
+    names = ("expected_calibration_error", "smooth_calibration_error", "discrimination")
 
     def dump(some: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(cluster, cell of the score, class) of rows."""
-        of = np.repeat(np.arange(some), rows)
+        sizes = np.full(some, rows) if alike else random.geometric(1 / rows, some) + rows // 10
+        of = np.repeat(np.arange(some), sizes)
         odds = random.normal(0, 1.5, len(of)) + random.normal(0, 0.5, some)[of]
         truth = odds * random.uniform(0.3, 1.0, some)[of]
         right = random.random(len(of)) < 1 / (1 + np.exp(-truth))
@@ -198,18 +213,18 @@ def of_clusters(clusters: int, times: int) -> dict[str, float]:
         flat = np.bincount((of * cells + cell) * 2 + right, minlength=groups * cells * 2)
         return flat.reshape(groups, cells, 2)
 
-    def area(sides: np.ndarray) -> float:
-        negative, positive = sides.astype(np.float64).T.copy()
-        return ranking.roc_auc(Ranked(np.arange(cells, dtype=np.uint64), negative, positive, True, False)).value
-
-    def error(sides: np.ndarray) -> np.ndarray:
+    def figures_of(sides: np.ndarray) -> dict[str, np.ndarray]:
         shown = np.zeros((len(sides), len(CENTRES), 2), np.int64)
         shown[:, layout_of(BITS, BINS).cells] = sides
-        return errors(shown)["expected_calibration_error"]
+        found = errors(shown, names)
+        keys = np.arange(cells, dtype=np.uint64)
+        ranked = [Ranked(keys, *each.astype(np.float64).T.copy(), True, False) for each in sides]
+        for figure in (ranking.roc_auc, ranking.average_precision):
+            found[figure.__name__] = np.array([figure(some).value for some in ranked])
+        return found
 
     _, cell, right = dump(20_000)
-    everything = counts(np.zeros(len(cell), int), cell, right, 1)
-    truth = {"roc_auc": area(everything[0]), "expected_calibration_error": float(error(everything)[0])}
+    truth = {name: values[0] for name, values in figures_of(counts(np.zeros(len(cell), int), cell, right, 1)).items()}
     found: dict[str, list[Metric]] = {name: [] for name in truth}
     for time in range(times):
         of, cell, right = dump(clusters)
@@ -218,9 +233,8 @@ def of_clusters(clusters: int, times: int) -> dict[str, float]:
         each = counts(bucket[of], cell, right, K)
         whole = each.sum(axis=0)
         rest = np.concatenate([whole[None], (whole - each)[each.any(axis=(1, 2))]])
-        found["roc_auc"].append(jackknifed(Metric(area(whole)), [area(some) for some in rest]))
-        value = float(error(whole[None])[0])
-        found["expected_calibration_error"].append(jackknifed(Metric(value), error(rest)))
+        for name, values in figures_of(rest).items():
+            found[name].append(jackknifed(Metric(values[0]), values))
     return {name: covered(found[name], truth[name]) for name in truth}
 
 
@@ -236,8 +250,13 @@ def test_intervals_of_averages_over_classes_cover() -> None:
 
 @pytest.mark.parametrize("clusters", [12, 200])
 def test_intervals_of_clusters_cover(clusters: int) -> None:
-    for name, share in of_clusters(clusters, 400).items():
+    for name, share in of_clusters(clusters, 500, alike=True).items():
         assert 0.93 <= share <= 0.97, name
+
+
+def test_intervals_of_few_clusters_of_different_sizes_cover() -> None:
+    for name, share in of_clusters(12, 500, alike=False).items():
+        assert 0.92 <= share <= 0.97, name
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------
