@@ -154,6 +154,12 @@ def enter_pages(names, owner_of, count, slots):  # type: ignore[no-untyped-def]
 
 
 @inline
+def count_at(cell, side):  # type: ignore[no-untyped-def]
+    """Where the count of a cell and class is in flat counts: a page has those of one class in one cache line."""
+    return np.uint64(((cell >> BITS) << (BITS + 1)) + (side << BITS) + (cell & (CELLS - 1)))
+
+
+@inline
 def _moved(name, cell, drop, page):  # type: ignore[no-untyped-def]
     """Where a cell lies once its key has ``drop`` bits fewer: in ``page``."""
     key = (name << np.uint64(BITS)) | np.uint64(cell)
@@ -170,26 +176,27 @@ def move_cells(names, drop, page, places):  # type: ignore[no-untyped-def]
 
 @jit
 def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def]
-    """Move the counts (cells, 2) of the cells of pages ``names`` as `move_cells` says, in place: no page moves up.
+    """Move the counts (pages, 2, CELLS) of pages ``names`` as `move_cells` says, in place: no page moves up.
 
-    room: (CELLS, 2), of the type of the counts. For one page.
+    room: (2, CELLS), of the type of the counts. For one page.
     """
-    for k in range(min(names.size, counts.shape[0] // CELLS)):
+    flat = counts.reshape(counts.size)
+    for k in range(min(names.size, counts.shape[0])):
+        for side in range(2):
+            for cell in range(CELLS):
+                room[side, cell] = counts[k, side, cell]
+                counts[k, side, cell] = 0
         for cell in range(CELLS):
-            for side in range(2):
-                room[cell, side] = counts[k * CELLS + cell, side]
-                counts[k * CELLS + cell, side] = 0
-        for cell in range(CELLS):
-            at = _moved(names[k], cell, drop[k], page[k])
-            counts[at, 0] += room[cell, 0]
-            counts[at, 1] += room[cell, 1]
+            at = count_at(_moved(names[k], cell, drop[k], page[k]), 0)
+            flat[at] += room[0, cell]
+            flat[at + np.uint64(CELLS)] += room[1, cell]
 
 
 @jit
 def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
-    """Add the counts (cells, 2) of the cells of pages ``names`` to others, which are where `move_cells` says."""
+    """Add the counts (pages, 2, CELLS) of pages ``names`` to others, which are where `move_cells` says."""
     held, flat = counts.reshape(counts.size), into.reshape(into.size)
-    count = min(names.size, counts.shape[0] // CELLS)
+    count = min(names.size, counts.shape[0])
     address, size = into.ctypes.data, 2 * CELLS * into.itemsize
     for k in range(count):
         ahead = address + page[min(k + _AHEAD, count - 1)] * size
@@ -201,9 +208,9 @@ def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
                 flat[to + i] += held[first + i]
             continue
         for cell in range(CELLS):
-            at = _moved(names[k], cell, drop[k], page[k])
-            into[at, 0] += counts[k * CELLS + cell, 0]
-            into[at, 1] += counts[k * CELLS + cell, 1]
+            at = count_at(_moved(names[k], cell, drop[k], page[k]), 0)
+            flat[at] += counts[k, 0, cell]
+            flat[at + np.uint64(CELLS)] += counts[k, 1, cell]
 
 
 @jit
@@ -223,19 +230,29 @@ def list_cells(names, shifts, pages, filled, places, keys):  # type: ignore[no-u
 
 @jit
 def tally_cells(places, positive, counts):  # type: ignore[no-untyped-def]
-    """Rows by cell: negatives and positives (0.0 or 1.0) in the columns of ``counts`` (cells, 2)."""
+    """Rows by cell and class, negatives and positives (0.0 or 1.0), in ``counts`` (pages, 2, CELLS)."""
     flat = counts.reshape(counts.size)
     for first in range(0, places.size, _BLOCK):
         end = min(first + _BLOCK, places.size)
         for i in range(first, end):
-            prefetch(np.int64(counts.ctypes.data) + places[i] * (2 * counts.itemsize))
+            prefetch(np.int64(counts.ctypes.data) + np.int64(count_at(places[i], 0)) * counts.itemsize)
         for i in range(first, end):
-            flat[np.uint64(2 * places[i] + np.int64(positive[i]))] += 1
+            flat[count_at(places[i], np.int64(positive[i]))] += 1
 
 
 @jit
 def add_counts(counts, places, into):  # type: ignore[no-untyped-def]
     """Add the counts (n, 2) of some cells to those of the cells ``places``."""
+    flat = into.reshape(into.size)
     for i in range(places.size):
-        into[places[i], 0] += counts[i, 0]
-        into[places[i], 1] += counts[i, 1]
+        for side in range(2):
+            flat[count_at(places[i], side)] += counts[i, side]
+
+
+@jit
+def counts_at(counts, places, found):  # type: ignore[no-untyped-def]
+    """The counts of the cells ``places`` into ``found`` (n, 2)."""
+    flat = counts.reshape(counts.size)
+    for i in range(places.size):
+        for side in range(2):
+            found[i, side] = flat[count_at(places[i], side)]

@@ -49,15 +49,6 @@ def layout_of(bits: int, bins: int) -> Layout:
     return Layout(first, cells)
 
 
-def totals_of(words: np.ndarray, bits: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, and sums of the confidence in units of 2**-(bits + `OFFSET_BITS`)) of ``words`` (places, 2) by bin: both
-    int64 (bins, 2)."""
-    layout, rows = layout_of(bits, bins), words >> SHIFT
-    cells = np.repeat(np.arange(1 << bits), np.diff(layout.cells, append=places_of(bits, bins)))
-    numbers = (words & ((1 << SHIFT) - 1)) + (rows * cells[:, None] << OFFSET_BITS)
-    return np.add.reduceat(rows, layout.bins), np.add.reduceat(numbers, layout.bins)
-
-
 def room() -> tuple[np.ndarray, np.ndarray]:
     """Room for a block of `tally_grid`: how far its rows are right; bins and what is added."""
     return np.empty(BLOCK), np.empty((2, BLOCK), np.int64)
@@ -125,6 +116,20 @@ def list_residues(confidence, bins, bits, numbers, places):  # type: ignore[no-u
         numbers[found], places[found] = x - up, k
         found += x != up
     return found
+
+
+@jit
+def sum_bins(words, firsts, rows, numbers):  # type: ignore[no-untyped-def]
+    """Add up ``words`` (places, 2) by bin: rows into ``rows`` int64 (bins, 2), and their confidence, rounded up, in
+    units of 2**-(bits + `OFFSET_BITS`), into ``numbers`` int64 (bins,). firsts: the bins of `layout_of`."""
+    last = firsts.size - 1
+    for k in range(firsts.size):
+        for place in range(firsts[k], words.shape[0] if k == last else firsts[k + 1]):
+            for side in range(2):
+                word = words[place, side]
+                count = word >> SHIFT
+                rows[k, side] += count
+                numbers[k] += (word & ((1 << SHIFT) - 1)) + ((count * (place - k)) << OFFSET_BITS)
 
 
 @jit

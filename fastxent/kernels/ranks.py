@@ -38,11 +38,11 @@ def list_ranked(names, pages, shift, counts, keys, negative, positive):  # type:
         page = pages[k]
         name = names[page] << np.uint64(BITS)
         for cell in range(CELLS):  # without branches: half of the cells may be empty
-            at = page * CELLS + cell
+            some, others = counts[page, 0, cell], counts[page, 1, cell]
             keys[found] = (name | np.uint64(cell)) << shift
-            negative[found] = counts[at, 0]
-            positive[found] = counts[at, 1]
-            found += np.uint64((counts[at, 0] | counts[at, 1]) != 0)
+            negative[found] = some
+            positive[found] = others
+            found += np.uint64((some | others) != 0)
     return np.int64(found)
 
 

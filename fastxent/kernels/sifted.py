@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.cells import BITS, CELLS, DONE, FULL, NEW_TOP, NO_ROOM, REST, TOP, WIDTH, key_of
+from fastxent.kernels.cells import BITS, CELLS, DONE, FULL, NEW_TOP, NO_ROOM, REST, TOP, UNKNOWN, WIDTH, key_of
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd.prefetch import prefetch
 
@@ -43,65 +43,85 @@ def sift(patterns, positive, shift, ends, sifted):  # type: ignore[no-untyped-de
 
 
 @jit
+def _tally_near(scores, span, side, tops, widths, pages, counts, waiting):  # type: ignore[no-untyped-def]
+    """Count scores as long as they are of one sign and exponent and there is room for their pages.
+
+    span: first and end. side: int. Their class. tops: a sign and exponent, and where in ``found`` its pages begin.
+    widths: how far keys are shifted to name a page and a cell, and the mask of what names a page after its exponent.
+    pages: a tuple of ``found``, ``names``, ``used`` and ``limit``: see `tally_sifted`.
+    Returns the first score that is left, or the end, and whether it is left because pages are too many.
+    """
+    (i, end), (top, start), (width, cell_width, mask) = span, tops, widths
+    found, names, used, limit = pages
+    flat, address = counts.reshape(counts.size), counts.ctypes.data
+    alike, full = True, False
+    while i < end and alike and not full:
+        count, last = 0, min(end, i + _BLOCK)
+        while i < last:
+            key = key_at(scores, i)
+            if key >> np.uint64(WIDTH - TOP) != top:
+                alike = False
+                break
+            at = np.uint64(start) + ((key >> width) & mask)
+            page = np.int64(found[at])
+            if page == 0:
+                if used[0] >= limit:
+                    full = True
+                    break
+                names[used[0]] = key >> width
+                used[0] += 1
+                page = used[0]
+                found[at] = page
+            cell = np.int64((key >> cell_width) & np.uint64(CELLS - 1))
+            place = ((page - 1) << (BITS + 1)) + (side << BITS) + cell
+            waiting[count] = place
+            prefetch(address + place * counts.itemsize)
+            count += 1
+            i += 1
+        for k in range(count):
+            flat[np.uint64(waiting[k])] += 1
+    return i, full
+
+
+@jit
 def tally_sifted(sifted, place, shift, limit, near, pages, counts, rest):  # type: ignore[no-untyped-def]
     """Count sifted scores from ``place`` on, and make the pages that are not there.
 
     sifted: a tuple of scores and ``ends``, as `sift` leaves them. place: int64 (3,): bucket, row, rows in ``rest``.
     shift, limit: how far keys are shifted to name a page, and how many pages there may be.
-    near: a tuple of ``starts`` int32 (2**`TOP`,) and ``near`` int32. pages: a tuple of ``names`` uint64, room for
-    ``limit``, and ``used`` int64 (1,). counts: (``limit``·`CELLS`, 2).
+    near: a tuple of ``starts`` int32 (2**`TOP`,) and ``found`` int32. pages: a tuple of ``names`` uint64, room for
+    ``limit``, and ``used`` int64 (1,). counts: (``limit``, 2, `CELLS`).
     rest: a tuple of scores and uint8: rows of exponents that have no room.
     Returns `DONE`; `FULL` before a row whose page would be too many; `NEW_TOP` before one whose exponent is unknown;
     `REST` where ``rest`` is full.
     """
     scores, ends = sifted
     starts, found = near
-    names, used = pages
     aside, sides = rest
-    flat, address = counts.reshape(counts.size), counts.ctypes.data
     width = np.uint64(shift)
     mask = (np.uint64(1) << (np.uint64(WIDTH - TOP) - width)) - np.uint64(1)
+    widths, pages_of = (width, width - np.uint64(BITS), mask), (found, pages[0], pages[1], limit)
     waiting = np.empty(_BLOCK, np.int64)
-    code = DONE
-    while place[0] < ends.size and code == DONE:
+    while place[0] < ends.size:
         side, end = place[0] & 1, ends[place[0]]
-        while place[1] < end and code == DONE:
-            count, i = 0, place[1]
-            last = min(end, i + _BLOCK)
-            while i < last:
-                key = key_at(scores, i)
-                start = starts[key >> np.uint64(WIDTH - TOP)]
-                if start < 0:
-                    code = NEW_TOP
-                    if start == NO_ROOM:
-                        code = DONE if place[2] < aside.size else REST
-                        if code == DONE:
-                            aside[place[2]], sides[place[2]] = scores[i], side
-                            place[2] += 1
-                            i += 1
-                            continue
-                    break
-                at = np.uint64(start) + ((key >> width) & mask)
-                page = np.int64(found[at])
-                if page == 0:
-                    if used[0] >= limit:
-                        code = FULL
-                        break
-                    names[used[0]] = key >> width
-                    used[0] += 1
-                    page = used[0]
-                    found[at] = page
-                cell = (page - 1) * CELLS + np.int64((key >> (width - np.uint64(BITS))) & np.uint64(CELLS - 1))
-                waiting[count] = 2 * cell + side
-                prefetch(address + waiting[count] * counts.itemsize)
-                count += 1
-                i += 1
-            for k in range(count):
-                flat[np.uint64(waiting[k])] += 1
-            place[1] = i
-        if code == DONE:
-            place[0] += 1
-    return code
+        while place[1] < end:
+            i = place[1]
+            top = key_at(scores, i) >> np.uint64(WIDTH - TOP)
+            start = starts[top]
+            if start == UNKNOWN:
+                return NEW_TOP
+            if start == NO_ROOM:
+                if place[2] == aside.size:
+                    return REST
+                aside[place[2]], sides[place[2]] = scores[i], side
+                place[2] += 1
+                place[1] = i + 1
+                continue
+            place[1], full = _tally_near(scores, (i, end), side, (top, start), widths, pages_of, counts, waiting)
+            if full:
+                return FULL
+        place[0] += 1
+    return DONE
 
 
 @jit

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastxent.errors import BadRowError, ColumnError
 from fastxent.io.batch import Batch, Block
-from fastxent.io.storage.buffers import read_only
+from fastxent.io.storage.buffers import buffers, read_only
 from fastxent.kernels.floats import FLOAT_TYPES, widened
 from fastxent.kernels.matrix import Matrix, address_of
 from fastxent.kernels.rows import odds
@@ -80,27 +80,25 @@ def _floats(column: pa.Array) -> np.ndarray | None:
 class Numbers:
     """The numbers of the rows of a batch, widened, block by block: a copy, which is contiguous and outlives the blocks.
 
-    width: int. Numbers per row; 0 for rows of one number, which are not nested.
+    shape: (rows,), or (rows, numbers per row).
     refused: dict of int to str. What is wrong with rows that hold none, by their place in the batch.
     """
 
-    def __init__(self, dtype: np.dtype[Any], width: int) -> None:
-        self._none = np.empty((0, width) if width else 0, dtype)
-        self._found: list[np.ndarray] = []
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._all = buffers().take(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
         self._read = 0
         self.refused: dict[int, str] = {}
 
     def add(self, block: Block) -> None:
         """Take the numbers of the next rows."""
-        values = widened(block.values, block.dtype)
-        self._found.append(np.array(values if self._none.ndim == 2 else values[:, 0], order="C"))
-        self.refused |= {self._read + place: why for place, why in block.bad.items()}
-        self._read += len(block.values)
+        values, begin = widened(block.values, block.dtype), self._read
+        self._read += len(values)
+        self._all[begin : self._read] = values if self._all.ndim == 2 else values[:, 0]
+        self.refused |= {begin + place: why for place, why in block.bad.items()}
 
     def at(self, index: np.ndarray | None) -> np.ndarray:
         """The numbers of the rows at these places of the batch; of all rows for None."""
-        values = self._found[0] if len(self._found) == 1 else np.concatenate([self._none, *self._found])
-        return values if index is None else values[index]
+        return self._all if index is None else self._all[index]
 
 
 class BinaryScorer:
@@ -126,14 +124,14 @@ class BinaryScorer:
 
     def __call__(self, batch: Batch) -> ScoredRows:
         """Score the rows that pass ``where``. `BadRowError` for the first bad row, unless bad rows are skipped."""
-        numbers = self.numbers()
+        numbers = self.numbers(batch.rows)
         for block in batch.blocks:
             numbers.add(block)
         return self.rows(self.prepare(batch, self.compute), numbers)
 
-    def numbers(self) -> Numbers:
+    def numbers(self, rows: int) -> Numbers:
         """Room for the numbers of the rows of a batch."""
-        return Numbers(self.compute, 0)
+        return Numbers(self.compute, (rows,))
 
     def rows(self, prepared: Prepared, numbers: Numbers) -> ScoredRows:
         """Score the rows of a batch that are prepared. Errors as above."""

@@ -46,9 +46,9 @@ class MultilabelScorer(BinaryScorer):
 
     _preparation = MultilabelPreparation
 
-    def numbers(self) -> Numbers:
+    def numbers(self, rows: int) -> Numbers:
         """Room for the numbers of the rows of a batch."""
-        return Numbers(self.compute, self.config.n_classes)
+        return Numbers(self.compute, (rows, self.config.n_classes))
 
     def rows(self, prepared: Prepared, numbers: Numbers) -> MultilabelRows:
         """Score the rows of a batch that are prepared. `BadRowError` as in `BinaryScorer`."""

@@ -44,7 +44,7 @@ class BinaryPairScorer(StepScorer):
         """Score a batch, whose blocks are sent. `BadRowError` as above."""
         prepared = self._a.prepare(batch, self._a.compute)
         matched = self._targets.matched(prepared, batch.other)
-        left, right = self._a.numbers(), self._b.numbers()
+        left, right = self._a.numbers(batch.rows), self._b.numbers(batch.rows)
         while (block := (yield)) is not None:
             left.add(block)
             right.add(block.other)

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from fastxent.io.batch import Batch
+from fastxent.io.storage.buffers import buffers, read_only
 from fastxent.kernels import cuts
 from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts, add_units
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.fold import WORDS
-from fastxent.kernels.grid import MOST_ROWS, OFFSET_BITS, WHOLE_BITS, places_of, totals_of
+from fastxent.kernels.grid import MOST_ROWS, OFFSET_BITS, WHOLE_BITS, layout_of, places_of, sum_bins
 from fastxent.kernels.rows import odds_sums
 from fastxent.kernels.rows.labels import plain_targets
 from fastxent.kernels.rows.odds_sums import INSIDE, POSITIVE
 from fastxent.kernels.tally import FIRST_PATTERN, PATTERN_SHIFT, PATTERNS
 from fastxent.options.config import EvalConfig
-from fastxent.scoring.binary import BinaryScorer, Numbers
+from fastxent.scoring.binary import BinaryScorer
 from fastxent.scoring.rows import ScoredRows
-from fastxent.scoring.targets import Prepared
 
 _UNSUMMED = ("nll_minus_entropy",)  # metrics of products that are not summed
 
@@ -60,22 +60,38 @@ class SummingScorer:
 
     def __call__(self, batch: Batch) -> ScoredRows | BinarySums:
         """Sum or score the rows that pass ``where``. Errors as in `BinaryScorer`."""
-        numbers = self._rows.numbers()
+        numbers = self._rows.numbers(batch.rows)
         for block in batch.blocks:
             numbers.add(block)
-        prepared = self._rows.prepare(batch, self._rows.compute)
-        return self._summed(prepared, numbers) or self._rows.rows(prepared, numbers)
+        if not self._sums:
+            return self._rows.rows(self._rows.prepare(batch, self._rows.compute), numbers)
+        prepared, target = None, self._plain(batch)
+        if target is None:
+            prepared = self._rows.prepare(batch, self._rows.compute)
+            target = prepared.target if prepared.soft is None else None
+        index = None if prepared is None else prepared.index
+        summed = None if target is None else self._summed(target, numbers.at(index))
+        return summed or self._rows.rows(prepared or self._rows.prepare(batch, self._rows.compute), numbers)
 
-    def _summed(self, prepared: Prepared, numbers: Numbers) -> BinarySums | None:
-        """The sums of a batch, if all its rows allow it."""
-        n, c = len(prepared.target), self.config
-        positive = np.empty(n, np.uint8)
-        if not self._sums or prepared.soft is not None or not 0 < n <= MOST_ROWS:
+    def _plain(self, batch: Batch) -> np.ndarray | None:
+        """The targets of a batch if they need no preparation."""
+        import pyarrow.types as pt
+
+        target, c = batch.columns[str(self.config.target)], self.config
+        whole = pt.is_int8(target.type) or pt.is_uint8(target.type) or pt.is_int64(target.type)
+        if not whole or target.null_count or batch.bad or c.where is not None or -1 <= c.ignore_index <= 1:
             return None
-        minus_ones = plain_targets(prepared.target, positive)
+        return read_only(target.to_numpy())
+
+    def _summed(self, target: np.ndarray, values: np.ndarray) -> BinarySums | None:
+        """The sums of rows with these targets, 1, 0 or -1, and numbers, if all of them allow it."""
+        n, c = len(target), self.config
+        if not 0 < n <= MOST_ROWS:
+            return None
+        positive = buffers().take(n)
+        minus_ones = plain_targets(target, positive)
         if minus_ones < 0:
             return None
-        values = numbers.at(prepared.index)
         shaped = self._rows.shaped(values)
         if shaped is not values and c.input == "probs" and not ((values >= 0) & (values <= 1)).all():
             return None
@@ -87,9 +103,10 @@ class SummingScorer:
         calibration = tuple(binned), grid
         if not self._summing(given, rule, c.bins, sums, counts, histogram, calibration, self._room):
             return None
-        rows, confidence = totals_of(grid.reshape(-1, 2), WHOLE_BITS, c.bins)
+        rows, confidence = np.zeros((c.bins, 2), np.int64), np.zeros(c.bins, np.int64)
+        sum_bins(grid.reshape(-1, 2), layout_of(WHOLE_BITS, c.bins).bins, rows, confidence)
         binned.sums[:, ROWS], binned.sums[:, WIDTH] = rows.sum(axis=1), rows[:, 1]
-        add_units(confidence.sum(axis=1), WHOLE_BITS + OFFSET_BITS, binned.sums)
+        add_units(confidence, WHOLE_BITS + OFFSET_BITS, binned.sums)
         zeros = n - int(counts[POSITIVE]) - minus_ones
         inside = int(counts[INSIDE]) if c.input == "logits" else 0
         return BinarySums(n, values, positive, sums, counts, binned, grid, nll, extremes, minus_ones, zeros, inside)

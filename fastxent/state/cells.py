@@ -186,9 +186,11 @@ class Cells:
                 begin, first = 0, int(self._used[0])
 
     def tally(self, scores: np.ndarray, ends: np.ndarray, counts: np.ndarray, aside: Callable[..., None]) -> int:
-        """Count scores of the one owner, sorted by `sift`, in ``counts`` (all cells that there may be, 2), as long as
-        pages are near. ``aside``: called with scores and classes of rows whose pages are not. Returns how many of the
-        scores are done."""
+        """Count scores of the one owner as long as pages are near; return how many of them are done.
+
+        scores, ends: as `sift` leaves them. counts: room for all pages that there may be, (pages, 2, `CELLS`).
+        aside: called with scores and classes of rows whose pages are not near.
+        """
         place, rest = np.zeros(3, np.int64), (np.empty(_ASIDE, scores.dtype), np.empty(_ASIDE, np.uint8))
         self._reserve()
         while self.has_near:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.cells import CELLS, add_counts, add_pages, move_counts, tally_cells
+from fastxent.kernels.cells import CELLS, add_counts, add_pages, counts_at, move_counts, tally_cells
 from fastxent.kernels.ranks import list_ranked
 from fastxent.kernels.sifted import BUCKET_BITS, sift
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
@@ -20,7 +20,7 @@ class Counted:
 
     def __init__(self, limit: int, room: int | None = None) -> None:
         self.cells = Cells(limit, self._move, room)
-        self.counts = np.zeros((0, 2), np.uint32)
+        self.counts = np.zeros((0, 2, CELLS), np.uint32)  # by page, class and cell
         self._rows = 0
         self._scores, self._sides, self._waiting = np.zeros(0, np.float32), np.zeros(0, np.uint8), 0
 
@@ -58,7 +58,7 @@ class Counted:
                 self.cells.fit(scores)
             done = 0
             if self.cells.has_near:
-                self._expect(0, self.cells.limit * CELLS)
+                self._expect(0, self.cells.limit)
                 done = self.cells.tally(scores, ends, self.counts, self._count_scores)
             numbers = np.diff(ends, prepend=0)
             sides = np.repeat(np.arange(len(ends)) & 1, numbers)[done:] if done < len(scores) else sides[:0]
@@ -84,27 +84,34 @@ class Counted:
         self._expect(other._rows)
         add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
 
-    def _expect(self, rows: int, cells: int = 0) -> None:
-        """Make room for all cells, or for so many, and for counts of so many more rows."""
+    def _expect(self, rows: int, pages: int = 0) -> None:
+        """Make room for all pages, or for so many, and for counts of so many more rows."""
         self._rows += rows
         if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
             self.counts = self.counts.astype(np.int64)
-        cells = max(cells, self.cells.count)
-        if len(self.counts) < cells:
-            room = max(cells, 4 * len(self.counts))
-            room = max(cells, min(room, self.cells.limit * CELLS * len(self.cells.lengths)))
-            held, self.counts = self.counts, np.zeros((room, 2), self.counts.dtype)  # memory not used yet takes none
+        pages = max(pages, self.cells.count // CELLS)
+        if len(self.counts) < pages:
+            room = max(pages, 4 * len(self.counts))
+            room = max(pages, min(room, self.cells.limit * len(self.cells.lengths)))
+            held = self.counts  # memory not used yet takes none
+            self.counts = np.zeros((room, *held.shape[1:]), held.dtype)
             self.counts[: len(held)] = held
 
     def _move(self, moves: Moves) -> None:
-        move_counts(*moves, self.counts, np.empty((CELLS, 2), self.counts.dtype))
+        move_counts(*moves, self.counts, np.empty(self.counts.shape[1:], self.counts.dtype))
 
     def used(self) -> Used:
         """The cells that hold rows."""
         self.count()
         self._expect(0)
-        counts = self.counts[: self.cells.count]
-        return self.cells.used((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0))
+        counts = self.counts[: self.cells.count // CELLS]
+        return self.cells.used(((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0)).ravel())
+
+    def rows_at(self, places: np.ndarray) -> np.ndarray:
+        """(n, 2) int64 rows of each class in these cells."""
+        found = np.empty((len(places), 2), np.int64)
+        counts_at(self.counts, places, found)
+        return found
 
     def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(keys, negative rows, positive rows) of the cells of the one owner that hold rows."""

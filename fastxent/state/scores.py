@@ -184,7 +184,7 @@ class Scores:
             found[f"{name}/cells"] = np.bincount(rank[used.owners], minlength=len(order)).astype(np.int64)
             found[f"{name}/keys"] = used.keys[chosen].view(np.int64)
             if isinstance(kind, Counted):
-                found["counted/rows"] = kind.counts[used.places[chosen]].astype(np.int64)
+                found["counted/rows"] = kind.rows_at(used.places[chosen])
             else:
                 sums = kind.sums.arrays(used.places[chosen])
                 found.update({f"weighed/{inner}": array for inner, array in sums.items()})
@@ -227,7 +227,7 @@ class Scores:
     def rows(self) -> np.ndarray:
         """(groups,) rows counted, of the label that has the most; rows that are weighed are not among them."""
         used = self.counted.used()
-        counts = self.counted.counts[used.places].sum(axis=1)
+        counts = self.counted.rows_at(used.places).sum(axis=1)
         size = len(self.table.keys) * self._owners
         each = np.bincount(used.owners, weights=counts, minlength=size).astype(np.int64)
         most: np.ndarray = each.reshape(-1, self._owners).max(axis=1)
@@ -246,7 +246,7 @@ class Scores:
             exact = int(self.counted.cells.lengths[0]) == LONGEST
             return [Ranked(*self.counted.listed(), exact, True)]
         counted, weighed = self.counted.used(), self.weighed.used()
-        rows = self.counted.counts[counted.places]
+        rows = self.counted.rows_at(counted.places)
         unit = 1 << self.weighed.sums.scale
         each = self.weighed.sums.each(weighed.places) if len(weighed.places) else [[], []]
         weights = np.array([[rounded_ratio(x, unit) for x in column] for column in each]).reshape(2, -1).T

@@ -39,7 +39,7 @@ class TemperedScorer:
         index = np.arange(batch.rows) if chosen is None else chosen
         parts = [(self._scorers[k], index[places[index] == k]) for k in np.unique(places[index]).tolist()]
         sweeps, last = [], []
-        numbers = None if isinstance(self._scorers[0], Scorer) else self._scorers[0].numbers()
+        numbers = None if isinstance(self._scorers[0], Scorer) else self._scorers[0].numbers(batch.rows)
         for scorer, mine in parts:
             prepared = scorer.prepare(batch, scorer.compute, mine)
             if isinstance(scorer, Scorer):

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from fastxent.kernels.cuts import find_bins
-from fastxent.kernels.grid import OFFSET_BITS, WHOLE_BITS, add_singles, add_to_grid, list_residues, places_of, totals_of
+from fastxent.kernels.grid import (
+    OFFSET_BITS,
+    WHOLE_BITS,
+    add_singles,
+    add_to_grid,
+    layout_of,
+    list_residues,
+    places_of,
+    sum_bins,
+)
 
 
 def numbers(bins):
@@ -33,8 +42,11 @@ def test_float32_numbers_have_the_places_of_others(bins):
 
     residues, at = np.empty(2 * len(x)), np.empty(2 * len(x), np.int64)
     count = list_residues(x, bins, WHOLE_BITS, residues, at)
-    _, totals = totals_of(found.reshape(-1, 2), WHOLE_BITS, bins)
-    sums = [Fraction(int(total), 1 << (WHOLE_BITS + OFFSET_BITS)) for total in totals.sum(axis=1)]
+    rows, totals = np.zeros((bins, 2), np.int64), np.zeros(bins, np.int64)
+    sum_bins(found.reshape(-1, 2), layout_of(WHOLE_BITS, bins).bins, rows, totals)
+    assert (rows[:, 1] == np.bincount(bin_of[right == 1], minlength=bins)).all()
+    assert rows.sum() == len(x)
+    sums = [Fraction(int(total), 1 << (WHOLE_BITS + OFFSET_BITS)) for total in totals]
     for k, value in zip(at[:count].tolist(), residues[:count].tolist(), strict=True):
         sums[k] += Fraction(value)
     for k, value in zip(bin_of.tolist(), x.tolist(), strict=True):

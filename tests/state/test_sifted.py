@@ -28,7 +28,7 @@ def small():
 def listed(counted):
     counted.cells.settle()
     used = counted.used()
-    return [counted.cells.lengths.tolist(), used.keys.tolist(), counted.counts[used.places].tolist()]
+    return [counted.cells.lengths.tolist(), used.keys.tolist(), counted.rows_at(used.places).tolist()]
 
 
 def one_by_one(scores, positive, limit):
