@@ -25,7 +25,7 @@ def room() -> tuple[np.ndarray, np.ndarray]:
 
 @jit
 def list_ranked(names, pages, shift, counts, keys, negative, positive):  # type: ignore[no-untyped-def]
-    """The least keys and the counts, as float64, of the cells of ``pages`` in that order that hold rows; how many.
+    """The least keys and the counts of the cells of ``pages`` in that order that hold rows; how many.
 
     keys, negative, positive: room for all cells and one more.
     """

@@ -114,11 +114,13 @@ class Counted:
         return found
 
     def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(keys, negative rows, positive rows) of the cells of the one owner that hold rows."""
+        """(keys, negative rows, positive rows) of the cells of the one owner that hold rows; rows are of 32 bits as
+        long as counts are, since half of the time goes into memory that is used for the first time."""
         self.count()
         self._expect(0)
         pages, names, _ = self.cells.pages()
-        found = tuple(np.empty(self.cells.count + 1, kind) for kind in (np.uint64, np.float64, np.float64))
+        kind = np.uint32 if self.counts.dtype == np.uint32 else np.float64
+        found = tuple(np.empty(self.cells.count + 1, dtype) for dtype in (np.uint64, kind, kind))
         shift = np.uint64(LONGEST - int(self.cells.lengths[0]))
         count = list_ranked(names, pages, shift, self.counts, *found)
         keys, negative, positive = (column[:count] for column in found)

@@ -34,7 +34,7 @@ class Ranked(NamedTuple):
     """Rows of a group by score, cells of it in ascending order.
 
     keys: uint64 (cells,). The key of the least score of each cell: see `state.cells`.
-    negative, positive: float64 (cells,). Rows of each class, or their weights.
+    negative, positive: float64 or uint32 (cells,). Rows of each class, or their weights.
     exact: bool. Each cell holds one score.
     counted: bool. They are rows, so that each is independent of the others.
     """
@@ -100,7 +100,7 @@ def without_buckets(rows: Ranked, buckets: int) -> list[Ranked]:
     exact = rows.exact and len(firsts) == len(rows.keys)
     return [
         rows._replace(keys=rows.keys[firsts], negative=negative, positive=positive, exact=exact)
-        for negative, positive in without_drawn(counts.astype(np.int64), buckets).astype(np.float64)
+        for negative, positive in without_drawn(counts.astype(np.int64), buckets).astype(rows.negative.dtype)
     ]
 
 
