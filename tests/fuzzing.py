@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from fastxent.errors import FastxentError
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWANCE = 400 << 20  # resident memory a run may add, whatever a file claims
-SECONDS = 10  # of a case
+SECONDS = 10  # of the processor, of a case
+STALLED = 180  # seconds until a case counts as hanging: a busy machine may stop it for long
 
 
 def outcomes_of(case: Callable[[random.Random], str], count: int, seed: int) -> Counter[str]:
@@ -30,9 +32,12 @@ def outcomes_of(case: Callable[[random.Random], str], count: int, seed: int) -> 
     outcomes: Counter[str] = Counter()
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(count):
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        faulthandler.dump_traceback_later(STALLED, exit=True)
+        began = time.process_time()
         try:
             outcomes[case(random.Random(f"{seed}/{number}"))] += 1
+            if time.process_time() - began > SECONDS:
+                raise TimeoutError(f"the case took more than {SECONDS} seconds")
         except BaseException:
             print(f"case {number} of seed {seed}", file=sys.stderr)
             raise
