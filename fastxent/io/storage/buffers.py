@@ -1,7 +1,8 @@
 """Memory that is reused for the next page and the next unit and, up to a limit, for the next run.
 
 Fresh memory is brought in by a page fault for every 4 KiB when it is first written to, 0.1 to 0.5 ms for each MB: as
-long as reading the bytes that go there, or five times as long.
+long as reading the bytes that go there, or five times as long. So memory is not cleared: what is never written to costs
+nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from collections.abc import Iterator
 import numpy as np
 
 _SPARE_BYTES, _MOST_SPARE = 8 << 20, 4  # what one thread leaves to the next run, and how many of them do
-_HUGE = 16 << 20
 
 
 class Buffers:
     """Provides memory that no array uses. For one thread."""
 
     def __init__(self) -> None:
-        self._all: list[tuple[bytearray | memoryview, weakref.ref[np.ndarray]]] = []
+        self._all: list[tuple[memoryview, weakref.ref[np.ndarray]]] = []
 
     def take(self, size: int) -> np.ndarray:
         """``size`` bytes of anything, for as long as this array or a view of it is held."""
@@ -32,7 +32,7 @@ class Buffers:
         else:
             if free:  # too small: what is asked for grows
                 del self._all[max(free, key=lambda k: len(self._all[k][0]))]
-            memory = _memory(size + size // 8)  # pages that grow a little need no new one
+            memory = np.empty(size + size // 8, np.uint8).data  # pages that grow a little need no new one
         array = np.frombuffer(memory, np.uint8, size)
         self._all.append((memory, weakref.ref(array)))  # every view of a view refers to this array
         return array
@@ -43,11 +43,6 @@ class Buffers:
         while sum(len(memory) for memory, _ in self._all) > _SPARE_BYTES:
             self._all.pop()
         return self
-
-
-def _memory(size: int) -> bytearray | memoryview:
-    """New memory; much of it comes from NumPy, which asks for huge pages."""
-    return bytearray(size) if size < _HUGE else np.empty(size, np.uint8).data
 
 
 class _Current(threading.local):
