@@ -10,7 +10,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.scoring.lookalike import TOLERANCE
 from fastxent.scoring.refusal import bad_number
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, KeptColumns, ScoredRows
-from fastxent.scoring.targets import Preparation, Prepared, nullable
+from fastxent.scoring.targets import Preparation, Prepared, logprobs_of
 
 
 class GivenScorer:
@@ -35,7 +35,7 @@ class GivenScorer:
         nothing, none = np.zeros(n), np.zeros(n, np.int64)
         status, nll = np.full(n, USED, np.int8), nothing
         if c.target_logprob is not None:
-            given, valid = nullable(prepared.columns[c.target_logprob], c.target_logprob)
+            given, valid = logprobs_of(prepared.columns[c.target_logprob], c.target_logprob)
             with np.errstate(invalid="ignore"):
                 nll = 0.0 - given  # a certain row costs 0.0, not -0.0
                 status[~(given <= TOLERANCE)] = BAD_LOGITS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastxent.errors import Where
+from fastxent.errors import ColumnError, Where
 from fastxent.io.batch import Batch
 from fastxent.io.storage.buffers import read_only
 from fastxent.kernels.floats import widened
@@ -134,6 +134,13 @@ def nullable(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
     values = np.full(len(valid), np.nan)
     values[valid] = float_column(column.drop_null(), name)
     return values, valid
+
+
+def logprobs_of(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """`nullable` of log-probabilities, which true and false are not."""
+    if str(column.type) == "bool":
+        raise ColumnError(f"column {name!r} must hold log-probabilities, got bool")
+    return nullable(column, name)
 
 
 def _indices(index: np.ndarray) -> pa.Array:

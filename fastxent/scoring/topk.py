@@ -22,7 +22,7 @@ from fastxent.scoring.lookalike import TOLERANCE
 from fastxent.scoring.refusal import bad_number, bad_target
 from fastxent.scoring.rest import Rest, exp, log
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, KeptColumns, TopkRows
-from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared, nullable
+from fastxent.scoring.targets import NO_IGNORE, Preparation, Prepared, logprobs_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,7 +133,7 @@ class TopkScorer:
             if name is None:
                 numbers.append(np.full(rows, np.nan))
                 continue
-            values, valid = nullable(columns[name], name)
+            values, valid = logprobs_of(columns[name], name)
             with np.errstate(invalid="ignore"):
                 bad |= valid & ~(values <= TOLERANCE)
                 # the API's way to say that a token is below its cut

@@ -257,6 +257,11 @@ def test_bad_rows(columns, message):
     assert (result.metrics["cross_entropy"].value, result.metrics["s"].value) == (1.0, 1.0)
 
 
+def test_true_and_false_are_not_log_probabilities():
+    with pytest.raises(fx.ColumnError, match="column 'p' must hold log-probabilities, got bool"):
+        fx.evaluate({"p": [False, True]}, target_logprob="p")
+
+
 def test_infinite_losses_and_no_rows():
     result = fx.evaluate({"p": [-math.inf, -1.0]}, target_logprob="p")
     assert result.metrics["cross_entropy"].value == result.metrics["perplexity"].value == math.inf
