@@ -1,12 +1,13 @@
 """Compile the kernels of the common kinds of dump ahead of time.
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
-it runs here over tiny Parquet files: every dtype, few classes and many, one number per row, temperature, probabilities,
-slices, clusters, weights and lists of classes.
+it runs here over tiny files: Parquet of every dtype, few classes and many, one number per row, temperature, probabilities,
+slices, clusters, weights and lists of classes, and a response of each kind of server.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,22 @@ from fastxent.verbs.evaluate import evaluate
 
 CLASSES = (10, 1000)  # on either side of where row kernels change
 _ROWS = 8
+_LISTED = [{"id": 0, "token": "a", "logprob": -1.0}, {"id": 1, "token": "b", "logprob": -2.0}]
+_ENTRY = {**_LISTED[0], "bytes": [97], "top_logprobs": _LISTED}
+_RESPONSES: dict[str, dict[str, Any]] = {
+    "chat completions": {"choices": [{"logprobs": {"content": [_ENTRY]}}]},
+    "completions": {
+        "choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0, "b": -2.0}]}}]
+    },
+    "llama.cpp": {"completion_probabilities": [_ENTRY]},
+    "vLLM": {"prompt_token_ids": [0, 1], "prompt_logprobs": [None, {"1": {**_LISTED[0], "rank": 1}}]},
+    "SGLang": {
+        "meta_info": {
+            "input_token_logprobs": [[None, 0, "a"], [-1.0, 1, "b"]],
+            "input_top_logprobs": [None, [[-1.0, 1, "b"]]],
+        }
+    },
+}
 _MANY_ROWS = 400  # more scores than the first table of `state.cells` holds
 
 
@@ -29,16 +46,24 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
 
     >>> warm_up()
     """
-    kinds = list(_kinds())
+    kinds, responses = list(_kinds()), {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob"}
+    total = len(kinds) + len(_RESPONSES)
     with tempfile.TemporaryDirectory() as folder:
         for done, (name, dtype, n_classes, options) in enumerate(kinds):
             if progress is not None:
-                progress(name, done, len(kinds))
+                progress(name, done, total)
             path = os.path.join(folder, "dump.parquet")
             _write(path, dtype, n_classes)
             state = evaluate(path, threads=1, **{"logits_dtype": dtype, **options}).state
             assert state is not None  # it was computed here
             state.merge(state)
+        for done, (name, response) in enumerate(_RESPONSES.items(), len(kinds)):
+            if progress is not None:
+                progress(f"responses of {name}", done, total)
+            path = os.path.join(folder, "responses.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump([response], file)  # an array, which takes one more kernel than lines
+            evaluate(path, threads=1, n_classes=2, **responses)
     for dtype in ("float32", "float64"):
         counted.warm_up(dtype)
 
