@@ -29,6 +29,7 @@ from fastxent.kernels.json_text import one_per_line
 
 _PIECE = 2 << 20  # bytes of a unit, up to the end of its last line: small, so that all threads end together
 _LONGEST = 256 << 20  # of a line
+_TAIL = 1 << 16  # bytes in which a piece is first searched for its last line
 _LOOK = 1 << 20  # bytes that tell how objects lie in a file
 # An object a line, one array of objects, objects over several lines, or server-sent events
 LaidOut = Literal["lines", "array", "spread", "events"]
@@ -225,9 +226,15 @@ def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[i
     """(place, bytes) of consecutive pieces of a file, from ``at`` on, that end behind a line or a response."""
     size = _PIECE
     while at < source.size:
-        data = source.take(at, min(size, source.size - at))
-        if at + len(data) < source.size:
-            data = data[: events.end_of_responses(data) if laid_out == "events" else data.rfind(b"\n") + 1]
+        room = source.read(at, min(size, source.size - at))
+        end = len(room)
+        if at + end < source.size:
+            if laid_out == "events":
+                end = events.end_of_responses(room.tobytes())
+            else:
+                ends = np.flatnonzero(room[-_TAIL:] == 0x0A)
+                end = end - len(room[-_TAIL:]) + int(ends[-1]) + 1 if len(ends) else room.tobytes().rfind(b"\n") + 1
+        data = room[:end].tobytes()
         if not data:
             if size >= _LONGEST:
                 what = "a response" if laid_out == "events" else "a line"

@@ -4,11 +4,13 @@ log-probabilities.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastxent.kernels.jit import jit
-from fastxent.kernels.json_members import INDEX, NO_NUMBER, member, real, span, whole
-from fastxent.kernels.json_values import INTEGER, kind_of
+from fastxent.kernels.json_members import CHOICES, INDEX, NO_NUMBER, is_null, member, real, span, whole
+from fastxent.kernels.json_values import ARRAY, INTEGER, OBJECT, after, kind_of
 
 # Columns of the rows: BEGIN and END of the text of the token, N_BYTES where the response has its bytes, FIRST and LAST
 # of its items, -1 where it has no list. The first three columns of items are the same.
@@ -50,11 +52,30 @@ def item(values, out, text, id, logprob):  # type: ignore[no-untyped-def]
     return fill(values, items, reals, n, text, id, logprob)
 
 
-@jit
-def index_of(text, values, choice, number):  # type: ignore[no-untyped-def]
-    """(whether it is an integer, the number) of a choice: ``number`` if it does not say."""
-    i = member(text, values, choice, INDEX)
-    return i < 0 or kind_of(values, i) == INTEGER, (number if i < 0 else values[i, 0])
+def of_choices(read: Any) -> Any:
+    """The compiled reader of all choices of a response. read: function that adds the rows of a choice; whether it can
+    be."""
+
+    @jit
+    def read_choices(text, values, at, line, out):  # type: ignore[no-untyped-def]
+        choices = member(text, values, at, CHOICES)
+        if is_null(values, choices):
+            return True
+        if kind_of(values, choices) != ARRAY:
+            return False
+        i, number = choices + 1, 0
+        while i < after(values, choices):
+            if kind_of(values, i) != OBJECT:
+                return False
+            place = member(text, values, i, INDEX)
+            if place >= 0 and kind_of(values, place) != INTEGER:
+                return False
+            if not read(text, values, i, line, number if place < 0 else values[place, 0], out):
+                return False
+            i, number = after(values, i), number + 1
+        return True
+
+    return read_choices
 
 
 @jit

@@ -145,14 +145,15 @@ def _native(response: dict[str, Any], request: int) -> Iterator[Token]:
 def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
     """OpenAI's classic completions. Where the token is not among the likeliest, some servers add it to them. It is
     taken from a list where it is the last, if the list is longer than another of its choice, or if the token is always
-    the last."""
-    for number, choice in enumerate(response["choices"]):
+    the last. If some lists have two tokens, those of one hold the likeliest."""
+    for number, choice in enumerate(response.get("choices") or []):
         held = choice["logprobs"]
         if held is None:
             yield Token(request, choice.get("index", number), 0, None, None, None, None, None, None)
             continue
         tops = _lists_of(held["top_logprobs"], len(held["tokens"]))
-        shortest = min((len(top) for top in tops if top), default=0)
+        sizes = [len(top) for top in tops if top]
+        shortest, longest = min(sizes, default=0), max(sizes, default=0)
         last = [
             bool(top and text in top and top[text] == min(top.values()))
             for text, top in zip(held["tokens"], tops, strict=False)
@@ -165,7 +166,7 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
             if not top:  # a row that is told, not left out
                 yield Token(request, choice.get("index", number), place, text, None, logprob, None, None, None)
                 continue
-            if last[place] and (len(top) > shortest or always):
+            if last[place] and (len(top) > shortest or (always and (len(top) > 1 or longest == 1))):
                 top = {token: value for token, value in top.items() if token != text}
             yield Token(
                 request, choice.get("index", number), place, text, None, logprob, None, list(top.values()), list(top)

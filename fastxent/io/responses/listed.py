@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.io.responses.emitted import FIRST, ITEMS, LAST, MOST, N_BYTES, fill, index_of, item, row
+from fastxent.io.responses.emitted import FIRST, ITEMS, LAST, MOST, N_BYTES, fill, item, of_choices, row
 from fastxent.kernels.jit import jit
 from fastxent.kernels.json_members import (
     BYTES,
-    CHOICES,
     COMPLETION_PROBABILITIES,
     CONTENT,
     ID,
@@ -96,30 +95,19 @@ def read_native(text, values, at, line, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def read_chat(text, values, at, line, out):  # type: ignore[no-untyped-def]
-    choices = member(text, values, at, CHOICES)
-    if is_null(values, choices):
+def _chat_choice(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
+    entries = logprobs = member(text, values, at, LOGPROBS)
+    if not is_null(values, logprobs):
+        if kind_of(values, logprobs) != OBJECT:
+            return False
+        entries = member(text, values, logprobs, CONTENT)
+    if is_null(values, entries):
+        row(out, line, choice, 0)
         return True
-    if kind_of(values, choices) != ARRAY:
-        return False
-    i, number = choices + 1, 0
-    while i < after(values, choices):
-        if kind_of(values, i) != OBJECT:
-            return False
-        good, choice = index_of(text, values, i, number)
-        if not good:
-            return False
-        entries = logprobs = member(text, values, i, LOGPROBS)
-        if not is_null(values, logprobs):
-            if kind_of(values, logprobs) != OBJECT:
-                return False
-            entries = member(text, values, logprobs, CONTENT)
-        if is_null(values, entries):
-            row(out, line, choice, 0)
-        elif kind_of(values, entries) != ARRAY or not _entries(text, values, entries, line, choice, out):
-            return False
-        i, number = after(values, i), number + 1
-    return True
+    return kind_of(values, entries) == ARRAY and _entries(text, values, entries, line, choice, out)
+
+
+read_chat = of_choices(_chat_choice)
 
 
 # ---- classic completions ---------------------------------------------------------------------------------------------
@@ -145,7 +133,7 @@ def _least(text, values, top, token):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-untyped-def]
+def _legacy_tokens(text, values, held, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of the log-probabilities of a choice: see `forms._legacy`."""
     tokens, logprobs = member(text, values, held, TOKENS), member(text, values, held, TOKEN_LOGPROBS)
     tops = member(text, values, held, TOP_LOGPROBS)
@@ -161,7 +149,7 @@ def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-un
     if kind_of(values, tops) != ARRAY or count(values, tops) != n:
         return False
     rows, reals, _, _, counts = out
-    shortest, always = np.iinfo(np.int64).max, True
+    shortest, longest, always = np.iinfo(np.int64).max, 0, True
     top = tops + 1
     for place in range(n):
         if kind_of(values, tokens + 1 + place) != STRING:
@@ -172,7 +160,7 @@ def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-un
                 return False
             values[top, 0] = size << 1 | np.int64(last)
             if size:
-                shortest, always = min(shortest, size), always and last
+                shortest, longest, always = min(shortest, size), max(longest, size), always and last
         elif kind_of(values, top) != NULL:
             return False
         top = after(values, top)
@@ -184,7 +172,7 @@ def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-un
                 return False
             if kind_of(values, top) == OBJECT and values[top, 0] > 1:
                 size, last = values[top, 0] >> 1, values[top, 0] & 1
-                drop = last and (size > shortest or always)
+                drop = last and (size > shortest or (always and (size > 1 or longest == 1)))
                 rows[r, FIRST] = counts[ITEMS]
                 for i in range(top + 1, after(values, top), 2):
                     if drop and same_text(text, values, i, tokens + 1 + place):
@@ -196,21 +184,14 @@ def _legacy_choice(text, values, held, line, choice, out):  # type: ignore[no-un
 
 
 @jit
-def read_legacy(text, values, at, line, out):  # type: ignore[no-untyped-def]
-    choices = member(text, values, at, CHOICES)
-    if choices < 0 or kind_of(values, choices) != ARRAY:
+def _legacy_choice(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
+    held = member(text, values, at, LOGPROBS)
+    if held < 0:
         return False
-    i, number = choices + 1, 0
-    while i < after(values, choices):
-        if kind_of(values, i) != OBJECT:
-            return False
-        good, choice = index_of(text, values, i, number)
-        held = member(text, values, i, LOGPROBS)
-        if not good or held < 0:
-            return False
-        if kind_of(values, held) == NULL:
-            row(out, line, choice, 0)
-        elif kind_of(values, held) != OBJECT or not _legacy_choice(text, values, held, line, choice, out):
-            return False
-        i, number = after(values, i), number + 1
-    return True
+    if kind_of(values, held) == NULL:
+        row(out, line, choice, 0)
+        return True
+    return kind_of(values, held) == OBJECT and _legacy_tokens(text, values, held, line, choice, out)
+
+
+read_legacy = of_choices(_legacy_choice)

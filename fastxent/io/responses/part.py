@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
-from fastxent.io.batch import Batch
+from fastxent.io.batch import Batch, even
 from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of
 from fastxent.io.layout import RowReader
 from fastxent.io.responses.forms import Form, find_form
@@ -25,6 +25,7 @@ from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
 
+_BATCH_ROWS = 1 << 15  # which take less memory than the text they were read from
 _SEEN_BYTES = 64 << 10  # a line of a response is long, and the columns of all lines are mostly those of the first
 
 
@@ -58,7 +59,7 @@ class ResponsesUnit:
         request, position = (np.asarray(columns[name]) for name in ("request", "position"))
         columns["request"] = pa.array(request + self.first)
         batch = pa.record_batch(columns)
-        step = min(rows, self.reader.rows_in(part_bytes))
+        step = even(len(batch), min(rows, max(_BATCH_ROWS, self.reader.rows_in(part_bytes))))
         for at in range(0, len(batch), step):
             places = request[at : at + step].tolist(), position[at : at + step].tolist()
             where = Where(self.file.name, None, int(request[at]), places)

@@ -15,13 +15,12 @@ from fastxent.io.responses.emitted import (
     MOST,
     NUMBER,
     fill,
-    index_of,
     item,
+    of_choices,
     row,
 )
 from fastxent.kernels.jit import jit
 from fastxent.kernels.json_members import (
-    CHOICES,
     DECODED_TOKEN,
     DECODED_TOKENS,
     END_INDICES,
@@ -188,24 +187,12 @@ def _prompt(text, values, at, line, choice, out):  # type: ignore[no-untyped-def
     return _flat_positions(text, values, held, prompt, line, choice, out)
 
 
+_read_choices = of_choices(_prompt)
+
+
 @jit
 def read_vllm(text, values, at, line, out):  # type: ignore[no-untyped-def]
-    if not _prompt(text, values, at, line, 0, out):
-        return False
-    choices = member(text, values, at, CHOICES)
-    if is_null(values, choices):
-        return True
-    if kind_of(values, choices) != ARRAY:
-        return False
-    i, number = choices + 1, 0
-    while i < after(values, choices):
-        if kind_of(values, i) != OBJECT:
-            return False
-        good, choice = index_of(text, values, i, number)
-        if not good or not _prompt(text, values, i, line, choice, out):
-            return False
-        i, number = after(values, i), number + 1
-    return True
+    return _prompt(text, values, at, line, 0, out) and _read_choices(text, values, at, line, out)
 
 
 # ---- SGLang ----------------------------------------------------------------------------------------------------------

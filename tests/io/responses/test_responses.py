@@ -209,12 +209,20 @@ def test_a_response_without_log_probabilities_is_an_ignored_row(tmp_path: Path):
     for form in (chat, legacy):
         path = tmp_path / "x.jsonl"
         path.write_text("\n".join(json.dumps(value) for value in [form(one), *none, form(one)]))
-        if form is legacy:
-            with pytest.raises(fx.SourceError, match="line 2: it is not a response of completions: KeyError"):
-                fx.evaluate(path, **OPTIONS)
-            path.write_text("\n".join(json.dumps(value) for value in [form(one), *none[1:], form(one)]))
         result = fx.evaluate(path, **OPTIONS)
-        assert (result.rows.used, result.rows.ignored) == (2 * len(one), 3 if form is chat else 2)
+        assert (result.rows.used, result.rows.ignored) == (2 * len(one), 3)
+
+
+def test_completions_that_list_one_token_and_the_own_one(tmp_path: Path):
+    """Where the own token is not the likeliest, servers list two; it is the last of every list."""
+    tops = [{"a": -0.1}, {"b": -0.2, "a": -3.0}, {"c": -0.3}]
+    held = {"tokens": ["a", "a", "c"], "token_logprobs": [-0.1, -3.0, -0.3], "top_logprobs": tops}
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"choices": [{"logprobs": held}]}))
+    result = fx.evaluate(path, **OPTIONS)
+    assert result.rows.used == 3
+    assert result.metrics["accuracy"].value == result.metrics["coverage"].value == 2 / 3
+    assert result.metrics["cross_entropy"].value == pytest.approx(3.4 / 3, rel=1e-15)
 
 
 def test_a_position_without_a_list_is_an_ignored_row(tmp_path: Path):
