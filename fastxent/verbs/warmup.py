@@ -1,8 +1,8 @@
 """Compile the kernels of the common kinds of dump ahead of time.
 
 Kernels compile on first use, for the dtypes they meet. The surest list of what `evaluate` uses is `evaluate` itself, so
-it runs here over tiny files: Parquet of every dtype, few classes and many, one number per row, temperature, probabilities,
-slices, clusters, weights and lists of classes, and a response of each kind of server.
+it runs here over tiny files: Parquet of every dtype, few classes and many, one number per row, temperature,
+probabilities, slices, clusters, weights and lists of classes, and a response of each kind of server.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
 
     >>> warm_up()
     """
-    kinds, responses = list(_kinds()), {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob"}
+    kinds = list(_kinds())
+    columns: dict[str, Any] = {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob"}
     total = len(kinds) + len(_RESPONSES)
     with tempfile.TemporaryDirectory() as folder:
         for done, (name, dtype, n_classes, options) in enumerate(kinds):
@@ -63,7 +64,7 @@ def warm_up(progress: Callable[[str, int, int], None] | None = None) -> None:
             path = os.path.join(folder, "responses.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump([response], file)  # an array, which takes one more kernel than lines
-            evaluate(path, threads=1, n_classes=2, **responses)
+            evaluate(path, **columns, n_classes=2, threads=1)
     for dtype in ("float32", "float64"):
         counted.warm_up(dtype)
 
