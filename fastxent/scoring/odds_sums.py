@@ -97,7 +97,9 @@ class SummingScorer:
             return None
         sums, counts = np.zeros((odds_sums.SUMS, WORDS), np.int64), np.zeros(4, np.int64)
         nll, extremes = np.zeros(PATTERNS, np.int64), np.array([np.inf, -np.inf])
-        binned, grid = Cuts.zeros(c.bins, PLACE, n), np.zeros(2 * places_of(WHOLE_BITS, c.bins), np.int64)
+        left = buffers().take(8 * n).view(np.float64), buffers().take(8 * n).view(np.int64), np.zeros(1, np.int64)
+        binned = Cuts(np.zeros((c.bins, PLACE), np.int64), left)
+        grid = np.zeros(2 * places_of(WHOLE_BITS, c.bins), np.int64)
         rule = c.temperature, self._rows.least, FLOAT_TYPES["float32"].tag
         histogram, given = (nll, FIRST_PATTERN, PATTERN_SHIFT, extremes), (values, shaped, positive)
         calibration = tuple(binned), grid

@@ -300,7 +300,9 @@ class Cells:
 
     def _clear(self) -> None:
         """Forget all pages."""
-        self._held[:] = self._used[:] = self._slots[:] = self._entered = self._nears = 0
+        if self._entered:
+            self._slots[:] = 0
+        self._held[:] = self._used[:] = self._entered = self._nears = 0
         self._starts[:], self._near = UNKNOWN, self._near[:0]
 
     def joined(self, other: Cells, codes: np.ndarray) -> Moves:
