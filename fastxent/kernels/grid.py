@@ -153,7 +153,9 @@ def tally_grid(rows, codes, layout, words, space):  # type: ignore[no-untyped-de
             for i in range(n):
                 numbers[0, i] += groups[i] * width
         if positive.size:
-            right[:n] = positive[begin : begin + n]
+            positives = positive[begin : begin + n]
+            for i in range(n):  # an assignment of the slice compiles a message about shapes too: 5 s
+                right[i] = positives[i]
         else:
             ranks = rank[begin : begin + n]
             for i in range(n):

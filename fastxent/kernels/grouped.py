@@ -202,7 +202,7 @@ class ExactSums:
         """Add the sums that begin at integer ``first`` of each place to those of one column of each group."""
         sums = cuts.sums[:, first : first + WIDTH]
         self._widen(FIRST if sums[:, WIDTH - 1].any() else MIDDLE, END)
-        add_cuts(sums, column, self._held())
+        add_cuts(np.ascontiguousarray(sums), column, self._held())
         values, at, count = cuts.left
         places, offsets = np.divmod(at[: count[0]], cuts.sums.shape[1])
         mine = offsets == first

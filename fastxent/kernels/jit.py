@@ -39,6 +39,7 @@ from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
+from numba.core.types.misc import unliteral
 
 from fastxent._version import __version__
 from fastxent.errors import ConfigError, OutputError
@@ -245,6 +246,9 @@ def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
     name, argument types and a count of what the process has compiled. Code kept by another process brings along that
     process's count, and of two symbols of one name the first is run: softmax would be log-softmax, both being
     ``emit_kernel.<locals>.kernel``.
+
+    A call with constants, such as ``f(x, 0)``, takes the code of ``f(x, i)``. Numba would compile a specialisation for
+    each constant, whose value its code does not use.
     """
     made_of = _closure(function)
     if made_of is None and Path(function.__code__.co_filename).is_relative_to(_PACKAGE):
@@ -253,6 +257,8 @@ def jit(function: Callable[..., Any], nogil: bool = True) -> Any:
         mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
         function.__qualname__ += f"_{mark[:16]}"
     dispatcher = numba.njit(nogil=nogil, error_model="numpy", boundscheck=False)(function)
+    template = dispatcher.get_call_template  # called by the compiler of a caller, with types that name a constant
+    dispatcher.get_call_template = lambda args, kws: template([unliteral(arg) for arg in args], kws)
     if made_of is not None and os.path.isfile(function.__code__.co_filename):  # else nothing tells two versions apart
         dispatcher._cache = _Cache(function)
     return dispatcher

@@ -59,19 +59,20 @@ def row_buffers(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _row_kernel_at(few: bool, flags: tuple[bool, bool, bool, int, bool] | None, dtype: str) -> int:
+def _row_kernel_at(few: bool, flags: tuple[bool | int, ...] | None, dtype: str) -> int:
     """Address of the row kernel for one set of compile-time flags. flags: None for `short.short_kernel`."""
     if flags is None:
         kernel = short.short_kernel
     else:
-        kernel = narrow_kernel(*flags) if few else wide.wide_kernel(*flags[:-1])
+        kernel = (narrow_kernel if few else wide.wide_kernel)(*flags)  # type: ignore[arg-type]
     return called.address(kernel, called.row_types(numba.typeof(FLOAT_TYPES[dtype].tag)))
 
 
 @functools.cache
 def _emit_at(few: bool, flags: tuple[int, bool, bool, int], dtype: str) -> int:
-    """Address of the emit kernel for one set of compile-time flags."""
-    kernel = (emit.narrow_emit_kernel if few else emit.emit_kernel)(*flags)
+    """Address of the emit kernel for one set of compile-time flags: those of `emit.emit_kernel`."""
+    output, _, shaped, mode = flags
+    kernel = emit.narrow_emit_kernel(output, shaped, mode) if few else emit.emit_kernel(*flags)
     return called.address(kernel, called.emit_types(numba.typeof(FLOAT_TYPES[dtype].tag)))
 
 
@@ -130,7 +131,7 @@ class RowPass:
         self._shape = tuple(
             Shape(float(o.softcap or 0.0), float(o.temperature), address_of(o.class_mask), address_of(o.class_weight))
         )
-        self._soft = tuple(Soft(0, 0) if soft is None else Soft(soft.address, soft.stride))
+        self._soft = tuple(Soft(0, 0, self.flags[0]) if soft is None else Soft(soft.address, soft.stride, True))
         self._no_target = np.full(self.chunk if target is None else 0, r.NO_TARGET)
 
     def turn_to(self, logits: Matrix, target: np.ndarray, offset: int = 0) -> None:
@@ -186,8 +187,10 @@ class RowPass:
 
     def kernel_at(self) -> int:
         """Address of the row kernel."""
-        flags = None if self.short else (self.full, *self.flags, self.single)
-        return _row_kernel_at(self.narrow, flags, self.logits.dtype)
+        mixed, shaped, mode = self.flags
+        logged = self.single and not self.full and mode == r.LOGITS
+        flags = (self.full, shaped, mode, logged) if self.narrow else (self.full, mixed, shaped, mode)
+        return _row_kernel_at(self.narrow, None if self.short else flags, self.logits.dtype)
 
     def _fused(self, write: Emit | None, losses: Losses | None) -> tuple[tuple[int, bool, int], int] | None:
         """Flags of `fused.group_of` and the kind of losses, where no record is wanted and it can do all that is."""

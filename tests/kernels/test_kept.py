@@ -68,6 +68,19 @@ def test_a_second_process_compiles_no_kernel_of_a_comparison():
     assert not [module for module in compiled if module.startswith("fastxent")]
 
 
+def test_calls_with_constants_share_the_code_of_a_kernel():
+    @jit.jit
+    def add(x, k):
+        return x + k
+
+    @jit.jit
+    def caller(x, k):
+        return add(x, 1) + add(x, 2) + add(x, k)
+
+    assert caller(5, 3) == 21
+    assert len(add.overloads) == 1
+
+
 def test_a_function_elsewhere_is_compiled_anew_when_its_file_changes(tmp_path):
     """Benchmarks and tests have kernels too, which the hash of the package's sources says nothing of."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FASTXENT_CACHE_DIR": str(tmp_path / "kept")}

@@ -58,14 +58,16 @@ class Shape(NamedTuple):
 
 
 class Soft(NamedTuple):
-    """Target probabilities, of the compute type.
+    """Target probabilities, of the compute type, and what else is summed over classes.
 
     address: int. The first row.
     stride: int. Bytes from one row to the next.
+    summed: bool. Whether sums over all classes are wanted: for target probabilities and for label smoothing.
     """
 
     address: int
     stride: int
+    summed: bool
 
 
 class Buffers(NamedTuple):

@@ -28,7 +28,7 @@ def _typed(*examples: Any) -> Types:
 
 
 _INT = types.int64
-_IDS, _SHAPE, _SOFT = _typed(np.empty(0, np.int64), Shape(0.0, 0.0, 0, 0), Soft(0, 0))
+_IDS, _SHAPE, _SOFT = _typed(np.empty(0, np.int64), Shape(0.0, 0.0, 0, 0), Soft(0, 0, True))
 _TARGETS, _INTO, _OUT, _GOALS = _typed(
     Targets(np.empty(0, np.int64), True, 0, 0),
     Into(np.empty((0, 0)), np.empty((0, 0), np.int64), np.empty(0, np.int8), 0, 0),

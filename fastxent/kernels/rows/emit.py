@@ -133,8 +133,12 @@ def load_factors(i, count, record, coefficients, tag):  # type: ignore[no-untype
 
 
 @functools.cache
-def narrow_emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any:
-    """`emit_kernel` of few classes: a tile of rows side by side, one in each lane, as in narrow.py."""
+def narrow_emit_kernel(output: int, shaped: bool, mode: int) -> Any:
+    """`emit_kernel` of few classes: a tile of rows side by side, one in each lane, as in narrow.py.
+
+    Whether targets are mixed is known by ``soft.summed``.
+    """
+    mixed = output == GRADIENT
     outcome = outcome_of(output, mixed, shaped, mode)
 
     @jit
@@ -179,7 +183,7 @@ def narrow_emit_kernel(output: int, mixed: bool, shaped: bool, mode: int) -> Any
                 if shaped:
                     z = apply_shape(x, shape, LOGITS)
                 others = zero
-                if mixed:
+                if mixed and soft.summed:
                     weight = one
                     if shape.weight_at != 0:
                         weight = splat(load_scalar(shape.weight_at + c * 8, 0.0), tag)

@@ -143,7 +143,7 @@ def group_of(output: int, shaped: bool, mode: int) -> Any:
     output: NOTHING, LOG_SOFTMAX, SOFTMAX or GRADIENT. shaped, mode: as in `wide.wide_kernel`; a gradient is that of
     plain logits.
     """
-    find_tops = find_tops_of(False, False, shaped)
+    find_tops = find_tops_of(False, shaped)
     add_up = add_up_of(False, shaped, mode, output in (SOFTMAX, GRADIENT))
     conclude = conclude_of(output, shaped, mode)
     write_out = write_out_of(output)
@@ -157,7 +157,7 @@ def group_of(output: int, shaped: bool, mode: int) -> Any:
         tile = tile_bytes(n_classes)
         place = scratch
         for i in range(0, rows.n, w):
-            find_tops(i, w, place, rows, ids, targets, shape, Soft(0, 0))
+            find_tops(i, w, place, rows, ids, targets, shape, Soft(0, 0, False))
             place += tile
         place = scratch
         for _ in range(0, rows.n, w):

@@ -16,7 +16,7 @@ import numpy as np
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows.record import (
     BAD_LOGITS, BAD_TARGET, HERE, IGNORED, LARGEST, LINEAR, LOG_SUM, LOGITS, MAX, PREDICTED, PROBS, RANK, REST, SOFT,
-    SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish,
+    SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish_of,
 )  # fmt: skip
 from fastxent.kernels.rows.numbers import VECTOR, apply_shape, fetch
 from fastxent.kernels.simd.arithmetic import fma, max_lanes, select_eq, select_ge, select_gt, splat, vmax, vmin
@@ -61,7 +61,7 @@ def slots_of(place, n_classes):  # type: ignore[no-untyped-def]
 
 
 @functools.cache
-def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
+def find_tops_of(full: bool, shaped: bool) -> Any:
     """The first step for one set of compile-time flags."""
 
     @inline
@@ -79,7 +79,7 @@ def find_tops_of(full: bool, mixed: bool, shaped: bool) -> Any:
             fetch(at, w * rows.stride)
         fetch(ids + i * 8, w * 8)
         load_tile(at, rows.stride, count, n_classes, place, tag)
-        if mixed and soft.address != 0:
+        if soft.address != 0:
             q_tile = place + (n_classes + SPARE) * VECTOR
             load_tile(soft.address + i * soft.stride, soft.stride, count, n_classes, q_tile, real)
         t = load_targets(ids + i * 8, count, n_classes, targets.ignore, targets.none, zero)
@@ -243,17 +243,16 @@ def judge_of(shaped: bool, mode: int) -> Any:
 
 
 @functools.cache
-def write_rows_of(full: bool, mixed: bool, shaped: bool, mode: int, logged: bool) -> Any:
+def write_rows_of(full: bool, shaped: bool, mode: int, logged: bool) -> Any:
     """The last step for one set of compile-time flags."""
     judge = judge_of(shaped, mode)
 
     @inline
-    def write_rows(i, count, place, rows, shape, soft, into):  # type: ignore[no-untyped-def]
+    def write_rows(i, count, place, rows, shape, into):  # type: ignore[no-untyped-def]
         """Write what the record of ``count`` rows from row ``i`` is made from."""
         tag = rows.tag
         n_classes = rows.n_classes
         real = lowest(tag)
-        size = itemsize(real)
         zero = splat(0.0, tag)
         slot = slots_of(place, n_classes)
         code, base, here, rest = judge(slot, shape, tag)
@@ -277,29 +276,37 @@ def write_rows_of(full: bool, mixed: bool, shaped: bool, mode: int, logged: bool
             rank = select_gt(known, zero, select_ge(t, zero, above, minus), minus)
             store_ints(into.ids[PREDICTED].ctypes.data + (into.at + i) * 8, count, predicted, 0)
             store_ints(into.ids[RANK].ctypes.data + (into.at + i) * 8, count, rank, 0)
-        if mixed:  # eight rows at a time
-            for h in range(0, count, 8):
-                flat, soft_sum, soft_weight = mix(k + h * 8, place + h * size, line, rows, shape, soft)
-                some = min(8, count - h)
-                store_wide(k + LINEAR * line + h * 8, some, flat)
-                store_wide(k + SOFT * line + h * 8, some, soft_sum)
-                store_wide(k + SOFT_WEIGHT * line + h * 8, some, soft_weight)
 
     return write_rows
 
 
-@functools.cache
-def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool = False) -> Any:
-    """The kernel for one set of compile-time flags: those of `wide.wide_kernel`.
+@inline
+def write_mixed(i, count, place, rows, shape, soft, into):  # type: ignore[no-untyped-def]
+    """Write the sums over all classes of ``count`` rows from row ``i``, eight at a time."""
+    line = into.record.strides[0]
+    k = into.record.ctypes.data + (into.at + i) * 8
+    for h in range(0, count, 8):
+        there = place + h * itemsize(lowest(rows.tag))
+        flat, soft_sum, soft_weight = mix(k + h * 8, there, line, rows, shape, soft)
+        some = min(8, count - h)
+        store_wide(k + LINEAR * line + h * 8, some, flat)
+        store_wide(k + SOFT * line + h * 8, some, soft_sum)
+        store_wide(k + SOFT_WEIGHT * line + h * 8, some, soft_weight)
 
-    single: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
-    quarter of two classes' time. Arguments are those of the wide kernel. ``into.scratch`` is the address of
-    `TILES` times `tile_bytes`.
+
+@functools.cache
+def narrow_kernel(full: bool, shaped: bool, mode: int, logged: bool) -> Any:
+    """The kernel for one set of compile-time flags: those of `wide.wide_kernel`, but for whether targets are mixed,
+    which ``soft.summed`` says.
+
+    logged: losses are wanted in the compute type only, and the logarithm is taken in it too; in float64 it takes a
+    quarter of two classes' time. Arguments are those of the wide kernel. ``into.scratch`` is the address of `TILES`
+    times `tile_bytes`.
     """
-    logged = single and mode == LOGITS
-    find_tops = find_tops_of(full, mixed, shaped)
+    find_tops = find_tops_of(full, shaped)
     add_up = add_up_of(full, shaped, mode)
-    write_rows = write_rows_of(full, mixed, shaped, mode, logged)
+    write_rows = write_rows_of(full, shaped, mode, logged)
+    finish = finish_of(full, mode, logged, False)
 
     @jit
     def kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-def]
@@ -318,8 +325,13 @@ def narrow_kernel(full: bool, mixed: bool, shaped: bool, mode: int, single: bool
                 place += tile
             place = into.scratch
             for i in range(group, stop, w):
-                write_rows(i, min(w, n - i), place, rows, shape, soft, into)
+                write_rows(i, min(w, n - i), place, rows, shape, into)
                 place += tile
-        finish(into.at, n, into.record, lowest(rows.tag), full, mode, logged, False)
+            if soft.summed:
+                place = into.scratch
+                for i in range(group, stop, w):
+                    write_mixed(i, min(w, n - i), place, rows, shape, soft, into)
+                    place += tile
+        finish(into.at, n, into.record, lowest(rows.tag))
 
     return kernel

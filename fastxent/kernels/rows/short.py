@@ -12,7 +12,7 @@ import numpy as np
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.rows.blocks import STEP, STEP_LOW, add_two
 from fastxent.kernels.rows.numbers import VECTOR, fetch
-from fastxent.kernels.rows.record import BAD_LOGITS, HERE, LEFT, LOGITS, MAX, MORE, REST, USED, finish
+from fastxent.kernels.rows.record import BAD_LOGITS, HERE, LEFT, LOGITS, MAX, MORE, REST, USED, finish_of
 from fastxent.kernels.rows.wide import counts_in, leave_out
 from fastxent.kernels.simd.arithmetic import absolute, floor, select_gt, splat, vmax
 from fastxent.kernels.simd.columns import largest_of_rows, sums_of_rows
@@ -27,6 +27,7 @@ SHORT = 300  # classes up to which rows are taken so (measured: the two meet bet
 ROWS = 16
 TOP, SHIFT, BASE, LOW, MAGIC, REST_OF_STEP = range(ROWS, ROWS + 6)
 SCRATCH = (ROWS + 6) * VECTOR
+_finish = finish_of(False, LOGITS, False, True)
 
 
 @inline
@@ -147,4 +148,4 @@ def short_kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-d
             if t != targets.none:
                 here = float(load_scalar(rows.address + (i + r) * rows.stride + t * itemsize(tag), tag))
             record[HERE, k + r] = here
-    finish(into.at, n, record, lowest(tag), False, LOGITS, False, True)
+    _finish(into.at, n, record, lowest(tag))

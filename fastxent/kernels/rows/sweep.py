@@ -28,7 +28,7 @@ def chunk_of(b, n, read, held):  # type: ignore[no-untyped-def]
     ids = targets.ids[b : b + n] if targets.given else targets.ids[:n]
     here = Rows(rows.address + b * rows.stride, rows.stride, n, rows.n_classes, rows.tag)
     aims = Targets(ids, targets.given, targets.ignore, targets.none)
-    beside = Soft(soft.address + b * soft.stride, soft.stride)
+    beside = Soft(soft.address + b * soft.stride, soft.stride, soft.summed)
     into = Into(buffers.record, buffers.ids, buffers.status[at : at + n], buffers.scratch, at)
     return here, aims, shape, beside, into
 

@@ -23,7 +23,7 @@ from fastxent.kernels.rows.blocks import (
 from fastxent.kernels.rows.numbers import apply_shape, read
 from fastxent.kernels.rows.record import (
     BAD_LOGITS, BAD_TARGET, HERE, IGNORED, LARGEST, LEFT, LINEAR, LOGITS, MAX, MORE, PREDICTED, PROBS, RANK, REST,
-    SOFT, SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish,
+    SOFT, SOFT_WEIGHT, SUM_ED, SUM_EE, USED, finish_of,
 )  # fmt: skip
 from fastxent.kernels.simd.arithmetic import max_lanes, splat, sum_lanes, vmax
 from fastxent.kernels.simd.exponentials import unbias
@@ -94,6 +94,7 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
     """
     plain = not (mixed or shaped or mode != LOGITS)
     record_rest = record_rest_of(full, mixed, shaped, mode)
+    finish = finish_of(full, mode, False, True)
 
     @jit
     def kernel(rows, targets, shape, soft, into):  # type: ignore[no-untyped-def]
@@ -207,6 +208,6 @@ def wide_kernel(full: bool, mixed: bool, shaped: bool, mode: int) -> Any:
                         place = 0
                 into.ids[PREDICTED, k] = place
                 into.ids[RANK, k] = rank if fine and t != targets.none else -1
-        finish(into.at, rows.n, into.record, lowest(tag), full, mode, False, True)
+        finish(into.at, rows.n, into.record, lowest(tag))
 
     return kernel
