@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs as pafs
 
+from dumps import lists
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.batch import Source
 from fastxent.io.source import open_source
@@ -31,7 +32,7 @@ Y = np.arange(N)
 
 TABLES = {
     "list": pa.table({"logits": list(X), "target": Y, "kind": pa.array([f"k{i % 3}" for i in Y]).dictionary_encode()}),
-    "fixed": pa.table({"logits": pa.FixedSizeListArray.from_arrays(X.ravel(), C), "target": Y}),
+    "fixed": pa.table({"logits": lists(X, sized=True), "target": Y}),
     "large": pa.table({"logits": pa.array(list(X), pa.large_list(pa.float32())), "target": Y}),
     "blob": pa.table(
         [pa.array([row.tobytes() for row in X], pa.binary(4 * C)), pa.array(Y)],
@@ -39,9 +40,7 @@ TABLES = {
     ),
     "tensor": pa.table(
         {
-            "logits": pa.ExtensionArray.from_storage(
-                pa.fixed_shape_tensor(pa.float32(), (C,)), pa.FixedSizeListArray.from_arrays(X.ravel(), C)
-            ),
+            "logits": pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (C,)), lists(X, sized=True)),
             "target": Y,
         }
     ),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastxent as fx
+from dumps import lists
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(60, 5))
@@ -40,7 +41,7 @@ def test_probabilities_as_logits_are_told(dtype, options):
 def test_probabilities_of_many_classes_are_told(tmp_path):
     logits = RNG.normal(size=(200, 3000)).astype(np.float32) * 4
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    table = pa.table({"logits": pa.FixedSizeListArray.from_arrays(p.ravel(), 3000), "target": np.arange(200)})
+    table = pa.table({"logits": lists(p, sized=True), "target": np.arange(200)})
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=70)
     one, two = (fx.evaluate(tmp_path / "p.parquet", threads=k) for k in (1, 2))
     assert "200 of 200 rows" in one.warnings[0]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import scipy.stats
 
 import reference as ref
+from dumps import lists
 
 ROWS, CLASSES = 331, 23
 RNG = np.random.default_rng(11)
@@ -27,9 +28,7 @@ COLUMNS = {
 
 def dump(logits: np.ndarray, target: Any = TARGET, **columns: Any) -> pa.Table:
     """A table of lists of logits and a target, with other columns."""
-    flat = pa.array(logits.reshape(-1))
-    rows = pa.FixedSizeListArray.from_arrays(flat, logits.shape[1]).cast(pa.list_(flat.type))
-    return pa.table({"logits": rows, "target": target, **columns})
+    return pa.table({"logits": lists(logits), "target": target, **columns})
 
 
 def both() -> tuple[pa.Table, pa.Table]:

@@ -16,6 +16,7 @@ from scipy import special
 from scipy.optimize import brentq
 
 import fastxent as fx
+from dumps import lists
 from fastxent.options.declared import DEFAULTS
 from fastxent.state.temperatures import NONE, Member
 from fastxent.verbs.calibrate import Tempering
@@ -120,7 +121,7 @@ def test_metrics_after_are_cross_fitted():
 def test_the_same_bits_for_any_order_and_threads(tmp_path):
     order = RNG.permutation(N)
     for name, rows in (("a", np.arange(N)), ("b", order)):
-        logits = pa.FixedSizeListArray.from_arrays(pa.array(LOGITS[rows].ravel()), C)
+        logits = lists(LOGITS[rows], sized=True)
         columns = {"logits": logits, "target": TARGET[rows], "kind": KIND[rows]}
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet", row_group_size=400 if name == "a" else 1700)
     one = fx.fit_temperature(tmp_path / "a.parquet", threads=1, by="kind")
@@ -211,9 +212,7 @@ def test_no_rows():
 
 
 def test_a_stream_cannot_be_read_again():
-    batch = pa.record_batch(
-        {"logits": pa.FixedSizeListArray.from_arrays(pa.array(LOGITS.ravel()), C), "target": pa.array(TARGET)}
-    )
+    batch = pa.record_batch({"logits": lists(LOGITS, sized=True), "target": pa.array(TARGET)})
     reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
     with pytest.raises(fx.FastxentError):
         fx.fit_temperature(reader)

@@ -17,6 +17,7 @@ import pytest
 
 import fastxent as fx
 import reference as ref
+from dumps import lists
 from fastxent.io import batch
 from fastxent.scoring.scorer import Scorer
 
@@ -193,7 +194,7 @@ def test_all_rows_ignored_or_none_at_all(tmp_path):
 def test_order_and_columns_over_many_units(tmp_path, name, size, monkeypatch):
     monkeypatch.setattr(batch, "_BATCH_BYTES", size)
     dump = source(11)
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(dump["logits"].reshape(-1)), 11)
+    flat = lists(dump["logits"], sized=True)
     for k, a in enumerate(range(0, N, 30)):  # each with dictionaries, and an id type, of its own
         ids = pa.array(np.arange(a, min(a + 30, N)), pa.int32() if k % 2 else pa.int64())
         word = pa.array([f"w{i % (k + 2)}" for i in range(len(ids))]).dictionary_encode()

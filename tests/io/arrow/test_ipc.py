@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 import fastxent as fx
+from dumps import lists
 from fastxent.errors import ColumnError, SourceError
 from fastxent.io.source import open_source
 
@@ -33,7 +34,7 @@ def write(path: Path, batches: list[pa.RecordBatch], form: str = "arrow", **opti
 
 
 def good(rows: int = N) -> pa.RecordBatch:
-    logits = pa.FixedSizeListArray.from_arrays(X[:rows].ravel(), C)
+    logits = lists(X[:rows], sized=True)
     return pa.record_batch({"logits": logits, "target": Y[:rows]})
 
 
@@ -141,7 +142,7 @@ def test_views_of_null_rows_are_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 @pytest.mark.parametrize("change", [1, 8, -8, 1 << 40])
 def test_a_compressed_buffer_of_another_size(codec: str, change: int, tmp_path: Path) -> None:
-    batch = pa.record_batch({"logits": pa.FixedSizeListArray.from_arrays(np.zeros(N * C, np.float32), C), "target": Y})
+    batch = pa.record_batch({"logits": lists(np.zeros((N, C), np.float32), sized=True), "target": Y})
     path = write(tmp_path / "x", [batch], compression=codec)
     data, size = path.read_bytes(), struct.pack("<q", N * C * 4)
     assert data.count(size) == 1
@@ -158,17 +159,17 @@ def test_a_compressed_buffer_of_another_size(codec: str, change: int, tmp_path: 
 def test_every_type_is_read_as_it_was_written(form: str, compression: str | None, tmp_path: Path) -> None:
     words = [None if k % 7 == 3 else f"a word of more than twelve bytes, {k}"[: k * 3] for k in range(N)]
     numbers = pa.array([None if k % 5 == 2 else k for k in range(N)])
-    lists = pa.array([None if k % 4 == 1 else list(range(k % 3)) for k in range(N)], pa.list_(pa.int8()))
-    views = pa.array(lists.to_pylist(), pa.list_view(pa.int8()))
+    short = pa.array([None if k % 4 == 1 else list(range(k % 3)) for k in range(N)], pa.list_(pa.int8()))
+    views = pa.array(short.to_pylist(), pa.list_view(pa.int8()))
     columns = {
         "word": pa.array(words), "large": pa.array(words, pa.large_string()), "view": pa.array(words, pa.string_view()),
-        "kind": pa.array(words).dictionary_encode(), "list": lists, "list view": views,
+        "kind": pa.array(words).dictionary_encode(), "list": short, "list view": views,
         "struct": pa.StructArray.from_arrays([pa.array(words), numbers], ["a", "b"], mask=pa.array(Y == 3)),
         "map": pa.array([[(str(k), k)] * (k % 3) for k in range(N)], pa.map_(pa.string(), pa.int64())),
         "flag": pa.array([None if k % 3 == 1 else k % 2 == 0 for k in range(N)]), "null": pa.nulls(N),
         "decimal": pa.array(range(N), pa.decimal128(9, 2)), "time": numbers.cast(pa.timestamp("us")),
     }  # fmt: skip
-    logits = pa.FixedSizeListArray.from_arrays(X.ravel(), C)
+    logits = lists(X, sized=True)
     whole = pa.record_batch([logits, *columns.values()], names=["logits", *columns])
     parts = [whole.slice(0, 17), whole.slice(17)] if form == "arrows" else [whole]
     path = write(tmp_path / "x", parts, form, compression=compression)
@@ -351,7 +352,7 @@ def test_rows_one_behind_the_other_are_read_as_they_lie(tmp_path: Path, kind: st
     rows = {
         "list": pa.array(list(x), pa.list_(pa.float32())),
         "large_list": pa.array(list(x), pa.large_list(pa.float32())),
-        "fixed_size_list": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), 4),
+        "fixed_size_list": lists(x, sized=True),
         "binary": pa.array([row.tobytes() for row in x], pa.binary(16)),
         "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(x),
     }[kind]

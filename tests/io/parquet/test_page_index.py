@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dumps import lists
 from fastxent.errors import SourceError
 from fastxent.io.parquet import part as parquet, reader as native
 from fastxent.io.parquet.chunk import LogitsChunk, plan
@@ -29,7 +30,7 @@ TARGET = np.arange(3000) % 7
 
 
 def table() -> pa.Table:
-    return pa.table({"logits": pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), 7).cast(pa.list_(pa.float32())),
+    return pa.table({"logits": lists(X),
                      "target": TARGET})  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import fastxent as fx
+from dumps import lists
 from fastxent.errors import SourceError
 from fastxent.io.storage.files import find_files
 from tests.io.storage.fetching import MB, WAIT
@@ -59,8 +60,8 @@ class Slow(MemoryFileSystem):
 
 N, C = 3000, 500
 X = np.random.default_rng(0).normal(size=(N, C)).astype(np.float32)
-TABLE = pa.table({"logits": pa.FixedSizeListArray.from_arrays(X.ravel(), C), "target": np.arange(N) % C})
-LISTS = TABLE.set_column(0, "logits", TABLE["logits"].cast(pa.list_(pa.float32())))
+TABLE = pa.table({"logits": lists(X, sized=True), "target": np.arange(N) % C})
+LISTS = TABLE.set_column(0, "logits", lists(X))
 
 
 def npy(values: np.ndarray) -> bytes:
