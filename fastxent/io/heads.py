@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -66,7 +67,7 @@ class Head:
         if offsets is not None and offsets.array.shape != (n_classes,):
             raise ConfigError(f"bias must have {n_classes} numbers, one per class, got {offsets.array.shape}")
         found = cls(weight, offsets, room=memory // (2 * threads), kept=memory // 4)
-        found._check()
+        found._check(threads)
         return found
 
     def of_states(self, dtype: str) -> Head:
@@ -166,13 +167,27 @@ class Head:
         assert self.bias is not None
         return widened(_numbers(self.bias, 0, self.n_classes), self.bias.kind).astype(self.compute)
 
-    def _check(self) -> None:
+    def _check(self, threads: int) -> None:
         """`ConfigError` if a weight is not finite, or a number of the bias is NaN or +inf."""
-        name, kind = self.weight.name, self.weight.kind
+        step = -(-len(self.spans) // threads)
+        shares = [self.spans[k : k + step] for k in range(0, len(self.spans), step)]
+        with ThreadPoolExecutor(threads, thread_name_prefix="fastxent-head") as pool:
+            for _ in pool.map(self._check_weights, shares):  # raises the error of the first weight
+                pass
+        if self.bias is not None:
+            lost = np.isnan(self._offsets) | (self._offsets == np.inf)
+            if lost.any():
+                place = int(lost.argmax())
+                raise ConfigError(
+                    f"bias must hold numbers below infinity, got {self._offsets[place]} for class {place}"
+                )
+
+    def _check_weights(self, spans: list[tuple[int, int]]) -> None:
+        """`ConfigError` for the first weight of some panels that is not finite."""
+        name, kind, array = self.weight.name, self.weight.kind, self.weight.array
         with ExitStack() as stack:
-            array = self.weight.array
             source = stack.enter_context(array.opened()) if isinstance(array, Stored) else None
-            for begin, end in self.spans:
+            for begin, end in spans:
                 values = _numbers(self.weight, begin, end, source)
                 lost = _not_finite(values, kind)
                 if lost.any():
@@ -181,13 +196,6 @@ class Head:
                     raise ConfigError(
                         f"head must hold finite numbers, got {value} in row {begin + row}, column {column} of {name}"
                     )
-        if self.bias is not None:
-            lost = np.isnan(self._offsets) | (self._offsets == np.inf)
-            if lost.any():
-                place = int(lost.argmax())
-                raise ConfigError(
-                    f"bias must hold numbers below infinity, got {self._offsets[place]} for class {place}"
-                )
 
 
 def check_shape(weight: NamedTensor) -> tuple[int, int]:
@@ -219,12 +227,11 @@ def _not_finite(values: np.ndarray, kind: str) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(np.dot(flat, flat)):  # the sum of squares, at the speed of the memory
                 return np.zeros((0, 0), bool)
-    if kind in _INFINITE:  # NumPy takes ten times as long
+    if kind in _INFINITE:  # NumPy takes twenty times as long
         bits, infinite = values.view(np.uint16), _INFINITE[kind]
-        flat, most = bits.reshape(-1), 0
-        for begin in range(0, flat.size, _STEP):  # without the sign, which is the first bit
-            most = max(most, int(np.left_shift(flat[begin : begin + _STEP], 1).max()))
-        lost = (bits & infinite) == infinite if most >= 2 * infinite else np.zeros((0, 0), bool)
+        if bits.view(np.int16).max(initial=0) < infinite and bits.max(initial=0) < 0x8000 + infinite:  # of either sign
+            return np.zeros((0, 0), bool)
+        lost = (bits & infinite) == infinite
         return lost
     lost = ~np.isfinite(widened(values, kind))
     return lost
@@ -237,11 +244,12 @@ def _widened(values: np.ndarray, kind: str, compute: np.dtype[Any]) -> np.ndarra
     out = buffers().take(4 * values.size).view(np.int32)
     flat = values.reshape(-1).view(np.int16)
     for begin in range(0, flat.size, _STEP):
-        bits, into = flat[begin : begin + _STEP], out[begin : begin + _STEP]
+        into = out[begin : begin + _STEP]
+        into[...] = flat[begin : begin + _STEP]
         if kind == "bfloat16":
-            np.left_shift(bits, 16, out=into, dtype=np.int32, casting="unsafe")
+            into <<= 16
         else:  # sign and number to their places, then the exponent: three times as fast as NumPy's own
-            np.left_shift(bits, 13, out=into, dtype=np.int32, casting="unsafe")
+            into <<= 13
             into &= np.int32(-0x70002000)
             into.view(np.float32)[...] *= _HALF_BIAS
     return out.view(np.float32).reshape(values.shape)
