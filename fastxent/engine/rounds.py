@@ -44,6 +44,7 @@ class Read:
 
     units_read: int
     units: int
+    rows_read: int
     rows: int | None  # of all units
     checks: int  # before all units were read
 
@@ -120,4 +121,4 @@ def run_rounds(
         checks += not last
         if rule.enough(state, ledger.each):
             break
-    return ledger.total, joined(timings) | job.told(), Read(begin, len(units), rows, checks)
+    return ledger.total, joined(timings) | job.told(), Read(begin, len(units), done, rows, checks)

@@ -15,7 +15,8 @@ class Until(Values):
         condition: str. The condition.
         held: bool. Whether it held when the run ended.
         checks: int. How often it was checked before all rows were read; 0: the intervals are the ordinary ones.
-        rows_read, rows: int. Rows that were read, and rows of the source; ``rows`` is None if it is not known.
+        rows_read, rows: int. Rows that were read, and rows of all parts, before ``where``; ``rows`` is None if it is
+            not known.
         units_read, units: int. Parts of the source that were read, and all of them.
         seed: int. The seed of the order in which parts were read.
         multiplier: float. Half the width of an interval in standard errors.

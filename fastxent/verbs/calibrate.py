@@ -252,7 +252,7 @@ class _Fit:
         self._rows = loop.rows
         self._reads += 1
         self._seconds += timing["seconds"]
-        self._timing = {**timing, "seconds": self._seconds}
+        self._timing = {**timing, **self._job.told(), "seconds": self._seconds}
         return found.states
 
     def _fit(self, results: dict[str, EvalResult]) -> TemperatureFit:

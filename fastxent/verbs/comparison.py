@@ -151,7 +151,8 @@ class Base:
         whole = full is not None and not has_lists(a, options)
         if full is not None:
             scored = _of_side(scored, whole)
-        job = Evaluation.open(a, scored, columns=(*(() if id is None else (id,)), *on), unlabelled=True)
+        beside = (*(() if id is None else (id,)), *on)
+        job = Evaluation.open(a, scored, columns=beside, unlabelled=True, aligned=True)
         config = replace(
             job.recipe.config, renormalize=options["renormalize"], logits_b=_listed(options["logits_b"]),
             head_b=in_words(options["head_b"]), bias_b=in_words(options["bias_b"]),

@@ -89,6 +89,7 @@ class Evaluation:
         columns: Iterable[str] = (),
         unlabelled: bool = False,
         visited: bool = False,
+        aligned: bool = False,
     ) -> Job[Evaluation]:
         """Open ``source`` for the options of `evaluate`.
 
@@ -97,17 +98,18 @@ class Evaluation:
         columns: names of other columns to read.
         unlabelled: bool. The metrics "all" mean those that need no target if there is none.
         visited: bool. The logits of a scored batch are read again.
+        aligned: bool. Rows belong to those of another dump, so ``where`` leaves out no row group.
         """
         source, on = labelled(source, options, matches_dumps="how" in options), tuple(options.get("on") or ())
         values: dict[str, Any] = {name: value for name, value in options.items() if name in OPTIONS}
         values |= tempered(options)
         dtype, asked = values.pop("logits_dtype"), OPTIONS["task"].check("task", values.pop("task"))
-        n_classes = values.pop("n_classes")
+        n_classes, every = values.pop("n_classes"), aligned or options.get("limit") is not None
         if values["ids"] is not None:
             if dtype is not None:
                 raise ConfigError(f"logits_dtype must not be given beside ids, got {dtype!r}; omit it")
             opened, config = open_topk(source, values, (asked, n_classes), tuple(columns), unlabelled)
-            return Job(_pruned(opened, config, options), cls(config, opened.dtype, False, visited, on=on))
+            return Job(_pruned(opened, config, every), cls(config, opened.dtype, False, visited, on=on))
         if n_classes is not None:
             raise ConfigError(
                 f"n_classes must not be given without ids, got {n_classes}; name the ids with ids (--ids)"
@@ -146,7 +148,7 @@ class Evaluation:
         n_classes = 2 if task == "binary" else opened.n_classes
         config = EvalConfig(**{**values, "n_classes": n_classes, "task": task})
         soft = has_soft_targets(opened, config.target)
-        return Job(_pruned(opened, config, options), cls(config, opened.dtype, soft, visited, on=on))
+        return Job(_pruned(opened, config, every), cls(config, opened.dtype, soft, visited, on=on))
 
 
 def open_head(options: Mapping[str, Any]) -> Head | None:
@@ -195,9 +197,9 @@ def open_topk(
     return opened, replace(config, n_classes=count, target=target, open_classes=text or count > MOST_COUNTED)
 
 
-def _pruned(source: OpenSource, config: EvalConfig, options: Mapping[str, Any]) -> OpenSource:
-    """The source without the row groups that ``where`` excludes by their statistics; a limit counts rows of these."""
-    if config.where is not None and options.get("limit") is None:
+def _pruned(source: OpenSource, config: EvalConfig, every: bool) -> OpenSource:
+    """The source without the row groups that ``where`` excludes by their statistics, unless every row counts."""
+    if config.where is not None and not every:
         chosen = Filter(config.where)
         source.prune(chosen.columns, chosen.may_hold)
     return source

@@ -17,7 +17,7 @@ def whole_temperature(value: Any) -> float:
     if not isinstance(value, TemperatureValues):
         return float(value)
     if value.note is not None or not value.temperature.value > 0.0:
-        raise ConfigError(f"temperature must be a fit with a temperature, got one without: {value.note}")
+        raise ConfigError(f"temperature must be a fit with a temperature, got one without: {value.note or 'it is NaN'}")
     return value.temperature.value
 
 

@@ -121,8 +121,7 @@ def transform(source: Any, dest: str | os.PathLike[str], **options: Unpack[Trans
             rows=job.source.rows, progress=options["progress"], visit=visit, done=sink.done,
         )  # fmt: skip
         state, timing = loop.run()
-    timing["fallbacks"] = job.source.fallbacks
-    result = state.result(timing=timing, files=job.source.files)
+    result = state.result(timing=timing | job.told(), files=job.source.files)
     told = (*result.warnings, *job.source.warnings)
     if any(overflows):
         told = (*told, f"{sum(overflows)} numbers of {output} are too large for {final} and became infinite; "

@@ -43,7 +43,7 @@ def run_until(
     state, timing, read = run_rounds(job, options, rule, watch)
     how = rule.multiplier, rule.inflation
     units = read.units_read, read.units, options["seed"]
-    return state, timing, Until(rule.condition.text, rule.held, read.checks, state.total, read.rows, *units, *how)
+    return state, timing, Until(rule.condition.text, rule.held, read.checks, read.rows_read, read.rows, *units, *how)
 
 
 def sequential(result: EvalResult, until: Until) -> EvalResult:

@@ -177,6 +177,30 @@ def test_a_run_is_the_same_and_reads_no_logits_of_what_is_left_out(tmp_path, mon
     assert fx.merge_states(unit.run() for unit in units).result().metrics == result.metrics
 
 
+def test_no_row_group_is_left_out_of_a_comparison(tmp_path):
+    """Rows belong to each other by their place, or by ids that both dumps must have."""
+    rows, n = dumps.table(120), pa.array(np.arange(120))
+    a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    pq.write_table(rows.append_column("n", n), a, row_group_size=20)
+    pq.write_table(rows.append_column("n", n), b, row_group_size=30)
+    for on in (None, "n"):
+        found = fx.compare(a, b, where="55 <= n < 65", on=on)
+        assert (found.rows.used, found.metrics["cross_entropy"].difference.value) == (10, 0.0)
+        assert fx.compare_many(a, {"b": b}, where="55 <= n < 65", on=on).comparisons["b"].rows.used == 10
+    pq.write_table(rows.slice(0, 20), b)
+    with pytest.raises(fx.SourceError, match=r"got 120 in .* and 20 in"):
+        fx.compare(a, b, where="55 <= n < 60")
+
+
+def test_the_rows_that_are_transformed(tmp_path):
+    pq.write_table(
+        dumps.table(40).append_column("n", pa.array(np.arange(40))), tmp_path / "a.parquet", row_group_size=10
+    )
+    result = fx.transform(tmp_path / "a.parquet", tmp_path / "b.parquet", where="n > 35", keep=["n"])
+    assert result.timing["row_groups_skipped"] == 3
+    assert pq.read_table(tmp_path / "b.parquet")["n"].to_pylist() == [36, 37, 38, 39]
+
+
 def test_nothing_is_left(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(dumps.table(40).append_column("n", pa.array(np.arange(40))), path, row_group_size=10)

@@ -80,6 +80,14 @@ def test_rows_of_a_unit_that_are_alike_do_not_stop_it_early(path, tmp_path):
     assert of_rows.inflation == 1.0
 
 
+def test_rows_that_a_filter_excludes_were_read(path):
+    found = fx.evaluate(path, until="accuracy.width<30%", where="kind == 'a'")
+    assert found.until is not None
+    assert found.until.units_read < found.until.units
+    assert found.until.rows_read == 12 * found.until.units_read > found.rows.total
+    assert f"Stopped after {found.until.rows_read} of {found.until.rows:,} rows" in found.until.sentence
+
+
 def test_other_tasks(tmp_path):
     rng = np.random.default_rng(2)
     p = rng.random(600).astype(np.float32)
