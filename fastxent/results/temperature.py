@@ -95,7 +95,9 @@ class TemperatureValues:
         return [
             *found,
             f"temperature {number(self.temperature.value, 6)}{interval}",
-            f"calibration loss {number(self.calibration_loss)}, refinement loss {number(self.refinement_loss)} (nats)",
+            f"calibration loss {number(self.calibration_loss)}, refinement loss {number(self.refinement_loss)} (nats)"
+            if self.after
+            else "There are no metrics after recalibration: the rows outside of some fold have no best temperature.",
         ]
 
     def _tables(self, form: Callable[[list[str], list[list[str]]], list[str]]) -> list[str]:
@@ -163,6 +165,7 @@ class TemperatureValues:
                 raise ValueError("results must hold 'before'")
             if found.reads < 1 or not found.folds:
                 raise ValueError(f"there must be reads and folds, got {found.reads} and {len(found.folds)}")
+            _check_temperatures(found, values["slices"])
         except KeyError as error:
             raise StateError(f"cannot read the temperature: it lacks {error}") from None
         except (TypeError, AttributeError, ValueError, LookupError, RecursionError) as error:
@@ -173,6 +176,18 @@ class TemperatureValues:
     def from_json(cls, text: str) -> Self:
         """Return the fit with this JSON text; the inverse of `to_json`. StateError if it is not that of a fit."""
         return cls.from_dict(encoding.read(text, "temperature"))
+
+
+def _check_temperatures(found: TemperatureValues, slices: dict[str, list[Any]]) -> None:
+    """Raise ValueError for a temperature that no fit gives, and for a value of a column that comes twice."""
+    each = {"temperature": found.temperature}
+    for column, parts in found.slices.items():
+        if len(parts) != len(slices[column]):
+            raise ValueError(f"a value of slices.{column} comes twice")
+        each |= {f"slices.{column}.{value}.temperature": part.temperature for value, part in parts.items()}
+    for name, metric in each.items():
+        if not (math.isnan(metric.value) or 0.0 < metric.value < math.inf):
+            raise ValueError(f"{name}.value must be a finite number above 0 or null, got {metric.value}")
 
 
 def _slice_out(part: TemperatureSlice) -> dict[str, Any]:

@@ -211,6 +211,15 @@ def test_no_rows():
     assert "no row was used" in fit.note
 
 
+def test_a_fold_without_a_temperature_is_said():
+    logits, target = np.eye(2, dtype=np.float32)[[0] * 9], np.array([0] * 8 + [1])  # one row is wrong
+    fit = fx.fit_temperature({"logits": logits, "target": target, "doc": np.arange(9)}, cluster="doc")
+    assert fit.temperature.value > 0.0
+    assert fit.note is None
+    assert not fit.after
+    assert "the rows outside of some fold have no best temperature" in repr(fit)
+
+
 def test_a_stream_cannot_be_read_again():
     batch = pa.record_batch({"logits": lists(LOGITS, sized=True), "target": pa.array(TARGET)})
     reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
@@ -252,6 +261,11 @@ def test_json_and_report(tmp_path):
         lambda found: found.update(reads="three"),
         lambda found: found.update(reads=-3),
         lambda found: found.update(folds=[]),
+        lambda found: found["temperature"].update(value=-1.0),
+        lambda found: found["temperature"].update(value=0),
+        lambda found: found["temperature"].update(value="inf"),
+        lambda found: found["slices"]["kind"][0]["temperature"].update(value=-2.0),
+        lambda found: found["slices"]["kind"].append(found["slices"]["kind"][0]),
     ],
 )
 def test_a_damaged_fit_is_refused(change):
