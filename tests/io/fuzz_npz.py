@@ -29,6 +29,8 @@ def broken(data: bytes, rng: random.Random) -> bytes:
     """Some bytes of the data are changed, missing or there twice."""
     found = bytearray(data)
     for _ in range(rng.choice([1, 1, 2, 5])):
+        if not found:
+            break
         at, how = rng.randrange(len(found)), rng.random()
         if how < 0.4:
             found[at] ^= 1 << rng.randrange(8)

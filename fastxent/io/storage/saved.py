@@ -8,7 +8,7 @@ from typing import Any
 
 from fastxent.errors import SourceError
 
-STATE, SPLITS = "state.json", "dataset_dict.json"
+STATE, SPLITS, INFO = "state.json", "dataset_dict.json", "dataset_info.json"
 Read = Callable[[str], bytes]  # the bytes of a file of the folder
 
 
@@ -20,15 +20,20 @@ def data_files(folder: str, names: Sequence[str], read: Read) -> list[str]:
     state = _loaded(read, folder, STATE) if STATE in names else {}
     files = state.get("_data_files")
     if not isinstance(files, list):
+        if INFO in names:  # of a dataset: which of its files are caches is not known
+            raise _damaged(folder, f"{STATE} is missing or does not list data files")
         return list(names)
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise SourceError(
             f"cannot read {folder}: its rows are chosen by indices; call dataset.flatten_indices() and save it again"
         )
-    found = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
+    found: list[Any] = [entry.get("filename") if isinstance(entry, dict) else None for entry in files]
     for name in found:
-        if name not in names:
-            raise SourceError(f"cannot read {folder}: {STATE} lists {name!r}, which is missing; save the dataset again")
+        if name not in names or not name.endswith(".arrow"):
+            raise SourceError(
+                f"cannot read {folder}: {STATE} lists {name!r}, which is missing or not an .arrow file; "
+                "save the dataset again"
+            )
     if len(set(found)) < len(found):
         raise SourceError(f"cannot read {folder}: {STATE} lists a file twice; save the dataset again")
     return [str(name) for name in found]
@@ -36,12 +41,15 @@ def data_files(folder: str, names: Sequence[str], read: Read) -> list[str]:
 
 def refuse_splits(folder: str, names: Sequence[str], read: Read) -> None:
     """Raise SourceError for a folder of several splits: their rows are not one dump."""
-    splits = _loaded(read, folder, SPLITS).get("splits") if SPLITS in names else None
-    if isinstance(splits, list) and splits:
-        raise SourceError(
-            f"cannot read {folder}: it holds the splits {', '.join(map(str, splits))}; name one, as in "
-            f"{folder.rstrip('/')}/{splits[0]}"
-        )
+    if SPLITS not in names:
+        return
+    splits = _loaded(read, folder, SPLITS).get("splits")
+    if not isinstance(splits, list) or not splits:
+        raise _damaged(folder, f"{SPLITS} does not list splits")
+    raise SourceError(
+        f"cannot read {folder}: it holds the splits {', '.join(map(str, splits))}; name one, as in "
+        f"{folder.rstrip('/')}/{splits[0]}"
+    )
 
 
 def _loaded(read: Read, folder: str, name: str) -> dict[str, Any]:
@@ -50,7 +58,9 @@ def _loaded(read: Read, folder: str, name: str) -> dict[str, Any]:
     try:
         found = json.loads(read(name))
     except (ValueError, RecursionError):
-        raise SourceError(
-            f"cannot read {folder}: {name} is not JSON; save the dataset again, or name the data files"
-        ) from None
+        raise _damaged(folder, f"{name} is not JSON") from None
     return found if isinstance(found, dict) else {}
+
+
+def _damaged(folder: str, what: str) -> SourceError:
+    return SourceError(f"cannot read {folder}: {what}; save the dataset again, or name the data files")

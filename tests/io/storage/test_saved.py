@@ -13,6 +13,7 @@ import pytest
 
 import fastxent as fx
 from fastxent.cli.program import run
+from tests.fuzzing import short_run
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 4)).astype(np.float32), RNG.integers(0, 4, 60)
@@ -61,6 +62,7 @@ def test_elsewhere(tmp_path: Path) -> None:
         ({"_data_files": [{"filename": "../x.arrow"}]}, r"lists '\.\./x\.arrow', which is missing"),
         ({"_data_files": [{"filename": ["x"]}]}, r"lists \['x'\], which is missing"),
         ({"_data_files": [3]}, "lists None, which is missing"),
+        ({"_data_files": [{"filename": "state.json"}]}, "lists 'state.json', which is missing or not an .arrow file"),
         ({"_data_files": []}, "the folder holds no data files"),
     ],
 )
@@ -78,12 +80,31 @@ def test_states_that_are_not_json(text: str, tmp_path: Path) -> None:
         fx.evaluate(folder)
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"a": 1}'])
-def test_another_state(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', '{"_data_files": {}}', None])
+def test_another_state(text: str | None, tmp_path: Path) -> None:
+    """It lists no data files: of a dataset it is damaged, and beside other files it is another program's."""
     folder = saved(tmp_path / "one")
+    (folder / "state.json").unlink()
+    if text is not None:
+        (folder / "state.json").write_text(text)
+    with pytest.raises(fx.SourceError, match=r"one: state\.json is missing or does not list data files; save the"):
+        fx.evaluate(folder)
+    (folder / "dataset_info.json").unlink()
     (folder / "cache-0123456789abcdef.arrow").unlink()
-    (folder / "state.json").write_text(text, encoding="latin-1")
     assert fx.evaluate(folder).metrics == EXPECTED
+
+
+@pytest.mark.parametrize("text", ["[]", '{"split": ["train"]}', '{"splits": 3}', '{"splits": []}'])
+def test_splits_that_are_damaged(text: str, tmp_path: Path) -> None:
+    saved(tmp_path / "train")
+    (tmp_path / "dataset_dict.json").write_text(text)
+    with pytest.raises(fx.SourceError, match=r"dataset_dict\.json does not list splits; save the dataset again"):
+        fx.evaluate(tmp_path)
+
+
+def test_mutated_folders_lose_no_rows_and_double_none() -> None:
+    counts = short_run("tests.io.storage.fuzz_saved", 300, bounds=False)
+    assert min(counts["refused"], counts["read"]) > 50
 
 
 def test_several_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
