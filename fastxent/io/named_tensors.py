@@ -127,12 +127,14 @@ def _of_safetensors(option: str, file: File, tensor: str, index: tuple[File, ...
 
 
 def _chosen(option: str, text: str, names: list[str], fitting: list[str], tensor: str) -> str:
-    """The tensor that is named, that of a language model, or the only one of those that fit."""
+    """The tensor that is named, that of a language model (also if it does not fit: another would be another head), or
+    the only one of those that fit."""
     if tensor in names:
         return tensor
-    usual = [name for name in fitting if option == "head" and name == _USUAL]
-    if not tensor and (len(fitting) == 1 or usual):
-        return usual[0] if usual else fitting[0]
+    if not tensor and option == "head" and _USUAL in names:
+        return _USUAL
+    if not tensor and len(fitting) == 1:
+        return fitting[0]
     held = f"it holds {some(map(repr, names), _SHOWN) or 'no tensors'}"
     if tensor:
         raise SourceError(f"cannot read {option} from {text}: there is no tensor {tensor!r}; {held}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 import reference as ref
 from dumps import lists
+from tests.io.safetensor_files import safetensors as safetensors
 
 N, D, C = 500, 40, 70
 
@@ -44,21 +45,6 @@ class Model:
 
     def full(self, bias: bool = False) -> pa.Table:
         return pa.table({"logits": lists((self.logits + self.bias * bias).astype(self.dtype)), **self.columns})
-
-
-def safetensors(path: Path, tensors: dict[str, np.ndarray]) -> Path:
-    """Write a .safetensors file."""
-    import json
-
-    kinds = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "int64": "I64"}
-    header, data = {}, b""
-    for name, array in tensors.items():
-        end = len(data) + array.nbytes
-        header[name] = {"dtype": kinds[array.dtype.name], "shape": list(array.shape), "data_offsets": [len(data), end]}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    return path
 
 
 def parquet(path: Path, table: pa.Table, **how: Any) -> Path:
