@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import fastxent as fx
 from fastxent.cli.program import run
+from tests.fuzzing import short_run
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -203,3 +204,8 @@ def test_the_command_line(dump: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "accuracy" in capsys.readouterr().out
     assert run(["eval", str(dump), "--targets", str(targets), "--on", "file", "--output", str(targets)]) == 2
     assert "input file" in capsys.readouterr().err
+
+
+def test_mutated_tables_are_refused_or_give_each_row_its_target() -> None:
+    counts = short_run("tests.verbs.fuzz_targets", 300, bounds=False)
+    assert min(counts["refused"], counts["read"]) > 50
