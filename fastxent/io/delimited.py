@@ -36,7 +36,7 @@ _SUFFIX = re.compile(r"\.(csv|tsv)(\.(gz|gzip|zst|zstd))?$", re.IGNORECASE)
 _BOM = b"\xef\xbb\xbf"
 _LOOK = 1 << 20  # bytes that tell the types of the columns
 _PIECE = 8 << 20  # bytes of a unit, up to the end of its last record
-_LONGEST = 256 << 20  # of a record
+_LONGEST = 32 << 20  # of a record
 _DELIMITERS = ",\t;"
 _ALL = 1 << 62
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -114,12 +114,17 @@ class Text:
             if end:
                 yield at, data[:end], count
             elif not last and len(data) >= _LONGEST:
-                raise SourceError(
-                    f"cannot read {self.file.name}: a record is longer than {_LONGEST >> 20} MB; check its quotes"
-                )
+                raise self.too_long()
             if last:
                 return
             at, rest, size = at + end, data[end:], _PIECE if end else len(data)
+
+    def too_long(self) -> SourceError:
+        """The error of a record that would take too much memory."""
+        return SourceError(
+            f"cannot read {self.file.name}: a record is longer than {_LONGEST >> 20} MB, the most that is read; check "
+            "its quotes and line ends"
+        )
 
     def records(self, data: bytes, *, last: bool, most: int = _ALL) -> tuple[int, int, bool]:
         """(number of records, the byte behind them, whether a quote is open there)."""
@@ -244,7 +249,7 @@ class DelimitedPart(Remarks):
             look = look[text.skip :]
             while not whole and text.records(look, last=False, most=2)[0] < 2:
                 if len(look) > _LONGEST:
-                    raise SourceError(f"cannot read {file.name}: its first line is too long; check its quotes")
+                    raise text.too_long()
                 more = take(len(look))
                 whole, look = len(more) < len(look), look + more
         self.format = ("tsv" if text.delimiter == "\t" else "csv") + (f" ({codec})" if codec else "")

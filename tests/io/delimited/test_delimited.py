@@ -326,6 +326,15 @@ def test_text_that_is_no_table(name: str, data: bytes, message: str, tmp_path: P
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("rows", [0, 300_000])
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_a_line_without_an_end_is_not_read_to_its_end(rows: int, name: str, tmp_path: Path) -> None:
+    data = b"a,b\n" + rows * b"0,0.5\n" + b"1" * (70 << 20)
+    (tmp_path / name).write_bytes(gzip.compress(data, 1) if name.endswith("gz") else data)
+    with pytest.raises(fx.SourceError, match=r"a record is longer than 32 MB, the most that is read; check its quotes"):
+        fx.evaluate(tmp_path / name, logits="b", target="a", input="probs", metrics="accuracy")
+
+
 @pytest.mark.parametrize("index", [True, False])
 def test_inspect_ends_in_a_line_that_runs(index: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame().drop(columns="name").to_csv(tmp_path / "x.csv", index=index)
