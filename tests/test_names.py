@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.special
 
 import dumps
 import fastxent as fx
@@ -138,13 +139,33 @@ def test_the_line_of_inspect_runs(
     assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("scores", "line"),
+    [
+        ({"logits": list(X)}, "--metrics entropy,confidence,z_loss"),
+        ({"x": list(scipy.special.softmax(X, axis=1))}, "--logits x --input probs --metrics entropy,confidence,z_loss"),
+        ({"p": np.linspace(0, 1, 60)}, "--logits p --input probs --metrics entropy,mean_prediction"),
+    ],
+)
+def test_the_line_of_inspect_runs_without_targets(scores: dict[str, Any], line: str, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({**scores, "n_bytes": np.arange(60)}), path)
+    out = cli("inspect", path)[1]
+    assert "targets    no column looks like them; name one with --target" in out
+    found = out.splitlines()[-1].strip()
+    assert found == f"fastxent eval {path} {line}"
+    code, _, err = cli(*shlex.split(found)[1:])
+    assert (code, err) == (0, "")
+
+
 def test_inspect_of_names_that_stand_twice_texts_and_many(cli: Cli, tmp_path: Path) -> None:
     half = ["a", "b"] * 30
     table = pa.Table.from_arrays([pa.array(list(X)), pa.array(half), pa.array(half), pa.array(half)],
                                  names=["probs", "lang", "lang", "label"])  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
     last = cli("inspect", tmp_path / "a.parquet")[1].splitlines()[-1]
-    assert last.startswith("The targets are strings; run: fastxent eval … --logits probs --target label --classes @")
+    line = f"fastxent eval {tmp_path / 'a.parquet'} --logits probs --target label --classes @FILE"
+    assert last == f"The targets are strings; run, with one class name per line of FILE: {line}"
     path = dump(tmp_path / "b.parquet", **{f"flag{i}": [True] * 60 for i in range(100)})
     code, out, _ = cli("inspect", path)
     assert (code, max(map(len, out.splitlines()[:-1])) < 200) == (0, True)

@@ -42,29 +42,36 @@ class Shown:
         self._often = Counter(found.schema.names)
 
     def eval_line(self) -> str | None:
-        """Return the command that evaluates the dump, or None if no column can be its logits or its target.
+        """Return the command that evaluates the dump, or None if no column can be its logits, or its targets are
+        strings.
 
-        A column that looks like weights is not used, because it would change every metric.
+        Without a column for targets it computes the metrics that need none. A column that looks like weights is not
+        used, because it would change every metric.
         """
+        from fastxent.state.tasks import unlabelled
+
         if self.chosen is None:
             return self._eval_lists() if "ids" in self.found.roles else self._eval_given()
         classes = self.chosen.classes if not any("," in name for name in self.chosen.classes) else ()
         target = next((name for name in self._usable("target") if classes or not self._is_text(name)), None)
-        if target is None:
+        if target is None and self._usable("target"):
             return None
         words = ["fastxent", "eval", *map(_path, self.sources)]
         words += ["--logits", joined(self.chosen.name)] if self.chosen.name != "logits" else []
         words += ["--logits-dtype", "bfloat16"] if self.chosen.dtype is None else []
         words += ["--head", self.head] if self.head is not None else []
         words += ["--input", self.scores] if self.scores != "logits" else []
-        words += ["--target", target] if target != "target" else []
-        words += ["--classes", ",".join(classes)] if classes and self._is_text(target) else []
+        if target is None:
+            words += ["--metrics", ",".join(unlabelled(self.chosen.task))]
+        elif target != "target":
+            words += ["--target", target]
+        words += ["--classes", ",".join(classes)] if target and classes and self._is_text(target) else []
         words += self._shift(target)
         words += [] if self.found.labels is None else ["--task", "multilabel"]
         words += ["--target-ids"] if self.found.labels == "ids" else []
         words += [word for column in self._usable("by")[:_MOST] for word in ("--by", joined(column))]
         single = self.chosen.task == "binary" or self.found.labels is not None
-        for role in ("cluster",) if single else ("cluster", "n_bytes"):
+        for role in ("cluster",) if single or target is None else ("cluster", "n_bytes"):
             words += [word for name in self._usable(role)[:1] for word in (_flag(role), name)]
         return public_name(shlex.join(words))
 
@@ -176,6 +183,8 @@ class Shown:
                        "are shifted already")]  # fmt: skip
         if "ids" in found.roles:
             facts += [("top-k", "rows list some classes; --n-classes N, the size of the vocabulary, narrows bounds")]
+        if chosen is not None and line and not self._usable("target"):
+            facts += [("targets", "no column looks like them; name one with --target, in another file with --targets")]
         others = [candidate.name for candidate in found.logits if candidate is not chosen]
         facts += [("or logits", some(others, _MOST))] if others else []
         facts += [(role, some(names, _MOST)) for role, names in found.roles.items() if names]
@@ -195,11 +204,9 @@ class Shown:
             return f"Column {hidden[0]!r} looks like hidden states; run with the output head: {line} FILE"
         if self.chosen is None:
             return "No column looks like logits; name one with --logits, or 'prefix*' for one column a class."
-        given = f"fastxent eval … --logits {shlex.quote(joined(self.chosen.name))} --target"
-        if texts := self._usable("target"):
-            rest = f"{shlex.quote(texts[0])} --classes @FILE, with one class name per line"
-            return f"The targets are strings; run: {given} {rest}"
-        return f"No column looks like targets; run: {given} COLUMN, with --targets FILE if they are in another file"
+        words = [*map(_path, self.sources), "--logits", joined(self.chosen.name), "--target", self._usable("target")[0]]
+        line = public_name(shlex.join(["fastxent", "eval", *words, "--classes"]))
+        return f"The targets are strings; run, with one class name per line of FILE: {line} @FILE"
 
 
 def _flag(role: str) -> str:
