@@ -117,10 +117,11 @@ def read(path: Path, form: str, rng: random.Random, told: bool) -> str:
 
 
 def _target(value: Any) -> float | None:
-    """A target as an index of `LOSSES`, or another number for what is none."""
-    if value in (None, "NA", "null"):
+    """A target as an index of `LOSSES`, or another number for what is none. NaN is ignored, as null and blanks are."""
+    value = value.strip() if isinstance(value, str) else value
+    number = math.nan if value in (None, "", "NA", "null") else float(value)
+    if math.isnan(number):
         return None
-    number = float(value)
     return int(number) if number.is_integer() else -1
 
 
