@@ -6,8 +6,8 @@ at most K - 1 degrees of freedom, and fewer where few buckets make most of the e
 sizes: Satterthwaite's (Σ d²)²/Σ d⁴ of the distances d from the mean, times 3.16 - 2.77/√K, which makes up for their
 being estimated (E. Johnson, K. Rust 1992, "Population inferences and variance estimation for NAEP data"; see also
 arXiv 2409.14606). Figures of calibration are biased, by about (K - 1)·(θ̄ - θ); that estimate of the bias is a noisy
-one, so the interval covers those of θ and of θ without its bias. In simulations it then holds the truth in 93 to 97 %
-of samples, of rows and of 12 or 200 clusters; in 92 to 97 % if 12 clusters have very different sizes.
+one, so the interval covers those of θ and of θ without its bias. The README says how often each metric's interval holds
+the truth in simulations.
 The θ of the bias is of all buckets together, in the cells that θ₋ₖ is computed in: they may be fewer than those of θ.
 
 Where rows are independent and weigh the same, those that are counted together are alike, and the buckets are drawn from
