@@ -81,7 +81,7 @@ class SummingScorer:
         whole = pt.is_int8(target.type) or pt.is_uint8(target.type) or pt.is_int64(target.type)
         if not whole or target.null_count or batch.bad or c.where is not None or -1 <= c.ignore_index <= 1:
             return None
-        return read_only(target.to_numpy())
+        return read_only(np.from_dlpack(target))  # `to_numpy` would import pandas
 
     def _summed(self, target: np.ndarray, values: np.ndarray) -> BinarySums | None:
         """The sums of rows with these targets, 1, 0 or -1, and numbers, if all of them allow it."""
