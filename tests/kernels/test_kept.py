@@ -68,17 +68,27 @@ def test_a_second_process_compiles_no_kernel_of_a_comparison():
     assert not [module for module in compiled if module.startswith("fastxent")]
 
 
-def test_calls_with_constants_share_the_code_of_a_kernel():
-    @jit.jit
-    def add(x, k):
-        return x + k
+CONSTANTS = """
+from fastxent.kernels.jit import jit
 
-    @jit.jit
-    def caller(x, k):
-        return add(x, 1) + add(x, 2) + add(x, k)
+@jit
+def add(x, k):
+    return x + k
 
-    assert caller(5, 3) == 21
-    assert len(add.overloads) == 1
+@jit
+def caller(x, k):
+    return add(x, 1) + add(x, 2) + add(x, k)
+"""
+
+
+def test_calls_with_constants_share_the_code_of_a_kernel(tmp_path):
+    (tmp_path / "constants.py").write_text(CONSTANTS)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    # A folder of its own: a kernel that an earlier run of the suite kept would not be compiled here.
+    environment = {**os.environ, "PYTHONPATH": path, "FASTXENT_CACHE_DIR": str(tmp_path / "kept")}
+    program = "from constants import add, caller; print(caller(5, 3), len(add.overloads))"
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert found.stdout.split() == ["21", "1"]
 
 
 def test_a_function_elsewhere_is_compiled_anew_when_its_file_changes(tmp_path):
