@@ -105,6 +105,7 @@ class Rows:
         self._where = f"row group {columns.group}"
         self._name = file.name
         self._rest: pa.RecordBatch | None = None
+        self._names = columns.names
         self._coded: list[int] | None = None  # columns that hold dictionaries
         with reading(file.name, self._where):
             self._opened = opened(file, columns)
@@ -118,6 +119,11 @@ class Rows:
         if batch is None:
             return None
         if self._coded is None:
+            for name in self._names:  # pyarrow leaves out what it does not find
+                if not any(batch.schema.get_field_index(outer) >= 0 for outer in _outers(name)):
+                    raise SourceError(
+                        f"cannot read {self._name}, {self._where}: no values are stored in column {name!r}"
+                    )
             self._coded = [k for k, field in enumerate(batch.schema) if _holds_dictionary(field.type)]
         for k in self._coded:
             if not _indices_are_sound(batch.column(k)):
@@ -157,6 +163,13 @@ def opened(file: File, columns: Stored) -> pq.ParquetFile:
     return pq.ParquetFile(
         handle, metadata=parsed(columns.footer), pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
     )
+
+
+def _outers(name: str) -> Iterator[str]:
+    """``a.b.c``, ``a.b`` and ``a``: a field of that name is a column, or lies in one."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
 
 
 def _holds_dictionary(kind: pa.DataType) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 from tests.io.parquet.handmade import varint, zigzag
 
 TRUE, FALSE, I32, I64, BINARY, LIST, STRUCT = 1, 2, 5, 6, 8, 9, 12
-ROWS, GROUPS, CREATED = 3, 4, 6  # of FileMetaData
+SCHEMA, ROWS, GROUPS, CREATED, ORDERS = 2, 3, 4, 6, 7  # of FileMetaData
+NAME, CHILDREN = 4, 5  # of SchemaElement
 CHUNKS, GROUP_ROWS = 1, 3  # of a row group
 TYPE, PATH, VALUES, SIZE, DATA, DICTIONARY, SIZES = 1, 3, 5, 7, 9, 11, 16  # of ColumnMetaData
 Struct = dict[int, Any]

@@ -105,3 +105,21 @@ def test_columns_in_any_order_and_inside_structs(tmp_path: Path) -> None:
                 assert np.array_equal(batch.whole().values, X[row : row + batch.rows])
                 row += batch.rows
         assert row == ROWS
+
+
+def test_a_group_without_columns_ends_in_one_line(tmp_path: Path) -> None:
+    """An empty group is no column for pyarrow, which leaves it out."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"logits": list(X), "target": np.arange(ROWS) % 2, "fold": ["a"] * ROWS}), path, store_schema=False
+    )
+
+    def change(f: c.Struct) -> None:
+        fold = f[c.SCHEMA][1][1][-1]
+        f[c.SCHEMA][1][1][-1] = {c.NAME: fold[c.NAME], c.CHILDREN: (c.I32, 0)}
+        f.pop(c.ORDERS, None)
+        c.groups(f)[0][c.CHUNKS][1][1].pop()
+
+    path.write_bytes(c.with_footer(path.read_bytes(), change))
+    with pytest.raises(fx.SourceError, match="no values are stored in column 'fold'"):
+        fx.evaluate(path, by="fold")
