@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import bare
 from fastxent.kernels.json_values import (
     INTEGER, NULL, NUMBER, OBJECT, STRING, after, end_of, kind_of,
 )  # fmt: skip
@@ -32,7 +32,7 @@ def code_of(name: str) -> int:
     return _NAMES.index(name)
 
 
-@jit
+@bare
 def is_named(text, values, i, name):  # type: ignore[no-untyped-def]
     """Whether the key ``i`` is a name."""
     begin, size = values[i, 0], _AT[name + 1] - _AT[name]
@@ -44,7 +44,7 @@ def is_named(text, values, i, name):  # type: ignore[no-untyped-def]
     return True
 
 
-@jit
+@bare
 def member(text, values, at, name):  # type: ignore[no-untyped-def]
     """The value of a name in the object ``at``, the last one as in Python; -1 if there is none."""
     i, end, found = at + 1, after(values, at), -1
@@ -55,7 +55,7 @@ def member(text, values, at, name):  # type: ignore[no-untyped-def]
     return found
 
 
-@jit
+@bare
 def count(values, at):  # type: ignore[no-untyped-def]
     """The number of elements of an array, or of members of an object."""
     step = 2 if kind_of(values, at) == OBJECT else 1
@@ -65,7 +65,7 @@ def count(values, at):  # type: ignore[no-untyped-def]
     return found
 
 
-@jit
+@bare
 def is_flat(values, at):  # type: ignore[no-untyped-def]
     """Whether an array holds no arrays and no objects, so that element j is value at + 1 + j."""
     for i in range(at + 1, after(values, at)):
@@ -74,13 +74,13 @@ def is_flat(values, at):  # type: ignore[no-untyped-def]
     return True
 
 
-@jit
+@bare
 def is_null(values, i):  # type: ignore[no-untyped-def]
     """Whether a value is null or not there."""
     return i < 0 or kind_of(values, i) == NULL
 
 
-@jit
+@bare
 def whole(values, i):  # type: ignore[no-untyped-def]
     """(whether it is an integer or null, the integer or `NO_NUMBER`) of a value that may not be there."""
     if is_null(values, i):
@@ -88,7 +88,7 @@ def whole(values, i):  # type: ignore[no-untyped-def]
     return kind_of(values, i) == INTEGER, values[i, 0]
 
 
-@jit
+@bare
 def real(values, i):  # type: ignore[no-untyped-def]
     """(whether it is a number or null, the number or NaN) of a value that may not be there."""
     if is_null(values, i):
@@ -99,7 +99,7 @@ def real(values, i):  # type: ignore[no-untyped-def]
     return kind == NUMBER, np.int64(values[i, 0]).view(np.float64)
 
 
-@jit
+@bare
 def span(values, i):  # type: ignore[no-untyped-def]
     """(whether it is a string or null, begin, end) of a value that may not be there; null begins at -1."""
     if is_null(values, i):
@@ -107,7 +107,7 @@ def span(values, i):  # type: ignore[no-untyped-def]
     return kind_of(values, i) == STRING, values[i, 0], end_of(values, i)
 
 
-@jit
+@bare
 def same_text(text, values, i, j):  # type: ignore[no-untyped-def]
     """Whether two strings are equal."""
     a, b = values[i, 0], values[j, 0]
@@ -120,7 +120,7 @@ def same_text(text, values, i, j):  # type: ignore[no-untyped-def]
     return True
 
 
-@jit
+@bare
 def whole_key(text, values, i):  # type: ignore[no-untyped-def]
     """The integer that a key is the decimal of; `NO_NUMBER` for any other key."""
     begin, end = values[i, 0], end_of(values, i)

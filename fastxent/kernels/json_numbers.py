@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.jit import inline, bare
 from fastxent.kernels.simd.scanned import are_digits, eight_digits
 from fastxent.kernels.simd.words import load_word
 
@@ -51,7 +51,7 @@ def _product(a, b):  # type: ignore[no-untyped-def]
     return high * other_high + (cross >> _HALF) + (middle >> _HALF), a * b
 
 
-@jit
+@bare
 def nearest(w, q):  # type: ignore[no-untyped-def]
     """The float64 that is nearest to w * 10**q; of two equally near the even one. w: uint64. q: _LEAST.._MOST."""
     if w == np.uint64(0):
@@ -80,7 +80,7 @@ def nearest(w, q):  # type: ignore[no-untyped-def]
     return np.int64(bits).view(np.float64)
 
 
-@jit
+@bare
 def _read_digits(data, i, end, w):  # type: ignore[no-untyped-def]
     """(place behind the digits from ``i`` on, ``w`` with them behind its own, modulo 2**64)."""
     at = data.ctypes.data
@@ -95,7 +95,7 @@ def _read_digits(data, i, end, w):  # type: ignore[no-untyped-def]
     return i, w
 
 
-@jit
+@bare
 def read_number(data, i, end):  # type: ignore[no-untyped-def]
     """(`WHOLE` or `REAL` or `NEITHER`, integer, float64, the place behind it) of the number at ``i``.
 

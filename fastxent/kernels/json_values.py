@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.jit import inline, bare
 from fastxent.kernels.json_numbers import REAL, WHOLE, read_number
 from fastxent.kernels.simd.scanned import ends_text, first_byte
 from fastxent.kernels.simd.words import load_word
@@ -44,13 +44,13 @@ def end_of(values, i):  # type: ignore[no-untyped-def]
     return values[i, 1] >> 3
 
 
-@jit
+@bare
 def after(values, i):  # type: ignore[no-untyped-def]
     """The number of the value behind a value and all that is inside it."""
     return values[i, 1] >> 3 if values[i, 1] & 7 >= OBJECT else i + 1
 
 
-@jit
+@bare
 def behind_spaces(text, i, end):  # type: ignore[no-untyped-def]
     """The place of the first byte from ``i`` on that is not white space inside a line."""
     while i < end and (text[i] == _SPACE or text[i] == _TAB or text[i] == _RETURN):
@@ -58,7 +58,7 @@ def behind_spaces(text, i, end):  # type: ignore[no-untyped-def]
     return i
 
 
-@jit
+@bare
 def _four_digits(text, i, end):  # type: ignore[no-untyped-def]
     """The number of four hexadecimal digits; -1 if they are not there."""
     if i + 4 > end:
@@ -72,7 +72,7 @@ def _four_digits(text, i, end):  # type: ignore[no-untyped-def]
     return found
 
 
-@jit
+@bare
 def _unescape(text, i, end, out, n):  # type: ignore[no-untyped-def]
     """Write what the escape at the backslash ``i`` stands for to ``out`` from ``n`` on: (place behind it, bytes of
     ``out``). The place is `UNREAD` for a broken escape and for half of a surrogate pair."""
@@ -108,7 +108,7 @@ def _unescape(text, i, end, out, n):  # type: ignore[no-untyped-def]
     return i, n + 4
 
 
-@jit
+@bare
 def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     """Enter the string whose first quote is at ``i`` as value ``n``: (place behind it, bytes of ``text`` in use).
 
@@ -145,7 +145,7 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     return i + 1, used
 
 
-@jit
+@bare
 def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     """Enter the number, null, true or false at ``i`` as value ``n``; the place behind it."""
     if 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers, which are the bytes of tokens
@@ -174,7 +174,7 @@ def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     return UNREAD
 
 
-@jit
+@bare
 def read_value(text, i, end, used, values):  # type: ignore[no-untyped-def]
     """Enter the JSON value at ``i`` and all that is inside it into ``values``: (place behind it, bytes of ``text`` in
     use). The place is `UNREAD` for text that is not JSON in one line, and for what these steps do not read: numbers as
@@ -183,7 +183,7 @@ def read_value(text, i, end, used, values):  # type: ignore[no-untyped-def]
     text: uint8 (m,). The JSON text ends before ``end``; from ``used`` on there is room for as many bytes again.
     values: int64 (n, 2), with room for all values, each of which is first or behind one of ``,:[{``.
     """
-    opened, depth, n, key = np.empty(DEEPEST, np.int64), 0, 0, False
+    outer, depth, n, key = -1, 0, 0, False
     while True:
         i = behind_spaces(text, i, end)
         if i >= end:
@@ -203,9 +203,8 @@ def read_value(text, i, end, used, values):  # type: ignore[no-untyped-def]
         elif c == _OPEN_OBJECT or c == _OPEN_ARRAY:
             if depth == DEEPEST:
                 return UNREAD, used
-            values[n, 0], values[n, 1] = 0, (OBJECT if c == _OPEN_OBJECT else ARRAY)
-            opened[depth] = n
-            depth, n, i = depth + 1, n + 1, behind_spaces(text, i + 1, end)
+            values[n, 0], values[n, 1] = outer, (OBJECT if c == _OPEN_OBJECT else ARRAY)
+            outer, depth, n, i = n, depth + 1, n + 1, behind_spaces(text, i + 1, end)
             if i >= end or text[i] != (_CLOSE_OBJECT if c == _OPEN_OBJECT else _CLOSE_ARRAY):
                 key = c == _OPEN_OBJECT
                 continue
@@ -218,7 +217,6 @@ def read_value(text, i, end, used, values):  # type: ignore[no-untyped-def]
             i = behind_spaces(text, i, end)
             if i >= end:
                 return UNREAD, used
-            outer = opened[depth - 1]
             inside = values[outer, 1] == OBJECT
             if text[i] == _COMMA:
                 i, key = i + 1, inside
@@ -226,6 +224,6 @@ def read_value(text, i, end, used, values):  # type: ignore[no-untyped-def]
             if text[i] != (_CLOSE_OBJECT if inside else _CLOSE_ARRAY):
                 return UNREAD, used
             values[outer, 1] |= n << 3
-            depth, i = depth - 1, i + 1
+            outer, depth, i = values[outer, 0], depth - 1, i + 1
         if depth == 0:
             return i, used

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import CHOICES, INDEX, NO_NUMBER, is_null, member, real, span, whole
 from fastxent.kernels.json_values import ARRAY, INTEGER, OBJECT, after, kind_of
 
@@ -21,7 +21,7 @@ MOST = 2048  # entries of an object that are compared with each other
 NEWLINE = 0x0A
 
 
-@jit
+@bare
 def row(out, line, choice, position):  # type: ignore[no-untyped-def]
     """A new row of nulls."""
     rows, reals, _, _, counts = out
@@ -34,7 +34,7 @@ def row(out, line, choice, position):  # type: ignore[no-untyped-def]
     return r
 
 
-@jit
+@bare
 def fill(values, table, reals, r, text, id, logprob):  # type: ignore[no-untyped-def]
     """Set the token, id and log-probability of a row or item to values that may not be there; whether they can be."""
     good_text, table[r, BEGIN], table[r, END] = span(values, text)
@@ -43,7 +43,7 @@ def fill(values, table, reals, r, text, id, logprob):  # type: ignore[no-untyped
     return good and good_id and good_text
 
 
-@jit
+@bare
 def item(values, out, text, id, logprob):  # type: ignore[no-untyped-def]
     """A new item; whether its values can be."""
     _, _, items, reals, counts = out
@@ -56,7 +56,7 @@ def of_choices(read: Any) -> Any:
     """The compiled reader of all choices of a response. read: function that adds the rows of a choice; whether it can
     be."""
 
-    @jit
+    @bare
     def read_choices(text, values, at, line, out):  # type: ignore[no-untyped-def]
         choices = member(text, values, at, CHOICES)
         if is_null(values, choices):
@@ -78,7 +78,7 @@ def of_choices(read: Any) -> Any:
     return read_choices
 
 
-@jit
+@bare
 def most_values(text):  # type: ignore[no-untyped-def]
     """No fewer than the number of values in JSON lines: each is first in its line, or behind one of ``,:[{``."""
     found = 1
@@ -87,7 +87,7 @@ def most_values(text):  # type: ignore[no-untyped-def]
     return found
 
 
-@jit
+@bare
 def text_offsets(table, offsets):  # type: ignore[no-untyped-def]
     """Write where the text of each row of a table ends to int32 ``offsets``, (n + 1,), of which the first is 0; the
     number of texts that are null."""
@@ -99,7 +99,7 @@ def text_offsets(table, offsets):  # type: ignore[no-untyped-def]
     return nulls
 
 
-@jit
+@bare
 def copy_texts(text, table, offsets, out):  # type: ignore[no-untyped-def]
     """Copy the texts of the rows of a table one behind the other."""
     for r in range(table.shape[0]):

@@ -33,7 +33,7 @@ from fastxent.io.responses.listed import read_chat, read_legacy, read_native
 from fastxent.io.responses.prompts import read_sglang, read_vllm
 from fastxent.io.responses.rows import NUMBERS, REAL, WHOLE
 from fastxent.io.storage.buffers import buffers
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import NO_NUMBER, code_of, member
 from fastxent.kernels.json_values import OBJECT, UNREAD, behind_spaces, kind_of, read_value
 
@@ -41,7 +41,7 @@ from fastxent.kernels.json_values import OBJECT, UNREAD, behind_spaces, kind_of,
 def _reader(read: Any) -> Any:
     """The kernel that reads lines of a form. read: function that adds the rows of a response; whether it can be."""
 
-    @jit
+    @bare
     def kernel(text, at, end, wrapper, values, line, out):  # type: ignore[no-untyped-def]
         """Add the rows of lines from the byte ``at`` on: (place, line) of the end, or of a line that is not read.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.io.responses.emitted import FIRST, ITEMS, LAST, MOST, N_BYTES, fill, item, of_choices, row
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import (
     BYTES,
     COMPLETION_PROBABILITIES,
@@ -33,7 +33,7 @@ from fastxent.kernels.json_values import ARRAY, NULL, OBJECT, STRING, after, kin
 # ---- the form of chat completions, and of llama.cpp's server ---------------------------------------------------------
 
 
-@jit
+@bare
 def _entry(text, values, at):  # type: ignore[no-untyped-def]
     """The values (token, id, log-probability, bytes, list) of the entry of a token; -1 for those that are not there."""
     token = id = logprob = held = tops = -1
@@ -53,7 +53,7 @@ def _entry(text, values, at):  # type: ignore[no-untyped-def]
     return token, id, logprob, held, tops
 
 
-@jit
+@bare
 def _entries(text, values, array, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of an array of entries."""
     rows, reals, _, _, counts = out
@@ -86,7 +86,7 @@ def _entries(text, values, array, line, choice, out):  # type: ignore[no-untyped
     return True
 
 
-@jit
+@bare
 def read_native(text, values, at, line, out):  # type: ignore[no-untyped-def]
     entries = member(text, values, at, COMPLETION_PROBABILITIES)
     if is_null(values, entries):
@@ -94,7 +94,7 @@ def read_native(text, values, at, line, out):  # type: ignore[no-untyped-def]
     return kind_of(values, entries) == ARRAY and _entries(text, values, entries, line, 0, out)
 
 
-@jit
+@bare
 def _chat_choice(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
     entries = logprobs = member(text, values, at, LOGPROBS)
     if not is_null(values, logprobs):
@@ -113,7 +113,7 @@ read_chat = of_choices(_chat_choice)
 # ---- classic completions ---------------------------------------------------------------------------------------------
 
 
-@jit
+@bare
 def _least(text, values, top, token):  # type: ignore[no-untyped-def]
     """(whether it can be read, number of tokens, whether ``token`` is the least likely of them) of an object of
     log-probabilities."""
@@ -132,7 +132,7 @@ def _least(text, values, top, token):  # type: ignore[no-untyped-def]
     return True, n, own == least
 
 
-@jit
+@bare
 def _legacy_tokens(text, values, held, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of the log-probabilities of a choice: see `forms._legacy`."""
     tokens, logprobs = member(text, values, held, TOKENS), member(text, values, held, TOKEN_LOGPROBS)
@@ -183,7 +183,7 @@ def _legacy_tokens(text, values, held, line, choice, out):  # type: ignore[no-un
     return True
 
 
-@jit
+@bare
 def _legacy_choice(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
     held = member(text, values, at, LOGPROBS)
     if held < 0:

@@ -19,7 +19,7 @@ from fastxent.io.responses.emitted import (
     of_choices,
     row,
 )
-from fastxent.kernels.jit import jit
+from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import (
     DECODED_TOKEN,
     DECODED_TOKENS,
@@ -40,6 +40,7 @@ from fastxent.kernels.json_members import (
     TOKEN_IDS,
     count,
     is_flat,
+    is_named,
     is_null,
     member,
     whole,
@@ -50,7 +51,7 @@ from fastxent.kernels.json_values import ARRAY, INTEGER, NULL, OBJECT, after, ki
 # ---- vLLM ------------------------------------------------------------------------------------------------------------
 
 
-@jit
+@bare
 def _prompt_row(text, values, first, wanted, out, line, choice, place):  # type: ignore[no-untyped-def]
     """A row of the items from ``first`` on, of which ``wanted`` is its token, or the first one without it."""
     rows, reals, items, item_reals, counts = out
@@ -75,14 +76,16 @@ def _prompt_row(text, values, first, wanted, out, line, choice, place):  # type:
     reals[r] = item_reals[own]
     if rank > end - first:
         for i in range(own + 1, end):
-            items[i - 1], item_reals[i - 1] = items[i], item_reals[i]
+            item_reals[i - 1] = item_reals[i]
+            for k in range(ENTRY + 1):
+                items[i - 1, k] = items[i, k]
         end -= 1
         counts[ITEMS] = end
     rows[r, FIRST], rows[r, LAST] = first, end
     return True
 
 
-@jit
+@bare
 def _wanted(values, prompt, at):  # type: ignore[no-untyped-def]
     """(whether it is there, id) of the token of a prompt whose place in the array of ids is ``at``; a prompt without
     ids wants none."""
@@ -93,7 +96,23 @@ def _wanted(values, prompt, at):  # type: ignore[no-untyped-def]
     return True, values[at, 0]
 
 
-@jit
+@bare
+def _ranked(text, values, at):  # type: ignore[no-untyped-def]
+    """The values (log-probability, rank, text) of a token; -1 for those that are not there."""
+    logprob = rank = token = -1
+    i, end = at + 1, after(values, at)
+    while i < end:
+        if is_named(text, values, i, LOGPROB):
+            logprob = i + 1
+        elif is_named(text, values, i, RANK):
+            rank = i + 1
+        elif is_named(text, values, i, DECODED_TOKEN):
+            token = i + 1
+        i = after(values, i + 1)
+    return logprob, rank, token
+
+
+@bare
 def _positions(text, values, array, prompt, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of a list of null or {id: {logprob, rank, decoded_token}}."""
     items, counts = out[2], out[4]
@@ -110,12 +129,11 @@ def _positions(text, values, array, prompt, line, choice, out):  # type: ignore[
             while j < after(values, i):
                 if kind_of(values, j + 1) != OBJECT:
                     return False
-                logprob = member(text, values, j + 1, LOGPROB)
+                logprob, rank, token = _ranked(text, values, j + 1)
                 n, id = counts[ITEMS], whole_key(text, values, j)
-                good = item(values, out, member(text, values, j + 1, DECODED_TOKEN), -1, logprob)
-                if not good or logprob < 0 or id == NO_NUMBER:
+                if not item(values, out, token, -1, logprob) or logprob < 0 or id == NO_NUMBER:
                     return False
-                items[n, NUMBER], items[n, ENTRY] = id, member(text, values, j + 1, RANK)
+                items[n, NUMBER], items[n, ENTRY] = id, rank
                 j = after(values, j + 1)
             good, wanted = _wanted(values, prompt, at)
             if not good or not _prompt_row(text, values, first, wanted, out, line, choice, place):
@@ -126,7 +144,7 @@ def _positions(text, values, array, prompt, line, choice, out):  # type: ignore[
     return True
 
 
-@jit
+@bare
 def _flat_columns(text, values, at):  # type: ignore[no-untyped-def]
     """(whether they are flat and as long as each other, the six arrays) of vLLM's ``FlatLogprobs``."""
     begins, ends = member(text, values, at, START_INDICES), member(text, values, at, END_INDICES)
@@ -142,7 +160,7 @@ def _flat_columns(text, values, at):  # type: ignore[no-untyped-def]
     return good, found
 
 
-@jit
+@bare
 def _flat_positions(text, values, at, prompt, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of vLLM's ``FlatLogprobs``."""
     good, (begins, ends, ids, logprobs, ranks, texts) = _flat_columns(text, values, at)
@@ -173,7 +191,7 @@ def _flat_positions(text, values, at, prompt, line, choice, out):  # type: ignor
     return True
 
 
-@jit
+@bare
 def _prompt(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
     """Rows of the log-probabilities of the prompt that an object holds, if it holds any."""
     held, prompt = member(text, values, at, PROMPT_LOGPROBS), member(text, values, at, PROMPT_TOKEN_IDS)
@@ -190,7 +208,7 @@ def _prompt(text, values, at, line, choice, out):  # type: ignore[no-untyped-def
 _read_choices = of_choices(_prompt)
 
 
-@jit
+@bare
 def read_vllm(text, values, at, line, out):  # type: ignore[no-untyped-def]
     return _prompt(text, values, at, line, 0, out) and _read_choices(text, values, at, line, out)
 
@@ -198,7 +216,7 @@ def read_vllm(text, values, at, line, out):  # type: ignore[no-untyped-def]
 # ---- SGLang ----------------------------------------------------------------------------------------------------------
 
 
-@jit
+@bare
 def _array(text, values, at, name):  # type: ignore[no-untyped-def]
     """(whether it is an array or null, its value or -1 if it is empty or null) of a member."""
     i = member(text, values, at, name)
@@ -207,12 +225,12 @@ def _array(text, values, at, name):  # type: ignore[no-untyped-def]
     return kind_of(values, i) == ARRAY, (i if after(values, i) > i + 1 else -1)
 
 
-@jit
+@bare
 def _is_triple(values, i):  # type: ignore[no-untyped-def]
     return kind_of(values, i) == ARRAY and after(values, i) == i + 4 and is_flat(values, i)
 
 
-@jit
+@bare
 def _side(text, values, meta, names, line, position, out):  # type: ignore[no-untyped-def]
     """(whether it can be read, the position behind it) of the tokens of the prompt or of the output."""
     rows, reals, _, _, counts = out
@@ -247,7 +265,7 @@ def _side(text, values, meta, names, line, position, out):  # type: ignore[no-un
     return True, position + n
 
 
-@jit
+@bare
 def read_sglang(text, values, at, line, out):  # type: ignore[no-untyped-def]
     meta = member(text, values, at, META_INFO)
     if meta < 0 or kind_of(values, meta) != OBJECT:
