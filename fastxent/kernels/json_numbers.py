@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import inline, bare
-from fastxent.kernels.simd.scanned import are_digits, eight_digits
+from fastxent.kernels.jit import bare
+from fastxent.kernels.simd.scanned import ends_digits, first_byte, first_digits, high_product, leading_zeros
 from fastxent.kernels.simd.words import load_word
 
 WHOLE, REAL, NEITHER = 0, 1, 2
@@ -18,8 +18,7 @@ _LEAST, _MOST = -27, 55  # of q
 _DIGITS = 19  # decimals of so many digits are below 2**64
 _WHOLE_DIGITS = 18  # integers of so many digits are below 2**63
 _MINUS, _PLUS, _POINT, _ZERO, _SMALL_E, _LARGE_E = 0x2D, 0x2B, 0x2E, 0x30, 0x65, 0x45
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+_TENS = 10 ** np.arange(9, dtype=np.uint64)
 _ONE = np.uint64(1)
 
 
@@ -41,36 +40,24 @@ def _powers() -> np.ndarray:
 _POWERS = _powers()
 
 
-@inline
-def _product(a, b):  # type: ignore[no-untyped-def]
-    """The 128 bits of the product of two uint64, high and low."""
-    low, high = a & _LOW, a >> _HALF
-    other_low, other_high = b & _LOW, b >> _HALF
-    cross = high * other_low + ((low * other_low) >> _HALF)
-    middle = low * other_high + (cross & _LOW)
-    return high * other_high + (cross >> _HALF) + (middle >> _HALF), a * b
-
-
 @bare
 def nearest(w, q):  # type: ignore[no-untyped-def]
     """The float64 that is nearest to w * 10**q; of two equally near the even one. w: uint64. q: _LEAST.._MOST."""
     if w == np.uint64(0):
         return 0.0
-    zeros = 0
-    while not w >> np.uint64(56):
-        w, zeros = w << np.uint64(8), zeros + 8
-    while not w >> np.uint64(63):
-        w, zeros = w << _ONE, zeros + 1
-    high, low = _product(w, _POWERS[q - _LEAST, 0])
+    zeros = leading_zeros(w)
+    w <<= zeros
+    power = _POWERS[q - _LEAST, 0]
+    high, low = high_product(w, power), w * power
     if high & np.uint64(0x1FF) == np.uint64(0x1FF):  # the rest of the power can carry into the bits that count
-        carry, _ = _product(w, _POWERS[q - _LEAST, 1])
+        carry = high_product(w, _POWERS[q - _LEAST, 1])
         low += carry
         if low < carry:
             high += _ONE
     upper = high >> np.uint64(63)
     shift = upper + np.uint64(9)
     mantissa = high >> shift  # 54 bits: the last one rounds
-    exponent = ((217706 * q) >> 16) + 63 + np.int64(upper) - zeros + 1023
+    exponent = ((217706 * q) >> 16) + 63 + np.int64(upper) - np.int64(zeros) + 1023
     if low <= _ONE and -4 <= q <= 23 and mantissa & np.uint64(3) == _ONE and mantissa << shift == high:
         mantissa ^= _ONE  # half way: to the even one
     mantissa = (mantissa + (mantissa & _ONE)) >> _ONE
@@ -86,9 +73,13 @@ def _read_digits(data, i, end, w):  # type: ignore[no-untyped-def]
     at = data.ctypes.data
     while i + 8 <= end:
         word = np.uint64(load_word(at + i))
-        if not are_digits(word):
-            break
-        w, i = w * np.uint64(100_000_000) + eight_digits(word), i + 8
+        other = ends_digits(word)
+        n = first_byte(other) if other else 8
+        if n == 0:
+            return i, w
+        w, i = w * _TENS[n] + first_digits(word, n), i + n
+        if n < 8:
+            return i, w
     while i < end and 0 <= np.int64(data[i]) - _ZERO <= 9:
         w = w * np.uint64(10) + np.uint64(data[i] - _ZERO)
         i += 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastxent.kernels.jit import inline, bare
 from fastxent.kernels.json_numbers import REAL, WHOLE, read_number
-from fastxent.kernels.simd.scanned import ends_text, first_byte
+from fastxent.kernels.simd.scanned import ends_digits, ends_text, first_byte, first_digits
 from fastxent.kernels.simd.words import load_word
 
 NULL, TRUE_OR_FALSE, INTEGER, NUMBER, STRING, OBJECT, ARRAY = 0, 1, 2, 3, 4, 5, 6
@@ -148,13 +148,13 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
 @bare
 def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     """Enter the number, null, true or false at ``i`` as value ``n``; the place behind it."""
-    if 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers, which are the bytes of tokens
-        small, j = 0, i
-        while j < end and j < i + 4 and 0 <= np.int64(text[j]) - _ZERO <= 9:
-            small, j = small * 10 + np.int64(text[j]) - _ZERO, j + 1
-        if j < end and (text[j] == _COMMA or text[j] == _CLOSE_ARRAY):
-            values[n, 0], values[n, 1] = small, INTEGER
-            return j
+    if i + 8 <= end and 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers: ids, ranks and bytes of tokens
+        word = np.uint64(load_word(text.ctypes.data + i))
+        other = ends_digits(word)
+        size = first_byte(other) if other else 8
+        if size < 8 and (text[i + size] == _COMMA or text[i + size] == _CLOSE_ARRAY):
+            values[n, 0], values[n, 1] = np.int64(first_digits(word, size)), INTEGER
+            return i + size
     if text[i] == _MINUS or 0 <= np.int64(text[i]) - _ZERO <= 9:
         found, whole, real, i = read_number(text, i, end)
         if found == WHOLE:

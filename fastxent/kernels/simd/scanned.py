@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from fastxent.kernels.jit import inline
+from fastxent.kernels.simd.vector import I64
 
 _EACH = np.uint64(0x0101010101010101)
 _TOP = np.uint64(0x8080808080808080)
 _QUOTES, _BACKSLASHES, _SPACES = np.uint64(0x22) * _EACH, np.uint64(0x5C) * _EACH, np.uint64(0x20) * _EACH
-_ZEROS, _SIXES, _HIGH = np.uint64(0x30) * _EACH, np.uint64(0x06) * _EACH, np.uint64(0xF0) * _EACH
+_ZEROS, _BELOW_TEN = np.uint64(0x30) * _EACH, np.uint64(0x76) * _EACH
 _PAIRS = np.uint64(0x000000FF000000FF)
 _HUNDREDS, _ONES = np.uint64(0x000F424000000064), np.uint64(0x0000271000000001)
 
@@ -27,6 +29,28 @@ def first_byte(typingctx, mask):  # type: ignore[no-untyped-def]
     return types.int64(types.uint64), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
+    """The number of zero bits above the first bit of a uint64 that is set."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return b.ctlz(args[0], context.get_constant(types.boolean, True))
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def high_product(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """The upper 64 bits of the product of two uint64."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        wide = ir.IntType(128)
+        product = b.mul(b.zext(args[0], wide), b.zext(args[1], wide))
+        return b.trunc(b.lshr(product, wide(64)), I64)
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
 @inline
 def ends_text(word):  # type: ignore[no-untyped-def]
     """A uint64 whose first byte that is not zero is that of the first quote, backslash or control character; 0 if the
@@ -36,14 +60,16 @@ def ends_text(word):  # type: ignore[no-untyped-def]
 
 
 @inline
-def are_digits(word):  # type: ignore[no-untyped-def]
-    """Whether all bytes are decimal digits."""
-    return (word & _HIGH) == _ZEROS and ((word + _SIXES) & _HIGH) == _ZEROS
+def ends_digits(word):  # type: ignore[no-untyped-def]
+    """A uint64 whose first byte that is not zero is that of the first byte that is not a decimal digit; 0 if all are
+    digits."""
+    held = word ^ _ZEROS
+    return ((held + _BELOW_TEN) | held) & _TOP
 
 
 @inline
-def eight_digits(word):  # type: ignore[no-untyped-def]
-    """The number of eight decimal digits."""
-    word -= _ZEROS
+def first_digits(word, n):  # type: ignore[no-untyped-def]
+    """The number of the first ``n`` digits of a word, 1 to 8."""
+    word = (word ^ _ZEROS) << np.uint64(64 - 8 * n)
     word = word * np.uint64(10) + (word >> np.uint64(8))
     return ((word & _PAIRS) * _HUNDREDS + ((word >> np.uint64(16)) & _PAIRS) * _ONES) >> np.uint64(32)
