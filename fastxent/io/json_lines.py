@@ -22,10 +22,11 @@ from fastxent.io import events
 from fastxent.io.batch import Batch
 from fastxent.io.layout import Layout, RowReader
 from fastxent.io.remarks import Remarks
+from fastxent.io.storage.buffers import read_only
 from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
-from fastxent.kernels.json_text import one_per_line
+from fastxent.kernels.json_text import count_lines, one_per_line
 
 _PIECE = 2 << 20  # bytes of a unit, up to the end of its last line: small, so that all threads end together
 _LONGEST = 256 << 20  # of a line
@@ -63,17 +64,17 @@ class JsonUnit:
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
             batch = self._parsed(
-                lines_of(source.take(self.begin, self.end - self.begin), self.laid_out, self.file.name)
+                lines_of(source.read(self.begin, self.end - self.begin), self.laid_out, self.file.name)
             )
             yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(block_bytes)))
 
-    def _parsed(self, data: bytes) -> pa.RecordBatch:
+    def _parsed(self, data: np.ndarray) -> pa.RecordBatch:
         from pyarrow import json as pj
 
         place = f"cannot read {self.file.name}, rows {self.where.first_row}..{self.where.first_row + self.rows - 1}"
         try:
             table = pj.read_json(
-                pa.BufferReader(data),
+                pa.BufferReader(pa.py_buffer(data)),
                 read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
                 parse_options=pj.ParseOptions(pa.schema(self.fields), unexpected_field_behavior="ignore"),
             )
@@ -102,12 +103,11 @@ class JsonLinesPart(Remarks):
             rows = 0
             self._pieces: list[tuple[int, int, int]] = []  # begin, end, rows
             self.laid_out = _layout(source)
-            for begin, end, data in pieces_of(source, self.laid_out):
-                text = np.frombuffer(data, np.uint8)
-                ends = np.flatnonzero(text[:-1] == 0x0A)
-                count = len(ends) + 1
-                if not first or not data.startswith(b"{") or not (text[ends + 1] == 0x7B).all():
-                    lines = [line for line in data.split(b"\n") if not line.isspace() and line]
+            for begin, end, text in pieces_of(source, self.laid_out):
+                ends, objects = count_lines(read_only(text))
+                count = int(ends) + 1
+                if not first or bytes(text[:1]) != b"{" or ends != objects:
+                    lines = [line for line in text.tobytes().split(b"\n") if not line.isspace() and line]
                     first, count = first or self._objects(lines), len(lines)
                     other = next((k for k, line in enumerate(lines) if not line.lstrip().startswith(b"{")), None)
                     if other is not None:
@@ -180,19 +180,19 @@ def _layout(source: StoredBytes) -> LaidOut:
     return "spread" if line.rstrip()[-1:] in b"{[," else "lines"
 
 
-def lines_of(data: bytes, laid_out: LaidOut, name: str) -> bytes:
-    """A piece of a file, which is called ``name``, with one object per line."""
+def lines_of(data: np.ndarray, laid_out: LaidOut, name: str) -> np.ndarray:
+    """A piece of a file, uint8 (n,), with one object per line. name: str. Of the file."""
     if laid_out == "lines":
         return data
     if laid_out == "events":
-        return events.responses_of(data, name)
-    room = np.frombuffer(data, np.uint8).copy()
+        return np.frombuffer(events.responses_of(data.tobytes(), name), np.uint8)
+    room = data.copy()
     one_per_line(room)
-    return room.tobytes()
+    return room
 
 
-def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int, bytes]]:
-    """(begin, end, lines) of consecutive pieces of a file that hold whole objects, one per line."""
+def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(begin, end, lines) of consecutive pieces of a file that hold whole objects, one per line. lines: uint8 (n,)."""
     at, size = len(BOM) if source.take(0, min(len(BOM), source.size)) == BOM else 0, _PIECE
     if laid_out in ("lines", "events"):
         for begin, data in _pieces(source, at, laid_out):
@@ -200,7 +200,7 @@ def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int
         return
     at += int(laid_out == "array")
     while at < source.size:
-        room = np.frombuffer(source.take(at, min(size, source.size - at)), np.uint8).copy()
+        room = source.read(at, min(size, source.size - at)).copy()
         last = at + len(room) == source.size
         end = one_per_line(room)
         closed = end < 0  # the bracket of the array
@@ -216,13 +216,13 @@ def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int
             raise SourceError(f"cannot read {source.name}: {what}; write one JSON object per line")
         if last and not closed and laid_out == "array":
             raise SourceError(f"cannot read {source.name}: it is cut short; write one JSON object per line")
-        yield at, at + end, room[:end].tobytes()
+        yield at, at + end, room[:end]
         if closed or last:
             return
         at, size = at + end, _PIECE
 
 
-def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[int, bytes]]:
+def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[int, np.ndarray]]:
     """(place, bytes) of consecutive pieces of a file, from ``at`` on, that end behind a line or a response."""
     size = _PIECE
     while at < source.size:
@@ -234,8 +234,8 @@ def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[i
             else:
                 ends = np.flatnonzero(room[-_TAIL:] == 0x0A)
                 end = end - len(room[-_TAIL:]) + int(ends[-1]) + 1 if len(ends) else room.tobytes().rfind(b"\n") + 1
-        data = room[:end].tobytes()
-        if not data:
+        data = room[:end]
+        if not end:
             if size >= _LONGEST:
                 what = "a response" if laid_out == "events" else "a line"
                 raise SourceError(f"cannot read {source.name}: {what} is longer than {_LONGEST >> 20} MB")

@@ -1,10 +1,17 @@
-"""JSON text: values over several lines, or in one array, as a line for each."""
+"""JSON text: its lines and values counted; values over several lines, or in one array, as a line for each."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from fastxent.kernels.jit import jit
+from fastxent.kernels.simd.scanned import count_bits, equal_bytes
+from fastxent.kernels.simd.words import load_word
 
 _QUOTE, _BACKSLASH, _COMMA, _SPACE, _NEWLINE, _RETURN = 0x22, 0x5C, 0x2C, 0x20, 0x0A, 0x0D
+_NOT_SPREAD = np.uint64(0xCFCFCFCFCFCFCFCF)  # makes a colon a newline
+_NOT_LARGE = np.uint64(0xDFDFDFDFDFDFDFDF)  # makes the bracket of an object that of an array
+_UPPER = np.uint64(0x8080808080808080)
 _OPEN, _CLOSE = (0x7B, 0x5B), (0x7D, 0x5D)  # objects and arrays
 
 
@@ -42,3 +49,41 @@ def one_per_line(data):  # type: ignore[no-untyped-def]
             data[i] = _SPACE
         i += 1
     return end
+
+
+@jit
+def count_lines(text):  # type: ignore[no-untyped-def]
+    """(number of newlines that are not the last byte, how many of them are in front of ``{``).
+
+    text: uint8 (n,).
+    """
+    at, i, found, objects = text.ctypes.data, 0, 0, 0
+    while i + 9 <= text.size:
+        ends = equal_bytes(np.uint64(load_word(at + i)), _NEWLINE)
+        found += count_bits(ends)
+        objects += count_bits(ends & equal_bytes(np.uint64(load_word(at + i + 1)), _OPEN[0]))
+        i += 8
+    for k in range(i, text.size - 1):
+        found += text[k] == _NEWLINE
+        objects += text[k] == _NEWLINE and text[k + 1] == _OPEN[0]
+    return found, objects
+
+
+@jit
+def most_values(text):  # type: ignore[no-untyped-def]
+    """(no fewer than the number of values in JSON lines, whether all bytes are ASCII). A value is first in its line, or
+    behind one of ``,:[{``. The last bytes are counted too, and those that differ from these in the bits left out.
+
+    text: uint8 (n,).
+    """
+    at, i, found, union = text.ctypes.data, 0, 1, np.uint64(0)
+    while i + 8 <= text.size:
+        word = np.uint64(load_word(at + i))
+        union |= word
+        ends = equal_bytes(word, _COMMA) | equal_bytes(word & _NOT_SPREAD, _NEWLINE)
+        found += count_bits(ends | equal_bytes(word & _NOT_LARGE, _OPEN[1]))
+        i += 8
+    for k in range(i, text.size):
+        found += 1
+        union |= np.uint64(text[k])
+    return found, not union & _UPPER

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from fastxent.io.responses.emitted import most_values
+from fastxent.kernels.json_text import most_values
 from fastxent.kernels.json_values import (
     DEEPEST,
     INTEGER,
@@ -34,7 +34,7 @@ def read(data: bytes) -> Any:
     """The value that a line holds; Ellipsis if it is not read. True and false are both True."""
     text = np.full(2 * len(data), 255, np.uint8)
     text[: len(data)] = np.frombuffer(data, np.uint8)
-    values = np.zeros((int(most_values(text[: len(data)])), 2), np.int64)
+    values = np.zeros((int(most_values(text[: len(data)])[0]), 2), np.int64)
     end, used = read_value(text, 0, len(data), len(data), values)
     assert len(data) <= used <= 2 * len(data)
     if end == UNREAD or behind_spaces(text, end, len(data)) != len(data):

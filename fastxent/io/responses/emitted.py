@@ -79,15 +79,6 @@ def of_choices(read: Any) -> Any:
 
 
 @bare
-def most_values(text):  # type: ignore[no-untyped-def]
-    """No fewer than the number of values in JSON lines: each is first in its line, or behind one of ``,:[{``."""
-    found = 1
-    for c in text:
-        found += (c == 0x2C) | (c == 0x3A) | (c == 0x5B) | (c == 0x7B) | (c == NEWLINE)
-    return found
-
-
-@bare
 def text_offsets(table, offsets):  # type: ignore[no-untyped-def]
     """Write where the text of each row of a table ends to int32 ``offsets``, (n + 1,), of which the first is 0; the
     number of texts that are null."""

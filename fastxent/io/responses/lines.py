@@ -24,7 +24,6 @@ from fastxent.io.responses.emitted import (
     ROWS,
     USED,
     copy_texts,
-    most_values,
     row,
     text_offsets,
 )
@@ -35,6 +34,7 @@ from fastxent.io.responses.rows import NUMBERS, REAL, WHOLE
 from fastxent.io.storage.buffers import buffers
 from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import NO_NUMBER, code_of, member
+from fastxent.kernels.json_text import most_values
 from fastxent.kernels.json_values import OBJECT, UNREAD, behind_spaces, kind_of, read_value
 
 
@@ -95,19 +95,22 @@ Columns = dict[str, pa.Array]
 ByLine = Callable[[bytes, int], "Columns | None"]
 
 
-def columns_of(data: bytes, form: Form, first: int, needed: Container[str], by_line: ByLine) -> tuple[Columns, int]:
+def columns_of(
+    data: np.ndarray, form: Form, first: int, needed: Container[str], by_line: ByLine
+) -> tuple[Columns, int]:
     """(the columns of the tokens of JSON lines, of which those in ``needed`` and `NUMBERS`, the number behind the last
     line).
 
-    first: int. The number of the first line.
+    data: uint8 (n,). first: int. The number of the first line.
     by_line: function of a line and its number, which returns its columns: Python's reader, for lines that compiled code
         does not read. None for a line of spaces.
     """
     names = [*NUMBERS, *(field.name for field in form.fields if field.name in needed)]
     memory = buffers()
     text = memory.take(2 * len(data))
-    text[: len(data)] = np.frombuffer(data, np.uint8)
-    most = int(most_values(text[: len(data)])) if _is_utf8(data) else 0
+    text[: len(data)] = data
+    found, ascii = most_values(text[: len(data)])
+    most = int(found) if ascii or _is_utf8(data) else 0
     values, rows, items = (
         memory.take(8 * width * most).view(np.int64).reshape(most, width) for width in (2, POSITION + 1, ENTRY + 1)
     )
@@ -115,7 +118,7 @@ def columns_of(data: bytes, form: Form, first: int, needed: Container[str], by_l
     counts = np.array([0, 0, len(data)])
     out = rows, row_reals, items, item_reals, counts
     wrapper = np.array([code_of(name) for name in form.wrapper], np.int64)
-    parts, at, line = list[Columns](), 0, first
+    parts, whole, at, line = list[Columns](), b"", 0, first
     while at < len(data):
         if most:
             counts[ROWS] = counts[ITEMS] = 0
@@ -123,22 +126,24 @@ def columns_of(data: bytes, form: Form, first: int, needed: Container[str], by_l
             if counts[ROWS]:
                 parts.append(_columns(text, out, form.numbered, names))
         if at < len(data):
-            end = data.find(b"\n", at) % (len(data) + 1)
-            found = by_line(data[at:end], line)
-            if found is not None:
-                parts.append(found)
+            whole = whole or data.tobytes()
+            stop = whole.find(b"\n", at) % (len(whole) + 1)
+            part = by_line(whole[at:stop], line)
+            if part is not None:
+                parts.append(part)
                 line += 1
-            at = end + 1
+            at = stop + 1
     if len(parts) == 1:
         return {name: parts[0][name] for name in names}, line
     return {name: pa.concat_arrays([part[name] for part in parts]) for name in names}, line
 
 
-def _is_utf8(data: bytes) -> bool:
+def _is_utf8(data: np.ndarray) -> bool:
     try:
-        return data.isascii() or bool(data.decode())
+        str(data.data, "utf-8")
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _columns(text: np.ndarray, out: tuple[np.ndarray, ...], numbered: bool, names: list[str]) -> Columns:

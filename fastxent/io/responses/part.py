@@ -54,7 +54,7 @@ class ResponsesUnit:
     def read(self, rows: int, part_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
             columns = self._columns(
-                lines_of(source.take(self.begin, self.end - self.begin), self.laid_out, self.file.name)
+                lines_of(source.read(self.begin, self.end - self.begin), self.laid_out, self.file.name)
             )
         request, position = (np.asarray(columns[name]) for name in ("request", "position"))
         columns["request"] = pa.array(request + self.first)
@@ -65,7 +65,7 @@ class ResponsesUnit:
             where = Where(self.file.name, None, int(request[at]), places)
             yield self.reader.batch(batch.slice(at, step), where)
 
-    def _columns(self, data: bytes) -> dict[str, pa.Array]:
+    def _columns(self, data: np.ndarray) -> dict[str, pa.Array]:
         """The columns of all tokens of the lines ``data``."""
         first = self.where.first_row
         columns, end = columns_of(data, self.form, first, self.reader.stored, self._by_line)
@@ -78,13 +78,13 @@ class ResponsesUnit:
             columns.setdefault(column.name, table.column(column.name).take(line))
         return columns
 
-    def _parsed(self, data: bytes) -> pa.RecordBatch:
+    def _parsed(self, data: np.ndarray) -> pa.RecordBatch:
         """The columns beside the tokens, a row for each line."""
         from pyarrow import json as pj
 
         try:
             table = pj.read_json(
-                pa.BufferReader(data),
+                pa.BufferReader(pa.py_buffer(data)),
                 read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
                 parse_options=pj.ParseOptions(pa.schema(self.beside), unexpected_field_behavior="ignore"),
             )

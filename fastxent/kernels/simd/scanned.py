@@ -51,6 +51,23 @@ def high_product(typingctx, x, y):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64, types.uint64), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def count_bits(typingctx, word):  # type: ignore[no-untyped-def]
+    """The number of bits of a uint64 that are set."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        return b.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@inline
+def equal_bytes(word, byte):  # type: ignore[no-untyped-def]
+    """The upper bit of each byte of a uint64 that is ``byte``."""
+    held = word ^ np.uint64(byte) * _EACH
+    return ~(((held & ~_TOP) + ~_TOP) | held) & _TOP
+
+
 @inline
 def ends_text(word):  # type: ignore[no-untyped-def]
     """A uint64 whose first byte that is not zero is that of the first quote, backslash or control character; 0 if the

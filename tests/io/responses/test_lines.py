@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -34,7 +35,7 @@ def found(data: bytes, form: Form, compiled: bool) -> dict[str, list[Any]] | str
     names = [field.name for field in form.fields]
     try:
         if compiled:
-            columns, end = lines.columns_of(data, form, 5, names, by_line)
+            columns, end = lines.columns_of(np.frombuffer(data, np.uint8), form, 5, names, by_line)
             assert len(set(map(len, columns.values()))) == 1
         else:
             tables, end = [], 5
@@ -80,6 +81,6 @@ def test_good_lines_are_not_left_to_python(make, monkeypatch):
     def left(line: bytes, number: int) -> None:
         assert line.isspace()
 
-    columns, end = lines.columns_of(data, form, 0, ["target", "topk_ids"], left)
+    columns, end = lines.columns_of(np.frombuffer(data, np.uint8), form, 0, ["target", "topk_ids"], left)
     assert (end, [*columns]) == (5, ["request", "choice", "position", "target", "topk_ids"])
     assert {len(ids) for ids in columns["topk_ids"].to_pylist()} <= {K - 1, K, K + 1}
