@@ -108,7 +108,7 @@ def _unescape(text, i, end, out, n):  # type: ignore[no-untyped-def]
     return i, n + 4
 
 
-@bare
+@inline
 def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     """Enter the string whose first quote is at ``i`` as value ``n``: (place behind it, bytes of ``text`` in use).
 
@@ -145,7 +145,7 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     return i + 1, used
 
 
-@bare
+@inline
 def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     """Enter the number, null, true or false at ``i`` as value ``n``; the place behind it."""
     if i + 8 <= end and 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers: ids, ranks and bytes of tokens
