@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from fastxent.kernels.json_text import most_values
+from fastxent.kernels.json_text import count_lines, most_values
 from fastxent.kernels.json_values import (
     DEEPEST,
     INTEGER,
@@ -90,3 +90,13 @@ def test_pairs_of_surrogates_and_what_is_left():
         assert read(text) is ...
     assert read(b"[" * DEEPEST + b"]" * DEEPEST) is not ...
     assert read(b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1)) is ...
+
+
+@settings(max_examples=300)
+@given(data=st.lists(st.sampled_from(b'\n{[,:*;"a\x1a\x00\x80\xff'), max_size=70).map(bytes), skip=st.integers(0, 7))
+def test_lines_and_values_counted(data, skip):
+    text = np.frombuffer(b"x" * skip + data, np.uint8)[skip:]
+    assert count_lines(text) == (data[:-1].count(b"\n"), data.count(b"\n{"))
+    found, ascii = most_values(text)
+    assert 1 + sum(byte in b",:[{\n" for byte in data) <= found <= 1 + len(data)
+    assert ascii == data.isascii()
