@@ -6,6 +6,8 @@ The key of a score is the pattern of the double, mapped so that keys are ordered
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
@@ -24,6 +26,34 @@ _AHEAD = 8  # pages whose counts are fetched
 UNKNOWN, NO_ROOM = -1, -2  # of a sign and exponent: whether `near_cells` knows its pages, or is not to
 DONE, FULL, NEW_TOP, REST = range(4)  # why counting ends
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_BYTE = 8  # bits of a count in the first place
+
+
+class Counts(NamedTuple):
+    """Rows by cell and class, in pages of 2 · `CELLS` counts: those of a class lie together, see `count_at`.
+
+    low: uint8. What fits in a byte, so that most of what is counted lies in the cache.
+    high: uint32 or int64, likewise. How often ``low`` began anew; memory that is not used takes none.
+    over: bool (pages,). Whether ``high`` of a page is not 0 everywhere.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    over: np.ndarray
+
+    @classmethod
+    def zeros(cls, pages: int, kind: Any = np.uint32) -> Counts:
+        """No rows in so many pages."""
+        low, high = (np.zeros(pages * 2 * CELLS, dtype) for dtype in (np.uint8, kind))
+        return cls(low, high, np.zeros(pages, bool))
+
+    def grown(self, pages: int) -> Counts:
+        """The same rows, and room for more pages."""
+        found = Counts.zeros(pages, self.high.dtype)
+        found.low[: len(self.low)], found.over[: len(self.over)] = self.low, self.over
+        if self.over.any():
+            found.high[: len(self.high)] = self.high
+        return found
 
 
 @inline
@@ -156,7 +186,8 @@ def enter_pages(names, owner_of, count, slots):  # type: ignore[no-untyped-def]
 @inline
 def count_at(cell, side):  # type: ignore[no-untyped-def]
     """Where the count of a cell and class is in flat counts: a page has those of one class in one cache line."""
-    return np.uint64(((cell >> BITS) << (BITS + 1)) + (side << BITS) + (cell & (CELLS - 1)))
+    c, bits = np.uint64(cell), np.uint64(BITS)
+    return ((c >> bits) << np.uint64(BITS + 1)) | (np.uint64(side) << bits) | (c & np.uint64(CELLS - 1))
 
 
 @inline
@@ -174,43 +205,71 @@ def move_cells(names, drop, page, places):  # type: ignore[no-untyped-def]
             places[k * CELLS + cell] = _moved(names[k], cell, drop[k], page[k])
 
 
+@inline
+def rows_in(counts, cell, side):  # type: ignore[no-untyped-def]
+    """The rows of a cell and class."""
+    low, high, over = counts
+    at = count_at(cell, side)
+    rows = np.int64(low[at])
+    if over[cell >> BITS]:
+        rows += np.int64(high[at]) << _BYTE
+    return rows
+
+
+@inline
+def add_rows(counts, cell, side, rows):  # type: ignore[no-untyped-def]
+    """Add rows of a class to those of a cell."""
+    low, high, over = counts
+    at = count_at(cell, side)
+    total = np.int64(low[at]) + rows
+    low[at] = total & ((1 << _BYTE) - 1)
+    if total >> _BYTE:
+        high[at] += total >> _BYTE
+        over[cell >> BITS] = True
+
+
 @jit
 def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def]
-    """Move the counts (pages, 2, CELLS) of pages ``names`` as `move_cells` says, in place: no page moves up.
+    """Move the counts of pages ``names`` as `move_cells` says, in place: no page moves up.
 
-    room: (2, CELLS), of the type of the counts. For one page.
+    counts: `Counts`. room: int64 (2, CELLS). For one page.
     """
-    flat = counts.reshape(counts.size)
-    for k in range(min(names.size, counts.shape[0])):
-        for side in range(2):
-            for cell in range(CELLS):
-                room[side, cell] = counts[k, side, cell]
-                counts[k, side, cell] = 0
+    low, high, over = counts
+    for k in range(min(names.size, over.size)):
         for cell in range(CELLS):
-            at = count_at(_moved(names[k], cell, drop[k], page[k]), 0)
-            flat[at] += room[0, cell]
-            flat[at + np.uint64(CELLS)] += room[1, cell]
+            for side in range(2):
+                room[side, cell] = rows_in(counts, k * CELLS + cell, side)
+        for at in range(k * 2 * CELLS, (k + 1) * 2 * CELLS):
+            low[at] = 0
+            if over[k]:
+                high[at] = 0
+        over[k] = False
+        for cell in range(CELLS):
+            to = _moved(names[k], cell, drop[k], page[k])
+            add_rows(counts, to, 0, room[0, cell])
+            add_rows(counts, to, 1, room[1, cell])
 
 
 @jit
 def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
-    """Add the counts (pages, 2, CELLS) of pages ``names`` to others, which are where `move_cells` says."""
-    held, flat = counts.reshape(counts.size), into.reshape(into.size)
-    count = min(names.size, counts.shape[0])
-    address, size = into.ctypes.data, 2 * CELLS * into.itemsize
+    """Add the `Counts` of pages ``names`` to others, which are where `move_cells` says."""
+    some, low = counts[0], into[0]
+    count = min(names.size, counts[2].size)
+    address = low.ctypes.data
     for k in range(count):
-        ahead = address + page[min(k + _AHEAD, count - 1)] * size
-        for line in range(0, size, 64):
-            prefetch(ahead + line)
-        if drop[k] == 0:
-            first, to = np.uint64(k * 2 * CELLS), np.uint64(page[k] * 2 * CELLS)
+        prefetch(address + page[min(k + _AHEAD, count - 1)] * 2 * CELLS)
+        if drop[k] == 0 and not counts[2][k]:
+            first, to, full = np.uint64(k * 2 * CELLS), np.uint64(page[k] * 2 * CELLS), False
             for i in range(np.uint64(2 * CELLS)):
-                flat[to + i] += held[first + i]
-            continue
+                full |= low[to + i] + some[first + i] > 255
+            if not full:
+                for i in range(np.uint64(2 * CELLS)):
+                    low[to + i] += some[first + i]
+                continue
         for cell in range(CELLS):
-            at = count_at(_moved(names[k], cell, drop[k], page[k]), 0)
-            flat[at] += counts[k, 0, cell]
-            flat[at + np.uint64(CELLS)] += counts[k, 1, cell]
+            to_cell = _moved(names[k], cell, drop[k], page[k])
+            add_rows(into, to_cell, 0, rows_in(counts, k * CELLS + cell, 0))
+            add_rows(into, to_cell, 1, rows_in(counts, k * CELLS + cell, 1))
 
 
 @jit
@@ -230,29 +289,34 @@ def list_cells(names, shifts, pages, filled, places, keys):  # type: ignore[no-u
 
 @jit
 def tally_cells(places, positive, counts):  # type: ignore[no-untyped-def]
-    """Rows by cell and class, negatives and positives (0.0 or 1.0), in ``counts`` (pages, 2, CELLS)."""
-    flat = counts.reshape(counts.size)
+    """Rows by cell and class, negatives and positives (0.0 or 1.0), in `Counts`."""
+    address = counts[0].ctypes.data
     for first in range(0, places.size, _BLOCK):
         end = min(first + _BLOCK, places.size)
         for i in range(first, end):
-            prefetch(np.int64(counts.ctypes.data) + np.int64(count_at(places[i], 0)) * counts.itemsize)
+            prefetch(address + np.int64(count_at(places[i], 0)))
         for i in range(first, end):
-            flat[count_at(places[i], np.int64(positive[i]))] += 1
+            add_rows(counts, places[i], np.int64(positive[i]), 1)
 
 
 @jit
-def add_counts(counts, places, into):  # type: ignore[no-untyped-def]
-    """Add the counts (n, 2) of some cells to those of the cells ``places``."""
-    flat = into.reshape(into.size)
+def add_counts(numbers, places, counts):  # type: ignore[no-untyped-def]
+    """Add rows, int64 (n, 2), of some cells to the `Counts` of the cells ``places``."""
     for i in range(places.size):
         for side in range(2):
-            flat[count_at(places[i], side)] += counts[i, side]
+            add_rows(counts, places[i], side, numbers[i, side])
 
 
 @jit
 def counts_at(counts, places, found):  # type: ignore[no-untyped-def]
-    """The counts of the cells ``places`` into ``found`` (n, 2)."""
-    flat = counts.reshape(counts.size)
+    """The rows of the cells ``places`` into ``found`` (n, 2)."""
     for i in range(places.size):
         for side in range(2):
-            found[i, side] = flat[count_at(places[i], side)]
+            found[i, side] = rows_in(counts, places[i], side)
+
+
+@jit
+def mark_filled(counts, filled):  # type: ignore[no-untyped-def]
+    """Whether each cell holds rows, into ``filled`` (cells,)."""
+    for cell in range(filled.size):
+        filled[cell] = rows_in(counts, cell, 0) + rows_in(counts, cell, 1) > 0

@@ -25,21 +25,23 @@ def room() -> tuple[np.ndarray, np.ndarray]:
 
 @jit
 def list_ranked(names, pages, shift, counts, keys, negative, positive):  # type: ignore[no-untyped-def]
-    """The least keys and the counts of the cells of ``pages`` in that order that hold rows; how many.
+    """The least keys and the rows of the cells of ``pages`` in that order that hold rows; how many.
 
-    keys, negative, positive: room for all cells and one more.
+    counts: `cells.Counts`. keys, negative, positive: room for all cells and one more.
     """
     found = np.uint64(0)
-    address, size = counts.ctypes.data, 2 * CELLS * counts.itemsize
+    low, high, over = counts
+    address = low.ctypes.data
     for k in range(pages.size):
-        ahead = address + pages[min(k + _AHEAD, pages.size - 1)] * size
-        for line in range(0, size, 64):
-            prefetch(ahead + line)
+        prefetch(address + pages[min(k + _AHEAD, pages.size - 1)] * 2 * CELLS)
         page = pages[k]
-        name = names[page] << np.uint64(BITS)
-        for cell in range(CELLS):  # without branches: half of the cells may be empty
-            some, others = counts[page, 0, cell], counts[page, 1, cell]
-            keys[found] = (name | np.uint64(cell)) << shift
+        name, first, more = names[page] << np.uint64(BITS), np.uint64(page * 2 * CELLS), over[page]
+        for cell in range(np.uint64(CELLS)):  # without branches: half of the cells may be empty
+            at = first + cell
+            some, others = np.int64(low[at]), np.int64(low[at + np.uint64(CELLS)])
+            if more:
+                some, others = some + (np.int64(high[at]) << 8), others + (np.int64(high[at + np.uint64(CELLS)]) << 8)
+            keys[found] = (name | cell) << shift
             negative[found] = some
             positive[found] = others
             found += np.uint64((some | others) != 0)

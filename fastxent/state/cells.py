@@ -24,6 +24,7 @@ from fastxent.kernels.cells import (
     TOP,
     UNKNOWN,
     WIDTH,
+    Counts,
     enter_pages,
     find_cells,
     list_cells,
@@ -31,7 +32,7 @@ from fastxent.kernels.cells import (
     score_keys,
 )  # fmt: skip
 from fastxent.kernels.grown import grown
-from fastxent.kernels.sifted import count_marks, halve_marks, mark_prefixes, mark_tops, tally_sifted
+from fastxent.kernels.near import count_marks, halve_marks, mark_prefixes, mark_tops, tally_near
 
 LONGEST = WIDTH - BITS
 _LEAST_SLOTS = 256
@@ -185,31 +186,31 @@ class Cells:
                 self.shorten(self._due(keys, owners))
                 begin, first = 0, int(self._used[0])
 
-    def tally(self, scores: np.ndarray, ends: np.ndarray, counts: np.ndarray, aside: Callable[..., None]) -> int:
+    def tally(self, scores: np.ndarray, sides: np.ndarray, counts: Counts, aside: Callable[..., None]) -> int:
         """Count scores of the one owner as long as pages are near; return how many of them are done.
 
-        scores, ends: as `sift` leaves them. counts: room for all pages that there may be, (pages, 2, `CELLS`).
+        sides: uint8 (n,) 0 or 1, the class. counts: room for all pages that there may be.
         aside: called with scores and classes of rows whose pages are not near.
         """
-        place, rest = np.zeros(3, np.int64), (np.empty(_ASIDE, scores.dtype), np.empty(_ASIDE, np.uint8))
+        place, rest = np.zeros(2, np.int64), (np.empty(_ASIDE, scores.dtype), np.empty(_ASIDE, np.uint8))
         self._reserve()
         while self.has_near:
             shift, near = WIDTH - int(self.lengths[0]), (self._starts, self._near)
-            pages = self._names, self._used
-            code = tally_sifted((scores, ends), place, shift, self._room, near, pages, counts, rest)
+            rows, pages = (scores, sides), (self._names, self._used)
+            code = tally_near(rows, place, shift, self._room, near, pages, counts, rest)
             self._held[0] = self._used[0]
             if code == NEW_TOP:
-                (key,) = keys_of(scores[place[1] : place[1] + 1].astype(np.float64))
+                (key,) = keys_of(scores[place[0] : place[0] + 1].astype(np.float64))
                 self._open(int(key >> np.uint64(WIDTH - TOP)))
             elif code == FULL:
                 self.shorten(self.lengths - 1)
-            elif place[2]:
-                some, place[2] = int(place[2]), 0
+            elif place[1]:
+                some, place[1] = int(place[1]), 0
                 aside(rest[0][:some], rest[1][:some])
             if code == DONE:
                 break
-        aside(rest[0][: place[2]], rest[1][: place[2]])
-        return int(place[1])
+        aside(rest[0][: place[1]], rest[1][: place[1]])
+        return int(place[0])
 
     def fit(self, scores: np.ndarray) -> None:
         """Shorten the length of the one owner to what these scores leave of it, if its pages are near then."""

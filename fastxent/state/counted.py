@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.cells import CELLS, add_counts, add_pages, counts_at, move_counts, tally_cells
+from fastxent.kernels.cells import (
+    CELLS,
+    Counts,
+    add_counts,
+    add_pages,
+    counts_at,
+    mark_filled,
+    move_counts,
+    tally_cells,
+)  # fmt: skip
 from fastxent.kernels.ranks import list_ranked
-from fastxent.kernels.sifted import BUCKET_BITS, sift
 from fastxent.state.cells import LONGEST, Cells, Moves, Used, keys_of
 
 NEGATIVE, POSITIVE = range(2)
-_WAITING = 1 << 21  # rows that are counted at once
-_FEW = 1 << 16  # rows that need no sorting
-_MOST_NARROW = (1 << 32) - 1  # rows that 32 bits can count
+_WAITING = 1 << 21  # rows that tell how many pages there will be
+_FEW = 1 << 16  # rows whose pages are made and found by a table of slots
+_MOST_NARROW = 1 << 40  # rows that `Counts` with 32 bits hold, in one cell
+_MOST_LISTED = (1 << 32) - 1  # rows that are listed in 32 bits
 
 
 class Counted:
-    """Rows by cell and class. Rows of a single owner may wait to be counted, many at once: see `hold`."""
+    """Rows by cell and class. Rows of a single owner may wait to be counted: see `hold`."""
 
     def __init__(self, limit: int, room: int | None = None) -> None:
         self.cells = Cells(limit, self._move, room)
-        self.counts = np.zeros((0, 2, CELLS), np.uint32)  # by page, class and cell
+        self.counts = Counts.zeros(0)
         self._rows = 0
         self._scores, self._sides, self._waiting = np.zeros(0, np.float32), np.zeros(0, np.uint8), 0
 
@@ -36,34 +45,34 @@ class Counted:
 
     def hold(self, scores: np.ndarray, positive: np.ndarray) -> None:
         """Add rows of the one owner: float32 or float64 scores, none of them NaN, and uint8 0 or 1."""
+        if self.cells.has_near:
+            self._tally(scores, positive)
+            return
         if scores.dtype != self._scores.dtype or not len(self._scores):
             self.count()
             self._scores, self._sides = np.empty(_WAITING, scores.dtype), np.empty(_WAITING, np.uint8)
-        done = 0
-        while done < len(scores):
-            begin, some = self._waiting, min(len(scores) - done, len(self._scores) - self._waiting)
-            self._scores[begin : begin + some] = scores[done : done + some]
-            self._sides[begin : begin + some] = positive[done : done + some]
-            self._waiting, done = begin + some, done + some
-            if self._waiting == len(self._scores):
-                self.count()
+        begin, some = self._waiting, min(len(scores), len(self._scores) - self._waiting)
+        self._scores[begin : begin + some], self._sides[begin : begin + some] = scores[:some], positive[:some]
+        self._waiting += some
+        if self._waiting == len(self._scores):
+            self.count()
+        if some < len(scores):
+            self.hold(scores[some:], positive[some:])
 
     def count(self, few: int | None = None) -> None:
-        """Count the rows that wait. ``few``: rows that need no sorting, `_FEW` unless given."""
+        """Count the rows that wait. ``few``: see `_FEW`."""
         scores, sides, self._waiting = self._scores[: self._waiting], self._sides[: self._waiting], 0
+        if len(scores) > (_FEW if few is None else few) and not self.cells.has_near:
+            self.cells.fit(scores)
+        self._tally(scores, sides)
+
+    def _tally(self, scores: np.ndarray, sides: np.ndarray) -> None:
         self._expect(len(scores))
-        if len(scores) > (_FEW if few is None else few):
-            scores, ends = sifted(scores, sides)
-            if not self.cells.has_near:
-                self.cells.fit(scores)
-            done = 0
-            if self.cells.has_near:
-                self._expect(0, self.cells.limit)
-                done = self.cells.tally(scores, ends, self.counts, self._count_scores)
-            numbers = np.diff(ends, prepend=0)
-            sides = np.repeat(np.arange(len(ends)) & 1, numbers)[done:] if done < len(scores) else sides[:0]
-            scores = scores[done:]
-        self._count_scores(scores, sides)
+        done = 0
+        if self.cells.has_near:
+            self._expect(0, self.cells.limit)
+            done = self.cells.tally(scores, sides, self.counts, self._count_scores)
+        self._count_scores(scores[done:], sides[done:])
 
     def _count_scores(self, scores: np.ndarray, sides: np.ndarray) -> None:
         for begin in range(0, len(scores), _FEW):
@@ -74,7 +83,7 @@ class Counted:
         """Add the counts (n, 2) of cells of others."""
         places = self.cells.places(used.keys, used.owners)
         self._expect(int(counts.sum()))
-        add_counts(counts.astype(self.counts.dtype, copy=False), places, self.counts)
+        add_counts(counts, places, self.counts)
 
     def absorb(self, other: Counted, codes: np.ndarray) -> None:
         """Add the rows of others, whose owner g is ``codes[g]`` here."""
@@ -82,30 +91,28 @@ class Counted:
         other.count()
         moves = self.cells.joined(other.cells, codes)
         self._expect(other._rows)
-        add_pages(*moves, other.counts.astype(self.counts.dtype, copy=False), self.counts)
+        add_pages(*moves, other.counts, self.counts)
 
     def _expect(self, rows: int, pages: int = 0) -> None:
         """Make room for all pages, or for so many, and for counts of so many more rows."""
         self._rows += rows
-        if self._rows > _MOST_NARROW and self.counts.dtype == np.uint32:
-            self.counts = self.counts.astype(np.int64)
-        pages = max(pages, self.cells.count // CELLS)
-        if len(self.counts) < pages:
-            room = max(pages, 4 * len(self.counts))
-            room = max(pages, min(room, self.cells.limit * len(self.cells.lengths)))
-            held = self.counts  # memory not used yet takes none
-            self.counts = np.zeros((room, *held.shape[1:]), held.dtype)
-            self.counts[: len(held)] = held
+        if self._rows >= _MOST_NARROW and self.counts.high.dtype == np.uint32:
+            self.counts = self.counts._replace(high=self.counts.high.astype(np.int64))
+        pages, held = max(pages, self.cells.count // CELLS), len(self.counts.over)
+        if held < pages:
+            room = min(max(pages, 4 * held), self.cells.limit * len(self.cells.lengths))
+            self.counts = self.counts.grown(max(pages, room))
 
     def _move(self, moves: Moves) -> None:
-        move_counts(*moves, self.counts, np.empty(self.counts.shape[1:], self.counts.dtype))
+        move_counts(*moves, self.counts, np.empty((2, CELLS), np.int64))
 
     def used(self) -> Used:
         """The cells that hold rows."""
         self.count()
         self._expect(0)
-        counts = self.counts[: self.cells.count // CELLS]
-        return self.cells.used(((counts[:, NEGATIVE] > 0) | (counts[:, POSITIVE] > 0)).ravel())
+        filled = np.empty(self.cells.count, bool)
+        mark_filled(self.counts, filled)
+        return self.cells.used(filled)
 
     def rows_at(self, places: np.ndarray) -> np.ndarray:
         """(n, 2) int64 rows of each class in these cells."""
@@ -115,25 +122,16 @@ class Counted:
 
     def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(keys, negative rows, positive rows) of the cells of the one owner that hold rows; rows are of 32 bits as
-        long as counts are, since half of the time goes into memory that is used for the first time."""
+        long as they fit, since half of the time goes into memory that is used for the first time."""
         self.count()
         self._expect(0)
         pages, names, _ = self.cells.pages()
-        kind = np.uint32 if self.counts.dtype == np.uint32 else np.float64
+        kind = np.uint32 if self._rows <= _MOST_LISTED else np.float64
         found = tuple(np.empty(self.cells.count + 1, dtype) for dtype in (np.uint64, kind, kind))
         shift = np.uint64(LONGEST - int(self.cells.lengths[0]))
         count = list_ranked(names, pages, shift, self.counts, *found)
         keys, negative, positive = (column[:count] for column in found)
         return keys, negative, positive
-
-
-def sifted(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(scores sorted by `sift`, where each bucket ends)."""
-    bits = BUCKET_BITS[scores.itemsize]
-    patterns = scores.view(np.dtype(f"uint{8 * scores.itemsize}"))
-    ends, found = np.zeros(2 << bits, np.int64), np.empty_like(scores)
-    sift(patterns, positive, 8 * scores.itemsize - bits, ends, found.view(patterns.dtype))
-    return found, ends
 
 
 def warm_up(dtype: str) -> None:

@@ -216,8 +216,8 @@ def test_counts_that_outgrow_32_bits(monkeypatch):
     for part in np.array_split(np.arange(N), 5):
         state.update({"logits": score[part], "target": POSITIVE[part]})
     assert state.to_bytes() == expected.to_bytes()
-    assert state.scores[None].counted.counts.dtype == np.int64
+    assert state.scores[None].counted.counts.high.dtype == np.int64
     monkeypatch.undo()
     narrow = fx.EvalState.from_bytes(state.to_bytes())
-    assert narrow.scores[None].counted.counts.dtype == np.uint32
+    assert narrow.scores[None].counted.counts.high.dtype == np.uint32
     assert state.merge(narrow).result().metrics["roc_auc"].value == expected.result().metrics["roc_auc"].value

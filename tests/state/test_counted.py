@@ -6,11 +6,11 @@ from hypothesis import given, settings, strategies as st
 
 from fastxent.kernels import cells
 from fastxent.kernels.cells import TOP
+from fastxent.kernels.near import mark_prefixes, tally_near
 from fastxent.kernels.ranks import list_ranked
-from fastxent.kernels.sifted import mark_prefixes, tally_sifted
 from fastxent.state import cells as cells_module, counted as module
 from fastxent.state.cells import LONGEST, WIDTH, Cells, keys_of
-from fastxent.state.counted import Counted, sifted
+from fastxent.state.counted import Counted
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 1e-40, 3.4e38, -3.4e38, 1e4, -1e4, 1.0, 0.5]
 
@@ -21,7 +21,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_WAITING", 64)
         patch.setattr(module, "_FEW", 5)
-        patch.setattr(cells_module, "_ASIDE", 3)
+        patch.setattr(cells_module, "_ASIDE", 300)
         yield
 
 
@@ -99,6 +99,45 @@ def test_states_that_wait_merge(small, waits):
     assert listed(halves[0]) == one_by_one(scores, positive, 60)
 
 
+def counted_in_parts(scores, positive, limit, parts):
+    """One state of each part, merged."""
+    states = []
+    for some in np.array_split(np.arange(len(scores)), parts):
+        counted = Counted(limit)
+        counted.cells.resize(1)
+        for few in np.array_split(some, 3):
+            counted.hold(scores[few], positive[few])
+        states.append(counted)
+    for other in states[1:]:
+        states[0].absorb(other, np.zeros(1, np.int64))
+    return states[0]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["even", "one", "steps"])
+def test_cells_of_more_rows_than_a_byte_counts(small, parts, kind):
+    rng = np.random.default_rng(9)
+    scores = {
+        "even": rng.normal(0, 3, 200_000),
+        "one": np.where(rng.random(200_000) < 0.5, 0.25, rng.random(200_000)),
+        "steps": np.sort(rng.normal(0, 3, 200_000)),
+    }[kind].astype(np.float32)
+    positive = rng.integers(0, 2, len(scores)).astype(np.uint8)
+    counted = counted_in_parts(scores, positive, 60, parts)
+    lengths, keys, rows = listed(counted)
+    keys_now = keys_of(scores.astype(np.float64)) >> np.uint64(LONGEST - lengths[0])
+    names, index = np.unique(keys_now, return_inverse=True)
+    assert keys == (names << np.uint64(LONGEST - lengths[0])).tolist()
+    expected = np.stack([np.bincount(index[positive == side], minlength=len(names)) for side in (0, 1)], axis=1)
+    assert rows == expected.tolist()
+    assert np.array(rows).max() > 512
+    assert counted.cells.has_near
+    found = counted.listed()
+    assert found[0].tolist() == keys
+    assert np.stack(found[1:], axis=1).tolist() == rows
+    assert listed(counted) == one_by_one(scores, positive, 60)
+
+
 def test_rows_of_other_types_are_counted_together(small):
     rng = np.random.default_rng(7)
     scores, positive = rng.normal(0, 3, 300), rng.integers(0, 2, 300).astype(np.uint8)
@@ -113,11 +152,11 @@ def test_rows_of_other_types_are_counted_together(small):
 @settings(max_examples=40)
 @given(data=st.data())
 def test_the_length_that_fits_is_found_at_once(data):
-    scores, positive = data.draw(dumps(np.float32))
+    scores, _ = data.draw(dumps(np.float32))
     limit = data.draw(st.integers(1, 60))
     cells = Cells(limit, lambda moves: None)
     cells.resize(1)
-    cells.fit(sifted(scores, positive)[0])
+    cells.fit(scores)
     keys = [int(key) for key in keys_of(scores.astype(np.float64))]
     fitting = [n for n in range(1, LONGEST + 1) if len({key >> (WIDTH - n) for key in keys}) <= limit]
     longest = max(fitting, default=0)
@@ -125,16 +164,7 @@ def test_the_length_that_fits_is_found_at_once(data):
     assert cells.lengths.tolist() == [longest if near else LONGEST]
 
 
-def test_sifted_scores_are_those_given():
-    rng = np.random.default_rng(8)
-    for dtype in (np.float32, np.float64):
-        scores, positive = rng.normal(0, 3, 1000).astype(dtype), rng.integers(0, 2, 1000).astype(np.uint8)
-        found, ends = sifted(scores, positive)
-        sides = np.repeat(np.arange(len(ends)) & 1, np.diff(ends, prepend=0))
-        assert sorted(zip(found, sides, strict=True)) == sorted(zip(scores, positive, strict=True))
-
-
 def test_warming_up_compiles_what_many_scores_need():
     module.warm_up("float32")
-    for kernel in (cells.near_cells, cells.move_counts, cells.add_pages, list_ranked, mark_prefixes, tally_sifted):
+    for kernel in (cells.near_cells, cells.move_counts, cells.add_pages, list_ranked, mark_prefixes, tally_near):
         assert kernel.signatures
