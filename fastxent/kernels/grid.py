@@ -11,6 +11,7 @@ cell. So one addition counts a row, and up to `MOST_ROWS` rows fit.
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,10 @@ import numpy as np
 from fastxent.kernels.cuts import find_bins
 from fastxent.kernels.fold import BLOCK
 from fastxent.kernels.jit import jit
-from fastxent.kernels.simd.words import whole
+from fastxent.kernels.simd.arithmetic import count_ge, floor, splat, vmax
+from fastxent.kernels.simd.fields import load_wide
+from fastxent.kernels.simd.memory import load, store
+from fastxent.kernels.simd.words import whole, whole_words
 
 SHIFT, OFFSET_BITS, MOST_ROWS = 42, 21, 1 << 20
 _TINY = 2.0**-60
@@ -75,46 +79,60 @@ def add_to_grid(confidence, right, places, bits, words, more):  # type: ignore[n
 
 
 @jit
-def add_singles(confidence, right, bins, bits, words, room):  # type: ignore[no-untyped-def]
-    """Do what `add_to_grid` does with float32 numbers from 0 to 1, held as doubles.
+def add_singles(confidence, right, n, bins, bits, words, room):  # type: ignore[no-untyped-def]
+    """Do what `add_to_grid` does with the first ``n`` of float32 numbers from 0 to 1.
 
-    Their products with a number of bins are exact, so the bin of each is that of `cuts.find_bins`. room: int64 (2, n).
+    Their products with a number of bins are exact, so the bin of each is that of `cuts.find_bins`.
+    confidence, right: float32, contiguous, a multiple of 8 numbers. room: int64 (2, as many).
     """
-    top, count = np.float64(1 << (bits + OFFSET_BITS)), np.float64(bins)
+    zero, one, step = splat(0.0, 0.0), splat(1.0, 0.0), splat(2.0**OFFSET_BITS, 0.0)
+    top, count = splat(-math.ldexp(1.0, bits + OFFSET_BITS), 0.0), splat(-np.float64(bins), 0.0)
+    part, row, tag = splat(2.0**-OFFSET_BITS, 0.0), splat(2.0**SHIFT, 0.0), np.float32(0.0)
     places, more = room
-    for i in range(confidence.size):
-        x = confidence[i]
-        number = -np.floor(-x * top)
-        cell = np.floor((number - 1.0) * 2.0**-OFFSET_BITS)
-        cell = cell if cell > 0.0 else 0.0
-        k = -np.floor(-x * count) - 1.0
-        k = k if k > 0.0 else 0.0
-        more[i] = whole(number - cell * 2.0**OFFSET_BITS) + (1 << SHIFT)
-        places[i] = whole(2.0 * (k + cell) + right[i])
-    for i in range(confidence.size):
+    at, right_at, places_at, more_at = (
+        confidence.ctypes.data,
+        right.ctypes.data,
+        places.ctypes.data,
+        more.ctypes.data,
+    )
+    for i in range(0, n, 8):
+        x = load_wide(at + 4 * i, tag)
+        number = zero - floor(x * top)
+        cell = vmax(floor((number - one) * part), zero)
+        k = vmax((zero - floor(x * count)) - one, zero)
+        place = (k + cell) + (k + cell)
+        store(more_at + 8 * i, whole_words((number - cell * step) + row), 0.0)
+        store(places_at + 8 * i, whole_words(place + load_wide(right_at + 4 * i, tag)), 0.0)
+    for i in range(n):
         words[np.uint64(places[i])] += more[i]
 
 
 @jit
-def list_residues(confidence, bins, bits, numbers, places):  # type: ignore[no-untyped-def]
+def list_residues(confidence, n, bins, bits, numbers, places):  # type: ignore[no-untyped-def]
     """Numbers that, added to what `add_singles` sums by bin, make those sums exact; how many there are.
 
-    confidence: float64 (n,), float32 numbers from 0 to 1. numbers, places: room for 2n numbers and their bins.
+    confidence: float32, a multiple of 16 numbers from 0 to 1, of which ``n`` count. numbers, places: room for 2n
+    numbers and their bins.
     """
     top, found = np.float64(1 << (bits + OFFSET_BITS)), 0
-    exact = 2.0 ** (23 - bits - OFFSET_BITS)  # numbers from here on are multiples of 1 / top
-    for i in range(confidence.size):
-        x = confidence[i]
-        if x >= exact:
+    exact = math.ldexp(1.0, 23 - bits - OFFSET_BITS)  # numbers from here on are multiples of 1 / top
+    tag = np.float32(0.0)
+    least = splat(exact, tag)
+    for begin in range(0, n, 16):
+        if count_ge(load(confidence.ctypes.data + 4 * begin, tag), least) == 16:
             continue
-        up = -np.floor(-x * top) / top
-        k = max(-np.floor(-x * bins) - 1.0, 0.0)
-        if x < _TINY:  # the difference may have too many bits for a double
-            numbers[found], places[found] = x, k
-            found += 1
-            x = 0.0
-        numbers[found], places[found] = x - up, k
-        found += x != up
+        for i in range(begin, min(begin + 16, n)):
+            x = np.float64(confidence[i])
+            if x >= exact:
+                continue
+            up = -np.floor(-x * top) / top
+            k = max(-np.floor(-x * bins) - 1.0, 0.0)
+            if x < _TINY:  # the difference may have too many bits for a double
+                numbers[found], places[found] = x, k
+                found += 1
+                x = 0.0
+            numbers[found], places[found] = x - up, k
+            found += x != up
     return found
 
 

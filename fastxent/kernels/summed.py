@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from fastxent.kernels.exact import MASK, SCALE
 from fastxent.kernels.jit import inline, jit
 from fastxent.kernels.simd.arithmetic import absolute, fma, max_lanes, splat, sum_lanes, vmax
+from fastxent.kernels.simd.fields import load_wide
 from fastxent.kernels.simd.memory import load, store
 from fastxent.kernels.simd.words import add_words, or_words, sum_words, union_words, word_of
 
@@ -25,27 +28,7 @@ def add_integer(words, integer, bit):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fold_once(at, other_at, n, power, words):  # type: ignore[no-untyped-def]
-    """Do what `fold` does if one cut leaves no remainder. Else return False, and add nothing."""
-    power = max(power, _LEAST)
-    sigma = splat(math.ldexp(1.5, power), 0.0)
-    total = splat(0.0, 0.0)
-    left = total
-    for i in range(0, n, 8):
-        x = load(at + i * 8, 0.0)
-        if other_at is not None:
-            x = x * load(other_at + i * 8, 0.0)
-        cut = x + sigma
-        total = add_words(total, cut)
-        left = or_words(left, x - (cut - sigma))
-    if union_words(left) << 1 != 0:  # without their signs
-        return False
-    add_integer(words, sum_words(total) - n * word_of(math.ldexp(1.5, power)), power - 52 + SCALE)
-    return True
-
-
-@jit
-def _fold_twice(at, other_at, n, power, words):  # type: ignore[no-untyped-def]
+def _fold_twice(at, n, power, words):  # type: ignore[no-untyped-def]
     """Do what `fold` does if two cuts leave no remainder. Else return False, and add nothing."""
     power = max(power, _LEAST)
     lower = max(power - 52, _LEAST)
@@ -54,15 +37,13 @@ def _fold_twice(at, other_at, n, power, words):  # type: ignore[no-untyped-def]
     more, left = total, total
     for i in range(0, n, 8):
         x = load(at + i * 8, 0.0)
-        if other_at is not None:
-            x = x * load(other_at + i * 8, 0.0)
         cut = x + first
         total = add_words(total, cut)
         x = x - (cut - first)
         cut = x + second
         more = add_words(more, cut)
         left = or_words(left, x - (cut - second))
-    if union_words(left) << 1 != 0:
+    if union_words(left) << 1 != 0:  # without their signs
         return False
     add_integer(words, sum_words(total) - n * word_of(math.ldexp(1.5, power)), power - 52 + SCALE)
     add_integer(words, sum_words(more) - n * word_of(math.ldexp(1.5, lower)), lower - 52 + SCALE)
@@ -112,32 +93,71 @@ def fold(at, room_at, n, power, words):  # type: ignore[no-untyped-def]
 
     ``room_at``: where as many may be stored, maybe the same place.
     """
-    if not _fold_twice(at, None, n, power, words):
+    if not _fold_twice(at, n, power, words):
         _fold_wholly(at, room_at, n, power, words)
 
 
-@jit
-def fold_singles(at, other_at, room_at, n, power, words):  # type: ignore[no-untyped-def]
-    """Do what `fold` does with numbers, or with their products with others, that have few bits: one cut may be enough.
+@inline
+def span_of(numbers):  # type: ignore[no-untyped-def]
+    """Exponents of float32 numbers, as their patterns hold them: of the largest and of the least that is not 0."""
+    top, low = np.uint32(0), np.uint32(0xFFFFFFFF)
+    for i in range(numbers.size):
+        bits = numbers[i] & np.uint32(0x7FFFFFFF)
+        top, low = max(top, bits), min(low, np.uint32(bits - np.uint32(1)))
+    return np.int64(top >> np.uint32(23)), np.int64((low + np.uint32(1)) >> np.uint32(23))
 
-    ``other_at``: the other numbers, or None. Products must be exact.
+
+@jit
+def fold_narrow(at, share_at, n, span, sums):  # type: ignore[no-untyped-def]
+    """Add ``n`` float32 numbers, a multiple of 8 and not all 0, their shares and their squares to three sums.
+
+    share_at: the address of float32 numbers 0 or 1 that shares are products with, or None: there are none.
+    span: see `span_of`. Numbers have 24 bits: of those that are not too far apart, one cut leaves no remainder, and two
+    of their squares.
+    Returns False, and adds nothing, if they are too far apart.
     """
-    if _fold_once(at, other_at, n, power, words):
-        return
-    fold_exact(at, other_at, room_at, n, power, words)
+    top, low = span
+    if max(low, 1) + 27 < top:
+        return False
+    power, tag = top - 125, np.float32(0.0)
+    upper, lower = 2 * power - 1, 2 * power - 53
+    first = splat(math.ldexp(1.5, power), 0.0)
+    second, third = splat(math.ldexp(1.5, upper), 0.0), splat(math.ldexp(1.5, lower), 0.0)
+    total = splat(0.0, 0.0)
+    shares, high, rest = total, total, total
+    for i in range(0, n, 8):
+        x = load_wide(at + i * 4, tag)
+        total = add_words(total, x + first)
+        if share_at is not None:
+            shares = add_words(shares, fma(x, load_wide(share_at + i * 4, tag), first))
+        cut = fma(x, x, second)
+        high = add_words(high, cut)
+        rest = add_words(rest, fma(x, x, second - cut) + third)
+    unit = n * word_of(math.ldexp(1.5, power))
+    add_integer(sums[0], sum_words(total) - unit, power - 52 + SCALE)
+    if share_at is not None:
+        add_integer(sums[1], sum_words(shares) - unit, power - 52 + SCALE)
+    add_integer(sums[2], sum_words(high) - n * word_of(math.ldexp(1.5, upper)), upper - 52 + SCALE)
+    add_integer(sums[2], sum_words(rest) - n * word_of(math.ldexp(1.5, lower)), lower - 52 + SCALE)
+    return True
 
 
 @jit
-def fold_exact(at, other_at, room_at, n, power, words):  # type: ignore[no-untyped-def]
-    """Do what `fold` does with products that are exact; ``other_at``: see `fold_singles`."""
-    if _fold_twice(at, other_at, n, power, words):
-        return
-    if other_at is None:
-        _fold_wholly(at, room_at, n, power, words)
-        return
-    for i in range(0, n, 8):
-        store(room_at + 8 * i, load(at + 8 * i, 0.0) * load(other_at + 8 * i, 0.0), 0.0)
-    _fold_wholly(room_at, room_at, n, power, words)
+def fold_apart(at, share_at, n, span, sums, room_at):  # type: ignore[no-untyped-def]
+    """Do what `fold_narrow` does with any finite numbers. room_at: the address of ``n`` doubles."""
+    power, tag = span[0] - 125, np.float32(0.0)
+    for k in range(3):
+        if k == 1 and share_at is None:
+            continue
+        for i in range(0, n, 8):
+            x = load_wide(at + i * 4, tag)
+            if k == 2:
+                x = x * x
+            if share_at is not None:
+                if k == 1:
+                    x = x * load_wide(share_at + i * 4, tag)
+            store(room_at + i * 8, x, 0.0)
+        fold(room_at, room_at, n, 2 * power - 1 if k == 2 else power, sums[k])
 
 
 @jit

@@ -87,11 +87,14 @@ def tally_patterns(bits, shift, first, counts):  # type: ignore[no-untyped-def]
 
 
 @jit
-def tally_finite(bits, shift, first, counts, room):  # type: ignore[no-untyped-def]
-    """Do what `tally_patterns` does with finite numbers. room: int64, as many."""
-    last = counts.size - 2
-    for i in range(bits.size):
-        room[i] = min(max((bits[i] >> shift) - first, 0), last)
+def tally_singles(bits, shift, first, counts, room):  # type: ignore[no-untyped-def]
+    """Do what `tally_patterns` does with finite float32 numbers, of whose patterns ``bits`` (int32) are.
+
+    ``shift``, ``first``: of the patterns of doubles. room: int64, as many.
+    """
+    last, less, moved = counts.size - 2, shift - 29, first - (896 << (52 - shift))  # 29 more bits, a bias 896 higher
+    for i in range(bits.size):  # those below 2**-126 are in the first bin
+        room[i] = min(max((bits[i] >> less) - moved, 0), last)
     for i in range(bits.size):
         counts[np.uint64(room[i])] += 1
 

@@ -36,7 +36,7 @@ class BinarySums:
     counts: np.ndarray  # int64 (4,): see there
     cuts: Cuts  # calibration of the positive class
     grid: np.ndarray  # int64: see `kernels.grid.add_singles`
-    nll: np.ndarray  # int64: see `kernels.tally.tally_finite`
+    nll: np.ndarray  # int64: see `kernels.tally.tally_singles`
     extremes: np.ndarray  # float64 (2,): the least and the largest NLL
     minus_ones: int
     zeros: int

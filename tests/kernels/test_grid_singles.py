@@ -25,23 +25,29 @@ def numbers(bins):
     rest = [rng.random(500), rng.random(500) * 2.0**-10, 2.0 ** rng.uniform(-149, 0, 500), [2.0**-149, 0.0, -0.0]]
     near = [np.nextafter(edges, np.float32(2)), edges, np.nextafter(edges, np.float32(-1))]
     found = np.concatenate([*near, *rest]).astype(np.float32)
-    return np.clip(found, 0, 1).astype(np.float64)
+    return np.clip(found, 0, 1)
+
+
+def padded(x):
+    """With zeros behind them, to whole vectors."""
+    return np.pad(x.astype(np.float32), (0, -len(x) % 16))
 
 
 @pytest.mark.parametrize("bins", [1, 7, 15, 100, 10_000])
 def test_float32_numbers_have_the_places_of_others(bins):
-    x = numbers(bins)
+    singles = padded(numbers(bins))
+    x = numbers(bins).astype(np.float64)
     right = (np.arange(len(x)) % 3 == 0).astype(np.float64)
     found, expected = np.zeros((2, places_of(WHOLE_BITS, bins) * 2), np.int64)
     places = np.empty(len(x), np.int64)
     find_bins(x, bins, places)
     bin_of = places.copy()
     add_to_grid(x, right, places, WHOLE_BITS, expected, np.empty(len(x), np.int64))
-    add_singles(x, right, bins, WHOLE_BITS, found, np.empty((2, len(x)), np.int64))
+    add_singles(singles, padded(right), len(x), bins, WHOLE_BITS, found, np.empty((2, len(singles)), np.int64))
     assert (found == expected).all()
 
     residues, at = np.empty(2 * len(x)), np.empty(2 * len(x), np.int64)
-    count = list_residues(x, bins, WHOLE_BITS, residues, at)
+    count = list_residues(singles, len(x), bins, WHOLE_BITS, residues, at)
     rows, totals = np.zeros((bins, 2), np.int64), np.zeros(bins, np.int64)
     sum_bins(found.reshape(-1, 2), layout_of(WHOLE_BITS, bins).bins, rows, totals)
     assert (rows[:, 1] == np.bincount(bin_of[right == 1], minlength=bins)).all()

@@ -13,85 +13,95 @@ import numpy as np
 
 from fastxent.kernels.cuts import add_block
 from fastxent.kernels.grid import WHOLE_BITS, add_singles, list_residues
-from fastxent.kernels.jit import jit
-from fastxent.kernels.rows.odds import FIELDS, LOSS, NLL, PROBABILITY, odds_rows
-from fastxent.kernels.simd.arithmetic import fma, max_lanes, select_ge, splat, sum_lanes, vmax
-from fastxent.kernels.simd.fields import load_flags, load_wide, store_wide
-from fastxent.kernels.simd.memory import load, store
+from fastxent.kernels.jit import inline, jit
+from fastxent.kernels.rows.odds import BRIER, ENTROPY, FIELDS, LOSS, NLL, PROBABILITY, odds_rows
+from fastxent.kernels.simd.arithmetic import fma, keep_first, max_lanes, select_ge, splat, sum_lanes, vmax
+from fastxent.kernels.simd.fields import load_flags, load_wide
+from fastxent.kernels.simd.memory import load, load_first, store
 from fastxent.kernels.simd.types import itemsize, lanes
-from fastxent.kernels.summed import fold_exact, fold_singles, height_of
-from fastxent.kernels.tally import tally_finite
+from fastxent.kernels.summed import fold_apart, fold_narrow, span_of
+from fastxent.kernels.tally import tally_singles
 
-BLOCK = 512  # rows: their record takes 20 kB
+BLOCK = 512  # rows: their record takes 8 kB
 # Sums: the columns of the record, each in its place there, then their squares. In the places of `LOSS`, the NLL and the
 # probability of the positive rows.
 SUMS, SQUARES, NLL_POSITIVE, PROBABILITY_POSITIVE = 2 * FIELDS, FIELDS, LOSS, FIELDS + LOSS
 POSITIVE, PREDICTED, BOTH, INSIDE = range(4)  # counts: positive rows, predicted to be, both; numbers from 0 to 1
-_HIGHEST, _NOTHING = 400, -1500  # exponents of losses: squares of higher ones might be infinite; all are 0
+_INFINITE = 255  # the exponent of float32 numbers that are not finite
 
 
 def room() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Room for a block: its record and what is multiplied, targets, places, and what sums of the grid lack."""
+    """Room for a block: its record, targets, places, and what sums of the grid lack or what is multiplied."""
     return (
-        np.empty((FIELDS + 1, BLOCK)),
+        np.empty((FIELDS, BLOCK), np.float32),
         np.empty(BLOCK, np.float32),
         np.empty((2, BLOCK), np.int64),
         np.empty(2 * BLOCK),
     )
 
 
+@inline
+def _fold(record, k, target_at, n, span, sums, room_at):  # type: ignore[no-untyped-def]
+    """Add a column of ``n`` rows, a multiple of 8, to its sums."""
+    at = record.ctypes.data + k * 4 * record.shape[1]
+    if not fold_narrow(at, target_at, n, span, sums):
+        fold_apart(at, target_at, n, span, sums, room_at)
+
+
 @jit
-def _fold_record(record, n, sums):  # type: ignore[no-untyped-def]
-    """Add ``n`` rows, a multiple of 8, to ``sums``. False if a loss is too large."""
-    first, line = record.ctypes.data, 8 * record.shape[1]
-    out, share = first + FIELDS * line, first + LOSS * line
-    high = height_of(first + NLL * line, n)
-    if high > _HIGHEST:
-        return False
-    for k in range(FIELDS):
-        at, top = first + k * line, high if k == NLL else 1
-        if k == LOSS or top < _NOTHING:
+def _fold_record(record, target_at, n, sums, room_at):  # type: ignore[no-untyped-def]
+    """Add ``n`` rows, a multiple of 8, to ``sums``. False if a loss is not finite."""
+    patterns = record.view(np.uint32)
+    for k in (NLL, PROBABILITY, ENTROPY, BRIER):
+        span, squares = span_of(patterns[k, :n]), sums[SQUARES + k]
+        if span[0] == _INFINITE:
+            return False
+        if span[1] > _INFINITE:  # all are 0
             continue
-        if k in (NLL, PROBABILITY):
-            of_positive = sums[NLL_POSITIVE if k == NLL else PROBABILITY_POSITIVE]
-            fold_singles(at, share, out, n, top + 1, of_positive)
-        fold_exact(at, at, out, n, 2 * top + 1, sums[SQUARES + k])
-        fold_singles(at, None, out, n, top + 1, sums[k])
+        if k == NLL:
+            _fold(record, k, target_at, n, span, (sums[k], sums[NLL_POSITIVE], squares), room_at)
+        elif k == PROBABILITY:
+            _fold(record, k, target_at, n, span, (sums[k], sums[PROBABILITY_POSITIVE], squares), room_at)
+        else:
+            _fold(record, k, None, n, span, (sums[k], sums[k], squares), room_at)
     return True
 
 
 @jit
-def _spread(positive, n, target, share, tag):  # type: ignore[no-untyped-def]
-    """Bytes 1 and 0 as float32 numbers and as doubles; of the last vector, what is behind them is 0."""
-    at, target_at, share_at, w = positive.ctypes.data, target.ctypes.data, share.ctypes.data, lanes(tag)
-    for i in range(0, n, w):
-        t = load_flags(at + i, n - i, splat(0.0, tag))
-        store(target_at + itemsize(tag) * i, t, tag)
-        store_wide(share_at + 8 * i, w, t)
+def _spread(positive, n, target_at, tag):  # type: ignore[no-untyped-def]
+    """Bytes 1 and 0 as float32 numbers; of the last vector, what is behind them is 0."""
+    at, w, zero = positive.ctypes.data, lanes(tag), splat(0.0, tag)
+    whole = n // w * w
+    for i in range(0, whole, w):
+        store(target_at + itemsize(tag) * i, load_flags(at + i, w, zero), tag)
+    if whole < n:
+        store(target_at + itemsize(tag) * whole, load_flags(at + whole, n - whole, zero), tag)
 
 
 @jit
 def _extend(numbers, n, extremes):  # type: ignore[no-untyped-def]
-    """Take ``n`` numbers, none of them negative, into the least and the largest."""
-    at, whole = numbers.ctypes.data, n // 8 * 8
-    top, low = splat(extremes[1], 0.0), splat(-extremes[0], 0.0)
-    for i in range(0, whole, 8):
-        x = load(at + 8 * i, 0.0)
-        top, low = vmax(x, top), vmax(splat(0.0, 0.0) - x, low)
+    """Take ``n`` float32 numbers, none of them negative, into the least and the largest."""
+    at, whole, tag = numbers.ctypes.data, n // 16 * 16, np.float32(0.0)
+    zero = splat(0.0, tag)
+    top, low = splat(extremes[1], tag), splat(-extremes[0], tag)
+    for i in range(0, whole, 16):
+        x = load(at + 4 * i, tag)
+        top, low = vmax(x, top), vmax(zero - x, low)
     extremes[0], extremes[1] = -max_lanes(low), max_lanes(top)
     for i in range(whole, n):
-        extremes[0], extremes[1] = min(extremes[0], numbers[i]), max(extremes[1], numbers[i])
+        x = np.float64(numbers[i])
+        extremes[0], extremes[1] = min(extremes[0], x), max(extremes[1], x)
 
 
 @jit
-def _count(given, tag, share, n, rule, counts):  # type: ignore[no-untyped-def]
+def _count(given, tag, target, n, rule, counts):  # type: ignore[no-untyped-def]
     """Count rows by class and prediction. ``rule``: the temperature, and the least number that is predicted to be."""
-    at, share_at, whole = given.ctypes.data, share.ctypes.data, n // 8 * 8
+    at, target_at, whole = given.ctypes.data, target.ctypes.data, n // 8 * 8
     one, zero = splat(1.0, 0.0), splat(0.0, 0.0)
     temperature, least = splat(rule[0], 0.0), splat(rule[1], 0.0)
     held, called, both, inside = zero, zero, zero, zero
     for i in range(0, whole, 8):
-        x, t = load_wide(at + itemsize(tag) * i, tag), load(share_at + 8 * i, 0.0)
+        x, t = load_wide(at + itemsize(tag) * i, tag), load_wide(target_at + itemsize(tag) * i, tag)
         predicted = select_ge(x / temperature, least, one, zero)
         held, called, both = held + t, called + predicted, fma(predicted, t, both)
         inside = inside + select_ge(x, zero, select_ge(one, x, one, zero), zero)
@@ -102,20 +112,33 @@ def _count(given, tag, share, n, rule, counts):  # type: ignore[no-untyped-def]
     for i in range(whole, n):
         x = np.float64(given[i])
         predicted = x / rule[0] >= rule[1]
-        counts[POSITIVE] += np.int64(share[i])
+        counts[POSITIVE] += np.int64(target[i])
         counts[PREDICTED] += predicted
-        counts[BOTH] += predicted & (share[i] != 0.0)
+        counts[BOTH] += predicted & (target[i] != 0.0)
         counts[INSIDE] += (x >= 0.0) & (x <= 1.0)
 
 
 @functools.cache
 def sums_kernel(with_logits: bool) -> Any:
     """The kernel for log-odds or for probabilities."""
-    some = odds_rows(with_logits)
+    parts, cost, brier = odds_rows(with_logits)
+
+    @inline
+    def some(i, count, values, tag, target, record, stride):  # type: ignore[no-untyped-def]
+        """Rows ``i`` .. ``i + count`` of a block, at most a vector; the record of those behind them is 0. Returns 1
+        where the number is not valid, else 0."""
+        x, t = load_first(values + i * itemsize(tag), count, tag), load(target + i * itemsize(tag), tag)
+        p, h, needed, invalid = parts(x, tag)
+        at = record + i * itemsize(tag)
+        store(at + PROBABILITY * stride, keep_first(p, count), tag)
+        store(at + ENTROPY * stride, keep_first(h, count), tag)
+        store(at + NLL * stride, keep_first(cost(x, t, needed), count), tag)
+        store(at + BRIER * stride, keep_first(brier(x, t, p, needed), count), tag)
+        return keep_first(invalid, count)
 
     @jit
     def kernel(numbers, rule, bins, sums, counts, histogram, calibration, space):  # type: ignore[no-untyped-def]
-        """Sum rows. False if one is not valid or has a loss beyond 2**400: nothing that was summed counts then.
+        """Sum rows. False if one is not valid or has an infinite loss: nothing that was summed counts then.
 
         numbers: a tuple of what was given and what is scored, float32 (n,), and uint8 (n,) 0 or 1, the class.
         rule: a tuple of the temperature, the least number that is predicted positive, and the tag of the numbers.
@@ -129,34 +152,28 @@ def sums_kernel(with_logits: bool) -> Any:
         losses, first, shift, extremes = histogram
         (record, target, places, residues), cut = space
         cuts, words = calibration
-        target_at, record_at, stride = target.ctypes.data, record.ctypes.data, 8 * record.shape[1]
+        target_at, record_at, stride = target.ctypes.data, record.ctypes.data, itemsize(tag) * record.shape[1]
         w = lanes(tag)
         for begin in range(0, given.size, BLOCK):
             n = min(BLOCK, given.size - begin)
-            share = record[LOSS]
-            _spread(positive[begin : begin + n], n, target, share, tag)
+            _spread(positive[begin : begin + n], n, target_at, tag)
             at, whole = scored.ctypes.data + itemsize(tag) * begin, n // w * w
             invalid = splat(0.0, tag)
             for i in range(0, whole, w):
-                invalid = invalid + some(i, w, at, tag, target_at, 0.0, record_at, stride)
+                invalid = invalid + some(i, w, at, tag, target_at, record_at, stride)
             if whole < n:
-                invalid = invalid + some(whole, n - whole, at, tag, target_at, 0.0, record_at, stride)
-            if sum_lanes(invalid) > 0.0:
-                return False
-            wide = (n + 7) // 8 * 8
-            for k in range(FIELDS):
-                for i in range(n, wide):
-                    record[k, i] = 0.0
-            if not _fold_record(record, wide, sums):
+                invalid = invalid + some(whole, n - whole, at, tag, target_at, record_at, stride)
+            wide = (n + w - 1) // w * w
+            if sum_lanes(invalid) > 0.0 or not _fold_record(record, target_at, wide, sums, residues.ctypes.data):
                 return False
             _extend(record[NLL], n, extremes)
-            tally_finite(record[NLL, :n].view(np.int64), shift, first, losses, places[0])
-            probability = record[PROBABILITY, :n]
-            add_singles(probability, share[:n], bins, WHOLE_BITS, words, places)
-            rest = list_residues(probability, bins, WHOLE_BITS, residues, places.reshape(2 * BLOCK))
+            tally_singles(record[NLL, :n].view(np.int32), shift, first, losses, places[0])
+            probability = record[PROBABILITY]
+            add_singles(probability, target, n, bins, WHOLE_BITS, words, places)
+            rest = list_residues(probability, n, bins, WHOLE_BITS, residues, places.reshape(2 * BLOCK))
             if rest:
                 add_block(residues, places.reshape(2 * BLOCK), rest, 0, *cuts, cut)
-            _count(given[begin : begin + n], tag, share, n, (temperature, least), counts)
+            _count(given[begin : begin + n], tag, target, n, (temperature, least), counts)
         return True
 
     return kernel

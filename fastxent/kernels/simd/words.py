@@ -83,6 +83,18 @@ def whole(x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def whole_words(typingctx, x):  # type: ignore[no-untyped-def]
+    """`whole` of the lanes of a float64 vector, as patterns."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        moved = V(b, args[0]) + _UNIT
+        bits = moved.bits()
+        return moved.from_bits(b.sub(bits, bits.type([_UNIT_WORD] * moved.lanes))).v
+
+    return x(x), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def load_word(typingctx, address):  # type: ignore[no-untyped-def]
     """Eight bytes of memory, of any alignment."""
 
