@@ -27,14 +27,13 @@ from typing import Any
 import numpy as np
 
 from fastxent.kernels.jit import inline, jit
-from fastxent.kernels.rows.blocks import exp_one, settle
 from fastxent.kernels.rows.numbers import apply_shape, read
-from fastxent.kernels.rows.record import LOG_SUM, LOGITS, MAX, PROBS, USED
+from fastxent.kernels.rows.record import CONFIDENCE, LOG_SUM, LOGITS, MAX, PROBS, USED
 from fastxent.kernels.simd.arithmetic import (
     absolute, add_wide, count_ge, fma, keep_first, max_lanes, select_eq, select_gt, splat, sum_lanes, vmax,
 )  # fmt: skip
-from fastxent.kernels.simd.apart import NEAR, add_far, add_near, lanes_unlike, log_ratio
-from fastxent.kernels.simd.exponentials import exp_biased, exp_limits, floor_exp, log1p, unbias
+from fastxent.kernels.simd.apart import LN_2, NEAR, add_far, add_near, constants, frame_limits
+from fastxent.kernels.simd.exponentials import exp_biased, floor_exp, log1p, unbias
 from fastxent.kernels.simd.memory import load, load_first, store_first
 from fastxent.kernels.simd.types import itemsize, lanes
 
@@ -45,6 +44,7 @@ FLOOR = -16.0  # of log p
 CLOSE = 0.25  # s below which the series serve
 _FAR = 1e4  # s from which t is 0
 _MOST = 3e38  # of what is finite
+_LEAST = 1e-45  # float32 above 0
 _NEAR_SQUARE = NEAR * NEAR
 _BLOCK = 16  # vectors that are added up in their own precision
 # (log 2 - log(1 + t)) / (1 - t) for t from 0 to 1, within 1.2e-7: a minimax fit.
@@ -206,67 +206,89 @@ def _slowly(shaped: bool, mode: int, double: bool, floor: bool) -> Any:
 
 @functools.cache
 def _quickly(shaped: bool, mode: int) -> Any:
-    """What sums over whole vectors of finite float32 numbers."""
+    """What sums over finite float32 numbers: the near form, the far form, and what compares two rows."""
     take = _taking(shaped)
 
     @inline
-    def both(left, right, i, c, shape):  # type: ignore[no-untyped-def]
-        """A vector of numbers of either row."""
-        x = take(left, i, c, lanes(left.tag), shape)
-        y = take(right, i, c, lanes(left.tag), shape)
+    def both(left, right, i, c, count, shape):  # type: ignore[no-untyped-def]
+        """``count`` numbers of either row."""
+        x = take(left, i, c, count, shape)
+        y = take(right, i, c, count, shape)
         if shaped:
             x = apply_shape(x, shape, mode)
             y = apply_shape(y, shape, mode)
         return x, y
 
-    @inline
-    def quickly(left, right, i, first, end, frames, gap, shape):  # type: ignore[no-untyped-def]
-        """(the three sums over whole vectors from class ``first`` on, bits of the lanes that do not differ by
-        ``gap[0]``)."""
-        none = splat(0.0, left.tag)
-        near = splat(_NEAR_SQUARE, left.tag)
-        w = lanes(left.tag)
-        sums = none, none, none
-        unlike = none
-        c = first
-        while c < end:
-            x, y, d = none, none, none
-            while c < end:  # a loop of its own, so that its sums stay in registers
-                x, y = both(left, right, i, c, shape)
-                d, unlike = log_ratio(x, y, gap, unlike)
-                if count_ge(near, d * d) < w:
-                    break
-                sums = add_near(sums, x, d, frames)
-                c += w
-            if c < end:
-                sums = add_far(sums, x, y, d, frames)
-                c += w
-        return sums[0], sums[1], sums[2], unlike
+    def summing(far: bool) -> Any:
+        @inline
+        def add(sums, x, y, gap, count, frames, table):  # type: ignore[no-untyped-def]
+            if far:
+                return add_far(sums, x, y, gap, count, frames, table)
+            return add_near(sums, x, y, gap, count, frames, table)
 
-    return quickly
+        @inline
+        def block(left, right, i, span, frames, gap, table, shape):  # type: ignore[no-untyped-def]
+            """The sums of a block and its largest d²."""
+            first, end = span
+            none = splat(0.0, left.tag)
+            sums = none, none, none, none
+            w = lanes(left.tag)
+            whole = end // w * w
+            for c in range(first, whole, w):
+                x, y = both(left, right, i, c, w, shape)
+                sums = add(sums, x, y, gap, w, frames, table)
+            if whole < end:
+                x, y = both(left, right, i, whole, end - whole, shape)
+                sums = add(sums, x, y, gap, end - whole, frames, table)
+            return sums
+
+        return block
+
+    @inline
+    def alike(left, right, i, gap, shape):  # type: ignore[no-untyped-def]
+        """Whether y - x is ``gap[0]`` wherever it is a number."""
+        w, end = lanes(left.tag), left.n_classes
+        unlike = 0
+        for c in range(0, end, w):
+            x, y = both(left, right, i, c, min(w, end - c), shape)
+            unlike += count_ge(absolute((y - x) - gap[0]), splat(_LEAST, left.tag))
+        return unlike == 0
+
+    return summing(False), summing(True), alike
 
 
 @inline
-def frames_of(base_a, base_b, sum_a, sum_b, tag):  # type: ignore[no-untyped-def]
+def frame_of_row(base, tag):  # type: ignore[no-untyped-def]
+    """(whether there is one, magic, low, unit) for exponentials of numbers of at most ``base`` against a power of 2.
+    That times the unit is exp(base)."""
+    low, magic = frame_limits(tag)
+    steps = np.floor(base / LN_2 + 0.5)
+    left = base - steps * LN_2
+    unit = 1.0
+    for k in range(10, 0, -1):
+        unit = 1.0 - unit * left / k
+    return abs(base) < -2.0 * low, splat(magic - steps, tag), splat(base + low, tag), unit
+
+
+@inline
+def frames_of(base_a, base_b, sum_a, sum_b, sure_a, sure_b, tag):  # type: ignore[no-untyped-def]
     """(whether there are frames, those of `add_far`, the two terms of the gap, what the sums are multiplied by) of two
-    rows with these maxima and logarithms of sums."""
-    low, magic, _, _ = exp_limits(tag)
-    a, b = settle(base_a, tag), settle(base_b, tag)
-    unit_a = exp_one(-a.left - sum_a)
-    unit_b = exp_one(-b.left - sum_b)
-    frames = (
-        splat(magic - a.steps, tag), splat(base_a + low, tag), splat(magic - b.steps, tag),
-        splat(base_b + low, tag), splat(unit_b / unit_a, tag),
-    )  # fmt: skip
+    rows with these maxima, logarithms of sums, and confidences."""
+    some_a, magic_a, low_a, unit_a = frame_of_row(base_a, tag)
+    some_b, magic_b, low_b, unit_b = frame_of_row(base_b, tag)
+    unit_a *= sure_a
+    unit_b *= sure_b
+    frames = magic_a, low_a, magic_b, low_b, splat(unit_b / unit_a, tag)
     first = splat(base_b - base_a, tag)
     rest = (base_b - base_a) - float(max_lanes(first)) + (sum_b - sum_a)
-    return a.shift == 0.0 and b.shift == 0.0, frames, (first, splat(rest, tag)), unit_a * unbias(tag)
+    return some_a and some_b, frames, (first, splat(rest, tag)), unit_a * unbias(tag)
 
 
 @functools.cache
 def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = False) -> Any:
     """The kernel of one set of flags. shaped, mode: as in `wide_kernel`. double: the numbers are float64."""
-    slowly, quickly = _slowly(shaped, mode, double, floor), _quickly(shaped, mode)
+    slowly = _slowly(shaped, mode, double, floor)
+    near_block, far_block, alike = _quickly(shaped, mode)
     quick_form = mode == LOGITS and not double
 
     @jit
@@ -295,20 +317,28 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
             unlike = False
             wide = splat(0.0, 0.0)
             quick_ab, quick_ba, quick_js = wide, wide, wide
+            far = False
             if quick_form:
-                quick, frames, gaps, unit = frames_of(base_a, base_b, sum_a, sum_b, tag)
+                sure_a, sure_b = of_a.record[CONFIDENCE, k], of_b.record[CONFIDENCE, m]
+                quick, frames, gaps, unit = frames_of(base_a, base_b, sum_a, sum_b, sure_a, sure_b, tag)
+                table = constants()
+                furthest = splat(0.0, tag)
             for first in range(0, n_classes, w * _BLOCK):
                 end = min(first + w * _BLOCK, n_classes)
                 begin = first
                 if quick_form:
                     if quick:
-                        begin = end // w * w
-                        some = quickly(left, right, i, first, begin, frames, gaps, shape)
+                        begin = end
+                        if not far:
+                            some = near_block(left, right, i, (first, end), frames, gaps, table, shape)
+                        if far or max_lanes(some[3]) > _NEAR_SQUARE:
+                            some = far_block(left, right, i, (first, end), frames, gaps, table, shape)
+                        far = max_lanes(some[3]) > _NEAR_SQUARE
                         if count_ge(most, absolute(some[0] + some[1])) == w:
                             quick_ab = add_wide(quick_ab, some[0], w)
                             quick_ba = add_wide(quick_ba, some[1], w)
                             quick_js = add_wide(quick_js, some[2], w)
-                            unlike |= lanes_unlike(some[3]) != 0
+                            furthest = vmax(some[3], furthest)
                         else:  # a number is infinite
                             begin = first
                 if begin < end:
@@ -321,6 +351,10 @@ def divergences_kernel(shaped: bool, mode: int, double: bool, floor: bool = Fals
                 ab += sum_lanes(quick_ab) * unit
                 ba += sum_lanes(quick_ba) * unit
                 js += sum_lanes(quick_js) * unit
+                if quick and not unlike:  # where y - x is gaps[0] throughout, d is -gaps[1]
+                    unlike = max_lanes(furthest) > max_lanes(gaps[1] * gaps[1])
+                    if not unlike:
+                        unlike = not alike(left, right, i, gaps, shape)
             if mode == LOGITS:
                 js = min(js, math.log(2.0))
             # where the rows are alike but for a constant, the two sums may yet differ in their last bit

@@ -1,161 +1,195 @@
 """What a class adds to the divergences of two rows of float32 numbers, as vectors: see `rows.divergences`.
 
-With d = log(q/p), where |d| <= `NEAR` in all lanes of a vector, one exponential and no q:
+With d = log(q/p), where |d| <= `NEAR` in all lanes of a block, one exponential and no q:
 
     KL(p‖q)   p·d²·A(d), A(d) = (exp d - 1 - d) / d²
     KL(q‖p)   p·d²·B(d), B(d) = 1 + d·A(d) - A(d)
-    JS        p·d²·J(d), J(d) = (1 + exp d)·H(d²) / d²
+    JS        p·d²·(2 + d + d²·A(d))·J(d²), J(v) = H(v) / v
 
 for H(v) = (log 2 - the entropy of the outcomes 1/(1 + exp √v) and its rest) / 2. A and J are polynomials of the least
-relative error, 1.6e-6 and 2.8e-6; A, B and J are above 0. In any other vector, without a branch or a division,
+relative error, 2.2e-6 (of B too) and 1.1e-6; all factors are above 0. In any other block, without a branch or a
+division,
 
     KL(p‖q)   q - p - p·d, and where |d| < `_SMALL` p·d²·(1/2 + d²/24 + d·(1/6 + d²/120))
     KL(q‖p)   p - q + q·d, and where |d| < `_SMALL` q·d²·(1/2 + d²/24 - d·(1/6 + d²/120))
     JS        (p + q)·H(d²)
 
-None is negative: p and q are right to 1e-6, and d² is at least 0.03 where the first form serves. H is a polynomial in
-each of 16 intervals of v + 1, which the exponent and the first bit of its fraction number: fits of the least relative
-error, which is 3e-6.
+None is negative: p and q are right to 3e-7, and d² is at least 0.03 where the first form serves. H is a polynomial in
+each of 8 intervals of v + 1, which the exponent numbers: fits of the least relative error, which is 8e-7.
+
+The exponentials have no table: permutations of a register cost more here than the terms of a polynomial. All constants
+are loaded through an address that the compiler cannot see through, so that instructions take them from memory. It would
+make them anew in each round of a loop, since there are more of them than registers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastxent.kernels.simd.elementary import exp_steps, lookup
-from fastxent.kernels.simd.vector import I32, V, lanes_in
+from fastxent.kernels.simd.elementary import EXP, lookup
+from fastxent.kernels.simd.types import F32
+from fastxent.kernels.simd.vector import F32 as _F32, I32, I64, V, lane_mask
 
-NEAR = 1.0
+NEAR = 1.5
 _SMALL = 0.1875
-# Coefficients from that of d⁰ on, for |d| <= NEAR.
-_A = (0.50000077, 0.1666659, 0.041652795, 0.008335255, 0.0014262545, 0.00019977672)
-_J = (0.1250003, 0.06249916, 0.015619255, 0.0026076364, 0.00044992787, 8.382949e-05)
+LN_2 = float(np.float32(math.log(2.0)))  # 2.7e-9 of it too much
+_LOW, _BIAS, _MAGIC = EXP[_F32].low, EXP[_F32].bias, EXP[_F32].magic
+# Coefficients from that of d⁰ or v⁰ on.
+_A = (0.500000954, 0.166669235, 0.0416604578, 0.00832242426, 0.00139518583, 0.000208943049, 2.37002841e-05)
+_J = (0.0624999329, -0.00781101687, 0.00086268445, -8.52101948e-05, 5.61309162e-06)
+_EXP = (1.00000012, 0.999999702, 0.499988914, 0.166675791, 0.0419158749, 0.00829754025)  # for up to (ln 2) / 2: 7.5e-8
 _MOST = 254.99  # v from which H is (log 2) / 2
-# Coefficients of H from that of v⁰ on, for v + 1 from 1, 1.5, 2, 3, 4, 6, … 192 on.
-_QUARTICS = (
-    (0.0, 0.062499996, -0.0078122276, 0.0008653092, -8.325733e-05),
-    (1.2867367e-06, 0.06249066, -0.007785577, 0.00082923117, -6.356526e-05),
-    (2.9246696e-05, 0.062392347, -0.0076538934, 0.0007492769, -4.493498e-05),
-    (0.00027817645, 0.061901018, -0.0072853747, 0.0006247333, -2.8934255e-05),
-    (0.0015750999, 0.060289577, -0.006527526, 0.00046468756, -1.611855e-05),
-    (0.0063471715, 0.056454714, -0.00536169, 0.00030578466, -7.927634e-06),
-    (0.019351766, 0.049369145, -0.0039029391, 0.00017123032, -3.2345479e-06),
-    (0.046730988, 0.0392444, -0.0024886546, 8.280736e-05, -1.1475331e-06),
-    (0.091814, 0.02760536, -0.0013540037, 3.3294466e-05, -3.3147288e-07),
-    (0.15174441, 0.016890418, -0.00063092425, 1.1473718e-05, -8.312352e-08),
-    (0.21556821, 0.008819076, -0.0002456398, 3.2458454e-06, -1.6804572e-08),
-    (0.27188706, 0.003839002, -7.95192e-05, 7.695162e-07, -2.8927776e-09),
-    (0.31116855, 0.0013648464, -2.0718535e-05, 1.4464469e-07, -3.879645e-10),
-    (0.3335216, 0.0003744034, -4.17424e-06, 2.1236701e-08, -4.1323646e-11),
-    (0.34286088, 7.8241064e-05, -6.3239077e-07, 2.3092888e-09, -3.2004458e-12),
-    (0.34585893, 1.1026245e-05, -6.4878876e-08, 1.718911e-10, -1.72524e-13),
+# Coefficients of H from that of v⁰ on, for v + 1 from 1, 2, 4, … 128 on.
+_SEXTICS = (
+    (0.0, 0.0625, -0.0078124972, 0.00086802407, -9.209475e-05, 9.3406643e-06, -7.3683174e-07),
+    (1.9500724e-06, 0.062491752, -0.0077977763, 0.00085359055, -8.3671963e-05, 6.4701985e-06, -2.7708742e-07),
+    (0.00031662255, 0.06197786, -0.0074392413, 0.00071552495, -5.2445805e-05, 2.5121981e-06, -5.7006332e-08),
+    (0.0079550305, 0.056185052, -0.0055534104, 0.00037658578, -1.6878084e-05, 4.4588216e-07, -5.2234577e-09),
+    (0.058499973, 0.037090153, -0.0024509036, 9.8785065e-05, -2.4357648e-06, 3.3765161e-08, -2.0168213e-10),
+    (0.17708763, 0.014182184, -0.00054985587, 1.218036e-05, -1.5867697e-07, 1.1347533e-09, -3.4452744e-12),
+    (0.29280546, 0.0026348552, -5.6519246e-05, 6.6827914e-07, -4.5431103e-09, 1.6710328e-11, -2.5845809e-14),
+    (0.33986631, 0.00018175953, -2.0927871e-06, 1.3018775e-08, -4.5930874e-11, 8.6842148e-14, -6.8576092e-17),
 )  # fmt: skip
+_SCALE = 1.0 / LN_2
+_EVEN, _ODD = (1 / 2, 1 / 24), (1 / 6, 1 / 120)  # of (exp d - 1 - d) / d², from that of v⁰ on
+_ENTRIES = tuple(dict.fromkeys((
+    _SCALE, -LN_2, 1.0, 2.0, *_A, *_J, *_EXP, *_EVEN, *_ODD, _MOST, _SMALL * _SMALL,
+)))  # fmt: skip
 
 
-def _spread(v: V) -> V:
-    """H(v) for v from 0 to `_MOST`."""
-    b = v.b
-    place = b.lshr((v + 1.0).bits(), ir.Constant(ir.VectorType(I32, v.lanes), [22] * v.lanes))
-    columns = []
-    for column in zip(*_QUARTICS, strict=True):
-        turned = (*column[2:], *column[:2])  # the bits of 1.0 number the interval 14 of 16
-        columns.append(lookup([int(np.float32(c).view(np.uint32)) for c in turned], place, v))
-    y = columns.pop()
-    while columns:
-        y = y.fma(v, columns.pop())
-    return y
+@intrinsic  # type: ignore[untyped-decorator]
+def constants(typingctx):  # type: ignore[no-untyped-def]
+    """The address of the constants of `add_near` and `add_far`, a vector each."""
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        data = [x for entry in _ENTRIES for x in [entry] * F32.lanes]
+        table = cgutils.global_constant(b.module, "fastxent.apart", ir.Constant(ir.ArrayType(_F32, len(data)), data))
+        place = b.ptrtoint(table, I64)
+        return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [place], side_effect=False)
+
+    return types.int64(), codegen
 
 
-def _polynomial(coefficients: tuple[float, ...], x: V) -> V:
-    y = x.const(coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        y = y.fma(x, c)
-    return y
+class _Constants:
+    """Vectors of the table at an address."""
+
+    def __init__(self, b: ir.IRBuilder, address: ir.Value) -> None:
+        self._b = b
+        self._table = b.inttoptr(address, F32.ir.as_pointer())
+
+    def __call__(self, x: float) -> V:
+        place = self._b.gep(self._table, [I32(_ENTRIES.index(x))])
+        return V(self._b, self._b.load(place, align=4))
+
+    def polynomial(self, coefficients: tuple[float, ...], x: V) -> V:
+        *rest, last = coefficients
+        y = self(last)
+        for c in reversed(rest):
+            y = y.fma(x, self(c))
+        return y
+
+    def exp(self, x: V, frame: list[V]) -> V:
+        """exp(x) in a frame: see `frame_of_row`."""
+        magic, low = frame
+        x = low.max(x)  # -inf becomes finite, NaN stays
+        t = x.fma(self(_SCALE), magic)
+        r = (t - magic).fma(self(-LN_2), x)
+        power = t.b.shl(t.bits(), ir.Constant(t.bits().type, [23] * t.lanes))
+        return t.from_bits(t.b.add(self.polynomial(_EXP, r).bits(), power))
 
 
 def _fields(b: ir.IRBuilder, values: ir.Value) -> list[V]:
     return [V(b, b.extract_value(values, k)) for k in range(values.type.count)]
 
 
-def _exp(z: V, magic: V, low: V) -> V:
-    z = low.max(z)
-    power, u = exp_steps(z, z, magic, None)
-    return power.fma(u, power)
+def _spread(v: V, one: V) -> V:
+    """H(v) for v from 0 to `_MOST`."""
+    b = v.b
+    place = b.lshr((v + one).bits(), ir.Constant(ir.VectorType(I32, v.lanes), [23] * v.lanes))
+    columns = []
+    for column in zip(*_SEXTICS, strict=True):
+        turned = (*column[1:], *column[:1])  # the bits of 1.0 number the interval 7 of 8
+        columns.append(lookup([int(np.float32(c).view(np.uint32)) for c in turned] * 2, place, v))
+    y = columns.pop()
+    while columns:
+        y = y.fma(v, columns.pop())
+    return y
+
+
+def _log_ratio(b: ir.IRBuilder, args: Any) -> V:
+    """log(q/p) of x and y with a gap, 0 in the lanes from ``count`` on, which so add 0."""
+    x, y, gap, count = args
+    first, second = _fields(b, gap)
+    d = ((V(b, y) - V(b, x)) - first) - second
+    return d.where(lane_mask(b, count, d.lanes), 0.0)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def log_ratio(typingctx, x, y, gap, unlike):  # type: ignore[no-untyped-def]
-    """(d, ``unlike`` with bits set where y - x is not ``gap[0]``). gap: two terms of what log(q/p) lacks to y - x."""
+def frame_limits(typingctx, tag):  # type: ignore[no-untyped-def]
+    """(low, magic) of `frame_of_row`: what numbers are raised to, less the largest, and what is added to round to
+    whole powers of 2."""
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        first, second = _fields(b, args[2])
-        apart = (V(b, args[1]) - V(b, args[0])) - first
-        seen = apart.from_bits(b.or_(apart.bits(), V(b, args[3]).bits()))
-        return context.make_tuple(b, sig.return_type, [(apart - second).v, seen.v])
+        return context.make_tuple(b, sig.return_type, [ir.Constant(ir.DoubleType(), x) for x in (_LOW, _MAGIC + _BIAS)])
 
-    return types.UniTuple(x, 2)(x, y, gap, unlike), codegen
+    return types.UniTuple(types.float64, 2)(tag), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def lanes_unlike(typingctx, unlike):  # type: ignore[no-untyped-def]
-    """In how many lanes of `log_ratio` something other than a sign is set. The bits may be those of NaN."""
+def add_near(typingctx, sums, x, y, gap, count, frames, table):  # type: ignore[no-untyped-def]
+    """KL(p‖q), KL(q‖p) and JS of the first ``count`` lanes, added to ``sums``, whose last is the largest d². Right if
+    that comes to no more than `NEAR`², and infinite or NaN if x or y is.
 
-    def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        bits = V(b, args[0]).bits()
-        one = ir.Constant(bits.type, [1] * unlike.lanes)
-        return lanes_in(b, b.icmp_unsigned("!=", b.shl(bits, one), ir.Constant(bits.type, [0] * unlike.lanes)))
-
-    return types.int64(unlike), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def add_near(typingctx, sums, x, d, frames):  # type: ignore[no-untyped-def]
-    """KL(p‖q), KL(q‖p) and JS of a vector whose lanes all have |d| <= `NEAR`, added to ``sums``.
-
-    x: float32 logits. d: of `log_ratio`. frames: as in `add_far`.
+    x, y: float32 logits. gap: two terms of what log(q/p) lacks to y - x. frames: as in `add_far`.
+    table: of `constants`.
     """
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        magic, low = _fields(b, args[3])[:2]
-        d_ = V(b, args[2])
-        weight = _exp(V(b, args[1]), magic, low) * (d_ * d_)
-        a = _polynomial(_A, d_)
-        terms = a, a.fma(d_, 1.0) - a, _polynomial(_J, d_)
-        found = [weight.fma(term, total).v for term, total in zip(terms, _fields(b, args[0]), strict=True)]
-        return context.make_tuple(b, sig.return_type, found)
+        ab, ba, js, most = _fields(b, args[0])
+        k = _Constants(b, args[6])
+        d = _log_ratio(b, args[1:5])
+        v = d * d
+        p = k.exp(V(b, args[1]), _fields(b, args[5])[:2])
+        a = k.polynomial(_A, d)
+        weight = p * v
+        both = v.fma(a, d + k(2.0)) * weight
+        found = weight.fma(a, ab), weight.fma(d.fma(a, k(1.0)) - a, ba), both.fma(k.polynomial(_J, v), js), v.max(most)
+        return context.make_tuple(b, sig.return_type, [part.v for part in found])
 
-    return types.UniTuple(x, 3)(sums, x, d, frames), codegen
+    return types.UniTuple(x, 4)(sums, x, y, gap, types.int64, frames, types.int64), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_far(typingctx, sums, x, y, d, frames):  # type: ignore[no-untyped-def]
-    """KL(p‖q), KL(q‖p) and JS of a vector, added to ``sums``. Infinite or NaN if x or y is.
+def add_far(typingctx, sums, x, y, gap, count, frames, table):  # type: ignore[no-untyped-def]
+    """`add_near` for any d.
 
-    x, y: float32 logits. d: of `log_ratio`. frames: (magic, low) of either row, of `exp_limits` and without a shift,
-    and what q is multiplied by to have the unit of p, which is exp(x) in the frame.
+    frames: (magic, low) of either row, of `rows.divergences.frames_of`, and what q is multiplied by to have the unit
+    of p.
     """
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        ab, ba, js = _fields(b, args[0])
-        magic_x, low_x, magic_y, low_y, ratio = _fields(b, args[4])
-        p, q = _exp(V(b, args[1]), magic_x, low_x), _exp(V(b, args[2]), magic_y, low_y) * ratio
-        d_ = V(b, args[3])
-        v = d_ * d_
-        even, odd = v.fma(1 / 24, v.const(0.5)), v.fma(1 / 120, v.const(1 / 6))
-        minus = V(b, b.fneg(d_.v))
+        ab, ba, js, most = _fields(b, args[0])
+        k = _Constants(b, args[6])
+        *frame, magic_y, low_y, ratio = _fields(b, args[5])
+        d = _log_ratio(b, args[1:5])
+        v = d * d
+        p = k.exp(V(b, args[1]), frame)
+        q = k.exp(V(b, args[2]), [magic_y, low_y]) * ratio
+        even, odd = (k.polynomial(part, v) for part in (_EVEN, _ODD))
+        minus, minus_p = (V(b, b.fneg(z.v)) for z in (d, p))
         rise = q - p
-        small = v < _SMALL * _SMALL
-        minus_p, minus_rise = V(b, b.fneg(p.v)), V(b, b.fneg(rise.v))
-        of_p = ((p * v) * d_.fma(odd, even)).where(small, minus_p.fma(d_, rise))
-        of_q = ((q * v) * minus.fma(odd, even)).where(small, q.fma(d_, minus_rise))
-        capped = v.where(v < _MOST, _MOST)
-        both = (p + q).fma(_spread(capped), js)
-        return context.make_tuple(b, sig.return_type, [(ab + of_p).v, (ba + of_q).v, both.v])
+        small = v < k(_SMALL * _SMALL)
+        of_p = ((p * v) * d.fma(odd, even)).where(small, minus_p.fma(d, rise))
+        of_q = ((q * v) * minus.fma(odd, even)).where(small, q.fma(d, V(b, b.fneg(rise.v))))
+        capped = v.where(v < k(_MOST), k(_MOST))
+        found = ab + of_p, ba + of_q, (p + q).fma(_spread(capped, k(1.0)), js), v.max(most)
+        return context.make_tuple(b, sig.return_type, [part.v for part in found])
 
-    assert x.elem is types.float32
-    return types.UniTuple(x, 3)(sums, x, y, d, frames), codegen
+    return types.UniTuple(x, 4)(sums, x, y, gap, types.int64, frames, types.int64), codegen

@@ -54,7 +54,7 @@ def lookup(table: list[int], index: ir.Value, like: V) -> V:
             at = shuffle(b, index, index, range(first, first + 8))
             low, high = (call("llvm.x86.avx2.permps", constant(table[k : k + 8]), at) for k in (0, 8))
             upper = b.trunc(b.lshr(at, ir.Constant(at.type, [3] * 8)), ir.VectorType(I1, 8))
-            halves.append(b.select(upper, high, low))
+            halves.append(low if table[:8] == table[8:] else b.select(upper, high, low))
         return V(b, shuffle(b, halves[0], halves[1], range(16)))
     data = ir.Constant(ir.ArrayType(kind, ENTRIES), table)
     name = f"fastxent.table.{crc32(repr(table).encode()):08x}"
