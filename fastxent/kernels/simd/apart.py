@@ -35,7 +35,7 @@ from numba.extending import intrinsic
 
 from fastxent.kernels.simd.elementary import EXP, lookup
 from fastxent.kernels.simd.types import F32
-from fastxent.kernels.simd.vector import F32 as _F32, I32, I64, V, lane_mask
+from fastxent.kernels.simd.vector import F32 as _F32, I32, I64, V, broadcast, lane_mask
 
 NEAR = 1.5
 _SMALL = 0.1875
@@ -69,8 +69,8 @@ def constants(typingctx):  # type: ignore[no-untyped-def]
     """The address of the constants of `add_near` and `add_far`, a vector each."""
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        data = [x for entry in _ENTRIES for x in [entry] * F32.lanes]
-        table = cgutils.global_constant(b.module, "fastxent.apart", ir.Constant(ir.ArrayType(_F32, len(data)), data))
+        data = ir.Constant(ir.ArrayType(_F32, len(_ENTRIES)), _ENTRIES)
+        table = cgutils.global_constant(b.module, "fastxent.apart", data)
         place = b.ptrtoint(table, I64)
         return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [place], side_effect=False)
 
@@ -82,11 +82,12 @@ class _Constants:
 
     def __init__(self, b: ir.IRBuilder, address: ir.Value) -> None:
         self._b = b
-        self._table = b.inttoptr(address, F32.ir.as_pointer())
+        place = b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [address], side_effect=True)
+        self._table = b.inttoptr(place, _F32.as_pointer())
 
     def __call__(self, x: float) -> V:
         place = self._b.gep(self._table, [I32(_ENTRIES.index(x))])
-        return V(self._b, self._b.load(place, align=4))
+        return V(self._b, broadcast(self._b, self._b.load(place), F32.lanes))
 
     def polynomial(self, coefficients: tuple[float, ...], x: V) -> V:
         *rest, last = coefficients
@@ -95,6 +96,10 @@ class _Constants:
             y = y.fma(x, self(c))
         return y
 
+    def halved(self, coefficients: tuple[float, ...], x: V, square: V) -> V:
+        """`polynomial` as those of even and of odd powers, which do not wait for each other."""
+        return self.polynomial(coefficients[1::2], square).fma(x, self.polynomial(coefficients[::2], square))
+
     def exp(self, x: V, frame: list[V]) -> V:
         """exp(x) in a frame: see `frame_of_row`."""
         magic, low = frame
@@ -102,7 +107,7 @@ class _Constants:
         t = x.fma(self(_SCALE), magic)
         r = (t - magic).fma(self(-LN_2), x)
         power = t.b.shl(t.bits(), ir.Constant(t.bits().type, [23] * t.lanes))
-        return t.from_bits(t.b.add(self.polynomial(_EXP, r).bits(), power))
+        return t.from_bits(t.b.add(self.halved(_EXP, r, r * r).bits(), power))
 
 
 def _fields(b: ir.IRBuilder, values: ir.Value) -> list[V]:
@@ -157,7 +162,7 @@ def add_near(typingctx, sums, x, y, gap, count, frames, table):  # type: ignore[
         d = _log_ratio(b, args[1:5])
         v = d * d
         p = k.exp(V(b, args[1]), _fields(b, args[5])[:2])
-        a = k.polynomial(_A, d)
+        a = k.halved(_A, d, v)
         weight = p * v
         both = v.fma(a, d + k(2.0)) * weight
         found = weight.fma(a, ab), weight.fma(d.fma(a, k(1.0)) - a, ba), both.fma(k.polynomial(_J, v), js), v.max(most)
