@@ -18,8 +18,8 @@ None is negative: p and q are right to 3e-7, and d² is at least 0.03 where the 
 each of 8 intervals of v + 1, which the exponent numbers: fits of the least relative error, which is 8e-7.
 
 The exponentials have no table: permutations of a register cost more here than the terms of a polynomial. All constants
-are loaded through an address that the compiler cannot see through, so that instructions take them from memory. It would
-make them anew in each round of a loop, since there are more of them than registers.
+are loaded through an address that the compiler cannot see through. There are more of them than registers, and it would
+make each anew in every round of a loop, with two instructions.
 """
 
 from __future__ import annotations
