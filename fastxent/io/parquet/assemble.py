@@ -13,13 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastxent.io.parquet.levels import run_header
-from fastxent.io.parquet.unpack import bits, copy, join, unpack
+from fastxent.io.parquet.levels import BIT, END, LEFT, PACKED, POS, SAME, VALUE, WIDTH, run_header
+from fastxent.io.parquet.unpack import bits, copy, expand, join
 from fastxent.kernels.jit import jit
 
-# three cursors over runs, each of these slots
-POS, END, WIDTH, LEFT, PACKED, VALUE, BIT, SAME = range(8)
-REP, DEF, INDEX = 0, 8, 16
+REP, DEF, INDEX = 0, 8, 16  # three cursors over runs: see `levels`
 # of the page
 ENTRIES, ENCODING, NEXT, VALUES_END, PLANE, TAKEN = range(24, 30)
 # ^ entries left; encoding; position of the next value; end of values; length of a byte plane; values taken so far
@@ -29,7 +27,8 @@ EXPECTED, UNITS, MAX_DEF, LIST_DEF, ELEMENT_DEF, NAN, ROW_BYTES = range(30, 37)
 #   entry is an element; bits of NaN; bytes of a row
 # of the row in progress
 OPEN, HAVE, NULL_AT, NO_LIST, LENGTH = range(37, 42)  # NULL_AT: first null element, -1 = none
-SLOTS = 42
+BAD = 42  # rows with another verdict than `FINE`
+SLOTS = 43
 
 PLAIN, DICTIONARY, SPLIT, BYTES = range(4)  # ENCODING; BYTES: plain byte arrays, each behind its length
 
@@ -203,6 +202,11 @@ def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
     varying = lengths.shape[0] > 0
     entries = lengths.shape[0] if varying else dictionary.shape[0]
     done = np.int64(0)
+    if wanted and units == 1 and entries and not varying:  # the common case
+        missing = expand(values, s[INDEX : INDEX + 8], dictionary[:, 0], out[at : at + k])
+        if missing:
+            return BAD_INDEX if missing > 0 else BAD_VALUES
+        done = k
     while done < k:
         if s[INDEX + LEFT] == 0 and not next_run(values, s, INDEX):
             return BAD_VALUES
@@ -213,11 +217,6 @@ def _look_up(given, s, out, at, k, wanted):  # type: ignore[no-untyped-def]
         if s[INDEX + PACKED]:
             s[INDEX + BIT] = bit + count * width
         if not wanted:
-            done += count
-            continue
-        if packed and units == 1 and not varying:  # the common case
-            if not unpack(values, bit, width, dictionary[:, 0], out[at + done : at + done + count]):
-                return BAD_INDEX
             done += count
             continue
         index = np.int64(0) if s[INDEX + PACKED] else s[INDEX + VALUE]
@@ -252,7 +251,8 @@ def used_up(s):  # type: ignore[no-untyped-def]
 def assemble_regular(given, s, into, rows, capacity):  # type: ignore[no-untyped-def]
     """`assemble` for a page that is proven to be rows without nulls; the first may be in progress, the last go on.
 
-    Not for byte arrays, whose lengths differ. Row by row, reading byte-stream-split takes 1.4 times as long.
+    Not for byte arrays, whose lengths differ. Row by row, reading byte-stream-split takes 1.4 times as long. The caller
+    has set all verdicts to `FINE`.
     """
     expected = s[EXPECTED]
     have = s[HAVE] if s[OPEN] else np.int64(0)
@@ -262,8 +262,6 @@ def assemble_regular(given, s, into, rows, capacity):  # type: ignore[no-untyped
         return code
     s[ENTRIES] -= k
     end = rows + (have + k) // expected
-    for i in range(rows, end):
-        into.verdicts[i] = FINE
     s[HAVE] = (have + k) % expected
     s[OPEN] = s[HAVE] > 0
     s[NULL_AT], s[NO_LIST], s[LENGTH] = -1, 0, s[ROW_BYTES]
@@ -332,6 +330,7 @@ def assemble(levels, given, s, into, rows, capacity, closes):  # type: ignore[no
         elif s[LENGTH] != s[ROW_BYTES]:
             verdict = s[LENGTH]
         if verdict != FINE:
+            s[BAD] += 1
             for i in range(start, start + expected * units):
                 into.numbers[i] = s[NAN]
         into.verdicts[rows] = verdict

@@ -1,8 +1,8 @@
 """Decompression to an exact size.
 
 `pyarrow.Codec.decompress` does not tell how many bytes it wrote: a page that decompresses to less than its header says
-would end in whatever the memory held before. So the size is proven first where the compressed form tells it
-(snappy, lz4), checked by the library (zstd), or counted by streaming (gzip, brotli).
+would end in whatever the memory held before. So the size is proven first where the compressed form tells it (lz4),
+checked by the library (zstd), or counted by streaming (gzip, brotli). Snappy is decompressed here: see `snappy`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from fastxent.io.parquet.levels import lz4_size
+from fastxent.io.parquet.snappy import decompress_snappy, snappy_size
+from fastxent.io.storage.buffers import MOST_KEPT, buffers, read_only
 
 # names of `footer` -> names of pyarrow's codecs, and the most that one compressed byte can decompress to
 # (None: no bound worth the name). An allocation past that bound cannot be honest.
@@ -34,25 +36,32 @@ class Decompressor:
 
     def __init__(self, name: str) -> None:
         self.name, self._ratio = CODECS[name]
-        self._codec = None if self.name in ("gzip", "brotli") else pa.Codec(self.name)
+        self._codec = None if self.name in ("snappy", "gzip", "brotli") else pa.Codec(self.name)
+        self._buffers = buffers()
 
     def decompress(self, body: np.ndarray, size: int) -> np.ndarray:
-        """Return the ``size`` bytes that ``body`` decompresses to, in memory of Arrow's pool."""
+        """Return the ``size`` bytes that ``body`` decompresses to, in memory that is used again when no view is left
+        or of Arrow's pool."""
         if self._ratio is not None and size > self._ratio * (body.size + 8):
             raise CodecError(f"{body.size} bytes of {self.name} cannot decompress to {size}")
         if size == 0:
             return np.frombuffer(b"", np.uint8)
         try:
-            if self._codec is None:
-                return self._stream(body, size)
             told = size
             if self.name == "snappy":
-                told = _snappy_size(body)
+                told = snappy_size(body)[0]
             elif self.name == "lz4_raw":
                 told = lz4_size(body)
             if told != size:
                 raise CodecError(f"{self.name} data decompresses to {told} bytes where the page header says {size}")
-            return _read_only(self._codec.decompress(pa.py_buffer(body), size))
+            if self.name == "snappy":
+                out = self._buffers.take(size) if size <= MOST_KEPT else np.empty(size, np.uint8)
+                if not decompress_snappy(body, out):
+                    raise CodecError("snappy data cannot be decompressed (it is damaged)")
+                return read_only(out)
+            if self._codec is None:
+                return self._stream(body, size)
+            return read_only(np.frombuffer(self._codec.decompress(pa.py_buffer(body), size), np.uint8))
         except (OSError, MemoryError, pa.ArrowException) as error:
             raise CodecError(f"{self.name} data cannot be decompressed ({error})") from None
 
@@ -64,19 +73,4 @@ class Decompressor:
                 filled += got
             if filled < size or stream.read(1):
                 raise CodecError(f"{self.name} data does not decompress to the {size} bytes that the page header says")
-        return _read_only(out)
-
-
-def _read_only(buffer: pa.Buffer) -> np.ndarray:
-    array = np.frombuffer(buffer, np.uint8)
-    array.flags.writeable = False  # like mapped bytes: kernels are compiled for one kind of array
-    return array
-
-
-def _snappy_size(body: np.ndarray) -> int:
-    size = 0
-    for k, byte in enumerate(body[:5].tolist()):
-        size |= (byte & 127) << 7 * k
-        if byte < 128:
-            return int(size)
-    return -1
+        return read_only(np.frombuffer(out, np.uint8))

@@ -79,6 +79,7 @@ class FlatColumn:
         self._pages = PageReader(chunk, source, max_page)
         self._page: Page | None = None  # one that was not in a walk
         self._left = 0  # rows of it that are to come
+        self._valid = _NOTHING  # ones, as long as no null has been found
         self._s = np.zeros(asm.SLOTS, np.int64)
         self._s[asm.UNITS] = 1
         self._room = np.empty((_PAGES, walk.SLOTS), np.int64)
@@ -110,7 +111,10 @@ class FlatColumn:
         wanted, width, nulls, at = memory is not None, self._width, 0, 0
         raw = _NOTHING if memory is None else memory
         numbers = raw.view(self._pages.unit)
-        valid = np.ones(rows if wanted else min(rows, _SKIPPED), np.uint8)
+        most = rows if wanted else min(rows, _SKIPPED)
+        if len(self._valid) < most:
+            self._valid = np.ones(most, np.uint8)
+        valid = self._valid[:most]
         while at < rows:
             into = asm.Output(numbers[at:], raw[at * width :], _NO_VERDICTS)
             room = valid[at:] if wanted else valid[: rows - at]
@@ -122,6 +126,8 @@ class FlatColumn:
                 k, found = self._walk(0 if wanted else rows - at), 0
             at += k
             nulls += found
+        if nulls:
+            self._valid = _NOTHING
         return valid if wanted and nulls else _NOTHING
 
     # ---- pages that lie together -------------------------------------------------------------------------------------
@@ -160,6 +166,9 @@ class FlatColumn:
         if decompressor is None:
             return n
         data, at = self._source.buffers.take(int(table[:n, walk.SIZE].sum())), 0
+        self._data = read_only(data)
+        if decompressor.name == "snappy":
+            return int(walk.decompress_pages(buf, table[:n], data))
         for k, line in enumerate(lines[:n]):
             begin, end = line[walk.BODY], line[walk.BODY] + line[walk.STORED]
             split = begin + max(0, line[walk.REP]) + line[walk.DEF]
@@ -169,12 +178,10 @@ class FlatColumn:
                 try:
                     values = decompressor.decompress(values, line[walk.SIZE] - (split - begin))
                 except CodecError:
-                    n = k
-                    break
+                    return k
             table[k, walk.BODY] = at
             at += line[walk.SIZE]
             data[at - values.size : at] = values
-        self._data = read_only(data)
         return n
 
     def _many(self, into: asm.Output, valid: np.ndarray, wanted: bool) -> tuple[int, int]:

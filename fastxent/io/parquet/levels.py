@@ -18,6 +18,9 @@ import numpy as np
 from fastxent.kernels.jit import brief, inline, jit
 
 MALFORMED, STARTS_ROW, REGULAR = -1, 1, 2  # what `examine` finds
+# A cursor over runs: position of the next run, and the end; bits of a value; what is left of the run, whether it is
+# packed, its value, or the bit at which the next one is; equal levels to come
+POS, END, WIDTH, LEFT, PACKED, VALUE, BIT, SAME = range(8)
 
 
 class Nesting(NamedTuple):
@@ -110,8 +113,24 @@ def repetition_is_regular(buf, pos, end, n, n_classes, phase):  # type: ignore[n
 
 @jit
 def _packed_is_regular(buf, pos, count, phase, n_classes):  # type: ignore[no-untyped-def]
-    """The same for ``count`` packed levels from byte ``pos``, the first at ``phase`` of its row: byte by byte."""
-    whole = count >> 3
+    """The same for ``count`` packed levels from byte ``pos``, the first at ``phase`` of its row.
+
+    Bytes repeat after so many as hold whole rows: the first of them are looked at one by one, and each of the others is
+    compared with the one before it by that many, in vectors.
+    """
+    period = np.int64(n_classes)
+    for _ in range(3):
+        if period & 1 == 0:
+            period >>= 1
+    length = count >> 3
+    whole = min(length, period)
+    wrong = np.uint8(0)
+    if whole < length:
+        first, others = buf[pos : pos + length - period], buf[pos + period : pos + length]
+        for k in range(others.size):  # no early exit: this form vectorises
+            wrong |= others[k] ^ first[k]
+    if wrong:
+        return False
     if n_classes >= 8:  # one row start a byte at most
         start = (n_classes - phase) % n_classes  # levels until the next row starts
         for k in range(whole):
@@ -137,8 +156,9 @@ def _packed_is_regular(buf, pos, count, phase, n_classes):  # type: ignore[no-un
             phase += step
             if phase >= n_classes:
                 phase -= n_classes
+    phase = (phase + 8 * (length - whole)) % n_classes
     for k in range(count & 7):
-        level = (buf[pos + whole] >> k) & 1
+        level = (buf[pos + length] >> k) & 1
         if level != (phase != 0):
             return False
         phase += 1

@@ -21,7 +21,7 @@ from fastxent.io.storage.local import LocalRanges, Ranges
 
 _PIECE = 1 << 20  # of a page whose checksum is taken
 _LEVELS = 4 << 10, 192 << 10  # bytes at the beginning of a large page in which its levels should be
-_HEADER_GUESS, _HEADER_MOST = 4 << 10, 16 << 20
+_HEADER_PEEK, _HEADER_GUESS, _HEADER_MOST = 256, 4 << 10, 16 << 20
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY, _SPLIT = 0, 2, 3, 8, 9  # Encoding of the format
 
 _ERRORS = {
@@ -124,6 +124,14 @@ class PageReader:
         self.left -= entries
         self.number += pages
 
+    def peek(self, offset: int) -> Header:
+        """`header`, where nothing else of the page is wanted."""
+        if not isinstance(self._source, LocalRanges):
+            return self.header(offset)
+        few = np.frombuffer(self._source.peek(offset, min(self._chunk.end - offset, _HEADER_PEEK)), np.uint8)
+        got = thrift.read_page_header(few, self._slots)
+        return self.header(offset) if got < 0 else self._checked(offset, got)
+
     def header(self, offset: int) -> Header:
         """The page header at ``offset``; its page lies within the chunk."""
         left, guess = self._chunk.end - offset, _HEADER_GUESS
@@ -132,6 +140,11 @@ class PageReader:
             if got != thrift.NEED_MORE or guess >= min(left, _HEADER_MOST):
                 break
             guess *= 16
+        return self._checked(offset, got)
+
+    def _checked(self, offset: int, got: int) -> Header:
+        """The header in the slots, of ``got`` bytes or malformed."""
+        left = self._chunk.end - offset
         if got < 0:
             raise self.broken("its header is malformed")
         head = Header._make([*self._slots[: thrift.SUBHEADER].tolist(), offset + got])

@@ -95,7 +95,7 @@ def _walk(chunk: LogitsChunk, source: Ranges) -> Iterator[tuple[int, int, int]]:
     reader = PageReader(chunk, source, 0)
     offset, entries, page = chunk.begin, 0, 0
     while entries < chunk.entries and offset < chunk.end:
-        head = reader.header(offset)
+        head = reader.peek(offset)
         if head.type == thrift.DICTIONARY_PAGE:
             yield offset, 0, -1
         elif head.type != thrift.INDEX_PAGE:
@@ -220,7 +220,7 @@ class _RowReader:
             rows = max(1, min(self._max_bytes, _GATHERED) // self._row_bytes)
             self._out = np.empty(rows * chunk.n_classes, self._pages.unit)
             self._raw = self._out.view(np.uint8)
-            self._verdicts = np.empty(rows, np.int64)
+            self._verdicts = np.full(rows, asm.FINE, np.int64)
         capacity = len(self._verdicts)
         widths = chunk.max_rep, chunk.def_width
         if not asm.begin_page(s, page.parts, page.values, page.entries, *widths, page.encoding, chunk.unit_bytes):
@@ -253,8 +253,10 @@ class _RowReader:
         return bool(lv.rows_are_regular(page.levels, page.parts, page.entries, chunk.nesting, phase))
 
     def _gathered(self) -> Rows:
-        n, self._pending = self._pending, 0
-        bad = self._odd(self._verdicts[:n])
+        n, self._pending, bad = self._pending, 0, dict[int, str]()
+        if self._s[asm.BAD]:
+            bad, self._s[asm.BAD] = self._odd(self._verdicts[:n]), 0
+            self._verdicts[:n] = asm.FINE
         return self._hand_out(self._out[: n * self._chunk.n_classes].reshape(n, -1), bad)
 
     def _odd(self, verdicts: np.ndarray) -> dict[int, str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastxent.io.parquet import assemble as asm, levels as lv, thrift
+from fastxent.io.parquet.snappy import decompress_snappy
+from fastxent.io.parquet.unpack import copy
 from fastxent.kernels.jit import brief, jit
 
 # slots of a page in the table: where its body begins, its size as stored and decompressed, checksum, entries, encoding
@@ -70,7 +72,28 @@ def walk_pages(buf, table, slots, limits, width, leveled, coded, compressed):  #
     return np.int64(table.shape[0])
 
 
-@brief
+@jit
+def decompress_pages(buf, table, data):  # type: ignore[no-untyped-def]
+    """Decompress pages of ``buf`` by snappy, one behind the other into ``data``, where ``table`` then has them.
+
+    Returns how many: those before the first that is damaged.
+    """
+    at = np.int64(0)
+    for k in range(table.shape[0]):
+        line = table[k]
+        begin, split, size = line[BODY], max(np.int64(0), line[REP]) + line[DEF], line[SIZE]
+        values = buf[begin + split : begin + line[STORED]]
+        copy(buf, begin, data, at, split)
+        if not line[COMPRESSED]:
+            copy(values, 0, data, at + split, values.size)
+        elif size > split and not decompress_snappy(values, data[at + split : at + size]):
+            return k
+        line[BODY] = at
+        at += size
+    return np.int64(table.shape[0])
+
+
+@jit
 def take_pages(pages, cursor, s, given, into, valid, nesting, wanted):  # type: ignore[no-untyped-def]
     """The next rows of ``pages`` to ``into``, 0 for a null, or past them if not ``wanted``.
 
@@ -145,18 +168,18 @@ def _validity(levels, s, valid):  # type: ignore[no-untyped-def]
     """Write the next definition levels, of one bit each, to ``valid``; their sum, or -1 where they end too early."""
     done, good = np.int64(0), np.int64(0)
     while done < valid.size:
-        if s[asm.DEF + asm.LEFT] == 0 and not asm.next_run(levels, s, asm.DEF):
+        if s[asm.DEF + lv.LEFT] == 0 and not asm.next_run(levels, s, asm.DEF):
             return np.int64(-1)
-        count = min(valid.size - done, s[asm.DEF + asm.LEFT])
-        s[asm.DEF + asm.LEFT] -= count
-        bit, value = s[asm.DEF + asm.BIT], s[asm.DEF + asm.VALUE]
-        packed = s[asm.DEF + asm.PACKED] != 0
+        count = min(valid.size - done, s[asm.DEF + lv.LEFT])
+        s[asm.DEF + lv.LEFT] -= count
+        bit, value = s[asm.DEF + lv.BIT], s[asm.DEF + lv.VALUE]
+        packed = s[asm.DEF + lv.PACKED] != 0
         for i in range(done, done + count):
             if packed:
                 value = np.int64(levels[bit >> 3] >> (bit & 7)) & 1
                 bit += 1
             valid[i] = value
             good += value
-        s[asm.DEF + asm.BIT] = bit
+        s[asm.DEF + lv.BIT] = bit
         done += count
     return good

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+MOST_KEPT = 8 << 20  # of one array: the memory of a larger one goes with it
 _SPARE_BYTES, _MOST_SPARE = 8 << 20, 4  # what one thread leaves to the next run, and how many of them do
 
 

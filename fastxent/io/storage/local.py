@@ -13,12 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from fastxent.errors import SourceError
-from fastxent.io.storage.buffers import buffers, read_only
+from fastxent.io.storage.buffers import MOST_KEPT, buffers, read_only
 from fastxent.io.storage.spent import SPENT
 
 # Pages of a local file are read into buffers that stay in the cache; of larger ones the memory goes with the page. None
 # is mapped: a file that is cut short would end the process.
-_MOST_KEPT = 8 << 20
 _TOGETHER = 5 << 19  # pages read at once, as many as are this large together: every read gives up the interpreter lock
 _LEAST = 256 << 10  # of one read
 _SLACK = 8 << 10  # read with a page, for the header of the next
@@ -91,7 +90,7 @@ class LocalRanges:
             page *= max(1, _TOGETHER // page)
         wanted = min(self.end - offset, max(page, _LEAST if length > _SLACK else 0))
         self._array = _NOTHING  # its buffer is free again, if nobody else looks at it
-        if length > _MOST_KEPT:
+        if length > MOST_KEPT:
             array = np.empty(wanted, np.uint8)
             self.scatter(offset, [array.data])
             self._array = read_only(array)
@@ -104,6 +103,12 @@ class LocalRanges:
         array = self.buffers.take(length)
         self.scatter(offset, [array.data])
         return read_only(array)
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset`` of the file on, a few: without what `view` does for many."""
+        with contextlib.suppress(OSError):
+            return os.pread(self._fd, length, offset)
+        return b""
 
     def scatter(self, offset: int, rooms: list[memoryview]) -> None:
         """Read the bytes from ``offset`` on into ``rooms``, one behind the other: at most 1024 of them."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastxent.kernels.jit import inline
-from fastxent.kernels.simd.vector import I64, V
+from fastxent.kernels.simd.vector import I64, I8, V
 
 _UNIT = 1.5 * 2.0**52  # whole numbers added to it are the last bits of the sum
 _UNIT_WORD = struct.unpack("q", struct.pack("d", _UNIT))[0]
@@ -102,3 +103,38 @@ def load_word(typingctx, address):  # type: ignore[no-untyped-def]
         return b.load(b.inttoptr(args[0], I64.as_pointer()), align=1)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_word(typingctx, address, word):  # type: ignore[no-untyped-def]
+    """Eight bytes to memory of any alignment."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        b.store(args[1], b.inttoptr(args[0], I64.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def move_words(typingctx, to, source):  # type: ignore[no-untyped-def]
+    """Sixteen bytes from one address to another, of any alignment."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        to, source = (b.inttoptr(address, ir.VectorType(I64, 2).as_pointer()) for address in args)
+        b.store(b.load(source, align=1), to, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def move_bytes(typingctx, to, source, n):  # type: ignore[no-untyped-def]
+    """``n`` bytes from one address to another, where they do not overlap."""
+
+    def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
+        to, source = (b.inttoptr(address, I8.as_pointer()) for address in args[:2])
+        cgutils.raw_memcpy(b, to, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen

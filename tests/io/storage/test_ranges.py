@@ -33,7 +33,7 @@ def big(tmp_path: Path) -> tuple[Path, bytes]:
 
 def test_any_range(big: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     path, data = big
-    monkeypatch.setattr(ranges, "_MOST_KEPT", 50_000)
+    monkeypatch.setattr(ranges, "MOST_KEPT", 50_000)
     monkeypatch.setattr(remote, "_BLOCK", 30_000)
     monkeypatch.setattr(remote, "_LEAST", 1000)
     rng = random.Random(1)
