@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import hashlib
 import os
 import pickle
@@ -51,7 +52,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__
 _SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
-_COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|bare|inline)\b", re.MULTILINE)
+_COMPILES = re.compile(
+    rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|bare|(?:bare_)?inline)\b", re.MULTILINE
+)
 _IMPORTS = re.compile(rb"^[ \t]*from (fastxent[\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
 
 
@@ -239,7 +242,11 @@ def _checksum(path: Path, content: bytes) -> bytes:
     return hashlib.sha256(path.name.encode() + content).digest()
 
 
-def jit(function: Callable[..., Any], nogil: bool = True, nrt: bool = True) -> Any:
+# What is not said here, a function would take over from the one whose compilation asks for it first.
+_POLICY = {"nogil": True, "error_model": "numpy", "boundscheck": False, "forceinline": False, "_nrt": True}
+
+
+def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a kernel, or a helper that kernels call, under the policy above.
 
     A function that was made with values (a closure) is named after them. Numba tells machine code apart by qualified
@@ -249,6 +256,8 @@ def jit(function: Callable[..., Any], nogil: bool = True, nrt: bool = True) -> A
 
     A call with constants, such as ``f(x, 0)``, takes the code of ``f(x, i)``. Numba would compile a specialisation for
     each constant, whose value its code does not use.
+
+    options: of Numba, beside those of the policy.
     """
     made_of = _closure(function)
     if made_of is None and Path(function.__code__.co_filename).is_relative_to(_PACKAGE):
@@ -256,12 +265,29 @@ def jit(function: Callable[..., Any], nogil: bool = True, nrt: bool = True) -> A
     if function.__closure__:
         mark = uuid.uuid4().hex if made_of is None else hashlib.sha256(repr(made_of).encode()).hexdigest()
         function.__qualname__ += f"_{mark[:16]}"
-    dispatcher = numba.njit(nogil=nogil, error_model="numpy", boundscheck=False, _nrt=nrt)(function)
+    dispatcher = numba.njit(**{**_POLICY, **options})(function)
     template = dispatcher.get_call_template  # called by the compiler of a caller, with types that name a constant
     dispatcher.get_call_template = lambda args, kws: template([unliteral(arg) for arg in args], kws)
+    dispatcher.compile = _without_collector(dispatcher.compile)
     if made_of is not None and os.path.isfile(function.__code__.co_filename):  # else nothing tells two versions apart
         dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+def _without_collector(compile_function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile while the garbage collector waits. It would look through the compiler's objects again and again, which
+    takes a seventh of the time, and find next to nothing."""
+
+    def compile_function_quickly(signature: Any) -> Any:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return compile_function(signature)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return compile_function_quickly
 
 
 def brief(function: Callable[..., Any]) -> Any:
@@ -272,9 +298,17 @@ def brief(function: Callable[..., Any]) -> Any:
 def bare(function: Callable[..., Any]) -> Any:
     """`jit` for many small functions that pass arrays on, which neither allocate nor return arrays: no references are
     counted. Numba's counts are atomic additions, some ten nanoseconds each time an array is unpacked from a tuple."""
-    return jit(function, nrt=False)
+    return jit(function, _nrt=False)
 
 
-def inline(function: Callable[..., Any]) -> Any:
-    """A helper whose body is copied into each caller: for a few lines of arithmetic."""
-    return numba.njit(nogil=True, error_model="numpy", boundscheck=False, inline="always")(function)
+def inline(function: Callable[..., Any], **options: Any) -> Any:
+    """A helper whose code is copied into each caller: for a few lines of arithmetic. It cannot be called from Python.
+
+    LLVM copies it, not Numba, which would translate it and infer its types in each caller anew.
+    """
+    return jit(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+
+def bare_inline(function: Callable[..., Any]) -> Any:
+    """`inline` for what is `bare`."""
+    return inline(function, _nrt=False)

@@ -26,7 +26,7 @@ def processor() -> str:
     return str(cpu_target.target_context.codegen().magic_tuple()[1])
 
 
-def _has(feature: str) -> bool:
+def has(feature: str) -> bool:
     """Whether code is being made for a processor with this feature."""
     return f"+{feature}" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
@@ -43,12 +43,12 @@ def lookup(table: list[int], index: ir.Value, like: V) -> V:
         function = ir.FunctionType(args[0].type, [a.type for a in args])
         return b.call(cgutils.get_or_insert_function(b.module, function, name), args)
 
-    if _has("avx512f"):
+    if has("avx512f"):
         if like.elem == F64:
             low, high = constant(table[:8]), constant(table[8:])
             return V(b, call("llvm.x86.avx512.vpermi2var.pd.512", low, index, high))
         return V(b, call("llvm.x86.avx512.permvar.sf.512", constant(table), index))
-    if _has("avx2") and like.elem == F32:
+    if has("avx2") and like.elem == F32:
         halves = []
         for first in (0, 8):
             at = shuffle(b, index, index, range(first, first + 8))

@@ -12,10 +12,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastxent.kernels.simd.elementary import has
 from fastxent.kernels.simd.types import F32, compute_type, memory_type
 from fastxent.kernels.simd.vector import (
-    F32 as _F32, F64 as _F64, HALF as _HALF, I16 as _I16, I32 as _I32, I64 as _I64, I8 as _I8,
-    lane_mask,
+    F32 as _F32, F64 as _F64, HALF as _HALF, I1 as _I1, I16 as _I16, I32 as _I32, I64 as _I64, I8 as _I8,
+    broadcast, lane_mask,
 )  # fmt: skip
 
 
@@ -47,11 +48,20 @@ def to_memory(b: ir.IRBuilder, v: ir.Value, tag: types.Type) -> ir.Value:
 
 
 def suffix_of(kind: ir.Type, lanes: int) -> str:
-    names = {_F32: "f32", _F64: "f64", _HALF: "f16", _I64: "i64", _I16: "i16", _I8: "i8"}
+    names = {_F32: "f32", _F64: "f64", _HALF: "f16", _I64: "i64", _I32: "i32", _I16: "i16", _I8: "i8"}
     return f"v{lanes}{names[kind]}"
 
 
+def _in_pairs(kind: ir.Type) -> bool:
+    """Whether numbers are taken in pairs of halves. Most processors have no masks for halves: LLVM would branch around
+    each one, which is slow, and slow to compile."""
+    return kind in (_HALF, _I16) and not has("avx512bw")
+
+
 def masked_load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, kind: ir.Type, lanes: int, fill: Any) -> ir.Value:
+    """The first ``count`` lanes from memory, ``fill`` in the others; of halves -inf."""
+    if _in_pairs(kind):
+        return _load_halves(b, address, count, kind, lanes)
     vec = ir.VectorType(kind, lanes)
     mask = lane_mask(b, count, lanes)
     pointer = b.inttoptr(address, vec.as_pointer())
@@ -59,6 +69,26 @@ def masked_load(b: ir.IRBuilder, address: ir.Value, count: ir.Value, kind: ir.Ty
     name = f"llvm.masked.load.{suffix_of(kind, lanes)}.p0"
     function = cgutils.get_or_insert_function(b.module, signature_, name)
     return b.call(function, [pointer, _I32(1), mask, ir.Constant(vec, [fill] * lanes)])
+
+
+def _odd_half(b: ir.IRBuilder, count: ir.Value, lanes: int) -> tuple[ir.Value, ir.Value]:
+    """(whether ``count`` lanes end in half a pair, which lane that is)."""
+    odd = b.and_(b.trunc(count, _I1), b.icmp_unsigned("<", count, _I64(lanes)))
+    return odd, b.sub(count, _I64(1))
+
+
+def _load_halves(b: ir.IRBuilder, address: ir.Value, count: ir.Value, kind: ir.Type, lanes: int) -> ir.Value:
+    """`masked_load`, two halves at a time, then the last of an odd number."""
+    off = {_HALF: 0xFC00, _I16: 0xFF80}[kind] - 0x10000  # bits of -inf
+    pairs = masked_load(b, address, b.ashr(count, _I64(1)), _I32, lanes // 2, (off << 16) + off + 0x10000)
+    vec = ir.VectorType(_I16, lanes)
+    odd, last = _odd_half(b, count, lanes)
+    nothing = cgutils.alloca_once_value(b, _I16(off))
+    place = b.select(odd, b.inttoptr(b.add(address, b.shl(last, _I64(1))), nothing.type), nothing)
+    here = b.icmp_signed("==", ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes))), broadcast(b, last, lanes))
+    here = b.and_(here, broadcast(b, odd, lanes))
+    halves = b.select(here, broadcast(b, b.load(place, align=1), lanes), b.bitcast(pairs, vec))
+    return b.bitcast(halves, ir.VectorType(kind, lanes))
 
 
 def masked_store(b: ir.IRBuilder, address: ir.Value, count: ir.Value, vector: ir.Value) -> None:
@@ -69,10 +99,24 @@ def masked_store(b: ir.IRBuilder, address: ir.Value, count: ir.Value, vector: ir
         with whole:
             b.store(vector, pointer, align=1)
         with part:
-            mask = lane_mask(b, count, lanes)
-            kind = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, _I32, mask.type])
-            name = f"llvm.masked.store.{suffix_of(vector.type.element, lanes)}.p0"
-            b.call(cgutils.get_or_insert_function(b.module, kind, name), [vector, pointer, _I32(1), mask])
+            if _in_pairs(vector.type.element):
+                halves = b.bitcast(vector, ir.VectorType(_I16, lanes))
+                pairs = b.bitcast(vector, ir.VectorType(_I32, lanes // 2))
+                _masked_store(b, address, b.ashr(count, _I64(1)), pairs)
+                odd, last = _odd_half(b, count, lanes)
+                with b.if_then(odd):
+                    place = b.inttoptr(b.add(address, b.shl(last, _I64(1))), _I16.as_pointer())
+                    b.store(b.extract_element(halves, last), place, align=1)
+            else:
+                _masked_store(b, address, count, vector)
+
+
+def _masked_store(b: ir.IRBuilder, address: ir.Value, count: ir.Value, vector: ir.Value) -> None:
+    lanes, pointer = vector.type.count, b.inttoptr(address, vector.type.as_pointer())
+    mask = lane_mask(b, count, lanes)
+    kind = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, _I32, mask.type])
+    name = f"llvm.masked.store.{suffix_of(vector.type.element, lanes)}.p0"
+    b.call(cgutils.get_or_insert_function(b.module, kind, name), [vector, pointer, _I32(1), mask])
 
 
 MINUS_INF = {_F32: float("-inf"), _F64: float("-inf"), _HALF: float("-inf"), _I16: 0xFF80 - 0x10000}
