@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import pickle
@@ -50,10 +51,11 @@ FILES = {
     "a.csv.zst": lambda text: zstd(text.encode()),
     "noname": lambda text: text.encode(),
 }
-EXPECTED = fx.evaluate({"x": P, "target": Y, "w": W, "g": G}, logits="x", input="probs", weight="w", by="g")
 
 
-EXPECTED_PLAIN = fx.evaluate({"x": P, "target": Y}, logits="x", input="probs")
+@functools.cache
+def expected() -> fx.EvalResult:
+    return fx.evaluate({"x": P, "target": Y, "w": W, "g": G}, logits="x", input="probs", weight="w", by="g")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -65,12 +67,12 @@ def test_what_pandas_writes(name: str, piece: int, tmp_path: Path, monkeypatch: 
     for how in ({}, {"threads": 3}):
         found = fx.evaluate(path, **PROBS, weight="w", by="g", cluster="name", **how)
         assert found.rows.used == N
-        assert [found.metrics[k].value for k in found.metrics] == [EXPECTED.metrics[k].value for k in found.metrics]
+        assert [found.metrics[k].value for k in found.metrics] == [expected().metrics[k].value for k in found.metrics]
         assert {k: s.metrics["accuracy"].value for k, s in found.slices["g"].items()} == {
-            k: s.metrics["accuracy"].value for k, s in EXPECTED.slices["g"].items()
+            k: s.metrics["accuracy"].value for k, s in expected().slices["g"].items()
         }
     units = [pickle.loads(pickle.dumps(u)) for u in fx.plan(path, **PROBS, weight="w", by="g")]  # noqa: S301 - our own
-    assert fx.merge_states([unit.run() for unit in units]).result().metrics == EXPECTED.metrics
+    assert fx.merge_states([unit.run() for unit in units]).result().metrics == expected().metrics
 
 
 def test_shards_in_hive_folders_and_tabs(tmp_path: Path) -> None:
@@ -87,8 +89,8 @@ def test_binary_probability_with_text_targets(tmp_path: Path) -> None:
     labels = np.where(Y > 1, "spam", "ham")
     pd.DataFrame({"id": range(N), "label": labels, "score": P[:, 0]}).to_csv(tmp_path / "x.csv", index=False)
     options: dict[str, Any] = {"logits": "score", "input": "probs", "target": "label", "classes": ("ham", "spam")}
-    expected = fx.evaluate({"score": P[:, 0], "label": list(labels)}, **options)
-    assert fx.evaluate(tmp_path / "x.csv", **options).metrics == expected.metrics
+    truth = fx.evaluate({"score": P[:, 0], "label": list(labels)}, **options)
+    assert fx.evaluate(tmp_path / "x.csv", **options).metrics == truth.metrics
 
 
 def test_compare_by_position_and_by_id(tmp_path: Path) -> None:
@@ -96,12 +98,12 @@ def test_compare_by_position_and_by_id(tmp_path: Path) -> None:
     frame().to_csv(a)
     frame().to_csv(b)
     base = {"x": P, "target": Y}
-    expected = fx.compare(base, base, logits="x", input="probs").metrics
-    assert fx.compare(a, b, **PROBS).metrics == expected
+    against = fx.compare(base, base, logits="x", input="probs").metrics
+    assert fx.compare(a, b, **PROBS).metrics == against
     frame().iloc[::-1].to_csv(b)
-    assert fx.compare(a, b, **PROBS, on="index").metrics == expected
+    assert fx.compare(a, b, **PROBS, on="index").metrics == against
     fx.convert(a, tmp_path / "x.parquet", logits="[0-9]*")
-    assert fx.evaluate(tmp_path / "x.parquet", input="probs", weight="w", by="g").metrics == EXPECTED.metrics
+    assert fx.evaluate(tmp_path / "x.parquet", input="probs", weight="w", by="g").metrics == expected().metrics
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -355,7 +357,8 @@ def test_inspect_of_one_probability_and_of_a_table_without_names(
     np.savetxt(tmp_path / "lgb.tsv", np.c_[Y, P], delimiter="\t", fmt=["%d", *["%.9g"] * C])
     assert describe(tmp_path / "lgb.tsv").logits == []
     found = fx.evaluate(tmp_path / "lgb.tsv", logits="f[1-9]", target="f0", input="probs")
-    assert found.metrics["accuracy"] == EXPECTED_PLAIN.metrics["accuracy"]
+    plain = fx.evaluate({"x": P, "target": Y}, logits="x", input="probs")
+    assert found.metrics["accuracy"] == plain.metrics["accuracy"]
 
 
 def test_mutated_tables_never_crash_hang_or_give_more_rows() -> None:
