@@ -120,6 +120,22 @@ def tally_near(rows, place, shift, limit, near, pages, counts, rest):  # type: i
 
 
 @jit
+def order_near(starts, found, width, order):  # type: ignore[no-untyped-def]
+    """The pages that are near, by their names, into ``order``, which has room for all and one more; how many there are.
+
+    width: names of a sign and exponent."""
+    n = 0
+    for top in range(starts.size):
+        start = np.int64(starts[top])
+        if start < 0:
+            continue
+        for page in found[start : start + width]:
+            order[n] = page - 1
+            n += page > 0
+    return n
+
+
+@jit
 def mark_tops(scores, tops):  # type: ignore[no-untyped-def]
     """Set ``tops`` (2**`TOP`,) for the sign and exponent of each score."""
     for i in range(scores.size):

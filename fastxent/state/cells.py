@@ -32,7 +32,7 @@ from fastxent.kernels.cells import (
     score_keys,
 )  # fmt: skip
 from fastxent.kernels.grown import grown
-from fastxent.kernels.near import count_marks, halve_marks, mark_prefixes, mark_tops, tally_near
+from fastxent.kernels.near import count_marks, halve_marks, mark_prefixes, mark_tops, order_near, tally_near
 
 LONGEST = WIDTH - BITS
 _LEAST_SLOTS = 256
@@ -322,7 +322,12 @@ class Cells:
         """(pages by owner and key, the names of all, how far the keys of their cells are shifted)."""
         used = int(self._used[0])
         names, owners = self._names[:used], self._owner_of[:used]
-        order = np.lexsort((names, owners)) if len(self.lengths) > 1 else np.argsort(names)
+        if self.has_near:
+            order = np.empty(used + 1, np.int64)
+            near = order_near(self._starts, self._near, 1 << (int(self.lengths[0]) - TOP), order)
+            order = order[:used] if near == used else np.argsort(names)
+        else:
+            order = np.lexsort((names, owners)) if len(self.lengths) > 1 else np.argsort(names)
         return order, names, (LONGEST - self.lengths[owners]).astype(np.uint64)
 
     def used(self, filled: np.ndarray) -> Used:

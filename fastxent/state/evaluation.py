@@ -238,10 +238,10 @@ class EvalState:
                     f"states of different configurations do not merge: {name}={mine!r} here, {theirs!r} there"
                 )
 
-    def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = ()) -> EvalResult:
-        """Every metric of the rows so far; the state stays as it is."""
+    def result(self, timing: dict[str, Any] | None = None, files: Iterable[str] = (), threads: int = 1) -> EvalResult:
+        """Every metric of the rows so far, by up to ``threads`` threads; the state stays as it is."""
         bins = self.labels.get(None, self.whole).bins_of(0)
-        (metrics,), curves = self._metrics(self.whole)
+        (metrics,), curves = self._metrics(self.whole, threads)
         return EvalResult(
             rows=rows_of(self.whole.rows[0]),
             metrics=metrics,
@@ -287,7 +287,7 @@ class EvalState:
         """The metrics of each group of a table."""
         return self._metrics(table)[0]
 
-    def _metrics(self, table: GroupTable) -> tuple[list[dict[str, Metric]], Curves | None]:
+    def _metrics(self, table: GroupTable, threads: int = 1) -> tuple[list[dict[str, Metric]], Curves | None]:
         """(the metrics of each group, the curves of a table of one group)."""
         places = table.by_group()
         bins = self.labels.get(table.column, table)
@@ -304,7 +304,8 @@ class EvalState:
         if self.class_gaps is not None and table is self.whole:
             found[0][CLASSWISE] = self.class_gaps.metric()
         apart = self.grids.scores if table is self.whole else None
-        found, curves = ranking_metrics(self.plan, found, self.scores.get(table.column), apart, self.config.jackknife)
+        scores, buckets = self.scores.get(table.column), self.config.jackknife
+        found, curves = ranking_metrics(self.plan, found, scores, apart, buckets, threads)
         for given in self.given:
             if given.column == table.column:
                 means = given.means()

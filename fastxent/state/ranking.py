@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,15 @@ class Ranked(NamedTuple):
     positive: np.ndarray
     exact: bool
     counted: bool
+
+
+def together(calls: Mapping[str, Callable[[], Any]], threads: int) -> dict[str, Any]:
+    """What calls return, made by up to ``threads`` threads."""
+    if min(threads, len(calls)) < 2:
+        return {name: call() for name, call in calls.items()}
+    with ThreadPoolExecutor(min(threads, len(calls))) as pool:
+        waiting = {name: pool.submit(call) for name, call in calls.items()}
+        return {name: future.result() for name, future in waiting.items()}
 
 
 def roc_auc(rows: Ranked) -> Metric:
@@ -155,7 +165,7 @@ def curves(rows: Ranked) -> Curves | None:
         return None
     wanted = np.linspace(positive[-1] / last[0] + negative[-1] / last[1], 2.0, POINTS - 1)
     chosen = np.zeros(len(wanted), np.int64)
-    best, middle = choose_cells(positive, negative, last, wanted, chosen)
+    best, middle = choose_cells(positive, negative, last, wanted, chosen, room())
     chosen = np.unique(chosen) if len(positive) > POINTS - 1 else np.arange(len(positive))
     places = np.concatenate([chosen, [best, middle]])
     true, false = sums = np.empty((2, len(places)))

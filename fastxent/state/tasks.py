@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from fastxent.errors import ConfigError
@@ -21,6 +22,9 @@ from fastxent.state.metrics import MetricPlan
 from fastxent.state.scores import Scores
 from fastxent.state.table import GroupTable
 from fastxent.state.topk import Between, NoClasses, TopkPlan
+
+_CURVES, _WITHOUT = "curves", "without"  # what is computed beside the metrics
+_MANY = 1 << 16  # cells whose figures are worth a thread each
 
 Detail = Matrix | Pairs | Worst
 
@@ -101,11 +105,17 @@ def ranking_of(plan: MetricPlan, tables: Iterable[GroupTable]) -> dict[str | Non
 
 
 def ranking_metrics(
-    plan: MetricPlan, found: list[dict[str, Metric]], scores: Scores | None, apart: Scores | None, buckets: int
+    plan: MetricPlan,
+    found: list[dict[str, Metric]],
+    scores: Scores | None,
+    apart: Scores | None,
+    buckets: int,
+    threads: int,
 ) -> tuple[list[dict[str, Metric]], Curves | None]:
     """(the metrics of each group with those of its ranking, the curves if there is one group without a column).
 
     apart: the scores by bucket, where rows are not alike. buckets: of the jackknife; 0: there is none.
+    threads: how many the figures of all rows may be computed by.
     """
     if scores is None:
         return found, None
@@ -116,11 +126,20 @@ def ranking_metrics(
     names = binary.RANKING if scores.labels is None else multilabel.RANKING
     chosen = [(name, figure) for name, figure in zip(names, make, strict=True) if name in plan.names]
     if scores.labels is None:
+        curves = None
         for group, rows in zip(found, ranked, strict=True):
-            group.update({name: figure(rows) for name, figure in chosen})
-            if buckets and len(found) <= MOST_SLICES:
-                _add_intervals(group, rows, apart, buckets, dict(chosen))
-        return found, ranking.curves(ranked[0]) if scores.whole else None
+            calls: dict[str, Callable[[], Any]] = {name: partial(figure, rows) for name, figure in chosen}
+            if scores.whole:
+                calls[_CURVES] = partial(ranking.curves, rows)
+            divided = buckets if len(found) <= MOST_SLICES else 0
+            if divided and apart is None and rows.counted and "average_precision" in calls:  # it has no other interval
+                calls[_WITHOUT] = partial(ranking.without_buckets, rows, buckets)
+            done = ranking.together(calls, threads if len(rows.keys) > _MANY else 1)
+            curves, without = done.pop(_CURVES, None), done.pop(_WITHOUT, None)
+            group.update(done)
+            if divided:
+                _add_intervals(group, rows, apart, buckets, dict(chosen), without)
+        return found, curves
     for g, group in enumerate(found):
         mine = ranked[g * scores.labels : (g + 1) * scores.labels]
         group.update({name: multilabel.mean_over_labels([*map(figure, mine)]) for name, figure in chosen})
@@ -133,11 +152,14 @@ def _add_intervals(
     apart: Scores | None,
     buckets: int,
     figures: Mapping[str, Callable[[ranking.Ranked], Metric]],
+    without: list[ranking.Ranked] | None,
 ) -> None:
-    """Give the ranking metrics of a group that have no interval that of the jackknife."""
+    """Give the ranking metrics of a group that have no interval that of the jackknife. without: the rows without each
+    bucket, if they are known."""
     open_ = {name: figure for name, figure in figures.items() if group[name].method is None}
     if not open_ or (apart is None and not rows.counted):
         return
-    without = ranking.without_buckets(rows, buckets) if apart is None else apart.without_each()
+    if without is None:
+        without = ranking.without_buckets(rows, buckets) if apart is None else apart.without_each()
     for name, figure in open_.items():
         group[name] = jackknifed(group[name], [figure(rest).value for rest in without])

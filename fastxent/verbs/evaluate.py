@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastxent.engine.job import Job
+from fastxent.engine.pool import get_num_threads
 from fastxent.engine.run import run_job
 from fastxent.engine.sink import OrderedSink
 from fastxent.engine.timing import ended
@@ -216,7 +217,7 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
         else:
             state, timing = run_job(job, options, visit, done, watch)
     start = time.perf_counter()
-    result = state.result(files=job.source.files)
+    result = state.result(files=job.source.files, threads=options["threads"] or get_num_threads())
     timing = ended(timing, time.perf_counter() - start)
     result = replace(result, timing=timing, warnings=(*result.warnings, *job.warnings), state=state)
     return result if stopped is None else sequential(result, stopped)

@@ -63,7 +63,7 @@ def test_chosen_cells(seed, n, points):
     assert ends == (true[-1], false[-1])
     wanted, chosen = np.sort(np.random.default_rng(seed).random(points)) * 2.2, np.zeros(points, np.int64)
     along = true / ends[0] + false / ends[1]
-    best, middle = ranks.choose_cells(positive, negative, ends, wanted, chosen)
+    best, middle = ranks.choose_cells(positive, negative, ends, wanted, chosen, ranks.room())
     assert chosen.tolist() == np.searchsorted(along, wanted).tolist()
     assert best == np.argmax(2 * true / (ends[0] + true + false))
     assert middle == np.argmin(np.abs(along - 1))

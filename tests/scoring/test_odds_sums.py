@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 import fastxent as fx
 from fastxent.scoring import odds_sums
+from fastxent.state import tasks
 from fastxent.state.evaluation import EvalState
 
 SPECIAL = {
@@ -57,7 +58,7 @@ def test_sums_have_the_bits_of_rows(kind, data):
     assert summed.to_bytes() == rows.to_bytes()
 
 
-def test_plain_batches_are_summed():
+def test_plain_batches_are_summed(monkeypatch):
     rng = np.random.default_rng(1)
     score = rng.random(70_000).astype(np.float32)
     columns = {"s": score, "y": (rng.random(70_000) < score).astype(np.int8)}
@@ -65,6 +66,8 @@ def test_plain_batches_are_summed():
     assert sum(batches) == 70_000
     assert summed.to_bytes() == rows.to_bytes()
     assert summed.result() == rows.result()
+    monkeypatch.setattr(tasks, "_MANY", 1)
+    assert summed.result(threads=3) == rows.result()
 
 
 @pytest.mark.parametrize(
