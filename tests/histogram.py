@@ -35,6 +35,7 @@ class Histogram:
 @dataclass(frozen=True)
 class LargestLogit:
     whole: bool = False
+    light = False
 
     def scorer(self) -> Callable[[Batch], np.ndarray]:
         return lambda batch: np.concatenate([bins(block.values) for block in batch.blocks])

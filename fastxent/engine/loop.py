@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _WIDE_ROWS, _WIDE_BYTES = 65536, 128 << 20  # of a batch: what it costs beside its logits is shared by many rows
 _NARROW_BYTES = 1 << 20  # of logits in a batch, even if they are more rows than that
+_LIGHT_ROWS = 1 << 20  # of a batch of a light recipe
 
 
 @dataclass
@@ -181,7 +182,7 @@ class Loop(Generic[S]):
     def _unit(self, worker: Worker[S], index: int, unit: Unit) -> bool:
         """Read, score and sum a unit. Return False if it was abandoned because an earlier unit failed."""
         state, clock = worker.state, worker.clock
-        rows = max(_WIDE_ROWS, _NARROW_BYTES // self.row_bytes)
+        rows = _LIGHT_ROWS if self.recipe.light else max(_WIDE_ROWS, _NARROW_BYTES // self.row_bytes)
         rows = max(1, min(rows, _WIDE_BYTES // self.row_bytes))
         with closing(unit.read(rows, self.block_bytes, self.recipe.whole)) as batches:  # type: ignore[type-var]
             while (batch := clock.next(batches)) is not None:

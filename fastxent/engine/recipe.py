@@ -47,6 +47,11 @@ class Recipe(Protocol[S_co]):
         """Whether the logits of a batch are needed together, so that they come as one block."""
         ...
 
+    @property
+    def light(self) -> bool:
+        """Whether a few sums are left of a scored batch, so that batches may have many rows."""
+        ...
+
     def scorer(self) -> Callable[[Batch], Any]:
         """A function of a batch whose result `State.add` takes."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,11 @@ from fastxent.kernels.rows.labels import plain_targets
 from fastxent.kernels.rows.odds_sums import INSIDE, POSITIVE
 from fastxent.kernels.tally import FIRST_PATTERN, PATTERN_SHIFT, PATTERNS
 from fastxent.options.config import EvalConfig
-from fastxent.scoring.binary import BinaryScorer
+from fastxent.scoring.binary import BinaryScorer, Numbers
 from fastxent.scoring.rows import ScoredRows
 
 _UNSUMMED = ("nll_minus_entropy",)  # metrics of products that are not summed
+_TOGETHER = 1 << 18  # rows that are scored one by one: each leaves some 200 bytes until it is added to a state
 
 
 @dataclass
@@ -46,19 +48,28 @@ class BinarySums:
     unnormalised_targets: int = 0
 
 
+Scored = ScoredRows | BinarySums | list[ScoredRows] | Iterator[ScoredRows]  # what is left of a batch
+
+
+def can_sum(config: EvalConfig, dtype: str) -> bool:
+    """Whether rows of a binary dump, of scores of a float type, are summed while they are scored if they are plain."""
+    c = config
+    whole = not (c.by or c.cluster or c.weight or c.scores or c.label_smoothing or set(c.metrics) & set(_UNSUMMED))
+    return whole and c.target is not None and bool(FLOAT_TYPES[dtype].compute == np.float32)
+
+
 class SummingScorer:
     """Sums batches of a binary dump where it can: unweighted rows of one class each, all of them used, without slices
     and clusters. Other batches are scored row by row."""
 
     def __init__(self, config: EvalConfig, dtype: str) -> None:
-        self.config = c = config
+        self.config = config
         self._rows = BinaryScorer(config, dtype)
-        whole = not (c.by or c.cluster or c.weight or c.scores or c.label_smoothing or set(c.metrics) & set(_UNSUMMED))
-        self._sums = whole and c.target is not None and self._rows.compute == np.float32
-        self._summing: Any = odds_sums.sums_kernel(c.input == "logits")
+        self._sums = can_sum(config, dtype)
+        self._summing: Any = odds_sums.sums_kernel(config.input == "logits")
         self._room = odds_sums.room(), cuts.room()
 
-    def __call__(self, batch: Batch) -> ScoredRows | BinarySums:
+    def __call__(self, batch: Batch) -> Scored:
         """Sum or score the rows that pass ``where``. Errors as in `BinaryScorer`."""
         numbers = self._rows.numbers(batch.rows)
         for block in batch.blocks:
@@ -71,7 +82,15 @@ class SummingScorer:
             target = prepared.target if prepared.soft is None else None
         index = None if prepared is None else prepared.index
         summed = None if target is None else self._summed(target, numbers.at(index))
-        return summed or self._rows.rows(prepared or self._rows.prepare(batch, self._rows.compute), numbers)
+        return summed or self._one_by_one(batch, numbers)
+
+    def _one_by_one(self, batch: Batch, numbers: Numbers) -> Iterator[ScoredRows]:
+        """Score the rows of a batch row by row, `_TOGETHER` at a time, when they are asked for."""
+        index = self._rows.prepare.chosen(batch)
+        index = np.arange(batch.rows) if index is None else index
+        for begin in range(0, max(1, len(index)), _TOGETHER):
+            some = index[begin : begin + _TOGETHER] if len(index) > _TOGETHER else None
+            yield self._rows.rows(self._rows.prepare(batch, self._rows.compute, some), numbers)
 
     def _plain(self, batch: Batch) -> np.ndarray | None:
         """The targets of a batch if they need no preparation."""

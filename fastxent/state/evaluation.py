@@ -7,7 +7,7 @@ how they were split over batches, threads or machines. `EvalState.to_bytes` of e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +22,8 @@ from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
 from fastxent.scoring.classwise import CLASSWISE
-from fastxent.scoring.odds_sums import BinarySums
-from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED, ScoredRows
+from fastxent.scoring.odds_sums import BinarySums, Scored
+from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED
 from fastxent.state.averages import ENTROPY as NORMALIZED
 from fastxent.state.binary import BinaryPlan
 from fastxent.state.calibration import shown_bins
@@ -149,9 +149,9 @@ class EvalState:
             self.add(rows)
         return self
 
-    def add(self, rows: ScoredRows | BinarySums | list[ScoredRows]) -> EvalState:
-        """Add scored rows, in place; an error leaves the state as it was, but for earlier rows of a list."""
-        if isinstance(rows, list):
+    def add(self, rows: Scored) -> EvalState:
+        """Add scored rows, in place; an error leaves the state as it was, but for earlier rows of several."""
+        if isinstance(rows, list | Iterator):
             for some in rows:
                 self.add(some)
             return self
@@ -303,9 +303,8 @@ class EvalState:
             self.grids.add_averages(found[0], self.details.get("confusion"))
         if self.class_gaps is not None and table is self.whole:
             found[0][CLASSWISE] = self.class_gaps.metric()
-        apart = self.grids.scores if table is self.whole else None
-        scores, buckets = self.scores.get(table.column), self.config.jackknife
-        found, curves = ranking_metrics(self.plan, found, scores, apart, buckets, threads)
+        scores = self.scores.get(table.column), self.grids.scores if table is self.whole else None
+        found, curves = ranking_metrics(self.plan, found, *scores, self.config.jackknife, threads)
         for given in self.given:
             if given.column == table.column:
                 means = given.means()

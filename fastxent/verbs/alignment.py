@@ -196,6 +196,7 @@ class _Moving:
 
     skips: bool
     whole = True
+    light = False
 
     def scorer(self) -> Callable[[Batch], np.ndarray]:
         """The scores of a batch. `BadRowError` for a row without scores, unless such rows are skipped."""

@@ -106,6 +106,8 @@ class Tempering:
         """Soft targets are as large as the logits; a binary dump is scored batch by batch."""
         return self.soft or self.config.task == "binary"
 
+    light = False
+
     def scorer(self) -> Callable[[Batch], list[ScoredRows]]:
         """The rows of a batch at each temperature. Each block is swept at all of them while it is in the cache."""
         config = replace(self.config, cluster=self.grouped_by)

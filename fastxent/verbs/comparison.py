@@ -65,6 +65,8 @@ class Comparison:
         c = self.config
         return self.soft or not c.has_logits or c.partial or c.task == "multilabel"
 
+    light = False
+
     def scorer(self) -> Callable[[Any], PairRows]:
         """A function of a `PairBatch`."""
         return self.by_steps()

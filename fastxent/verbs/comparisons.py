@@ -38,6 +38,8 @@ class Comparisons:
         """Whether the logits of a batch are needed together."""
         return any(comparison.whole for comparison in self.each)
 
+    light = False
+
     def scorer(self) -> Callable[[Any], list[PairRows]]:
         """A function of a `ManyBatch`, or of a `PairBatch` if there is one comparison."""
         scorers = [comparison.by_steps() for comparison in self.each]

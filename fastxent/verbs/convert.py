@@ -134,6 +134,7 @@ class Rewriting:
     ignore_index: int
 
     whole = True
+    light = False
 
     def scorer(self) -> Rounder:
         """A `Rounder`."""

@@ -51,6 +51,7 @@ class Copying:
     names: tuple[str, ...]
 
     whole = True
+    light = False
 
     def scorer(self) -> Any:
         """The batch itself."""

@@ -19,8 +19,7 @@ from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS
 from fastxent.scoring.filter import Filter
-from fastxent.scoring.odds_sums import BinarySums, SummingScorer
-from fastxent.scoring.rows import ScoredRows
+from fastxent.scoring.odds_sums import Scored, SummingScorer, can_sum
 from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
 from fastxent.state.evaluation import EvalState
 from fastxent.state.tasks import unlabelled as unlabelled_metrics
@@ -49,11 +48,20 @@ class Evaluation:
         c = self.config
         return self.soft or self.visited or not c.has_logits or c.partial or c.task == "multilabel"
 
-    def scorer(self) -> Callable[[Batch], ScoredRows | BinarySums | list[ScoredRows]]:
+    @property
+    def light(self) -> bool:
+        """Rows are summed while they are scored, unless they turn out to be of a kind that is not."""
+        return self._summed and not self.soft and can_sum(self.config, self.dtype)
+
+    @property
+    def _summed(self) -> bool:
+        return self.config.task == "binary" and not (self.visited or self.worst or self.config.temperature_by)
+
+    def scorer(self) -> Callable[[Batch], Scored]:
         """The scorer of the task."""
         if self.config.temperature_by is not None:
             return TemperedScorer(self.config, self.dtype)
-        if self.config.task == "binary" and not (self.visited or self.worst):
+        if self._summed:
             return SummingScorer(self.config, self.dtype)
         return scorer_of(self.config, self.dtype, keeps=self.visited)
 

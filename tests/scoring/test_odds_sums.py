@@ -30,6 +30,7 @@ def both(columns, **options):
     batches = []
     with pytest.MonkeyPatch.context() as patch:
         add = EvalState._add_sums
+        patch.setattr(odds_sums, "_TOGETHER", 100)
         patch.setattr(EvalState, "_add_sums", lambda state, rows: (batches.append(rows.n), add(state, rows)))
         summed = fx.evaluate(columns, logits="s", target="y", threads=1, **options).state
         before = len(batches)
