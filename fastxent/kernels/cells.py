@@ -289,14 +289,22 @@ def list_cells(names, shifts, pages, filled, places, keys):  # type: ignore[no-u
 
 @jit
 def tally_cells(places, positive, counts):  # type: ignore[no-untyped-def]
-    """Rows by cell and class, negatives and positives (0.0 or 1.0), in `Counts`."""
-    address = counts[0].ctypes.data
+    """Rows by cell and class, negatives and positives (0.0 or 1.0), in `Counts`. ``places`` are lost."""
+    low, high, over = counts
+    address = low.ctypes.data
     for first in range(0, places.size, _BLOCK):
         end = min(first + _BLOCK, places.size)
         for i in range(first, end):
-            prefetch(address + np.int64(count_at(places[i], 0)))
+            at = np.int64(count_at(places[i], np.int64(positive[i])))
+            places[i] = at
+            prefetch(address + at)
         for i in range(first, end):
-            add_rows(counts, places[i], np.int64(positive[i]), 1)
+            at = np.uint64(places[i])
+            total = (low[at] + 1) & ((1 << _BYTE) - 1)
+            low[at] = total
+            if total == 0:
+                high[at] += 1
+                over[at >> np.uint64(BITS + 1)] = True
 
 
 @jit
