@@ -88,7 +88,8 @@ def kl_divergence(
 
     Returns:
         float; for "none" an array of the leading shape, float64 for float64 input, else float32. +inf if a q_c is 0
-        and its p_c is not.
+        and its p_c is not. A logit or log-probability of -inf is a probability of 0. One that is finite is not, even
+        if its exponential underflows.
 
     Raises:
         ConfigError: (a ValueError) the shapes differ, or an option is invalid.

@@ -105,6 +105,18 @@ def test_kl_is_infinite_only_where_q_alone_is_0(input):
     assert (fx.js_divergence(p, q, input=input, reduction="none") <= np.log(2)).all()
 
 
+@each_input
+def test_a_probability_that_underflows_is_not_0(input):
+    x, y = np.array([[0.0, -800.0, 1.0]]), np.array([[0.0, -np.inf, 1.0]])
+    p, q = as_input(x, input), as_input(y, input)
+    assert (fx.kl_divergence(p, q, input=input) == np.inf) == (input != "probs")
+    assert fx.kl_divergence(q, p, input=input) == 0
+    if input == "logits":
+        result = fx.compare({"logits": x}, {"logits": y})
+        assert result.divergences["kl_divergence_ab"].max == np.inf
+        assert result.divergences["kl_divergence_ba"].max == 0
+
+
 def test_js_of_rows_without_a_class_in_common_is_log_2():
     p = np.array([[0.5, 0.5, 0.0, 0.0], [5e-324, 0.0, 1.0, 0.0]])
     q = np.array([[0.0, 0.0, 0.25, 0.75], [0.0, 5e-324, 0.0, 1.0]])

@@ -51,7 +51,7 @@ def distribution(x, count, log_sum, mode):  # type: ignore[no-untyped-def]
 
 @inline
 def kl_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
-    """q - p - p·log(q/p), at least 0."""
+    """q - p - p·log(q/p), at least 0; infinite where log p is a number and log q is -inf, even if p comes out as 0."""
     zero = splat(0.0, p)
     d = log_q - log_p
     s = splat(1.0 / 39916800.0, p)
@@ -59,7 +59,9 @@ def kl_term(p, log_p, q, log_q):  # type: ignore[no-untyped-def]
         s = fma(s, d, splat(1.0 / k, p))
     apart = (q - p) - p * d
     term = select_gt(splat(CLOSE, p), absolute(d), p * (s * d * d), apart)
+    off = splat(-np.inf, p)
     only_q = select_ge(q, zero, q, log_q)  # log q of a negative "probability" is NaN
+    only_q = select_eq(log_q, off, select_eq(log_p, off, zero, splat(np.inf, p)), only_q)
     return select_gt(p, zero, term, select_eq(p, zero, only_q, log_p))
 
 
