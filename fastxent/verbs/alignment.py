@@ -29,7 +29,7 @@ from fastxent.io.scattered import in_place
 from fastxent.io.source import OpenSource, open_source
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.state.coverage import Coverage
-from fastxent.verbs.matching import columns_of
+from fastxent.verbs.matching import columns_of, order_of
 
 SCORES = "scores"  # the column of scores of a dump in its new order, unless another has this name
 
@@ -50,13 +50,13 @@ def reordered(
     beside = _in_order(source, places, columns)
     held = _held(source)
     if held is not None:
-        yield _opened(source, Gathered(held, None, _order(places)), beside, columns)
+        yield _opened(source, Gathered(held, None, order_of(places)), beside, columns)
         return
     shape = (rows,) if source.task == "binary" else (rows, source.n_classes)
     spread = run["engine"] != "local"
     fits = not spread and math.prod(shape) * kind.stored.itemsize <= room // 2
     if not fits:
-        with in_place(source, _order(places), spread=spread) as stored:
+        with in_place(source, order_of(places), spread=spread) as stored:
             if stored is not None:
                 yield _opened(source, stored, beside, columns)
                 return
@@ -101,12 +101,6 @@ def _held(source: OpenSource) -> np.ndarray | None:
     return None
 
 
-def _order(places: np.ndarray) -> np.ndarray:
-    """The row of each place."""
-    found = np.flatnonzero(places >= 0)
-    return found[np.argsort(places[found])]
-
-
 def _opened(source: OpenSource, scores: Any, beside: pa.Table, columns: Sequence[str]) -> OpenSource:
     """The dump in its new order. scores: an array, `Gathered` or `Buckets`. beside: its other columns."""
     column = SCORES
@@ -130,7 +124,7 @@ def _in_order(source: OpenSource, places: np.ndarray, columns: Sequence[str]) ->
     table = columns_of(source, columns)
     if columns and len(table) != len(places):
         raise _changed(source, places, len(table))
-    return table.take(pa.array(_order(places))) if columns else table
+    return table.take(pa.array(order_of(places))) if columns else table
 
 
 def _changed(source: OpenSource, places: np.ndarray, rows: int) -> SourceError:

@@ -40,7 +40,8 @@ def compare(a: Any, b: Any, **options: Unpack[CompareOptions]) -> CompareResult:
             where it lies, if the files are local, not compressed and in the system's cache, or the rows are copied to a
             temporary file (TMPDIR); each shard and each resumed run does so again. With ``engine="ray"`` all workers
             must see that file, so TMPDIR must be a folder that they share, unless rows are read where they lie. Ids
-            that do not fit in ``memory`` are divided over a temporary folder; targets stay in memory.
+            that do not fit in ``memory`` are divided over a temporary folder. Targets and row numbers (some 30 bytes
+            per row at the peak) are in memory, whatever ``memory`` says.
         targets: as in `evaluate`: a table with columns that ``a`` does not have. Its rows are matched by ``on`` too.
         how: "exact" or "inner". Of rows that only one dump has: an error, or counted in ``rows.only_a`` and
             ``rows.only_b``.

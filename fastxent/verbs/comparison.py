@@ -390,7 +390,7 @@ def _aligned(
     ]
     found = []
     for side, place, names in zip(sides, places, columns, strict=True):
-        if np.array_equal(place, np.arange(len(place))):
+        if np.array_equal(place, np.arange(len(place), dtype=place.dtype)):
             pass
         elif side.task == "scores":
             side = reordered_columns(side, place, names)

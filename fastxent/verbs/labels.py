@@ -18,7 +18,7 @@ from fastxent.io.lists import lists_of
 from fastxent.io.parts import Part, find_parts
 from fastxent.io.source import OpenSource, full_schema, open_source
 from fastxent.io.values import tag_of
-from fastxent.verbs.matching import columns_of, ids_of, match, shown_id
+from fastxent.verbs.matching import columns_of, ids_of, match, order_of, shown_id
 
 
 def labelled(source: Any, options: Mapping[str, Any], *, matches_dumps: bool = False) -> Any:
@@ -96,10 +96,8 @@ def _by_ids(
             f"{files[1]}, the first {shown_id(ids[0], first)} in row {first}"
         )
     places = matching.places[1]
-    found = np.flatnonzero(places >= 0)
-    order = found[np.argsort(places[found])]
     notes = (f"{unused} of {len(places)} rows of {files[1]} have an id that no row of the dump has",) if unused else ()
-    return order, notes
+    return order_of(places), notes
 
 
 def _rows(*parts: Part) -> int:

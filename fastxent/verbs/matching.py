@@ -34,6 +34,14 @@ class Matching:
         return len(self.places[0]) - self.rows, len(self.places[1]) - self.rows
 
 
+def order_of(places: np.ndarray) -> np.ndarray:
+    """int64. The row at each place, of the place of each row or -1."""
+    found = np.flatnonzero(places >= 0)
+    order = np.empty_like(found)
+    order[places[found]] = found
+    return order
+
+
 def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool) -> Matching:
     """Match rows by their ids.
 
@@ -55,8 +63,10 @@ def match(ids: tuple[pa.Table, pa.Table], files: tuple[str, str], *, inner: bool
     for table, file, (count, row) in zip(ids, files, pairs.twice, strict=True):
         if count:
             raise twice_error(file, count, row, shown_id(table, row))
+    partner = no_rows(len(ids[0]), most=len(ids[1]))
+    partner[pairs.rows[0]] = pairs.rows[1]
     shown = (partial(shown_id, ids[0]), partial(shown_id, ids[1]))
-    return matching_of(pairs.rows, (len(ids[0]), len(ids[1])), files, shown, inner=inner)
+    return matching_of(partner, len(ids[1]), files, shown, inner=inner)
 
 
 class Pairs(NamedTuple):
@@ -82,9 +92,14 @@ def pairs_of(ids: tuple[pa.Table, pa.Table]) -> Pairs:
     return Pairs((order[0][left], order[1][right]), (twice[0], twice[1]))
 
 
+def no_rows(count: int, most: int) -> np.ndarray:
+    """(count,) of -1, of an integer type that holds numbers of as many and of ``most`` rows: there may be many."""
+    return np.full(count, -1, np.int32 if max(count, most) <= np.iinfo(np.int32).max else np.int64)
+
+
 def matching_of(
-    rows: tuple[np.ndarray, np.ndarray],
-    totals: tuple[int, int],
+    partner: np.ndarray,
+    total: int,
     files: tuple[str, str],
     shown: tuple[Callable[[int], str], Callable[[int], str]],
     *,
@@ -92,17 +107,25 @@ def matching_of(
 ) -> Matching:
     """The matching of rows that are the same ones; `SourceError` for others unless ``inner``.
 
-    rows: the rows of either dump. totals: how many rows it has. shown: functions of a row: its id, for errors.
+    partner: of `no_rows`. For each row of the first dump that of the second with the same id, or -1.
+    total: the number of rows of the second dump.
+    shown: functions of a row: its id, for errors.
     """
-    by_first = np.argsort(rows[0])
-    places = tuple(np.full(total, -1, np.int64) for total in totals)
-    for place, found in zip(places, rows, strict=True):
-        place[found[by_first]] = np.arange(len(by_first))
-    matching = Matching((places[0], places[1]), len(by_first))
+    matched = partner >= 0
+    place = np.cumsum(matched, dtype=partner.dtype)
+    place -= 1
+    rows = int(np.count_nonzero(matched))
+    other = no_rows(total, most=len(partner))
+    if rows == len(partner):
+        other[partner] = place
+    else:
+        other[partner[matched]] = place[matched]
+        place[~matched] = -1
+    matching = Matching((place, other), rows)
     if not inner:
         for i, only in enumerate(matching.only):
             if only:
-                first = int(np.argmax(places[i] < 0))
+                first = int(np.argmax(matching.places[i] < 0))
                 raise SourceError(
                     f"both dumps must have the same ids, got {only} in {files[i]} that are not in {files[1 - i]}, the "
                     f"first {shown[i](first)} in row {first}; how='inner' (--how inner) uses the rows of both"

@@ -28,6 +28,7 @@ from fastxent.verbs.matching import (
     batches_of,
     check_kinds,
     matching_of,
+    no_rows,
     null_ids,
     pairs_of,
     shown_id,
@@ -57,7 +58,7 @@ def match_spilled(sides: Sequence[OpenSource], names: Sequence[str], memory: int
 def _matched(first: _Parts, other: _Parts, memory: int, *, inner: bool) -> Matching:
     both = first, other
     check_kinds((first.some, other.some), (first.file, other.file))
-    found: list[list[np.ndarray]] = [[], []]
+    partner = no_rows(first.rows, most=other.rows)
     twice = [(0, -1), (0, -1)]  # rows whose id an earlier row has, and the first of them
     for k in range(_PARTS):
         tables = [side.read(k) for side in both]
@@ -70,15 +71,11 @@ def _matched(first: _Parts, other: _Parts, memory: int, *, inner: bool) -> Match
             if count:
                 here, (before, least) = int(rows[number][row]), twice[number]
                 twice[number] = before + count, here if least < 0 else min(least, here)
-        for held, numbers, matched in zip(found, rows, pairs.rows, strict=True):
-            held.append(numbers[matched])
+        partner[rows[0][pairs.rows[0]]] = rows[1][pairs.rows[1]]
     for side, (count, row) in zip(both, twice, strict=True):
         if count:
             raise twice_error(side.file, count, row, side.shown(row))
-    together = np.concatenate(found[0]), np.concatenate(found[1])
-    return matching_of(
-        together, (first.rows, other.rows), (first.file, other.file), (first.shown, other.shown), inner=inner
-    )
+    return matching_of(partner, other.rows, (first.file, other.file), (first.shown, other.shown), inner=inner)
 
 
 class _Parts:
