@@ -157,9 +157,9 @@ def _slices(result: CompareValues, column: str, most: int | None = None) -> Text
     main = next(iter(result.metrics), None)
     headers = [column, "rows"]
     if main is not None:
-        headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "difference", "p", "p (Holm)"]
+        headers += [f"{main.replace('_', '-') if main == 'cross_entropy' else main}", "b - a", "p", "p (Holm)"]
     if result.same_top_1 is not None:
-        headers += ["KL(a‖b)", "KL 99 %", "same top 1" if result.config.task == "multiclass" else "same"]
+        headers += ["KL(a‖b)", "99 %", "same top" if result.config.task == "multiclass" else "same"]
 
     def row(label: str, part: Compared) -> tuple[str, ...]:
         cells = [label, count(part.rows.used)]

@@ -16,6 +16,7 @@ import pytest
 import fastxent as fx
 from fastxent.cli.program import run
 from fastxent.results.compare import CompareResult
+from fastxent.results.comparison_text import terminal
 from fastxent.results.report import comparison_html as html
 from fastxent.results.report.comparison_plots import relative
 from fastxent.results.values import Metric
@@ -52,6 +53,13 @@ def test_every_section_has_its_plots(page):
     assert "Input and options" in Page(page).text
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_slices_are_named_in_80_columns(result):
+    names = ["documents", "dialogues", "questions"]
+    text = terminal(replace(result, slices={"kind": dict(zip(names, result.slices["kind"].values(), strict=False))}))
+    begins = [line[:5] for line in text.splitlines()]
+    assert [begin for begin in begins if begin in ("docum", "dialo", "quest")] == ["docum", "dialo", "quest"]
 
 
 def test_the_plots_show_the_numbers(page, result):
