@@ -20,6 +20,7 @@ from fastxent.engine.pool import get_num_threads
 from fastxent.engine.recipe import Key, Ledger, Recipe, S, Watch
 from fastxent.io.batch import batch_bytes
 from fastxent.io.storage.buffers import kept
+from fastxent.kernels.dense import spent
 from fastxent.options.runs import THREADS, Progress
 
 if TYPE_CHECKING:
@@ -112,15 +113,16 @@ class Loop(Generic[S]):
         states = [worker.state for worker in workers] if self.ledger is None else [self.ledger.result()]
         state, clock = states[0], workers[0].clock
         merging, cpu = time.perf_counter(), time.thread_time()
-        for other in states[1:]:
-            state.absorb(other)
+        with spent():
+            for other in states[1:]:
+                state.absorb(other)
         clock.state += time.perf_counter() - merging
         clock.cpu += time.thread_time() - cpu
         elapsed = time.perf_counter() - start
-        spent = timing.summary([worker.clock for worker in workers], elapsed, self._rows_read, self.row_bytes)
+        times = timing.summary([worker.clock for worker in workers], elapsed, self._rows_read, self.row_bytes)
         if self.ledger is not None:
-            spent["resumed_rows"] = self.rows - self._rows_read
-        return state, spent
+            times["resumed_rows"] = self.rows - self._rows_read
+        return state, times
 
     def _fail(self, index: int, error: BaseException) -> None:
         with self._lock:

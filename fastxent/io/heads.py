@@ -18,20 +18,19 @@ import numpy as np
 from fastxent.errors import ConfigError
 from fastxent.io.blas import libraries, one_thread
 from fastxent.io.named_tensors import NamedTensor, named_tensor
-from fastxent.io.storage.buffers import buffers
+from fastxent.io.storage.buffers import buffers, read_only
 from fastxent.io.storage.files import File
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.io.tensors import Stored
 from fastxent.kernels.floats import FLOAT_TYPES, widened
+from fastxent.kernels.halves import widen_halves
 
 ROWS = 48  # of a product: a multiple of the rows that any kernel of BLAS takes together
 _LEAST_WORK = 1 << 20  # multiplications of a product; for smaller ones OpenBLAS has other kernels
 _TILE_BYTES, _MOST_ROWS = 8 << 20, 8192
 _BEST_ROWS = 768  # from here on, reading and packing the weights for each product costs little
 _PANEL_BYTES, _PANEL_CLASSES = 16 << 20, 64
-_STEP = 1 << 15  # numbers that are widened at a time: they stay in the cache
 _INFINITE = {"float16": 0x7C00, "bfloat16": 0x7F80}  # the bits of infinity
-_HALF_BIAS = np.float32(2.0**112)  # the exponents of float32 and float16 differ by so much
 
 
 @dataclass(frozen=True)
@@ -241,15 +240,6 @@ def _widened(values: np.ndarray, kind: str, compute: np.dtype[Any]) -> np.ndarra
     """Finite numbers in the compute type."""
     if compute != np.float32 or kind in ("float32", "float64"):
         return widened(values, kind).astype(compute, copy=False)
-    out = buffers().take(4 * values.size).view(np.int32)
-    flat = values.reshape(-1).view(np.int16)
-    for begin in range(0, flat.size, _STEP):
-        into = out[begin : begin + _STEP]
-        into[...] = flat[begin : begin + _STEP]
-        if kind == "bfloat16":
-            into <<= 16
-        else:  # sign and number to their places, then the exponent: three times as fast as NumPy's own
-            into <<= 13
-            into &= np.int32(-0x70002000)
-            into.view(np.float32)[...] *= _HALF_BIAS
-    return out.view(np.float32).reshape(values.shape)
+    out = buffers().take(4 * values.size).view(np.float32)
+    widen_halves(read_only(values.reshape(-1).view(np.uint16)), FLOAT_TYPES[kind].tag, out)
+    return out.reshape(values.shape)

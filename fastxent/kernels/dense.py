@@ -6,7 +6,9 @@ reaches from 2**-115 to 2**11, and takes numbers below 2**10.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.jit import jit
 
 _LEAST = 256  # groups that there is room for at first
+_TOGETHER = 1 << 16  # groups that are merged before their memory is released
+_SPENT = ContextVar("spent", default=False)
 _ZERO = np.uint64(0)
 
 
@@ -44,6 +48,31 @@ def _merge(others, shift, codes, done, words):  # type: ignore[no-untyped-def]
     return groups * sums
 
 
+@contextmanager
+def spent() -> Iterator[None]:
+    """Release the memory of sums that are merged into others here: they are not used again."""
+    before = _SPENT.set(True)
+    try:
+        yield
+    finally:
+        _SPENT.reset(before)
+
+
+def resized(array: np.ndarray, rows: int) -> np.ndarray:
+    """``array`` with so many rows; new ones are 0. It is not used again, and no second one is held at any time: pages
+    are moved by the system or, if there will be many new ones, released as they are copied."""
+    if not (array.flags.owndata and array.flags.writeable):
+        array = array.copy()
+    if rows < len(array) * 5 // 4:  # new rows are written to
+        array.resize((rows, *array.shape[1:]), refcheck=False)
+        return array
+    found = np.zeros((rows, *array.shape[1:]), array.dtype)
+    for begin in reversed(range(0, len(array), _TOGETHER)):
+        found[begin : len(array)] = array[begin:]
+        array.resize((begin, *array.shape[1:]), refcheck=False)
+    return found
+
+
 class DenseSums:
     """Exact sums of ``columns`` numbers a row by group. ``words`` is (groups, columns, window)."""
 
@@ -52,15 +81,16 @@ class DenseSums:
         self.words = np.zeros((0, columns, 2), np.uint64)
         self.special = np.zeros((0, columns), np.uint8)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.words.nbytes + self.special.nbytes
+
     def resize(self, groups: int) -> None:
         """Make room for groups 0 .. ``groups`` - 1; new ones are empty."""
         if groups > len(self.words):
-            # what no group has used yet takes no memory
-            room = max(groups, 2 * len(self.words), min(4 * len(self.words), 1 << 20), _LEAST)
-            held, special = self.words[: self.groups], self.special[: self.groups]
-            self.words = np.zeros((room, *held.shape[1:]), np.uint64)
-            self.special = np.zeros((room, self.columns), np.uint8)
-            self.words[: self.groups], self.special[: self.groups] = held, special
+            room = max(groups, len(self.words) * 9 // 8, _LEAST)
+            self.words, self.special = resized(self.words, room), resized(self.special, room)
         self.groups = max(self.groups, groups)
 
     def add(self, terms: Terms, codes: np.ndarray) -> None:
@@ -102,15 +132,23 @@ class DenseSums:
 
     def merge_into(self, other: DenseSums, codes: np.ndarray) -> None:
         """Add group g of ``other`` to group ``codes[g]`` here; no two g share a code."""
-        words = other.words[: other.groups]
-        self._widen(other._start, other._start + words.shape[2])
-        done, shift = 0, other._start - self._start
+        self._widen(other._start, other._start + other.words.shape[2])
+        for begin in reversed(range(0, other.groups, _TOGETHER)):
+            part = slice(begin, min(begin + _TOGETHER, other.groups))
+            self._merge_words(other.words[part], other._start, codes[part])
+            self.special[codes[part]] |= other.special[part]
+            if _SPENT.get():
+                other.groups = begin
+                other.words, other.special = resized(other.words, begin), resized(other.special, begin)
+
+    def _merge_words(self, words: np.ndarray, start: int, codes: np.ndarray) -> None:
+        """Add words of groups, whose window is ``start``, to the groups ``codes`` here."""
+        done, shift = 0, start - self._start
         while (done := _merge(words, shift, codes, done, self.words)) < len(words) * self.columns:
             if words.shape[2] + shift < self.words.shape[2]:  # a last word there may be full now
                 words = np.concatenate([words, (words[:, :, -1:].view(np.int64) >> 63).view(np.uint64)], axis=2)
             else:
                 self._widen(self._start, self._start + self.words.shape[2] + 1)
-        self.special[codes] |= other.special[: other.groups]
 
     @property
     def scale(self) -> int:

@@ -15,9 +15,11 @@ from fastxent.engine.run import run_job
 from fastxent.engine.sink import OrderedSink
 from fastxent.engine.timing import ended
 from fastxent.errors import ConfigError
+from fastxent.kernels.dense import DenseSums
 from fastxent.options.option import taking
 from fastxent.options.runs import EvaluateOptions
 from fastxent.scoring.rows import ScoredRows
+from fastxent.state.evaluation import EvalState
 from fastxent.state.sequence import Running
 from fastxent.verbs.evaluation import Evaluation
 from fastxent.verbs.until import refuse_beside_until, run_until, sequential
@@ -219,8 +221,22 @@ def evaluate(source: Any, **options: Unpack[EvaluateOptions]) -> EvalResult:
     start = time.perf_counter()
     result = state.result(files=job.source.files, threads=options["threads"] or get_num_threads())
     timing = ended(timing, time.perf_counter() - start)
-    result = replace(result, timing=timing, warnings=(*result.warnings, *job.warnings), state=state)
+    warnings = (*result.warnings, *job.warnings, *_beside_memory(state, int(options["memory"])))
+    result = replace(result, timing=timing, warnings=warnings, state=state)
     return result if stopped is None else sequential(result, stopped)
+
+
+def _beside_memory(state: EvalState, memory: int) -> list[str]:
+    """A warning about clusters whose sums take more than the memory limit, which is that of rows being processed."""
+    held = sum(
+        table.sums.nbytes for table in (state.whole, *state.slices.values()) if isinstance(table.sums, DenseSums)
+    )
+    if held <= memory:
+        return []
+    return [
+        f"the sums of {len(state.clusters)} clusters took {held / 1e6:.0f} MB beside the memory limit of "
+        f"{memory / 1e6:.0f} MB; choose a cluster column with fewer values, or none if each row is a cluster of its own"
+    ]
 
 
 def _per_row(

@@ -161,3 +161,15 @@ def test_bits_of_products_with_the_kernels_of_other_processors(kernels):
         pytest.skip("this processor does not have the instructions of these kernels")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "differ:", done.stdout
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_every_number_of_half_precision_is_widened(kind):
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    infinite = heads._INFINITE[kind]
+    bits = bits[(bits & infinite) != infinite]
+    stored = bits.view(np.float16) if kind == "float16" else bits
+    truth = bits.view(np.float16 if kind == "float16" else ml_dtypes.bfloat16).astype(np.float32)
+    for begin in (0, 1, 5):  # parts of a vector at the end
+        found = heads._widened(stored[begin:].reshape(1, -1), kind, np.dtype(np.float32))
+        assert np.array_equal(found[0].view(np.uint32), truth[begin:].view(np.uint32))

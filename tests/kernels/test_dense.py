@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from fastxent.kernels.dense import DenseSums
+from fastxent.kernels import dense as kernels
+from fastxent.kernels.dense import DenseSums, spent
 from fastxent.kernels.fold import COPY, Summand, Terms
 from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.hashed import Numbers
@@ -49,6 +50,31 @@ def test_dense_sums_are_stored_as_exact_sums(rows):
     assert_stored_alike(back, exact)
     back.merge_into(dense, np.arange(GROUPS))
     assert_stored_alike(back, exact_of(rows + rows))
+
+
+def test_merged_sums_release_their_memory(monkeypatch):
+    monkeypatch.setattr(kernels, "_TOGETHER", 3)
+    rows = [(g, 2.0**g, -0.1 * g) for g in range(GROUPS)]
+    for held in ([], rows):  # a window of two words, and a wider one
+        dense, other = dense_of(held), dense_of(rows)
+        dense.merge_into(other, np.arange(GROUPS))
+        assert_stored_alike(dense, exact_of(held + rows))
+        assert_stored_alike(other, exact_of(rows))
+        with spent():
+            dense.merge_into(other, np.arange(GROUPS))
+        assert_stored_alike(dense, exact_of(held + rows + rows))
+        assert other.nbytes == 0
+
+
+def test_sums_keep_their_numbers_as_they_grow(monkeypatch):
+    monkeypatch.setattr(kernels, "_TOGETHER", 3)
+    dense = dense_of([(g, 2.0**g, -0.1 * g) for g in range(GROUPS)])
+    before = dense.words[:GROUPS].copy()
+    for groups in (256, 257, 300, 5000):
+        dense.resize(groups)
+        assert (dense.words[:GROUPS] == before).all()
+        assert not dense.words[GROUPS:].any()
+        assert len(dense.words) == len(dense.special) >= groups
 
 
 @given(

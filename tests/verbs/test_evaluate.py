@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -406,3 +407,10 @@ def test_rows_of_every_kind_of_badness():
     assert (rows.used, rows.bad_logits, rows.bad_target) == (3, 4, 1)
     ignored = fx.evaluate(source.set_column(1, "target", pa.nulls(8, pa.int64())))
     assert ignored.rows.ignored == 8
+
+
+def test_clusters_beyond_the_memory_limit():
+    rows = {"logits": np.zeros((9000, 3), np.float32), "target": np.zeros(9000, int), "id": np.arange(9000)}
+    (warning,) = fx.evaluate(rows, cluster="id", memory="1MB").warnings
+    assert re.match(r"the sums of 9000 clusters took \d MB beside the memory limit of 1 MB; choose ", warning)
+    assert not fx.evaluate(rows, cluster="id").warnings
