@@ -164,8 +164,8 @@ def test_inspect_of_names_that_stand_twice_texts_and_many(cli: Cli, tmp_path: Pa
                                  names=["probs", "lang", "lang", "label"])  # fmt: skip
     pq.write_table(table, tmp_path / "a.parquet")
     last = cli("inspect", tmp_path / "a.parquet")[1].splitlines()[-1]
-    line = f"fastxent eval {tmp_path / 'a.parquet'} --logits probs --target label --classes @FILE"
-    assert last == f"The targets are strings; run, with one class name per line of FILE: {line}"
+    line = f"fastxent eval {tmp_path / 'a.parquet'} --logits probs --target label --classes @NAMES"
+    assert last == f"The targets are strings; run, with a text file of one class name per line as NAMES: {line}"
     path = dump(tmp_path / "b.parquet", **{f"flag{i}": [True] * 60 for i in range(100)})
     code, out, _ = cli("inspect", path)
     assert (code, max(map(len, out.splitlines()[:-1])) < 200) == (0, True)

@@ -201,12 +201,12 @@ class Shown:
     def _missing(self) -> str:
         if self.chosen is None and (hidden := self.found.roles.get("hidden")):
             line = shlex.join(["fastxent", "inspect", *map(_path, self.sources), "--head"])
-            return f"Column {hidden[0]!r} looks like hidden states; run with the output head: {line} FILE"
+            return f"Column {hidden[0]!r} looks like hidden states; run, with a file of the head as HEAD: {line} HEAD"
         if self.chosen is None:
             return "No column looks like logits; name one with --logits, or 'prefix*' for one column a class."
         words = [*map(_path, self.sources), "--logits", joined(self.chosen.name), "--target", self._usable("target")[0]]
         line = public_name(shlex.join(["fastxent", "eval", *words, "--classes"]))
-        return f"The targets are strings; run, with one class name per line of FILE: {line} @FILE"
+        return f"The targets are strings; run, with a text file of one class name per line as NAMES: {line} @NAMES"
 
 
 def _flag(role: str) -> str:

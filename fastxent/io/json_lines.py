@@ -31,6 +31,7 @@ from fastxent.kernels.json_text import count_lines, one_per_line
 _PIECE = 2 << 20  # bytes of a unit, up to the end of its last line: small, so that all threads end together
 _LONGEST = 256 << 20  # of a line
 _TAIL = 1 << 16  # bytes in which a piece is first searched for its last line
+_FIRST = 16  # bytes in which the first object begins
 _LOOK = 1 << 20  # bytes that tell how objects lie in a file
 # An object a line, one array of objects, objects over several lines, or server-sent events
 LaidOut = Literal["lines", "array", "spread", "events"]
@@ -169,7 +170,8 @@ class JsonLinesPart(Remarks):
 
 def _layout(source: StoredBytes) -> LaidOut:
     """How objects lie in a file."""
-    head = source.take(0, min(_LOOK, source.size)).removeprefix(BOM)
+    begin = _begin(source)
+    head = source.take(begin, min(_LOOK, source.size - begin))
     if head.startswith(events.STARTS):
         return "events"
     if head.startswith(b"["):
@@ -178,6 +180,12 @@ def _layout(source: StoredBytes) -> LaidOut:
     if not end:
         return "lines"
     return "spread" if line.rstrip()[-1:] in b"{[," else "lines"
+
+
+def _begin(source: StoredBytes) -> int:
+    """The place of the first object, behind a mark of byte order and blanks."""
+    head = source.take(0, min(_FIRST, source.size))
+    return len(head) - len(head.removeprefix(BOM).lstrip())
 
 
 def lines_of(data: np.ndarray, laid_out: LaidOut, name: str) -> np.ndarray:
@@ -193,7 +201,7 @@ def lines_of(data: np.ndarray, laid_out: LaidOut, name: str) -> np.ndarray:
 
 def pieces_of(source: StoredBytes, laid_out: LaidOut) -> Iterator[tuple[int, int, np.ndarray]]:
     """(begin, end, lines) of consecutive pieces of a file that hold whole objects, one per line. lines: uint8 (n,)."""
-    at, size = len(BOM) if source.take(0, min(len(BOM), source.size)) == BOM else 0, _PIECE
+    at, size = _begin(source), _PIECE
     if laid_out in ("lines", "events"):
         for begin, data in _pieces(source, at, laid_out):
             yield begin, begin + len(data), lines_of(data, laid_out, source.name)

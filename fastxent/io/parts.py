@@ -190,7 +190,7 @@ def _file_part(file: File, named: Sequence[str]) -> Part | None:
         return arrays.safetensors_part(file, named)
     if head.startswith(npz.ZIP_MAGIC):
         return torch_part(file, named) if is_torch_file(file) else npz.npz_part(file, named)
-    if head.removeprefix(BOM).startswith((b"{", b"[", *STARTS)):
+    if head.removeprefix(BOM).lstrip().startswith((b"{", b"[", *STARTS)):
         return responses.ResponsesPart(file)
     if (delimited := delimited_part(file, head)) is not None:
         return delimited

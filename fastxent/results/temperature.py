@@ -77,6 +77,20 @@ class TemperatureValues:
         """The warnings about the rows."""
         return self.results["before"].warnings
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """A sentence if the rows do not show that the scores say anything about the targets, at any temperature."""
+        if not self.after:
+            return ()
+        config, loss = self.results["after"].config, self.after["cross_entropy"]
+        even = math.log(sum(config.class_mask or ()) or config.n_classes)  # the loss of equal probabilities
+        if not loss.value > even - 2.0 * loss.stderr:
+            return ()
+        return (
+            f"The scores may say nothing about the targets: the refinement loss is that of equal probabilities "
+            f"({number(even)}), within two standard errors. The temperature is then that of noise.",
+        )
+
     def __repr__(self) -> str:
         return "\n".join([*self.lines(), "", *self._tables(table_of)])
 
@@ -98,6 +112,7 @@ class TemperatureValues:
             f"calibration loss {number(self.calibration_loss)}, refinement loss {number(self.refinement_loss)} (nats)"
             if self.after
             else "There are no metrics after recalibration: the rows outside of some fold have no best temperature.",
+            *self.doubts,
         ]
 
     def _tables(self, form: Callable[[list[str], list[list[str]]], list[str]]) -> list[str]:

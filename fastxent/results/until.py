@@ -40,7 +40,9 @@ class Until(Values):
         """What happened, in one line for the table."""
         of = f"{self.rows:,}" if self.rows is not None else "an unknown number of"
         read = f"{self.rows_read:,} of {of} rows"
-        if self.units_read == self.units:
+        if not self.rows_read:
+            what = "There was no row to read."
+        elif self.units_read == self.units:
             what = f"All {self.rows_read:,} rows were read: {self.condition} did not hold before the last of them."
         else:
             what = f"Stopped after {read}, because {self.condition} held."

@@ -172,3 +172,13 @@ def test_inspect_proposes_log_probabilities(tmp_path, capsys):
         f"fastxent eval {tmp_path / 'x.jsonl'} --target-logprob token_logprob --cluster document --n-bytes n_bytes"
         in shown
     )
+
+
+@pytest.mark.parametrize("begin", ["\ufeff", "\ufeff \n", "\n\t "])
+@pytest.mark.parametrize(
+    "text", ['{"acc": 1}\n{"acc": 2}\n', '[{"acc": 1}, {"acc": 2}]', '[\n{"acc": 1},\n{"acc": 2}\n]']
+)
+def test_objects_behind_a_mark_of_byte_order_and_blanks(tmp_path, begin, text):
+    (tmp_path / "x.json").write_text(begin + text, encoding="utf-8")
+    source = open_source(tmp_path / "x.json", logits=None, columns=["acc"])
+    assert [x for u in source.units() for b in u.read(9, 9, True) for x in b.columns["acc"].to_pylist()] == [1.0, 2.0]

@@ -70,15 +70,19 @@ def test_rows_are_counted_by_cell_and_bin(rows: list[tuple[float, bool, int]], l
 # ---- the figures -----------------------------------------------------------------------------------------------------
 
 
-def smooth_by_definition(p: np.ndarray, y: np.ndarray) -> float:
-    """The σ at which ∫ |n⁻¹ Σ K_σ(t, p_i) (y_i - p_i)| dt = σ, by bisection, on 2,000 points t."""
+def smooth_by_definition(p: np.ndarray, y: np.ndarray, at_ends: float = 1.0) -> float:
+    """The σ at which ∫ |n⁻¹ Σ K_σ(t, p_i) (y_i - p_i)| dt = σ, by bisection, on 2,000 points t.
+
+    at_ends: float. The weight of rows whose confidence is 0 or 1.
+    """
+    weight = np.where((p == 0.0) | (p == 1.0), at_ends, 1.0)
+    gaps = weight * (y - p) / weight.sum()
     t = (np.arange(2000) + 0.5) / 2000
     images = [s * p + k for k in range(-4, 5) for s in (1.0, -1.0) if k % 2 == 0]
 
     def error(sigma: float) -> float:
         total = sum(
-            np.exp(-(((t[:, None] - image) / sigma) ** 2) / 2) @ (y - p) / sigma / np.sqrt(2 * np.pi) / len(p)
-            for image in images
+            np.exp(-(((t[:, None] - image) / sigma) ** 2) / 2) @ gaps / sigma / np.sqrt(2 * np.pi) for image in images
         )
         return float(np.abs(total).mean())
 
@@ -94,6 +98,17 @@ def test_smooth_error_is_that_of_its_definition(n: int, seed: int, power: float)
     p, y = dump(n, seed, power)
     found = metrics_of(p, y, metrics="smooth_calibration_error")
     assert found["smooth_calibration_error"] == pytest.approx(smooth_by_definition(p, y), abs=2e-4)
+
+
+def test_smooth_error_of_rows_at_the_end() -> None:
+    """A row of confidence 1 is its own image in the mirror at 1, and counts for both, as any other row does. relplot
+    1.0.3 reflects a grid whose end points have no image: such rows weigh half there, and it finds 0.05634 here."""
+    rng = np.random.default_rng(0)
+    p = np.where(rng.random(2000) < 0.6, 1.0, rng.uniform(0.8, 1.0, 2000))
+    y = rng.random(2000) < p - 0.05
+    found = metrics_of(p, y.astype(np.int64), metrics="smooth_calibration_error")["smooth_calibration_error"]
+    assert found == pytest.approx(smooth_by_definition(p, y), abs=2e-4)
+    assert smooth_by_definition(p, y, at_ends=0.5) == pytest.approx(0.05634, abs=5e-5)
 
 
 def test_smooth_error_of_one_confidence_is_its_gap() -> None:

@@ -273,3 +273,12 @@ def test_a_damaged_fit_is_refused(change):
     change(values)
     with pytest.raises(fx.StateError, match="cannot read the temperature"):
         fx.TemperatureFit.from_dict(values)
+
+
+def test_a_temperature_of_noise_is_said_to_be_one():
+    rng = np.random.default_rng(0)
+    rows = {"logits": rng.normal(size=(2000, 10)).astype(np.float32), "target": rng.integers(0, 10, 2000)}
+    (doubt,) = fx.fit_temperature(rows).doubts
+    assert doubt.startswith("The scores may say nothing about the targets")
+    rows["logits"][np.arange(2000), rows["target"]] += 0.5
+    assert not fx.fit_temperature(rows).doubts

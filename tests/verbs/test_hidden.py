@@ -325,8 +325,8 @@ def test_options_that_do_not_fit(files, tmp_path):
 def test_the_command_line(files, capsys):
     states, head, full = files
     assert run(["inspect", str(states)]) == 0
-    advice = "Column 'hidden' looks like hidden states; run with the output head: fastxent inspect"
-    assert capsys.readouterr().out.endswith(f"{advice} {states} --head FILE\n")
+    advice = "Column 'hidden' looks like hidden states; run, with a file of the head as HEAD: fastxent inspect"
+    assert capsys.readouterr().out.endswith(f"{advice} {states} --head HEAD\n")
     assert run(["inspect", str(states), "--head", str(head)]) == 0
     text = capsys.readouterr().out
     assert f"hidden: {D} numbers, which the head makes {C} classes of float32" in text
