@@ -10,7 +10,6 @@ many rows. Ids and the other columns stay in memory.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from fastxent.io.buckets import Buckets
 from fastxent.io.hidden import HiddenSource
 from fastxent.io.scattered import in_place
 from fastxent.io.source import OpenSource, open_source
+from fastxent.io.storage.temporary import temporary_folder
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.state.coverage import Coverage
 from fastxent.verbs.matching import columns_of, order_of
@@ -162,7 +162,7 @@ def _destination(shape: tuple[int, ...], dtype: np.dtype[Any], room: int, fits: 
         yield array, keep
         return
     with (
-        tempfile.TemporaryDirectory(prefix="fastxent-") as folder,
+        temporary_folder() as folder,
         closing(Buckets(folder, shape, dtype, room // 2)) as buckets,
     ):
         yield buckets, buckets.put

@@ -8,7 +8,6 @@ numbers of rows.
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ import pyarrow.types as pt
 from fastxent.errors import OutputError, SourceError
 from fastxent.io.layout import find_field
 from fastxent.io.source import OpenSource
+from fastxent.io.storage.temporary import temporary_folder
 from fastxent.state.keys import EncodedColumn
 from fastxent.verbs.matching import (
     Matching,
@@ -44,7 +44,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 def match_spilled(sides: Sequence[OpenSource], names: Sequence[str], memory: int, *, inner: bool) -> list[Matching]:
     """Match the first dump with each other, as `matching.match` does, through a temporary folder (TMPDIR)."""
     whole = [all(_is_whole(side, name) for side in sides) for name in names]
-    with tempfile.TemporaryDirectory(prefix="fastxent-") as folder:
+    with temporary_folder() as folder:
         try:
             parts = [_Parts.write(os.path.join(folder, str(k)), side, names, whole) for k, side in enumerate(sides)]
         except OSError as error:
