@@ -52,9 +52,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__
 _SETTINGS = numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT  # by which code differs
 
-_COMPILES = re.compile(
-    rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|bare|(?:bare_)?inline)\b", re.MULTILINE
-)
+_COMPILES = re.compile(rb"^\s*from fastxent\.kernels\.jit import .*\b(?:jit|brief|bare|inline)\b", re.MULTILINE)
 _IMPORTS = re.compile(rb"^[ \t]*from (fastxent[\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
 
 
@@ -243,7 +241,7 @@ def _checksum(path: Path, content: bytes) -> bytes:
 
 
 # What is not said here, a function would take over from the one whose compilation asks for it first.
-_POLICY = {"nogil": True, "error_model": "numpy", "boundscheck": False, "forceinline": False, "_nrt": True}
+_POLICY = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": True}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -301,14 +299,6 @@ def bare(function: Callable[..., Any]) -> Any:
     return jit(function, _nrt=False)
 
 
-def inline(function: Callable[..., Any], **options: Any) -> Any:
-    """A helper whose code is copied into each caller: for a few lines of arithmetic. It cannot be called from Python.
-
-    LLVM copies it, not Numba, which would translate it and infer its types in each caller anew.
-    """
-    return jit(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
-
-
-def bare_inline(function: Callable[..., Any]) -> Any:
-    """`inline` for what is `bare`."""
-    return inline(function, _nrt=False)
+def inline(function: Callable[..., Any]) -> Any:
+    """A helper whose body is copied into each caller: for a few lines of arithmetic."""
+    return numba.njit(nogil=True, error_model="numpy", boundscheck=False, inline="always")(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.kernels.jit import bare, bare_inline
+from fastxent.kernels.jit import bare, inline
 from fastxent.kernels.json_numbers import REAL, WHOLE, read_number
 from fastxent.kernels.simd.scanned import ends_digits, ends_text, first_byte, first_digits
 from fastxent.kernels.simd.words import load_word
@@ -32,13 +32,13 @@ for _digit, _letters in enumerate(
         _HEX[_letter] = _digit
 
 
-@bare_inline
+@inline
 def kind_of(values, i):  # type: ignore[no-untyped-def]
     """The kind of a value."""
     return values[i, 1] & 7
 
 
-@bare_inline
+@inline
 def end_of(values, i):  # type: ignore[no-untyped-def]
     """Where a string, object or array ends."""
     return values[i, 1] >> 3
@@ -108,7 +108,7 @@ def _unescape(text, i, end, out, n):  # type: ignore[no-untyped-def]
     return i, n + 4
 
 
-@bare_inline
+@inline
 def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     """Enter the string whose first quote is at ``i`` as value ``n``: (place behind it, bytes of ``text`` in use).
 
@@ -145,7 +145,7 @@ def _read_string(text, i, end, used, values, n):  # type: ignore[no-untyped-def]
     return i + 1, used
 
 
-@bare_inline
+@inline
 def _read_scalar(text, i, end, values, n):  # type: ignore[no-untyped-def]
     """Enter the number, null, true or false at ``i`` as value ``n``; the place behind it."""
     if i + 8 <= end and 1 <= np.int64(text[i]) - _ZERO <= 9:  # small integers: ids, ranks and bytes of tokens
