@@ -64,6 +64,12 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
+def ended_by(error: BaseException | None) -> int | None:
+    """The signal, SIGTERM or SIGHUP, whose handler raised an error; None for any other error."""
+    code = error.code if isinstance(error, SystemExit) else None
+    return code - 128 if isinstance(code, int) and code in (TERMINATED, HUNG_UP) else None
+
+
 def say(message: str) -> None:
     """Print one line with the program's name to stderr. The line is lost if stderr is closed."""
     try:

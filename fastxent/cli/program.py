@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -27,7 +28,18 @@ from fastxent.cli.commands.merge import merge
 from fastxent.cli.commands.report import report
 from fastxent.cli.commands.transform import transform
 from fastxent.cli.commands.warmup import warmup
-from fastxent.cli.leave import BAD, INTERRUPTED, TERMINATED, arrive, failed, interrupted, leave, say, say_traceback
+from fastxent.cli.leave import (
+    BAD,
+    INTERRUPTED,
+    TERMINATED,
+    arrive,
+    ended_by,
+    failed,
+    interrupted,
+    leave,
+    say,
+    say_traceback,
+)
 from fastxent.cli.options import Quiet
 from fastxent.errors import ConfigError, FastxentError
 
@@ -120,14 +132,22 @@ def main() -> NoReturn:
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """Repeat an interrupt that came while C (LLVM) called Python: it cannot be raised there.
+    """Repeat a signal that came while C called Python, or an object was deleted: nothing can be raised there.
 
     Objects that an interrupt left half-built fail again when they are deleted; that is not reported.
     """
-    if issubclass(what.exc_type, KeyboardInterrupt):
-        threading.Timer(0.05, _thread.interrupt_main).start()
+    number = signal.SIGINT if issubclass(what.exc_type, KeyboardInterrupt) else ended_by(what.exc_value)
+    if number is not None:
+        threading.Timer(0.05, _repeat, [number]).start()
     elif not interrupted():
         sys.__unraisablehook__(what)
+
+
+def _repeat(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)  # ends a wait for a lock or a pipe as well
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _fail(error: Exception, message: str, code: int = BAD) -> int:

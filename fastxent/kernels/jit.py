@@ -44,9 +44,12 @@ from numba.core.types.misc import unliteral
 
 from fastxent._version import __version__
 from fastxent.errors import ConfigError, OutputError
+from fastxent.kernels.signals import hold_while_linking
 
 if numba.config.DISABLE_JIT:
     raise ConfigError("NUMBA_DISABLE_JIT must be 0 or unset, got 1: kernels use instructions that Python does not have")
+
+hold_while_linking()
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _VERSIONS = sys.implementation.cache_tag, getattr(sys, "abiflags", ""), numpy.__version__, llvmlite.__version__

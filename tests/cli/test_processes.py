@@ -22,6 +22,8 @@ import pytest
 from fastxent.cli import program
 from tests.cli.running import DIGITS, check_failure, process
 
+PROGRESS = r"(fastxent: (compiling|evaluating).*\n)*"  # printed where a run takes long
+
 
 @pytest.fixture(autouse=True)
 def no_signal_is_ignored() -> Iterator[None]:
@@ -39,7 +41,8 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(reader)
     done = process("eval", DIGITS, "--format", "json", stdout=writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert re.fullmatch(PROGRESS, done.stderr)
 
 
 def test_a_full_standard_output_is_one_line() -> None:
@@ -154,7 +157,6 @@ from fastxent.__main__ import main
 main()
 """
     seconds, codes = 0.0, []
-    progress = r"(fastxent: (compiling|evaluating).*\n)*"  # where a run takes long
     for moment in [None, None, *range(1, 13)]:
         shutil.rmtree(tmp_path / "progress", ignore_errors=True)
         folder = [] if moment is None or moment % 2 else ["--resume", str(tmp_path / "progress")]
@@ -172,24 +174,32 @@ main()
         codes.append(child.returncode)
         if child.returncode == 130:
             assert out == ""
-            assert re.fullmatch(progress + r"fastxent: interrupted; .*\n", told)
+            assert re.fullmatch(PROGRESS + r"fastxent: interrupted; .*\n", told)
         else:
             assert child.returncode == 0, told
-            assert re.fullmatch(progress, told)
+            assert re.fullmatch(PROGRESS, told)
             assert json.loads(out)["rows"]["used"] == 20_000
     assert codes[:2] == [0, 0]
     assert 130 in codes
 
 
-def test_an_interrupt_in_a_callback_from_c_is_not_lost() -> None:
-    """ctypes prints such an exception, and goes on; LLVM calls back this way for every kernel that it compiles."""
+ENDS = {  # what a program that a signal ends returns and prints
+    "SIGINT": (130, "fastxent: interrupted; nothing was left half-written\n"),
+    "SIGTERM": (143, ""),
+    "SIGHUP": (129, ""),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_signal_in_a_callback_from_c_is_not_lost(name: str) -> None:
+    """ctypes prints what the handler of a signal raises in such a call, and goes on."""
     script = f"""
 import contextlib, ctypes, os, signal, sys, time
 from fastxent.cli import finish
 from fastxent.cli.program import main
 @contextlib.contextmanager
 def reporting(*_):
-    ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))()
+    ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.{name}))()
     time.sleep(20)
     yield None
 finish.progress_bar = reporting
@@ -197,8 +207,34 @@ sys.argv[1:] = ["eval", {DIGITS!r}]
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    told = "fastxent: interrupted; nothing was left half-written\n"
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+    code, told = ENDS[name]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("name", ENDS)
+def test_a_signal_while_llvm_links_a_kernel_ends_cleanly(name: str, kernel: int) -> None:
+    """LLVM asks Python for the code of kernels that are kept. If what the handler raises is dropped there, it links a
+    kernel without code, and its call ends the process by SIGSEGV."""
+    script = f"""
+import os, signal, sys, threading
+from numba.core.codegen import JITCodeLibrary
+ask = JITCodeLibrary._object_getbuffer_hook.__func__
+asked = []
+def asking(cls, module):
+    if threading.current_thread() is threading.main_thread():
+        asked.append(module)
+        if len(asked) == {kernel}:
+            os.kill(os.getpid(), signal.{name})
+    return ask(cls, module)
+JITCodeLibrary._object_getbuffer_hook = classmethod(asking)
+sys.argv[1:] = ["eval", {DIGITS!r}, "--threads", "1"]
+from fastxent.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    code, told = ENDS[name]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", told)
 
 
 def test_an_interrupt_ends_workers_that_wait_for_their_turn(tmp_path: Path) -> None:
@@ -266,6 +302,6 @@ def test_what_an_interrupt_left_half_built_is_not_reported(interrupted: bool, mo
     reported: list[object] = []
     monkeypatch.setattr(program, "interrupted", lambda: interrupted)
     monkeypatch.setattr(sys, "__unraisablehook__", reported.append)
-    what = SimpleNamespace(exc_type=AttributeError)
+    what = SimpleNamespace(exc_type=AttributeError, exc_value=None)
     program._unraisable(what)  # type: ignore[arg-type]
     assert reported == ([] if interrupted else [what])
