@@ -38,13 +38,14 @@ import numpy
 from numba.core import caching
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 from numba.core.types.misc import unliteral
 
 from fastxent._version import __version__
 from fastxent.errors import ConfigError, OutputError
-from fastxent.kernels.signals import hold_while_linking
+from fastxent.kernels.signals import held, hold_while_linking
 
 if numba.config.DISABLE_JIT:
     raise ConfigError("NUMBA_DISABLE_JIT must be 0 or unset, got 1: kernels use instructions that Python does not have")
@@ -62,9 +63,15 @@ _IMPORTS = re.compile(rb"^[ \t]*from (fastxent[\w.]*) import (\([^)]*\)|[^\n#]*)
 @functools.cache
 def compiled_sources() -> frozenset[Path]:
     """Every file that may hold compiled code: those of ``kernels``, and others that compile functions."""
-    kernels = _PACKAGE / "kernels"
-    found = (p for p in _PACKAGE.rglob("*.py") if p.is_relative_to(kernels) or _COMPILES.search(p.read_bytes()))
-    return frozenset(found)
+    return frozenset(filter(_compiles, _PACKAGE.rglob("*.py")))
+
+
+@functools.cache
+def _compiles(path: Path) -> bool:
+    """Whether a path of the package is a file that may hold compiled code."""
+    if path.is_relative_to(_PACKAGE / "kernels"):
+        return path.is_file()
+    return path.is_file() and _COMPILES.search(path.read_bytes()) is not None
 
 
 @functools.cache
@@ -76,7 +83,7 @@ def _imported(path: Path) -> frozenset[Path]:
         for name in (None, *re.findall(r"\w+", names.decode())):
             at = folder if name is None else folder / name
             found |= {at.with_suffix(".py"), at / "__init__.py"}
-    return frozenset(found & compiled_sources())
+    return frozenset(filter(_compiles, found))
 
 
 @functools.cache
@@ -204,7 +211,11 @@ class _Cache(caching.NullCache):  # type: ignore[misc]
         return cache_directory() / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        with held():  # what a handler raises is no fault of an entry
+            return self._load(sig, target_context)
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)  # symbols that kernels use; `refresh` would import half of Numba, and SciPy
         try:
             path = self._path(sig, target_context)
             kept = path.read_bytes()

@@ -16,6 +16,11 @@ from typing import Any
 
 from numba.core.registry import cpu_target
 
+_ENDING = [
+    getattr(signal, f"SIG{name}")  # whose handlers may raise; to look at every signal takes longer than to link
+    for name in ("INT", "TERM", "HUP", "QUIT", "ALRM", "VTALRM", "PROF", "USR1", "USR2", "XCPU", "BREAK")
+    if hasattr(signal, f"SIG{name}")
+]
 _LINKING = "finalize_object", "get_function_address", "get_global_value_address"  # methods of Numba's engine
 
 
@@ -42,7 +47,7 @@ def held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    handlers = {int(n): handler for n in signal.valid_signals() if callable(handler := signal.getsignal(n))}
+    handlers = {int(n): handler for n in _ENDING if callable(handler := signal.getsignal(n))}
     try:
         for number in handlers:
             signal.signal(number, lambda number, _: came.append(number))

@@ -87,7 +87,7 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    for known in (jit.compiled_sources, jit._imported, jit.sources_of, jit.source_stamp):
+    for known in (jit.compiled_sources, jit._compiles, jit._imported, jit.sources_of, jit.source_stamp):
         known.cache_clear()
 
 
