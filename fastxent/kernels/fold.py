@@ -187,7 +187,7 @@ def _add_slowly(values, n, words, special, slot):  # type: ignore[no-untyped-def
 
 
 @jit
-def _fold_block(terms, begin, n, space, sums, special):  # type: ignore[no-untyped-def]
+def fold_block(terms, begin, n, space, sums, special):  # type: ignore[no-untyped-def]
     """Add at most `BLOCK` rows to ``sums`` (columns + pairs, WORDS) and flags to ``special``.
 
     terms, space: see `fold_rows`.
@@ -245,6 +245,23 @@ def _fold_block(terms, begin, n, space, sums, special):  # type: ignore[no-untyp
             _add_slowly(room[k], n, sums[k], special, k)
 
 
+def fold_room(columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``space`` of `fold_rows`, for so many columns."""
+    return np.empty((columns + 2, BLOCK)), np.empty((3, columns), np.int64)
+
+
+def distinct(table: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leave out summands that are the same as others. (their table, int64 (pairs, 2) of them, the place of each sum
+    among theirs).
+
+    table: of `Terms`. pairs: int64 (pairs, 2).
+    """
+    lines, of = np.unique(table, axis=0, return_inverse=True)
+    of = of.reshape(-1)
+    products, of_pairs = np.unique(of[pairs], axis=0, return_inverse=True)
+    return lines, products.reshape(-1, 2), np.concatenate([of, len(lines) + of_pairs.reshape(-1)])
+
+
 @jit
 def _balance(words):  # type: ignore[no-untyped-def]
     """Hand on carries, to words in -2**31 .. 2**31: few of them are not 0, whatever the sign. (first, end) of those."""
@@ -296,7 +313,7 @@ def fold_rows(terms, begins, groups, done, room, held):  # type: ignore[no-untyp
     terms: a tuple of the table of `Terms` and int64 (pairs, 2).
     begins: int64 (groups + 1,), the row at which each group begins.
     groups: int64 (groups,), their places in ``held``.
-    room: a tuple of (float64 (columns + 2, BLOCK), int64 (3, columns)); int64 (sums, WORDS) and uint8 (sums,), zeros,
+    room: a tuple of `fold_room`; int64 (sums, WORDS) and uint8 (sums,), zeros,
         for the group at hand; the same for all groups together; int64 (2,), zeros, for `merge_words`.
     """
     space, words, special, all_words, all_special, needed = room
@@ -304,7 +321,7 @@ def fold_rows(terms, begins, groups, done, room, held):  # type: ignore[no-untyp
         if not needed[1]:
             for begin in range(begins[g], begins[g + 1], BLOCK):
                 n = min(BLOCK, begins[g + 1] - begin)
-                _fold_block(terms, begin, n, space, words, special)
+                fold_block(terms, begin, n, space, words, special)
             for k in range(words.shape[0]):
                 all_special[k] |= special[k]
                 first, end = _balance(words[k])

@@ -136,8 +136,18 @@ def list_residues(confidence, n, bins, bits, numbers, places):  # type: ignore[n
     return found
 
 
+def by_bin(words: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows by bin, wrong and right, int64 (bins, 2); their confidence, rounded up: see `_sum_bins`) of all rows.
+
+    words: of `add_to_grid`, of `WHOLE_BITS`.
+    """
+    rows, numbers = np.zeros((bins, 2), np.int64), np.zeros(bins, np.int64)
+    _sum_bins(words.reshape(-1, 2), layout_of(WHOLE_BITS, bins).bins, rows, numbers)
+    return rows, numbers
+
+
 @jit
-def sum_bins(words, firsts, rows, numbers):  # type: ignore[no-untyped-def]
+def _sum_bins(words, firsts, rows, numbers):  # type: ignore[no-untyped-def]
     """Add up ``words`` (places, 2) by bin: rows into ``rows`` int64 (bins, 2), and their confidence, rounded up, in
     units of 2**-(bits + `OFFSET_BITS`), into ``numbers`` int64 (bins,). firsts: the bins of `layout_of`."""
     last = firsts.size - 1

@@ -17,7 +17,7 @@ from fastxent.kernels.cuts import END, FIRST, MIDDLE, MOST_ROWS, WIDTH, Cuts, ad
 from fastxent.kernels.exact import (
     EVERY, LIMBS, MASK, SCALE, carry, integer_of, special_flag, split,
 )  # fmt: skip
-from fastxent.kernels.fold import BLOCK, WORDS, Terms, fold_rows, merge_words
+from fastxent.kernels.fold import WORDS, Terms, fold_room, fold_rows, merge_words
 from fastxent.kernels.grown import grown
 from fastxent.kernels.jit import jit
 
@@ -164,8 +164,7 @@ class ExactSums:
         their sums together."""
         sums, total = Words.zeros(self.limbs.shape[1]), Words.zeros(self.limbs.shape[1])
         needed = np.zeros(2, np.int64)
-        space = np.empty((self.columns + 2, BLOCK)), np.empty((3, self.columns), np.int64)
-        room = (space, *sums, *total, needed)
+        room = (fold_room(self.columns), *sums, *total, needed)
         done = 0
         while True:
             done = fold_rows((terms.table, self._pairs), begins, groups, done, room, self._held())

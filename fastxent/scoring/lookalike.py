@@ -25,10 +25,16 @@ def count_probabilities(logits: Matrix, record: np.ndarray, status: np.ndarray, 
     c, kind = logits.n_classes, FLOAT_TYPES[logits.dtype]
     if c < 2:
         return 0
-    slack = TOLERANCE if logits.dtype in ("float32", "float64") else _COARSE
-    bounds = 1 / c - slack, 1.0 + slack, -math.inf, math.inf
-    if temperature == 1.0:
-        bounds = (*bounds[:2], math.log(c) + 1 / c - slack, math.log(c + math.e - 1) + slack)
+    slack, bounds = bounds_of(c, logits.dtype, temperature)
     rows = np.empty(len(status), np.int64)
     rows = rows[: rows_within(status, USED, record[r.MAX], temperature, record[r.LSE], bounds, rows)]
     return int(count_distributions(logits.address, logits.stride, c, kind.tag, rows, slack))
+
+
+def bounds_of(n_classes: int, dtype: str, temperature: float) -> tuple[float, tuple[float, float, float, float]]:
+    """(the tolerance of a sum, the bounds of the maximum and of the log-sum-exp of rows that may be probabilities)."""
+    slack = TOLERANCE if dtype in ("float32", "float64") else _COARSE
+    least, most = -math.inf, math.inf
+    if temperature == 1.0:
+        least, most = math.log(n_classes) + 1 / n_classes - slack, math.log(n_classes + math.e - 1) + slack
+    return slack, (1 / n_classes - slack, 1.0 + slack, least, most)

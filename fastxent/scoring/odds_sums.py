@@ -14,10 +14,11 @@ from fastxent.kernels import cuts
 from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts, add_units
 from fastxent.kernels.floats import FLOAT_TYPES
 from fastxent.kernels.fold import WORDS
-from fastxent.kernels.grid import MOST_ROWS, OFFSET_BITS, WHOLE_BITS, layout_of, places_of, sum_bins
+from fastxent.kernels.grid import MOST_ROWS, OFFSET_BITS, WHOLE_BITS, by_bin, places_of
 from fastxent.kernels.rows import odds_sums
 from fastxent.kernels.rows.labels import plain_targets
-from fastxent.kernels.rows.odds_sums import INSIDE, POSITIVE
+from fastxent.kernels.rows.odds import NLL
+from fastxent.kernels.rows.odds_sums import INSIDE, NLL_POSITIVE, POSITIVE
 from fastxent.kernels.tally import FIRST_PATTERN, PATTERN_SHIFT, PATTERNS
 from fastxent.options.config import EvalConfig
 from fastxent.scoring.binary import BinaryScorer, Numbers
@@ -47,8 +48,22 @@ class BinarySums:
     soft_targets: int = 0
     unnormalised_targets: int = 0
 
+    @property
+    def matrix(self) -> np.ndarray:
+        """int64 (2, 2): rows by class and prediction."""
+        positive, predicted, both, _ = self.counts.tolist()
+        return np.array([[self.n - positive - predicted + both, predicted - both], [positive - both, both]])
 
-Scored = ScoredRows | BinarySums | list[ScoredRows] | Iterator[ScoredRows]  # what is left of a batch
+    @property
+    def losses(self) -> list[np.ndarray]:
+        """The sums of the NLL of the rows of each class."""
+        of_positive = self.sums[NLL_POSITIVE]
+        return [self.sums[NLL] - of_positive, of_positive.copy()]
+
+    @property
+    def statuses(self) -> np.ndarray:
+        """int64 (4,): rows by status."""
+        return np.array([self.n, 0, 0, 0])
 
 
 def can_sum(config: EvalConfig, dtype: str) -> bool:
@@ -69,7 +84,7 @@ class SummingScorer:
         self._summing: Any = odds_sums.sums_kernel(config.input == "logits")
         self._room = odds_sums.room(), cuts.room()
 
-    def __call__(self, batch: Batch) -> Scored:
+    def __call__(self, batch: Batch) -> BinarySums | ScoredRows | Iterator[ScoredRows]:
         """Sum or score the rows that pass ``where``. Errors as in `BinaryScorer`."""
         numbers = self._rows.numbers(batch.rows)
         for block in batch.blocks:
@@ -124,8 +139,7 @@ class SummingScorer:
         calibration = tuple(binned), grid
         if not self._summing(given, rule, c.bins, sums, counts, histogram, calibration, self._room):
             return None
-        rows, confidence = np.zeros((c.bins, 2), np.int64), np.zeros(c.bins, np.int64)
-        sum_bins(grid.reshape(-1, 2), layout_of(WHOLE_BITS, c.bins).bins, rows, confidence)
+        rows, confidence = by_bin(grid, c.bins)
         binned.sums[:, ROWS], binned.sums[:, WIDTH] = rows.sum(axis=1), rows[:, 1]
         add_units(confidence, WHOLE_BITS + OFFSET_BITS, binned.sums)
         zeros = n - int(counts[POSITIVE]) - minus_ones

@@ -77,6 +77,36 @@ class Turn(NamedTuple):
     end: int
 
 
+class Turns:
+    """The blocks of a prepared batch, in their order."""
+
+    def __init__(self, scorer: Scorer, prepared: Prepared) -> None:
+        self._clip, self._prepared = scorer.clip, prepared
+        self._read = self._end = 0  # rows of the batch, and of the prepared rows, so far
+
+    def take(self, block: Block) -> Turn:
+        """The prepared rows of the next block."""
+        first, begin, values, index = self._read, self._end, block.values, None
+        self._read += len(values)
+        if self._prepared.index is not None:
+            index = self._prepared.index[begin : np.searchsorted(self._prepared.index, self._read)] - first
+            values = values if len(index) == len(values) else values[index]
+        end = self._end = begin + len(values)
+        given = matrix = Matrix.of(values, block.dtype)
+        if self._clip is not None:
+            matrix = Matrix.of(np.clip(widened(values, block.dtype), *self._clip))
+        return Turn(block, index, given, matrix, begin, end)
+
+
+def refuse(config: EvalConfig, rows: Prepared, turn: Turn, i: int, status: int) -> None:
+    """Raise the error of row ``i`` of those of a turn, which has this status."""
+    place = i if turn.places is None else int(turn.places[i])
+    why = turn.block.bad.get(place) if status == BAD_LOGITS else None
+    if why is None:
+        why = reason(config, rows, turn.begin + i, status, turn.block.values[place], turn.block.dtype)
+    raise BadRowError(rows.where, rows.place(turn.begin + i), why)
+
+
 class Sweep:
     """One pass over the logits of a prepared batch."""
 
@@ -85,8 +115,8 @@ class Sweep:
         n = len(prepared.target)
         self._record, self._ids, self._status = self._into = row_buffers(n)
         self._take: RowPass | None = None
+        self._turns = Turns(scorer, prepared)
         self._turn: Turn
-        self._read = self._end = 0  # rows of the batch, and of the prepared rows, so far
         self._probabilities = 0
         self._tolerance = TOLERANCE
         self._gaps = classwise.empty_gaps(scorer.config, prepared)
@@ -106,18 +136,8 @@ class Sweep:
 
     def turn_to(self, block: Block) -> RowPass:
         """The pass over the next rows of the batch, for `settle` once they have been swept."""
-        scorer, prepared = self._scorer, self._prepared
-        first, begin, values, index = self._read, self._end, block.values, None
-        self._read += len(values)
         self._tolerance = max(self._tolerance, TOLERANCE + block.excess)
-        if prepared.index is not None:
-            index = prepared.index[begin : np.searchsorted(prepared.index, self._read)] - first
-            values = values if len(index) == len(values) else values[index]
-        end = self._end = begin + len(values)
-        given = matrix = Matrix.of(values, block.dtype)
-        if scorer.clip is not None:
-            matrix = Matrix.of(np.clip(widened(values, block.dtype), *scorer.clip))
-        self._turn = Turn(block, index, given, matrix, begin, end)
+        self._turn = self._turns.take(block)
         return self._pass(self._turn)
 
     def _pass(self, turn: Turn) -> RowPass:
@@ -135,7 +155,7 @@ class Sweep:
 
     def settle(self) -> None:
         """Check the rows that have been swept: `BadRowError` for the first bad one, unless bad rows are skipped."""
-        scorer, (block, places, given, matrix, begin, end) = self._scorer, self._turn
+        scorer, (_, _, given, matrix, begin, end) = self._scorer, self._turn
         status, some = self._status[begin:end], None if self._take is None else self._take.soft
         if some is not None:
             with np.errstate(all="ignore"):  # rows that are not used
@@ -147,7 +167,7 @@ class Sweep:
             self._mark(given, begin, end)
         if scorer.config.on_bad_row == "error" and status.max(initial=0) >= BAD_LOGITS:
             i = int(np.argmax(status >= BAD_LOGITS))
-            self._refuse(block, i if places is None else int(places[i]), begin + i)
+            refuse(scorer.config, self._prepared, self._turn, i, int(status[i]))
         if scorer.probes:
             self._probabilities += count_probabilities(
                 given, self._record[:, begin:end], status, scorer.config.temperature
@@ -168,14 +188,6 @@ class Sweep:
             values = widened(given.values, given.dtype)
             bad |= (values > most).any(axis=1) | ((values < 0).any(axis=1) & (config.input == "probs"))
         status[(status == USED) & bad] = BAD_LOGITS
-
-    def _refuse(self, block: Block, place: int, i: int) -> None:
-        """Raise the error of row ``i``, which is row ``place`` of the block."""
-        rows, status = self._prepared, int(self._status[i])
-        why = block.bad.get(place) if status == BAD_LOGITS else None
-        if why is None:
-            why = reason(self._scorer.config, rows, i, status, block.values[place], block.dtype)
-        raise BadRowError(rows.where, rows.place(i), why)
 
     def rows(self) -> ScoredRows:
         """The rows, once all blocks have been swept."""

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastxent.kernels.cuts import Cuts
 from fastxent.kernels.exact import rounded_ratio, special_value
 from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.kernels.tally import all_below, tally_classes
@@ -61,12 +62,15 @@ class Classes:
         self.sums.add(np.stack([w * rows.nll, w, w * hit, zero], axis=1), rows.target)
         self.sums.add(np.stack([zero, zero, zero, w], axis=1), rows.predicted)
 
-    def add_sums(self, counts: np.ndarray, words: list[np.ndarray]) -> None:
-        """Add counts (3, classes) and the sums of the NLL of each class, unweighted."""
+    def add_sums(self, matrix: np.ndarray, losses: Cuts | list[np.ndarray]) -> None:
+        """Add unweighted rows by target and prediction (C, C), and the sums of the NLL of each class."""
         if self.ids is not None:
             self._hold(None, self.ids)
-        self.counts += counts
-        for c, sums in enumerate(words):
+        self.counts += np.stack([matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()])
+        if isinstance(losses, Cuts):
+            self.sums.add_cuts(losses, 0, _NLL)
+            return
+        for c, sums in enumerate(losses):
             self.sums.add_words(Words(sums[None], np.zeros(1, np.uint8)), c)
 
     def _hold(self, ids: np.ndarray | None, places: np.ndarray) -> None:

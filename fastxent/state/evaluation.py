@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastxent.errors import ConfigError, StateError
-from fastxent.kernels.rows.odds import NLL
-from fastxent.kernels.rows.odds_sums import NLL_POSITIVE
 from fastxent.options.checks import shown
 from fastxent.options.config import EvalConfig
 from fastxent.results.curves import Curves
 from fastxent.results.result import EvalResult
 from fastxent.results.values import Calibration, Metric, RowCounts, Slice
+from fastxent.scoring.class_sums import Scored, Summed
 from fastxent.scoring.classwise import CLASSWISE
-from fastxent.scoring.odds_sums import BinarySums, Scored
+from fastxent.scoring.odds_sums import BinarySums
 from fastxent.scoring.rows import BAD_LOGITS, BAD_TARGET, IGNORED, USED
 from fastxent.state.averages import ENTROPY as NORMALIZED
 from fastxent.state.binary import BinaryPlan
@@ -155,7 +154,7 @@ class EvalState:
             for some in rows:
                 self.add(some)
             return self
-        if isinstance(rows, BinarySums):
+        if isinstance(rows, Summed):
             self._add_sums(rows)
             return self
         groups = {name: EncodedColumn.of(rows.by[name], name) for name in self.slices}
@@ -177,22 +176,22 @@ class EvalState:
             self.told[name] += getattr(rows, name)
         return self
 
-    def _add_sums(self, rows: BinarySums) -> None:
+    def _add_sums(self, rows: Summed) -> None:
         """Add rows that were summed when they were scored."""
-        assert isinstance(self.plan, BinaryPlan)
         assert isinstance(self.classes, Classes)
-        self.whole.add_sums(rows.n, self.plan.words(rows), rows.cuts)
-        positive, predicted, both, _ = rows.counts.tolist()
-        counts = np.array([[rows.n - positive, positive], [rows.n - predicted, predicted], [0, both]])
-        counts[2, 0] = rows.n - positive - predicted + both
-        of_positive = rows.sums[NLL_POSITIVE]
-        self.classes.add_sums(counts, [rows.sums[NLL] - of_positive, of_positive.copy()])
-        if isinstance(matrix := self.details.get("confusion"), Matrix):
-            true_negative, true_positive = counts[2].tolist()
-            matrix.add_counts(np.array([[true_negative, predicted - both], [positive - both, true_positive]]))
+        if isinstance(rows, BinarySums):
+            assert isinstance(self.plan, BinaryPlan)
+            words = self.plan.words(rows)
+            for scores in self.scores.values():
+                scores.add_sums(rows)
+        else:
+            words = rows.words
+        matrix = rows.matrix
+        self.whole.add_sums(rows.statuses, words, rows.cuts)
+        self.classes.add_sums(matrix, rows.losses)
+        if isinstance(confusion := self.details.get("confusion"), Matrix):
+            confusion.add_counts(matrix)
         self.distribution.add_counts(rows.nll, rows.extremes)
-        for scores in self.scores.values():
-            scores.add_sums(rows)
         self.grids.add_sums(rows)
         for name in self.told:
             self.told[name] += getattr(rows, name)

@@ -10,7 +10,7 @@ from fastxent.options.config import EvalConfig
 from fastxent.results.details import MOST_CLASSES
 from fastxent.results.reliability import Reliability
 from fastxent.results.values import Metric
-from fastxent.scoring.odds_sums import BinarySums
+from fastxent.scoring.class_sums import Summed
 from fastxent.state import class_buckets, ranking
 from fastxent.state.averages import MACRO, averages_of_each
 from fastxent.state.binary import RANKING
@@ -84,7 +84,7 @@ class Grids:
         if self.divided:
             rows.by[BUCKET] = self._buckets.column_of(rows, clusters)
 
-    def add_sums(self, rows: BinarySums) -> None:
+    def add_sums(self, rows: Summed) -> None:
         """Add rows that were summed when they were scored."""
         for grid in self.of.values():
             grid.add_words(rows.grid, rows.n)

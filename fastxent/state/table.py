@@ -87,9 +87,9 @@ class GroupTable:
             self.sums.resize(len(self.places))
             self.sums.add(rows.terms, places)
 
-    def add_sums(self, rows: int, words: Words, bins: Cuts) -> None:
-        """Add used rows to the one group, summed already."""
-        self.rows[0, USED] += rows
+    def add_sums(self, statuses: np.ndarray, words: Words, bins: Cuts) -> None:
+        """Add rows to the one group, summed already. statuses: int64 (4,). Their number by status."""
+        self.rows[0] += statuses
         add_bins(bins, self.binned, self.calibration, self.plan.weighted)
         assert isinstance(self.sums, ExactSums)  # of rows, not of clusters
         self.sums.add_words(words, 0)

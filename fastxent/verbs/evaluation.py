@@ -18,11 +18,13 @@ from fastxent.io.source import OpenSource, open_source
 from fastxent.io.values import plain_type
 from fastxent.options.config import MOST_CLASSES, EvalConfig, listed
 from fastxent.options.declared import DEFAULTS, OPTIONS
+from fastxent.scoring import class_sums, odds_sums
+from fastxent.scoring.class_sums import ClassSummingScorer, Scored
 from fastxent.scoring.filter import Filter
-from fastxent.scoring.odds_sums import Scored, SummingScorer, can_sum
+from fastxent.scoring.odds_sums import SummingScorer
 from fastxent.scoring.task import columns as scored_columns, scorer_of, sequences, task_of
 from fastxent.state.evaluation import EvalState
-from fastxent.state.tasks import unlabelled as unlabelled_metrics
+from fastxent.state.tasks import plan_of, unlabelled as unlabelled_metrics
 from fastxent.state.tempered import TemperedScorer
 from fastxent.verbs.labels import labelled
 from fastxent.verbs.tempered import tempered
@@ -51,19 +53,24 @@ class Evaluation:
     @property
     def light(self) -> bool:
         """Rows are summed while they are scored, unless they turn out to be of a kind that is not."""
-        return self._summed and not self.soft and can_sum(self.config, self.dtype)
+        c = self.config
+        return self._summed and (c.task == "multiclass" or odds_sums.can_sum(c, self.dtype))
 
     @property
     def _summed(self) -> bool:
-        return self.config.task == "binary" and not (self.visited or self.worst or self.config.temperature_by)
+        apart = self.soft or self.visited or self.worst or self.config.temperature_by
+        return not apart and (self.config.task == "binary" or class_sums.can_sum(self.config))
 
     def scorer(self) -> Callable[[Batch], Scored]:
         """The scorer of the task."""
         if self.config.temperature_by is not None:
             return TemperedScorer(self.config, self.dtype)
-        if self._summed:
+        if not self._summed:
+            return scorer_of(self.config, self.dtype, keeps=self.visited)
+        if self.config.task == "binary":
             return SummingScorer(self.config, self.dtype)
-        return scorer_of(self.config, self.dtype, keeps=self.visited)
+        plan = plan_of(self.config)
+        return ClassSummingScorer(self.config, self.dtype, plan.terms, plan.pairs)
 
     def empty(self) -> EvalState:
         """The state of no rows."""
