@@ -250,16 +250,55 @@ def fold_room(columns: int) -> tuple[np.ndarray, np.ndarray]:
     return np.empty((columns + 2, BLOCK)), np.empty((3, columns), np.int64)
 
 
-def distinct(table: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave out summands that are the same as others. (their table, int64 (pairs, 2) of them, the place of each sum
-    among theirs).
+class Plan(NamedTuple):
+    """How the sums of some summands and products are made: of no two that are the same, and those of ranks by rank.
 
-    table: of `Terms`. pairs: int64 (pairs, 2).
+    table: of `Terms`, and pairs: int64 (pairs, 2). What `fold_block` is to sum.
+    places: int64 (own,). The sums ``own`` are the ones of these places there.
+    own: int64. Of all sums, those of the summands and then of the products.
+    ranked: (a sum, the lines of the one or two summands whose product it is). Those that follow from rows by rank.
     """
-    lines, of = np.unique(table, axis=0, return_inverse=True)
-    of = of.reshape(-1)
-    products, of_pairs = np.unique(of[pairs], axis=0, return_inverse=True)
-    return lines, products.reshape(-1, 2), np.concatenate([of, len(lines) + of_pairs.reshape(-1)])
+
+    table: np.ndarray
+    pairs: np.ndarray
+    places: np.ndarray
+    own: np.ndarray
+    ranked: list[tuple[int, np.ndarray]]
+
+    @classmethod
+    def of(cls, table: np.ndarray, pairs: np.ndarray) -> Plan:
+        """table: of `Terms`, whose integers are ranks. pairs: int64 (pairs, 2)."""
+        factors = [np.array([k]) for k in range(len(table))] + list(pairs)
+        of_ranks = np.isin(table[:, 0], (BELOW, RECIPROCAL)) & (table[:, 4] == 0)
+        ranked = [(k, table[lines]) for k, lines in enumerate(factors) if of_ranks[lines].all()]
+        own = np.array([k for k, lines in enumerate(factors) if not of_ranks[lines].all()], np.int64)
+        lines, of = np.unique(table, axis=0, return_inverse=True)
+        summed = [tuple(of.reshape(-1)[factors[k]].tolist()) for k in own.tolist()]
+        kept = sorted({line for sum_ in summed for line in sum_})
+        number = {line: k for k, line in enumerate(kept)}
+        sums = [(line,) for line in kept] + sorted({sum_ for sum_ in summed if len(sum_) == 2})
+        products = np.array([[number[line] for line in sum_] for sum_ in sums[len(kept) :]], np.int64)
+        places = np.array([sums.index(sum_) for sum_ in summed], np.int64)
+        return cls(lines[kept], products.reshape(-1, 2), places, own, ranked)
+
+    def sums(self, words: np.ndarray, special: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All sums and their flags. words, special: of `fold_block`. ranks: int64 (ranks,). Rows by rank."""
+        count = len(self.own) + len(self.ranked)
+        all_words, flags = np.zeros((count, WORDS), np.int64), np.zeros(count, np.uint8)
+        all_words[self.own], flags[self.own] = words[self.places], special[self.places]
+        for k, lines in self.ranked:
+            total = sum(rows * _product_at(rank, lines) for rank, rows in enumerate(ranks.tolist()) if rows)
+            all_words[k] = np.frombuffer(int(total).to_bytes(4 * WORDS, "little"), "<u4")
+        return all_words, flags
+
+
+def _product_at(rank: int, lines: np.ndarray) -> int:
+    """The product of the numbers that summands are at a rank, in units of 2**-SCALE."""
+    above, below = 1 << SCALE, 1
+    for kind, _, _, limit, _ in lines.tolist():
+        number = 1.0 / (rank + 1.0) if kind == RECIPROCAL else float(rank < limit)
+        above, below = above * number.as_integer_ratio()[0], below * number.as_integer_ratio()[1]
+    return above // below
 
 
 @jit

@@ -11,7 +11,7 @@ import numpy as np
 from fastxent.io.batch import Batch, Block
 from fastxent.io.storage.buffers import buffers
 from fastxent.kernels.cuts import PLACE, ROWS, WIDTH, Cuts
-from fastxent.kernels.fold import Terms, distinct
+from fastxent.kernels.fold import Plan, Terms
 from fastxent.kernels.grid import MOST_ROWS, WHOLE_BITS, by_bin, places_of
 from fastxent.kernels.grouped import Words
 from fastxent.kernels.launch import RowPass
@@ -106,24 +106,22 @@ class ClassSummingScorer:
             return given
         take = RowPass(turn.matrix, target, NO_IGNORE, self.rows.options, full=True, chunk=BLOCK)
         terms = self._terms(_rows_of(take))
-        table, pairs, places = distinct(terms.table, self._pairs)
+        plan = Plan.of(terms.table, self._pairs)
         c = self.config
         slack, bounds = bounds_of(c.n_classes, turn.matrix.dtype, c.temperature)
         rule = c.on_bad_row == "error", self.rows.probes, c.temperature, slack, bounds
-        self._pass = Pass(take, (table, pairs), places, rule, room(len(table)))
+        self._pass = Pass(take, plan, rule, room(len(plan.table)))
         return self._pass
 
 
 class Pass(NamedTuple):
     """What sums rows: a pass whose record is that of a block, what is summed of the record, and how.
 
-    terms: the distinct summands and products. places: int64 (columns + pairs,). Where the sum of each is among these.
     rule, room: see `kernels.rows.class_sums.sum_rows`.
     """
 
     take: RowPass
-    terms: tuple[np.ndarray, np.ndarray]
-    places: np.ndarray
+    plan: Plan
     rule: tuple[Any, ...]
     room: tuple[Any, ...]
 
@@ -152,9 +150,10 @@ class _Summing:
     def __init__(self, scorer: ClassSummingScorer, prepared: Prepared) -> None:
         self._scorer, self._prepared, self._turns = scorer, prepared, Turns(scorer.rows, prepared)
         c, n = scorer.config, len(prepared.target)
-        self._words, self._places = Words.zeros(0), np.zeros(0, np.int64)
+        self._words, self._plan = Words.zeros(0), Plan.of(np.zeros((0, 5), np.int64), np.zeros((0, 2), np.int64))
         self._counts = np.zeros(BAD_TARGET + 2, np.int64)
         self._matrix = np.zeros((_TABLES, c.n_classes, c.n_classes), np.int64)
+        self._ranks = np.zeros((_TABLES, c.n_classes), np.int64)
         self._nll, self._extremes = np.zeros(PATTERNS, np.int64), np.array([np.inf, -np.inf])
         self._binned, self._losses = (_cuts(*shape, n) for shape in ((c.bins, PLACE), (c.n_classes, WIDTH)))
         self._grid = np.zeros(2 * places_of(WHOLE_BITS, c.bins), np.int64)
@@ -162,12 +161,13 @@ class _Summing:
     def add(self, block: Block) -> None:
         """Sum the next rows of the batch."""
         turn, prepared = self._turns.take(block), self._prepared
-        take, terms, self._places, rule, space = self._scorer.turn_to(turn, prepared.target[turn.begin : turn.end])
+        take, self._plan, rule, space = self._scorer.turn_to(turn, prepared.target[turn.begin : turn.end])
+        terms = self._plan.table, self._plan.pairs
         if not len(self._words.words):
             self._words = Words.zeros(sum(map(len, terms)))
         histogram = self._nll, PATTERN_SHIFT, FIRST_PATTERN
         binned, losses = tuple(self._binned), tuple(self._losses)
-        sums = *self._words, self._matrix, histogram, self._extremes, binned, self._grid, losses
+        sums = *self._words, self._matrix, self._ranks, histogram, self._extremes, binned, self._grid, losses
         done, fine = sum_rows(
             take.kernel_at(), take.arguments(), tuple(take.buffers()), rule, terms, sums, self._counts, space
         )
@@ -180,7 +180,7 @@ class _Summing:
         """The sums, once all blocks have been added."""
         rows, _ = by_bin(self._grid, self._scorer.config.bins)
         self._binned.sums[:, ROWS], self._binned.sums[:, WIDTH] = rows.sum(axis=1), rows[:, 1]
-        words = Words(self._words.words[self._places], self._words.special[self._places])
+        words = Words(*self._plan.sums(*self._words, self._ranks.sum(axis=0)))
         return ClassSums(
             self._counts[: BAD_TARGET + 1], words, self._binned, self._grid, self._nll, self._extremes,
             self._matrix.sum(axis=0), self._losses, int(self._counts[-1]),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import fastxent as fx
-from fastxent.kernels.fold import COPY, PRODUCT, Summand, Terms, distinct
+from fastxent.kernels.fold import BELOW, COPY, PRODUCT, RECIPROCAL, Plan, Summand, Terms
+from fastxent.kernels.grouped import ExactSums, Words
 from fastxent.scoring import class_sums
 from fastxent.scoring.rows import USED
 from fastxent.state.evaluation import EvalState
@@ -125,11 +126,27 @@ def test_the_first_bad_row_is_named(place, value, id, why):
     assert why in str(found.value).lower()
 
 
-def test_summands_that_are_the_same_are_summed_once():
-    a, b = np.arange(4.0), np.ones(4)
-    terms = Terms([Summand(COPY, a), Summand(COPY, b), Summand(COPY, a), Summand(PRODUCT, a, b)])
-    pairs = np.array([(0, 0), (2, 2), (0, 1), (2, 1), (3, 3)])
-    table, products, places = distinct(terms.table, pairs)
-    assert (len(table), len(products)) == (3, 3)
-    assert np.array_equal(table[places[:4]], terms.table)
-    assert np.array_equal(places[:4][pairs], products[places[4:] - len(table)])
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_plan_sums_what_all_summands_sum(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 16)))
+    n = data.draw(st.sampled_from([1, 9, 700]))
+    a, b, rank = rng.normal(0, 1, n), rng.normal(0, 1e-9, n), rng.integers(0, 9, n)
+    kinds = [Summand(COPY, a), Summand(COPY, b), Summand(PRODUCT, a, b), Summand(BELOW, rank, limit=1)]
+    kinds += [Summand(BELOW, rank, limit=5), Summand(RECIPROCAL, rank)]
+    summands = data.draw(st.lists(st.sampled_from(range(len(kinds))), min_size=1, max_size=8))
+    places = st.sampled_from(range(len(summands)))
+    pairs = data.draw(st.lists(st.tuples(places, places), max_size=6, unique=True))
+    terms = Terms([kinds[k] for k in summands])
+    exact = ExactSums(len(summands), pairs, groups=1)
+    exact.fold(terms, np.zeros(1, np.int64), np.array([0, n]))
+    plan = Plan.of(terms.table, np.array(pairs, np.int64).reshape(-1, 2))
+    found = ExactSums(len(plan.table), [tuple(pair) for pair in plan.pairs.tolist()], groups=1)
+    few = Terms([])
+    few.table = plan.table
+    some = found.fold(few, np.zeros(1, np.int64), np.array([0, n]))
+    whole = ExactSums(len(summands), pairs, groups=1)
+    whole.add_words(Words(*plan.sums(*some, np.bincount(rank, minlength=9))), 0)
+    assert whole.totals(np.zeros(1, np.int64)) == exact.totals(np.zeros(1, np.int64))
+    assert len(np.unique(plan.table, axis=0)) == len(plan.table)
+    assert not plan.ranked or len(plan.own) < len(summands) + len(pairs)

@@ -65,11 +65,12 @@ def _keep_used(into, target, coded):  # type: ignore[no-untyped-def]
 @bare
 def _sum_block(record, ids, target, n, terms, sums, space):  # type: ignore[no-untyped-def]
     """Add ``n`` used rows. False if a class is out of range: nothing that was summed counts then."""
-    words, special, matrix, losses, extremes, calibration, words_of_grid, classes = sums
+    words, special, matrix, ranks, losses, extremes, calibration, words_of_grid, classes = sums
     (right, places), folds, cut = space
     nll, confidence = record[NLL, :n], record[CONFIDENCE, :n]
     predicted, rank = ids[PREDICTED, :n], ids[RANK, :n]
-    if not all_below(target, predicted, matrix.shape[1]):
+    n_classes = matrix.shape[1]
+    if not (all_below(target, predicted, n_classes) and all_below(rank, rank, n_classes)):
         return False
     fold_block(terms, 0, n, folds, words, special)
     tally_pairs(target, predicted, matrix)
@@ -77,6 +78,9 @@ def _sum_block(record, ids, target, n, terms, sums, space):  # type: ignore[no-u
     add_block(confidence, places[1], n, 0, *calibration, cut)
     for i in range(n):
         right[i] = 1.0 if rank[i] == 0 else 0.0
+    mask = ranks.shape[0] - 1
+    for i in range(n):
+        ranks[i & mask, np.uint64(rank[i])] += 1
     add_to_grid(confidence, right[:n], places[1, :n], WHOLE_BITS, words_of_grid, places[2])
     add_block(nll, target, n, 0, *classes, cut)
     histogram, shift, first = losses
@@ -94,9 +98,11 @@ def sum_rows(kernel, read, held, rule, terms, sums, counts, space):  # type: ign
     rule: a tuple of whether the first bad row ends it; whether rows are counted that are probabilities; the
         temperature; the slack and the bounds of these, see `labels.rows_within`.
     terms: see `fold.fold_rows`, of the record.
-    sums: a tuple of sums and flags of `fold.fold_block`; int64 (tables, C, C) of `tally.tally_pairs`; counts, shift
-        and first pattern of `tally.tally_patterns`; the least and the largest NLL, float64 (2,); what `cuts.add_block`
-        takes for the confidence by bin; the words of `grid.add_to_grid`; what it takes for the NLL by class.
+    sums: a tuple of sums and flags of `fold.fold_block`; int64 (tables, C, C) of `tally.tally_pairs`; rows by rank,
+        int64 (tables, C); counts, shift and first pattern of `tally.tally_patterns`; the least and the largest NLL,
+        float64 (2,); what `cuts.add_block` takes for the confidence by bin; the words of `grid.add_to_grid`; what
+        `cuts.add_block` takes for the NLL by class.
+    Tables are a power of two: neighbouring rows are counted in different ones.
     counts: int64 (5,). Rows by status, and those that are probabilities.
     space: see `room`.
     """

@@ -48,10 +48,16 @@ def rows_within(status, used, first, scale, second, bounds, rows):  # type: igno
     """
     n = 0
     low, high, floor, ceiling = bounds
-    for i in range(status.size):
-        x, y = first[i] * scale, second[i]
-        rows[n] = i
-        n += (status[i] == used) & (x >= low) & (x <= high) & (y >= floor) & (y <= ceiling)
+    for begin in range(0, status.size, 16):
+        end = min(begin + 16, status.size)
+        some = False
+        for i in range(begin, end):
+            x, y = first[i] * scale, second[i]
+            some |= (x >= low) & (x <= high) & (y >= floor) & (y <= ceiling)
+        for i in range(begin, end if some else begin):
+            x, y = first[i] * scale, second[i]
+            rows[n] = i
+            n += (status[i] == used) & (x >= low) & (x <= high) & (y >= floor) & (y <= ceiling)
     return n
 
 

@@ -116,11 +116,12 @@ def store_wide(typingctx, address, count, x):  # type: ignore[no-untyped-def]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store_ints(typingctx, address, count, v, integer):  # type: ignore[no-untyped-def]
-    """The first ``count`` lanes, whole numbers, to memory as int64 or int8 (the type of ``integer``)."""
+    """The first ``count`` lanes, whole numbers of 32 bits, to memory as int64 or int8 (the type of ``integer``)."""
 
     def codegen(context, b, sig, args):  # type: ignore[no-untyped-def]
         kind = ir.VectorType(ir.IntType(integer.bitwidth), v.lanes)
-        masked_store(b, args[0], args[1], b.fptosi(args[2], kind))
+        small = b.fptosi(args[2], ir.VectorType(_I32, v.lanes))  # AVX2 has no conversion to int64
+        masked_store(b, args[0], args[1], (b.sext if integer.bitwidth > 32 else b.trunc)(small, kind))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, v, integer), codegen
