@@ -13,13 +13,15 @@ _NAMES = (
     "response", "body", "choices", "index", "logprobs", "content", "id", "token", "bytes", "logprob", "top_logprobs",
     "completion_probabilities", "tokens", "token_logprobs", "prompt_logprobs", "prompt_token_ids", "rank",
     "decoded_token", "start_indices", "end_indices", "token_ids", "ranks", "decoded_tokens", "meta_info",
-    "input_token_logprobs", "input_top_logprobs", "output_token_logprobs", "output_top_logprobs",
+    "input_token_logprobs", "input_top_logprobs", "output_token_logprobs", "output_top_logprobs", "outputs",
+    "output",
 )  # fmt: skip
 (
     RESPONSE, BODY, CHOICES, INDEX, LOGPROBS, CONTENT, ID, TOKEN, BYTES, LOGPROB, TOP_LOGPROBS,
     COMPLETION_PROBABILITIES, TOKENS, TOKEN_LOGPROBS, PROMPT_LOGPROBS, PROMPT_TOKEN_IDS, RANK,
     DECODED_TOKEN, START_INDICES, END_INDICES, TOKEN_IDS, RANKS, DECODED_TOKENS, META_INFO,
-    INPUT_TOKENS, INPUT_TOPS, OUTPUT_TOKENS, OUTPUT_TOPS,
+    INPUT_TOKENS, INPUT_TOPS, OUTPUT_TOKENS, OUTPUT_TOPS, OUTPUTS,
+    OUTPUT,
 ) = range(len(_NAMES))  # fmt: skip
 _TEXT = np.frombuffer("".join(_NAMES).encode(), np.uint8).copy()
 _AT = np.concatenate([[0], np.cumsum([len(name) for name in _NAMES])])
@@ -27,9 +29,9 @@ NO_NUMBER = np.iinfo(np.int64).min  # in the place of an integer that is null or
 _EXACT = 1 << 53  # integers up to it are float64 too
 
 
-def code_of(name: str) -> int:
-    """The number of a name."""
-    return _NAMES.index(name)
+def code_of(name: str) -> int | None:
+    """The number of a name; None if compiled code does not know it."""
+    return _NAMES.index(name) if name in _NAMES else None
 
 
 @bare

@@ -52,13 +52,13 @@ def item(values, out, text, id, logprob):  # type: ignore[no-untyped-def]
     return fill(values, items, reals, n, text, id, logprob)
 
 
-def of_choices(read: Any) -> Any:
+def of_choices(read: Any, name: int = CHOICES) -> Any:
     """The compiled reader of all choices of a response. read: function that adds the rows of a choice; whether it can
-    be."""
+    be. name: int. Of the array of choices."""
 
     @bare
     def read_choices(text, values, at, line, out):  # type: ignore[no-untyped-def]
-        choices = member(text, values, at, CHOICES)
+        choices = member(text, values, at, name)
         if is_null(values, choices):
             return True
         if kind_of(values, choices) != ARRAY:

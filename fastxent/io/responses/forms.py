@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from fastxent.io.responses.rows import Token, token_fields
 
+_SIDES = ("input", "output")
 _WRAPPERS = ((), ("response", "body"), ("body",), ("response",))  # where the response is in its line
 
 
@@ -26,16 +27,18 @@ class Form:
     name: str. For people.
     wrapper: names. Of the objects around a response, from the outside in.
     numbered: bool. Tokens have ids.
+    listed: bool. Tokens have lists of the likeliest ones.
     """
 
     name: str
     wrapper: tuple[str, ...]
     numbered: bool
+    listed: bool = True
 
     @property
     def fields(self) -> list[pa.Field]:
         """The columns of tokens."""
-        return token_fields(self.numbered)
+        return token_fields(self.numbered, self.listed)
 
     def of_line(self, line: bytes, request: int) -> Iterator[Token]:
         """The tokens of one line; one row of nulls if there are none. ValueError if it is not of the form."""
@@ -43,7 +46,7 @@ class Form:
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
         none = Token(request, 0, 0, None, None, None, None, None, None)
-        response = _inside(value, self.wrapper)
+        response = inside(value, self.wrapper)
         try:
             found = [] if response is None else list(_READERS[self.name](response, request))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -57,8 +60,8 @@ class Form:
 def find_form(objects: list[Any]) -> Form | None:
     """The form of a file of which the first objects are given; None if none is a response with log-probabilities."""
     for value in objects:
-        for wrapper in _WRAPPERS:
-            response = _inside(value, wrapper)
+        for wrapper in _wrappers(value):
+            response = inside(value, wrapper)
             if response is None:
                 continue
             for name, held in _HELD.items():
@@ -67,11 +70,28 @@ def find_form(objects: list[Any]) -> Form | None:
                 except (KeyError, IndexError, TypeError, AttributeError, ValueError, StopIteration):
                     continue
                 if numbered is not None:
-                    return Form(name, wrapper, numbered)
+                    form = Form(name, wrapper, numbered)
+                    return replace(form, listed=any(_lists(form, found) for found in objects))
     return None
 
 
-def _inside(value: Any, wrapper: tuple[str, ...]) -> dict[str, Any] | None:
+def _wrappers(value: Any) -> Iterator[tuple[str, ...]]:
+    """Where the response of a line may be: where servers have it, and in each object of a line that people made."""
+    yield from _WRAPPERS
+    yield from ((name,) for name, held in value.items() if isinstance(held, dict) and (name,) not in _WRAPPERS)
+
+
+def _lists(form: Form, value: Any) -> bool:
+    """Whether a line lists the likeliest tokens of one of its own."""
+    response = inside(value, form.wrapper)
+    try:
+        return response is not None and any(token.logprobs for token in _READERS[form.name](response, 0))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return True  # the line is refused where it is read
+
+
+def inside(value: Any, wrapper: tuple[str, ...]) -> dict[str, Any] | None:
+    """The response of a line; None if it has none."""
     for name in wrapper:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else None
@@ -82,24 +102,37 @@ def _inside(value: Any, wrapper: tuple[str, ...]) -> dict[str, Any] | None:
 
 def _held_entries(entries: list[dict[str, Any]]) -> bool | None:
     first = entries[0]
-    if not (isinstance(first["token"], str) and isinstance(first["top_logprobs"], list)):
+    tops = first.get("top_logprobs")
+    if not (isinstance(first["token"], str) and isinstance(first["logprob"], int | float | None)):
         return None
-    return all(isinstance(entry.get("id"), int) for entry in [first, *first["top_logprobs"]])
+    return all(isinstance(entry.get("id"), int) for entry in [first, *(tops or [])])
 
 
 def _held_legacy(response: dict[str, Any]) -> bool | None:
     logprobs = response["choices"][0]["logprobs"]
-    lists = logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]
-    return False if all(isinstance(values, list) for values in lists) else None
+    tokens, values, tops = logprobs["tokens"], logprobs["token_logprobs"], logprobs.get("top_logprobs")
+    good = isinstance(tokens, list) and isinstance(values, list) and isinstance(tops, list | None)
+    return False if good else None
 
 
 def _held_vllm(response: dict[str, Any]) -> bool | None:
-    return True if next(_prompts(response), None) is not None else None
+    return True if any(_is_positions(found) for _, found, _, _ in _prompts(response)) else None
+
+
+def _is_positions(found: list[Any] | dict[str, Any]) -> bool:
+    """Whether they are objects, not the numbers that people have made of them."""
+    return "token_ids" in found if isinstance(found, dict) else all(isinstance(tops, dict | None) for tops in found)
 
 
 def _held_sglang(response: dict[str, Any]) -> bool | None:
     meta = response["meta_info"]
-    return True if any(isinstance(meta.get(f"{side}_top_logprobs"), list) for side in ("input", "output")) else None
+    return (
+        True if any(len(token) == 3 for side in _SIDES for token in meta.get(f"{side}_token_logprobs") or []) else None
+    )
+
+
+def _held_parts(response: dict[str, Any]) -> bool | None:
+    return _held_entries(next(entries for entries in _parts(response) if entries))
 
 
 _HELD: dict[str, Callable[[dict[str, Any]], bool | None]] = {
@@ -108,6 +141,7 @@ _HELD: dict[str, Callable[[dict[str, Any]], bool | None]] = {
     "llama.cpp": lambda response: _held_entries(response["completion_probabilities"]),
     "completions": _held_legacy,
     "SGLang": _held_sglang,
+    "Responses API": _held_parts,
 }
 
 
@@ -142,6 +176,18 @@ def _native(response: dict[str, Any], request: int) -> Iterator[Token]:
     yield from _entries(response.get("completion_probabilities") or [], request, 0)
 
 
+def _parts(response: dict[str, Any]) -> Iterator[list[Any]]:
+    """The tokens of each text of a response of OpenAI's Responses API."""
+    for item in response["output"] or []:
+        for part in item.get("content") or []:
+            yield part.get("logprobs") or []
+
+
+def _responses(response: dict[str, Any], request: int) -> Iterator[Token]:
+    if response.get("output") is not None:
+        yield from _entries([entry for entries in _parts(response) for entry in entries], request, 0)
+
+
 def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
     """OpenAI's classic completions. Where the token is not among the likeliest, some servers add it to them. It is
     taken from a list where it is the last, if the list is longer than another of its choice, or if the token is always
@@ -151,7 +197,7 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
         if held is None:
             yield Token(request, choice.get("index", number), 0, None, None, None, None, None, None)
             continue
-        tops = _lists_of(held["top_logprobs"], len(held["tokens"]))
+        tops = _lists_of(held.get("top_logprobs"), len(held["tokens"]))
         sizes = [len(top) for top in tops if top]
         shortest, longest = min(sizes, default=0), max(sizes, default=0)
         last = [
@@ -160,9 +206,9 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
         ]
         always = all(is_last for is_last, top in zip(last, tops, strict=False) if top)
         for place, (text, logprob) in enumerate(zip(held["tokens"], held["token_logprobs"], strict=True)):
-            if logprob is None or not tops:  # the first token of a prompt
+            if logprob is None:  # the first token of a prompt
                 continue
-            top = tops[place]
+            top = tops[place] if tops else None
             if not top:  # a row that is told, not left out
                 yield Token(request, choice.get("index", number), place, text, None, logprob, None, None, None)
                 continue
@@ -173,26 +219,32 @@ def _legacy(response: dict[str, Any], request: int) -> Iterator[Token]:
             )
 
 
-def _prompts(response: dict[str, Any]) -> Iterator[tuple[int, list[Any] | dict[str, Any], list[int] | None]]:
-    """(choice, log-probabilities of the prompt, ids of the prompt) of vLLM."""
-    outer = response.get("prompt_logprobs")
+def _prompts(response: dict[str, Any]) -> Iterator[tuple[int, list[Any] | dict[str, Any], list[int] | None, int]]:
+    """(choice, log-probabilities, ids of the tokens, first position) of vLLM's prompts, and of the outputs behind the
+    prompt of a response."""
+    outer, begin = response.get("prompt_logprobs"), 0
     if isinstance(outer, list | dict):
-        yield 0, outer, response.get("prompt_token_ids")
+        yield 0, outer, response.get("prompt_token_ids"), 0
+        begin = len(outer["start_indices"] if isinstance(outer, dict) else outer)
     for number, choice in enumerate(response.get("choices") or []):
         inner = choice.get("prompt_logprobs")
         if isinstance(inner, list | dict):
-            yield choice.get("index", number), inner, choice.get("prompt_token_ids")
+            yield choice.get("index", number), inner, choice.get("prompt_token_ids"), 0
+    for number, output in enumerate(response.get("outputs") or []):
+        inner = output.get("logprobs")
+        if isinstance(inner, list | dict):
+            yield output.get("index", number), inner, output.get("token_ids"), begin
 
 
 def _vllm(response: dict[str, Any], request: int) -> Iterator[Token]:
     """vLLM's ``prompt_logprobs``. The token of the prompt is always among them: if its rank is beyond their number, it
     was added. Without ids of the prompt it is the first."""
-    for choice, positions, prompt in _prompts(response):
+    for choice, positions, prompt, begin in _prompts(response):
         flat = positions if isinstance(positions, list) else _nested(positions)
         for place, found in enumerate(flat):
             if not found:
                 if place:  # the first position has none
-                    yield Token(request, choice, place, None, None, None, None, None, None)
+                    yield Token(request, choice, begin + place, None, None, None, None, None, None)
                 continue
             own = str(prompt[place]) if prompt is not None else next(iter(found))
             mine = found[own]
@@ -202,9 +254,8 @@ def _vllm(response: dict[str, Any], request: int) -> Iterator[Token]:
             ids = [int(key) for key in found]
             logprobs = [value["logprob"] for value in found.values()]
             texts = [value.get("decoded_token") for value in found.values()]
-            yield Token(
-                request, choice, place, mine.get("decoded_token"), int(own), mine["logprob"], ids, logprobs, texts
-            )
+            told = mine.get("decoded_token"), int(own), mine["logprob"]
+            yield Token(request, choice, begin + place, *told, ids, logprobs, texts)
 
 
 def _nested(flat: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]] | None]:
@@ -221,12 +272,13 @@ def _nested(flat: dict[str, Any]) -> Iterator[dict[str, dict[str, Any]] | None]:
 def _sglang(response: dict[str, Any], request: int) -> Iterator[Token]:
     """SGLang's ``meta_info``: the prompt, then the output, in triples of a log-probability, an id and a text."""
     meta, position = response["meta_info"], 0
-    for side in ("input", "output"):
+    listed = any(meta.get(f"{side}_top_logprobs") for side in _SIDES)
+    for side in _SIDES:
         tokens = meta.get(f"{side}_token_logprobs") or []
         tops = _lists_of(meta.get(f"{side}_top_logprobs"), len(tokens))
         for place, (logprob, id, text) in enumerate(tokens):
-            if logprob is not None and tops:
-                top = tops[place]
+            if logprob is not None and (tops or not listed):
+                top = tops[place] if tops else None
                 logprobs, ids, texts = (list(part) for part in zip(*top, strict=True)) if top else (None, None, None)
                 yield Token(request, 0, position, text, id, logprob, ids, logprobs, texts)
             position += 1
@@ -240,5 +292,6 @@ def _lists_of(tops: list[Any] | None, tokens: int) -> list[Any]:
 
 
 _READERS: dict[str, Callable[[dict[str, Any], int], Iterator[Token]]] = {
-    "chat": _chat, "llama.cpp": _native, "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang
+    "chat": _chat, "llama.cpp": _native, "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang,
+    "Responses API": _responses,
 }  # fmt: skip

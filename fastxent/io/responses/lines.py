@@ -28,7 +28,7 @@ from fastxent.io.responses.emitted import (
     text_offsets,
 )
 from fastxent.io.responses.forms import Form
-from fastxent.io.responses.listed import read_chat, read_legacy, read_native
+from fastxent.io.responses.listed import read_chat, read_legacy, read_native, read_responses
 from fastxent.io.responses.prompts import read_sglang, read_vllm
 from fastxent.io.responses.rows import NUMBERS, REAL, WHOLE
 from fastxent.io.storage.buffers import buffers
@@ -88,6 +88,7 @@ _READERS = {
     "completions": _reader(read_legacy),
     "vLLM": _reader(read_vllm),
     "SGLang": _reader(read_sglang),
+    "Responses API": _reader(read_responses),
 }
 
 
@@ -110,14 +111,15 @@ def columns_of(
     text = memory.take(2 * len(data))
     text[: len(data)] = data
     found, ascii = most_values(text[: len(data)])
-    most = int(found) if ascii or _is_utf8(data) else 0
+    codes = [code_of(name) for name in form.wrapper]
+    most = int(found) if None not in codes and (ascii or _is_utf8(data)) else 0
     values, rows, items = (
         memory.take(8 * width * most).view(np.int64).reshape(most, width) for width in (2, POSITION + 1, ENTRY + 1)
     )
     row_reals, item_reals = (memory.take(8 * most).view(np.float64) for _ in range(2))
     counts = np.array([0, 0, len(data)])
     out = rows, row_reals, items, item_reals, counts
-    wrapper = np.array([code_of(name) for name in form.wrapper], np.int64)
+    wrapper = np.array([code for code in codes if code is not None], np.int64)
     parts, whole, at, line = list[Columns](), b"", 0, first
     while at < len(data):
         if most:

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastxent.io.responses.emitted import FIRST, ITEMS, LAST, MOST, N_BYTES, fill, item, of_choices, row
+from fastxent.io.responses.emitted import (
+    FIRST,
+    ITEMS,
+    LAST,
+    MOST,
+    N_BYTES,
+    POSITION,
+    ROWS,
+    fill,
+    item,
+    of_choices,
+    row,
+)
 from fastxent.kernels.jit import bare
 from fastxent.kernels.json_members import (
     BYTES,
@@ -16,6 +28,7 @@ from fastxent.kernels.json_members import (
     ID,
     LOGPROB,
     LOGPROBS,
+    OUTPUT,
     TOKEN,
     TOKEN_LOGPROBS,
     TOKENS,
@@ -110,6 +123,45 @@ def _chat_choice(text, values, at, line, choice, out):  # type: ignore[no-untype
 read_chat = of_choices(_chat_choice)
 
 
+@bare
+def _output_item(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    """Rows of the texts of an item of the output of OpenAI's Responses API."""
+    content = member(text, values, at, CONTENT)
+    if is_null(values, content):
+        return True
+    if kind_of(values, content) != ARRAY:
+        return False
+    i = content + 1
+    while i < after(values, content):
+        if kind_of(values, i) != OBJECT:
+            return False
+        entries = member(text, values, i, LOGPROBS)
+        if not is_null(values, entries) and kind_of(values, entries) != ARRAY:
+            return False
+        if not is_null(values, entries) and not _entries(text, values, entries, line, 0, out):
+            return False
+        i = after(values, i)
+    return True
+
+
+@bare
+def read_responses(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    output = member(text, values, at, OUTPUT)
+    if is_null(values, output):
+        return True
+    if kind_of(values, output) != ARRAY:
+        return False
+    rows, counts = out[0], out[4]
+    first, i = counts[ROWS], output + 1
+    while i < after(values, output):
+        if kind_of(values, i) != OBJECT or not _output_item(text, values, i, line, out):
+            return False
+        i = after(values, i)
+    for r in range(first, counts[ROWS]):
+        rows[r, POSITION] = r - first
+    return True
+
+
 # ---- classic completions ---------------------------------------------------------------------------------------------
 
 
@@ -137,18 +189,26 @@ def _legacy_tokens(text, values, held, line, choice, out):  # type: ignore[no-un
     """Rows of the log-probabilities of a choice: see `forms._legacy`."""
     tokens, logprobs = member(text, values, held, TOKENS), member(text, values, held, TOKEN_LOGPROBS)
     tops = member(text, values, held, TOP_LOGPROBS)
-    if tokens < 0 or logprobs < 0 or tops < 0 or kind_of(values, tokens) != ARRAY or kind_of(values, logprobs) != ARRAY:
+    if tokens < 0 or logprobs < 0 or kind_of(values, tokens) != ARRAY or kind_of(values, logprobs) != ARRAY:
         return False
     if not is_flat(values, tokens) or not is_flat(values, logprobs):
         return False
     if after(values, tokens) - tokens != after(values, logprobs) - logprobs:
         return False
     n = after(values, tokens) - tokens - 1
-    if kind_of(values, tops) == NULL or (kind_of(values, tops) == ARRAY and after(values, tops) == tops + 1):
+    bare_tokens = is_null(values, tops) or (kind_of(values, tops) == ARRAY and after(values, tops) == tops + 1)
+    rows, reals, _, _, counts = out
+    if bare_tokens:
+        for place in range(n):
+            if kind_of(values, tokens + 1 + place) != STRING:
+                return False
+            if kind_of(values, logprobs + 1 + place) != NULL:
+                r = row(out, line, choice, place)
+                if not fill(values, rows, reals, r, tokens + 1 + place, -1, logprobs + 1 + place):
+                    return False
         return True
     if kind_of(values, tops) != ARRAY or count(values, tops) != n:
         return False
-    rows, reals, _, _, counts = out
     shortest, longest, always = np.iinfo(np.int64).max, 0, True
     top = tops + 1
     for place in range(n):

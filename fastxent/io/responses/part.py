@@ -18,7 +18,7 @@ from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch, even
 from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of
 from fastxent.io.layout import RowReader
-from fastxent.io.responses.forms import Form, find_form
+from fastxent.io.responses.forms import Form, find_form, inside
 from fastxent.io.responses.lines import columns_of
 from fastxent.io.responses.rows import table_of
 from fastxent.io.storage.files import File
@@ -119,15 +119,27 @@ class ResponsesUnit:
         return f"cannot read {self.file.name}, lines {first + 1}..{first + self.lines}"
 
 
+def _notes(form: Form, seen: list[Any], name: str) -> tuple[str, ...]:
+    """A warning about log-probabilities that are not read: those of a server whose prompts are."""
+    found = [response for value in seen if (response := inside(value, form.wrapper)) is not None]
+    lists = (response.get("choices") for response in found)
+    choices = [choice for held in lists if isinstance(held, list) for choice in held]
+    if form.name == "vLLM" and any(isinstance(choice, dict) and choice.get("logprobs") for choice in choices):
+        return (f"{name}: prompt_logprobs are read, and the logprobs of choices are not",)
+    return ()
+
+
 class ResponsesPart(JsonLinesPart):
     """A file of responses. Opening it reads the file once, to count its lines."""
 
     def __init__(self, file: File) -> None:
         super().__init__(file)
         self.form: Form | None = find_form(self.seen)
-        self.seen = []
         if self.form is None:
+            self.seen = []
             return
+        self.notes = _notes(self.form, self.seen, self.name)
+        self.seen = []
         self.format = f"responses ({self.form.name})"
         self.refused = {}
         tokens = self.form.fields

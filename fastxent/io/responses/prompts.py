@@ -5,6 +5,8 @@ They read what is as its form has it, and return whether it is; Python's readers
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastxent.io.responses.emitted import (
     BEGIN,
     END,
@@ -14,6 +16,8 @@ from fastxent.io.responses.emitted import (
     LAST,
     MOST,
     NUMBER,
+    POSITION,
+    ROWS,
     fill,
     item,
     of_choices,
@@ -32,6 +36,7 @@ from fastxent.kernels.json_members import (
     NO_NUMBER,
     OUTPUT_TOKENS,
     OUTPUT_TOPS,
+    OUTPUTS,
     PROMPT_LOGPROBS,
     PROMPT_TOKEN_IDS,
     RANK,
@@ -191,26 +196,44 @@ def _flat_positions(text, values, at, prompt, line, choice, out):  # type: ignor
     return True
 
 
-@bare
-def _prompt(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
-    """Rows of the log-probabilities of the prompt that an object holds, if it holds any."""
-    held, prompt = member(text, values, at, PROMPT_LOGPROBS), member(text, values, at, PROMPT_TOKEN_IDS)
-    if held < 0 or kind_of(values, held) < OBJECT:
-        return True
-    prompt = -1 if is_null(values, prompt) else prompt
-    if prompt >= 0 and kind_of(values, prompt) != ARRAY:
-        return False
-    if kind_of(values, held) == ARRAY:
-        return _positions(text, values, held, prompt, line, choice, out)
-    return _flat_positions(text, values, held, prompt, line, choice, out)
+def _of(names: tuple[int, int]) -> Any:
+    """The compiled reader of the log-probabilities that an object holds. names: those of them and of the ids."""
+
+    @bare
+    def read_held(text, values, at, line, choice, out):  # type: ignore[no-untyped-def]
+        held, ids = member(text, values, at, names[0]), member(text, values, at, names[1])
+        if held < 0 or kind_of(values, held) < OBJECT:
+            return True
+        ids = -1 if is_null(values, ids) else ids
+        if ids >= 0 and kind_of(values, ids) != ARRAY:
+            return False
+        if kind_of(values, held) == ARRAY:
+            return _positions(text, values, held, ids, line, choice, out)
+        return _flat_positions(text, values, held, ids, line, choice, out)
+
+    return read_held
 
 
+_prompt = _of((PROMPT_LOGPROBS, PROMPT_TOKEN_IDS))
 _read_choices = of_choices(_prompt)
+_read_outputs = of_choices(_of((LOGPROBS, TOKEN_IDS)), OUTPUTS)
 
 
 @bare
 def read_vllm(text, values, at, line, out):  # type: ignore[no-untyped-def]
-    return _prompt(text, values, at, line, 0, out) and _read_choices(text, values, at, line, out)
+    if not _prompt(text, values, at, line, 0, out) or not _read_choices(text, values, at, line, out):
+        return False
+    rows, counts, held = out[0], out[4], member(text, values, at, PROMPT_LOGPROBS)
+    first, begin = counts[ROWS], 0
+    if not _read_outputs(text, values, at, line, out):
+        return False
+    if held >= 0 and kind_of(values, held) == OBJECT:
+        held = member(text, values, held, START_INDICES)
+    if held >= 0 and kind_of(values, held) == ARRAY:
+        begin = count(values, held)
+    for r in range(first, counts[ROWS]):
+        rows[r, POSITION] += begin
+    return True
 
 
 # ---- SGLang ----------------------------------------------------------------------------------------------------------
@@ -231,8 +254,9 @@ def _is_triple(values, i):  # type: ignore[no-untyped-def]
 
 
 @bare
-def _side(text, values, meta, names, line, position, out):  # type: ignore[no-untyped-def]
-    """(whether it can be read, the position behind it) of the tokens of the prompt or of the output."""
+def _side(text, values, meta, names, listed, line, position, out):  # type: ignore[no-untyped-def]
+    """(whether it can be read, the position behind it) of the tokens of the prompt or of the output. listed: bool.
+    One of both has lists, and tokens without one are no rows."""
     rows, reals, _, _, counts = out
     good, tokens = _array(text, values, meta, names[0])
     good_tops, tops = _array(text, values, meta, names[1])
@@ -245,11 +269,11 @@ def _side(text, values, meta, names, line, position, out):  # type: ignore[no-un
     for place in range(n):
         if not _is_triple(values, i):
             return False, 0
-        if tops >= 0 and kind_of(values, i + 1) != NULL:
+        if (tops >= 0 or not listed) and kind_of(values, i + 1) != NULL:
             r = row(out, line, 0, position + place)
             if not fill(values, rows, reals, r, i + 3, i + 2, i + 1):
                 return False, 0
-            if kind_of(values, top) == ARRAY and after(values, top) > top + 1:
+            if tops >= 0 and kind_of(values, top) == ARRAY and after(values, top) > top + 1:
                 rows[r, FIRST] = counts[ITEMS]
                 j = top + 1
                 while j < after(values, top):
@@ -257,7 +281,7 @@ def _side(text, values, meta, names, line, position, out):  # type: ignore[no-un
                         return False, 0
                     j = after(values, j)
                 rows[r, LAST] = counts[ITEMS]
-            elif kind_of(values, top) != NULL and kind_of(values, top) != ARRAY:
+            elif tops >= 0 and kind_of(values, top) != NULL and kind_of(values, top) != ARRAY:
                 return False, 0
         i = after(values, i)
         if tops >= 0:
@@ -270,7 +294,8 @@ def read_sglang(text, values, at, line, out):  # type: ignore[no-untyped-def]
     meta = member(text, values, at, META_INFO)
     if meta < 0 or kind_of(values, meta) != OBJECT:
         return False
-    good, position = _side(text, values, meta, (INPUT_TOKENS, INPUT_TOPS), line, 0, out)
+    listed = _array(text, values, meta, INPUT_TOPS)[1] >= 0 or _array(text, values, meta, OUTPUT_TOPS)[1] >= 0
+    good, position = _side(text, values, meta, (INPUT_TOKENS, INPUT_TOPS), listed, line, 0, out)
     if not good:
         return False
-    return _side(text, values, meta, (OUTPUT_TOKENS, OUTPUT_TOPS), line, position, out)[0]
+    return _side(text, values, meta, (OUTPUT_TOKENS, OUTPUT_TOPS), listed, line, position, out)[0]

@@ -12,14 +12,15 @@ NUMBERS = ("request", "choice", "position")  # of each row, in every file
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
 
 
-def token_fields(numbered: bool) -> list[pa.Field]:
-    """The columns of a file. numbered: bool. Its tokens have ids; without, their texts are the ids."""
+def token_fields(numbered: bool, listed: bool) -> list[pa.Field]:
+    """The columns of a file. numbered: bool. Its tokens have ids; without, their texts are the ids. listed: bool. They
+    have lists of the likeliest tokens."""
     ids = WHOLE if numbered else TEXT
     found = [
         *((name, WHOLE) for name in NUMBERS),
         ("token", TEXT), ("n_bytes", WHOLE), ("target", ids), ("target_logprob", REAL),
-        ("topk_ids", pa.list_(ids)), ("topk_logprobs", pa.list_(REAL)),
-        *([("topk_tokens", pa.list_(TEXT))] if numbered else []),
+        *([("topk_ids", pa.list_(ids)), ("topk_logprobs", pa.list_(REAL))] if listed else []),
+        *([("topk_tokens", pa.list_(TEXT))] if listed and numbered else []),
     ]  # fmt: skip
     return [pa.field(name, kind) for name, kind in found]
 

@@ -100,6 +100,53 @@ def vllm_flat(response: list[Row]) -> dict[str, Any]:
     return {"request_id": "0", "prompt_logprobs": flat}
 
 
+def vllm_outputs(response: list[Row]) -> dict[str, Any]:
+    """What vLLM returns in Python: the prompt is the first half of the tokens, and the output the others."""
+    half = len(response) // 2
+    output = {
+        "index": 0,
+        "token_ids": [row.id for row in response[half:]],
+        "logprobs": [*map(_ranked, response[half:])],
+    }
+    return {**vllm(response[:half]), "outputs": [output]}
+
+
+def responses_api(response: list[Row]) -> dict[str, Any]:
+    """OpenAI's Responses API: a message of two texts behind a summary of the reasoning."""
+    half = len(response) // 2
+    texts = [
+        {"type": "output_text", "text": "x", "logprobs": [_entry(row, False) for row in part]}
+        for part in (response[:half], response[half:])
+    ]
+    output = [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "content": [*texts, {"type": "refusal", "refusal": "x"}]},
+    ]
+    return {"id": "resp_1", "object": "response", "output": output}
+
+
+def bare(form: str, response: list[Row], null: bool) -> dict[str, Any]:
+    """A response without lists of the likeliest tokens: they are null, or missing."""
+    value = FORMS[form](response)
+    inner = value.get("response", {}).get("body", value)
+    holders = [inner.get("meta_info", {}), *(choice["logprobs"] for choice in inner.get("choices", []))]
+    holders += [entry for holder in holders for entry in holder.get("content", [])]
+    holders += inner.get("completion_probabilities", [])
+    holders += [
+        entry
+        for item in inner.get("output", [])
+        for part in item.get("content", [])
+        for entry in part.get("logprobs", [])
+    ]
+    for holder in holders:
+        for name in ("top_logprobs", "input_top_logprobs", "output_top_logprobs"):
+            if name in holder:
+                holder[name] = None
+                if not null:
+                    del holder[name]
+    return value
+
+
 def sglang(response: list[Row]) -> dict[str, Any]:
     own = [[row.logprob, row.id, TOKENS[row.id]] for row in response]
     tops = [[[row.logprobs[j], j, None] for j in row.top] for row in response]
@@ -122,7 +169,7 @@ def events(responses: list[dict[str, Any]], done: bool = True) -> str:
             for choice in response["choices"]:
                 held = choice["logprobs"]
                 for i in range(len(next(iter(held.values())))):
-                    token = {name: values[i : i + 1] for name, values in held.items()}
+                    token = {name: values and values[i : i + 1] for name, values in held.items()}
                     parts.append({"choices": [{"index": choice["index"], "delta": {}, "logprobs": token}]})
             parts += [
                 {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
@@ -136,9 +183,10 @@ def events(responses: list[dict[str, Any]], done: bool = True) -> str:
 
 FORMS = {
     "chat": chat, "chat_ids": chat_ids, "batch_api": batch_api, "native": native, "legacy": legacy, "vllm": vllm,
-    "vllm_flat": vllm_flat, "sglang": sglang,
+    "vllm_flat": vllm_flat, "vllm_outputs": vllm_outputs, "sglang": sglang, "responses_api": responses_api,
 }  # fmt: skip
-NUMBERED = {"chat_ids", "native", "vllm", "vllm_flat", "sglang"}
+NUMBERED = {"chat_ids", "native", "vllm", "vllm_flat", "vllm_outputs", "sglang"}
+BARE = ("chat", "chat_ids", "batch_api", "native", "legacy", "sglang", "responses_api")
 
 
 def written(path: Path, form: str, seed: int = 0, requests: int = 20) -> Path:

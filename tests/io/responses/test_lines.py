@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,23 +18,24 @@ from fastxent.io.responses import lines
 from fastxent.io.responses.forms import Form, find_form
 from fastxent.io.responses.rows import table_of
 from tests.io.responses.fuzz_responses import mutate
-from tests.io.responses.samples import FORMS, K, rows
+from tests.io.responses.samples import BARE, FORMS, K, Row, bare, rows
 
 
 def found(data: bytes, form: Form, compiled: bool) -> dict[str, list[Any]] | str:
     """The columns of a file as lists, or an error."""
     left: list[bytes] = []
+    names = [field.name for field in form.fields]
 
     def by_line(line: bytes, number: int) -> dict[str, pa.Array] | None:
         if not line or line.isspace():
             return None
         left.append(line)
         try:
-            return table_of(list(form.of_line(line, number)), form.numbered)
+            table = table_of(list(form.of_line(line, number)), form.numbered)
+            return {name: table[name] for name in names}
         except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise SourceError(str(error)) from None
 
-    names = [field.name for field in form.fields]
     try:
         if compiled:
             columns, end = lines.columns_of(np.frombuffer(data, np.uint8), form, 5, names, by_line)
@@ -53,7 +56,9 @@ def found(data: bytes, form: Form, compiled: bool) -> dict[str, list[Any]] | str
 def compare(seed: str) -> bool:
     """Whether a broken file is read as by Python; whether it can be read."""
     rng = random.Random(seed)
-    make = rng.choice([*FORMS.values()])
+    make: Callable[[list[Row]], dict[str, Any]] = rng.choice([*FORMS.values()])
+    if rng.random() < 0.2:
+        make = functools.partial(bare, rng.choice(BARE), null=rng.random() < 0.5)
     good = [make(response) for response in rows(rng.randrange(3), 2)]
     form = find_form(good)
     assert form is not None

@@ -14,8 +14,23 @@ import pytest
 import fastxent as fx
 from fastxent.cli.program import run
 from fastxent.io import json_lines
+from fastxent.io.responses import lines
 from fastxent.io.source import open_source
-from tests.io.responses.samples import FORMS, NUMBERED, TOKENS, chat, events, legacy, rows, sglang, vllm, written
+from tests.io.responses.samples import (
+    BARE,
+    FORMS,
+    NUMBERED,
+    TOKENS,
+    bare,
+    chat,
+    events,
+    legacy,
+    responses_api,
+    rows,
+    sglang,
+    vllm,
+    written,
+)
 from tests.verbs.evaluated import figures
 
 OPTIONS = {"logits": "topk_logprobs", "ids": "topk_ids", "target_logprob": "target_logprob", "n_classes": len(TOKENS)}
@@ -38,7 +53,9 @@ def test_the_rows_of_every_form(tmp_path: Path, form: str, monkeypatch):
     found = table(path, NAMES)
     numbered = form in NUMBERED
     tokens = [(k, place, row) for k, response in enumerate(rows(0, 20)) for place, row in enumerate(response)]
-    first = 1 if form in ("legacy", "vllm", "vllm_flat", "sglang") else 0  # of a prompt, which is not predicted
+    first = (
+        1 if form in ("legacy", "vllm", "vllm_flat", "vllm_outputs", "sglang") else 0
+    )  # of a prompt, which is not predicted
     assert found["request"] == [k for k, _, _ in tokens]
     assert found["position"] == [place + first for _, place, _ in tokens]
     assert found["token"] == [TOKENS[row.id] for _, _, row in tokens]
@@ -213,6 +230,56 @@ def test_a_response_without_log_probabilities_is_an_ignored_row(tmp_path: Path):
         assert (result.rows.used, result.rows.ignored) == (2 * len(one), 3)
 
 
+@pytest.mark.parametrize("form", BARE)
+def test_responses_without_lists_are_read_as_likelihoods(tmp_path: Path, form: str, capsys, monkeypatch):
+    path, truth = tmp_path / "x.jsonl", rows(0, 20)
+    path.write_text("\n".join(json.dumps(bare(form, response, k % 2 == 0)) for k, response in enumerate(truth)))
+    names = ["request", "token", "target_logprob"]
+    found = table(path, names)
+    tokens = [(k, row) for k, response in enumerate(truth) for row in response]
+    assert found == dict(
+        zip(names, map(list, zip(*((k, TOKENS[row.id], row.logprob) for k, row in tokens), strict=True)), strict=True)
+    )
+    monkeypatch.setattr(
+        lines, "_READERS", dict.fromkeys(lines._READERS, lambda text, at, end, w, v, line, out: (at, line))
+    )
+    assert table(path, names) == found  # as Python reads it
+    monkeypatch.undo()
+    assert run(["inspect", str(path)]) == 0
+    line = capsys.readouterr().out.splitlines()[-1].strip()
+    assert line.endswith("x.jsonl --target-logprob target_logprob --cluster request --n-bytes n_bytes")
+    assert run([*line.split()[1:], "-q"]) == 0
+    assert "20 clusters (request)" in capsys.readouterr().out
+    metrics = fx.evaluate(path, target_logprob="target_logprob").metrics
+    assert metrics["cross_entropy"].value == pytest.approx(-math.fsum(row.logprob for _, row in tokens) / len(tokens))
+    with pytest.raises(fx.ColumnError, match="no column 'topk_ids'"):
+        fx.evaluate(path, **OPTIONS)
+
+
+def test_a_list_in_a_later_line_is_read(tmp_path: Path):
+    """Lines whose lists are null are bad rows beside it, as long as ids are evaluated."""
+    path, (one,) = tmp_path / "x.jsonl", rows(0, 1)
+    path.write_text(json.dumps(bare("chat", one, True)) + "\n" + json.dumps(chat(one)))
+    result = fx.evaluate(path, **OPTIONS, on_bad_row="skip")
+    assert (result.rows.used, result.rows.bad) == (len(one), len(one))
+
+
+def test_responses_inside_lines_that_people_make(tmp_path: Path):
+    """Those around a name that servers have too are read by compiled code, and others by Python."""
+    (one, other), path = rows(0, 2), tmp_path / "x.jsonl"
+    for name in ("output", "my answer"):
+        for make in (chat, responses_api):
+            path.write_text("\n".join(json.dumps({"question": "x", name: make(row)}) for row in (one, other)))
+            result = fx.evaluate(path, **OPTIONS, by="question")
+            assert result.slices["question"]["x"].rows.used == len(one) + len(other)
+
+
+def test_outputs_that_are_numbers_are_no_responses(tmp_path: Path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"acc": 1, "prompt_logprobs": [null, -1.5], "outputs": [{"logprobs": [-0.5]}]}\n' * 2)
+    assert fx.evaluate(path, scores="acc").metrics["acc"].value == 1.0
+
+
 def test_completions_that_list_one_token_and_the_own_one(tmp_path: Path):
     """Where the own token is not the likeliest, servers list two; it is the last of every list."""
     tops = [{"a": -0.1}, {"b": -0.2, "a": -3.0}, {"c": -0.3}]
@@ -282,3 +349,11 @@ def test_plain_json_lines_stay_json_lines(tmp_path: Path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"acc": 1, "choices": ["a", "b"]}\n{"acc": 0, "choices": []}\n')
     assert fx.evaluate(path, scores="acc").metrics["acc"].value == 0.5
+
+
+def test_choices_beside_prompts_are_told(tmp_path: Path):
+    (one,), path = rows(0, 1), tmp_path / "x.jsonl"
+    path.write_text(json.dumps({**chat(one), **vllm(one)}))
+    result = fx.evaluate(path, **OPTIONS)
+    assert result.rows.used == len(one)
+    assert any("prompt_logprobs are read, and the logprobs of choices are not" in text for text in result.warnings)
