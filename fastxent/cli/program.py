@@ -80,8 +80,7 @@ Start here:
 \b
 A dump has one row per prediction: a column of logits (one number per class) and a column
 of targets (class ids). Formats are Parquet, Arrow IPC, CSV, TSV, .npy, .npz, .pt, .safetensors,
-llama.cpp's .kld, and JSON lines for dumps without logits, on disk or at a URL. Files may be
-larger than memory.""",
+llama.cpp's .kld and JSON lines, on disk or at a URL. Files may be larger than memory.""",
 )
 @click.version_option(__version__, message="fastxent %(version)s")
 def cli() -> None:

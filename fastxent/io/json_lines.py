@@ -1,8 +1,9 @@
-"""JSON lines: one object per row. The columns are its numbers, booleans and strings, and those of objects inside it.
+"""JSON lines: one object per row. The columns are its numbers, booleans, strings and lists of them, and those of
+objects inside it.
 
 An array of objects, objects over several lines, and server-sent events (`events`) are read as such lines. The types of
-the columns follow from the first lines: a number is float64, or int64 in ids. Lists are not columns, and neither is
-what is of several types there. The file is divided between objects; each piece is parsed by pyarrow.
+the columns follow from the first lines: a number is float64, or int64 in ids, targets and lists of whole numbers. What
+is of several types there is not a column. The file is divided between objects; each piece is parsed by pyarrow.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LaidOut = Literal["lines", "array", "spread", "events"]
 BOM = b"\xef\xbb\xbf"  # which some programs of Windows write first
 _SEEN_LINES, _SEEN_BYTES = 1000, 4 << 20
 _DEEPEST = 8  # objects inside objects that have columns
-_ID = re.compile(r"(.*_)?(id|idx|index)")
+_WHOLE = re.compile(r"(.*_)?(id|idx|index|targets?|labels?|class)")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,16 @@ class JsonUnit:
 
     def read(self, rows: int, block_bytes: int, whole: bool) -> Iterator[Batch]:
         with unchanged(self.file, self.version), closing(StoredBytes(self.file)) as source:
-            batch = self._parsed(
-                lines_of(source.read(self.begin, self.end - self.begin), self.laid_out, self.file.name)
-            )
+            batch = self._parsed(self._lines(source))
             yield from self.reader.cut(batch, self.where, min(rows, self.reader.rows_in(block_bytes)))
+
+    def parsed(self) -> pa.RecordBatch:
+        """All rows."""
+        with closing(StoredBytes(self.file)) as source:
+            return self._parsed(self._lines(source))
+
+    def _lines(self, source: StoredBytes) -> np.ndarray:
+        return lines_of(source.read(self.begin, self.end - self.begin), self.laid_out, self.file.name)
 
     def _parsed(self, data: np.ndarray) -> pa.RecordBatch:
         from pyarrow import json as pj
@@ -118,13 +125,13 @@ class JsonLinesPart(Remarks):
                 rows += count
         self.rows = rows
         self.seen = first
-        kind = _type("", first) if first else None
+        kind = type_of("", first) if first else None
         self.schema = pa.schema([] if kind is None else list(kind))
         others = dict.fromkeys(key for row in first for key in row if key not in self.schema.names)
         self.refused = {
             key: ColumnError(
-                f"column {key!r} of {self.name} must hold numbers, booleans or strings in all lines, and of one type; "
-                "lists are not columns"
+                f"column {key!r} of {self.name} must hold numbers, booleans, strings or lists of them, of one type in "
+                "all lines"
             )
             for key in others
         }
@@ -155,12 +162,22 @@ class JsonLinesPart(Remarks):
         return SourceError(f"cannot read {self.name}: row {row} is not a JSON object; write one per line")
 
     def width(self, layout: Layout, expected: int | None) -> int | None:
-        """None: there are no lists."""
+        """Number of classes in the first list that has any."""
+        root = self._root(layout.names[0])
+        for unit in self.units(RowReader(layout, 1, (root,), blind=True)):
+            if (found := layout.width(unit.parsed(), self.name)) is not None:
+                return found
         return None
 
+    def _root(self, name: str) -> str:
+        """The column of the file that holds a column."""
+        return name if self.schema.get_field_index(name) >= 0 else name.partition(".")[0]
+
     def units(self, reader: RowReader) -> Iterator[JsonUnit]:
-        roots = {name if self.schema.get_field_index(name) >= 0 else name.partition(".")[0] for name in reader.stored}
-        fields = tuple(column for column in self.schema if column.name in roots) or tuple(self.schema)[:1]
+        wanted = {(self._root(name), name) for name in reader.stored}
+        columns = ((column, {name for root, name in wanted if root == column.name}) for column in self.schema)
+        fields = tuple(_only(column, names, column.name) for column, names in columns if names)
+        fields = fields or tuple(self.schema)[:1]
         row = 0
         for begin, end, rows in self._pieces:
             where = Where(self.name, None, row)
@@ -253,18 +270,35 @@ def _pieces(source: StoredBytes, at: int, laid_out: LaidOut) -> Iterator[tuple[i
         at, size = at + len(data), _PIECE
 
 
-def _type(name: str, values: list[Any], depth: int = 0) -> pa.DataType | None:
-    """The type of a column that holds these values; None if it is not a column."""
+def _only(column: pa.Field, names: set[str], path: str) -> pa.Field:
+    """What a column holds for the columns ``names``. path: str. Its own name as a column."""
+    if path in names or not pa.types.is_struct(column.type):
+        return column
+    inner = ((field, f"{path}.{field.name}") for field in column.type)
+    kept = [
+        _only(field, names, at) for field, at in inner if any(name == at or name.startswith(f"{at}.") for name in names)
+    ]
+    return column.with_type(pa.struct(kept)) if kept else column
+
+
+def type_of(name: str, values: list[Any], lists: bool = True, depth: int = 0) -> pa.DataType | None:
+    """The type of a column that holds these values; None if it is not a column. lists: bool. Lists are columns."""
     kinds = {float if type(value) is int else type(value) for value in values if value is not None}
     if kinds == {dict} and depth < _DEEPEST:
         inner: dict[str, list[Any]] = {}
         for value in values:
             for key, item in (value or {}).items():
                 inner.setdefault(key, []).append(item)
-        found = ((key, _type(key, items, depth + 1)) for key, items in inner.items())
+        found = ((key, type_of(key, items, lists, depth + 1)) for key, items in inner.items())
         fields = [pa.field(key, kind) for key, kind in found if kind is not None]
         return pa.struct(fields) if fields else None
+    if kinds == {list} and lists and depth < _DEEPEST:
+        items = [item for value in values for item in value or ()]
+        if items and all(item is None or type(item) is int for item in items):
+            return pa.list_(pa.int64()) if all(abs(item or 0) < 1 << 63 for item in items) else None
+        kind = type_of("", items, lists, depth + 1)
+        return None if kind is None else pa.list_(kind)
     if kinds == {float} or not kinds:
         whole = all(value is None or (type(value) is int and abs(value) < 1 << 63) for value in values)
-        return pa.int64() if kinds and whole and _ID.fullmatch(name) else pa.float64()
+        return pa.int64() if kinds and whole and _WHOLE.fullmatch(name) else pa.float64()
     return pa.bool_() if kinds == {bool} else pa.string() if kinds == {str} else None

@@ -151,6 +151,9 @@ def open_source(
     parts = unrolled(parts, _sequences(sequences or Sequences(), logits))
     constants = _hive_columns(parts)
     filled = [part for part in parts if part.rows != 0] or parts  # shards without rows may be of any type
+    refused = [part.refused[logits] for part in filled if isinstance(logits, str) and logits in part.refused]
+    if refused:
+        raise refused[0]
     layouts = [
         NO_LOGITS if logits is None else Layout.find(part.schema, logits, dtype, part.name, classes) for part in filled
     ]

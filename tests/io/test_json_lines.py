@@ -9,6 +9,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -17,6 +20,8 @@ from fastxent.cli.program import run
 from fastxent.io import json_lines
 from fastxent.io.inspect import describe
 from fastxent.io.source import open_source
+from tests.fuzzing import short_run
+from tests.verbs.evaluated import figures
 
 
 def sample(k: int) -> dict[str, Any]:
@@ -66,11 +71,12 @@ def test_scores_of_a_harness(samples, monkeypatch):
     assert fx.merge_states(states).result().metrics == result.metrics
 
 
-def test_columns_are_scalars_of_one_type(samples):
+def test_columns_are_of_one_type(samples):
     schema = open_source(samples, logits=None, columns=["acc"]).schema
     assert {column.name: str(column.type) for column in schema} == {
         "doc_id": "int64", "doc": "struct<question: string, subject: string>", "target": "string", "filter": "string",
         "doc_hash": "string", "acc": "double", "acc_norm": "double", "exact_match": "bool",
+        "metrics": "list<item: string>",
     }  # fmt: skip
 
 
@@ -106,7 +112,7 @@ def test_numbers_and_text_come_back(tmp_path, rows, piece, end, cut):
         ('{"acc": 1}\n[1]\n', "row 1 is not a JSON object; write one per line"),
         ('{"acc": 1}\n{"acc": \n', "row 1 is not a JSON object in one line"),
         ('{"acc": 1} {"acc": 2}\n', "row 0 is not a JSON object in one line"),
-        ('{"acc": [1]}\n', "column 'acc' of .*; lists are not columns"),
+        ('{"acc": [1]}\n{"acc": ["a"]}', "column 'acc' of .* or lists of them, of one type"),
         ('{"b": 1}\n', "no column 'acc'"),
         ('{"acc": NaN}\n', "row 0: column 'acc' is nan"),
         ('{"a":' * 100_000 + "\n", "row 0 is not a JSON object in one line"),
@@ -182,3 +188,78 @@ def test_objects_behind_a_mark_of_byte_order_and_blanks(tmp_path, begin, text):
     (tmp_path / "x.json").write_text(begin + text, encoding="utf-8")
     source = open_source(tmp_path / "x.json", logits=None, columns=["acc"])
     assert [x for u in source.units() for b in u.read(9, 9, True) for x in b.columns["acc"].to_pylist()] == [1.0, 2.0]
+
+
+def _dumps() -> dict[str, tuple[list[dict[str, object]], dict[str, object]]]:
+    """Rows with lists, and the options to evaluate them with."""
+    rng = np.random.default_rng(5)
+    logits = np.log(rng.dirichlet(np.ones(6), 40)).round(6).tolist()
+    target = rng.integers(0, 6, 40).tolist()
+    tops = [sorted(range(6), key=lambda j, row=row: -row[j])[:3] for row in logits]
+    topk = [[row[j] for j in top] for row, top in zip(logits, tops, strict=True)]
+    rows = [*zip(target, logits, tops, topk, strict=True)]
+    return {
+        "logits": ([{"target": t, "logits": row} for t, row, _, _ in rows], {}),
+        "ids": (
+            [{"target": t, "topk_ids": ids, "topk_logprobs": values} for t, _, ids, values in rows],
+            {"logits": "topk_logprobs", "ids": "topk_ids"},
+        ),
+        "tokens": (
+            [{"target": f"t{t}", "tops": [f"t{j}" for j in ids], "lp": values} for t, _, ids, values in rows],
+            {"logits": "lp", "ids": "tops"},
+        ),
+        "structs": (
+            [
+                {"label": t, "top": [{"id": j, "lp": x} for j, x in zip(ids, values, strict=True)]}
+                for t, _, ids, values in rows
+            ],
+            {"logits": "top.lp", "ids": "top.id", "target": "label"},
+        ),
+        "documents": (
+            [{"labels": target[k : k + 3], "logits": logits[k : k + 3]} for k in range(0, 40, 3)],
+            {"target": "labels", "cluster": "document"},
+        ),
+        "labels": ([{"s": row, "labels": [int(x > -2) for x in row]} for row in logits],
+                   {"logits": "s", "target": "labels", "task": "multilabel"}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _dumps())
+def test_lists_are_read_as_those_of_parquet(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(json_lines, "_PIECE", 500)  # several units
+    rows, options = _dumps()[name]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    ours, theirs = (fx.evaluate(tmp_path / file, **options) for file in ("x.jsonl", "x.parquet"))
+    assert ours.rows == theirs.rows
+    assert figures(ours) == figures(theirs)
+    (tmp_path / "x.jsonl").write_text(json.dumps(rows, indent=1))
+    assert figures(fx.evaluate(tmp_path / "x.jsonl", **options)) == figures(theirs)
+
+
+def test_a_list_that_changes_its_type_stops_only_runs_that_read_it(tmp_path):
+    path = tmp_path / "x.jsonl"
+    rows = [{"acc": k % 2, "doc": {"kind": "a", "answer": ["x"] if k < 1500 else "x"}, "ids": [k]} for k in range(1600)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert fx.evaluate(path, scores="acc", by="doc.kind").slices["doc.kind"]["a"].rows.used == 1600
+    with pytest.raises(fx.FastxentError, match="a column must have one type in all lines") as error:
+        fx.evaluate(path, scores="acc", by="doc.answer")
+    assert "\n" not in str(error.value)
+
+
+def test_lists_that_are_empty_or_of_several_types(tmp_path):
+    path = tmp_path / "x.jsonl"
+    for first, message in (
+        ("[]", "every row is null or empty"),
+        ('[1.5, "a"]', "'logits' .* of one type in all lines"),
+        ("[[]]", "must hold a list per document"),
+    ):
+        path.write_text(f'{{"target": 0, "logits": {first}}}\n' * 3)
+        with pytest.raises(fx.FastxentError, match=message) as error:
+            fx.evaluate(path)
+        assert "\n" not in str(error.value)
+
+
+def test_mutated_lists_never_crash_hang_or_lose_rows():
+    counts = short_run("tests.io.fuzz_json", 300, bounds=False)
+    assert min(counts["refused"], counts["read"]) > 20

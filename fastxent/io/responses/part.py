@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from fastxent.errors import SourceError, Where
 from fastxent.io.batch import Batch, even
-from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of
-from fastxent.io.layout import RowReader
+from fastxent.io.json_lines import JsonLinesPart, LaidOut, lines_of, type_of
+from fastxent.io.layout import Layout, RowReader
 from fastxent.io.responses.forms import Form, find_form, inside
 from fastxent.io.responses.lines import columns_of
 from fastxent.io.responses.rows import table_of
@@ -138,13 +138,14 @@ class ResponsesPart(JsonLinesPart):
         if self.form is None:
             self.seen = []
             return
+        kind = type_of("", self.seen, lists=False)
         self.notes = _notes(self.form, self.seen, self.name)
         self.seen = []
         self.format = f"responses ({self.form.name})"
         self.refused = {}
         tokens = self.form.fields
         taken = {column.name for column in tokens} | {*self.form.wrapper[:1]}
-        self._beside = [column for column in self.schema if column.name not in taken]
+        self._beside = [column for column in kind or () if column.name not in taken]
         self.schema = pa.schema([*tokens, *self._beside])
         self.lines, self.rows = self.rows or 0, None if self.rows else 0
 
@@ -152,6 +153,10 @@ class ResponsesPart(JsonLinesPart):
         if len(found) == 1:
             self._long = find_form(found) is not None
         return super()._enough(found, size) or (bool(found) and self._long and size > _SEEN_BYTES)
+
+    def width(self, layout: Layout, expected: int | None) -> int | None:
+        """None for responses: rows list some classes."""
+        return super().width(layout, expected) if self.form is None else None
 
     def units(self, reader: RowReader) -> Iterator[ResponsesUnit]:  # type: ignore[override]
         if self.form is None:
