@@ -16,7 +16,7 @@ from fastxent.kernels.grid import MOST_ROWS, WHOLE_BITS, by_bin, places_of
 from fastxent.kernels.grouped import Words
 from fastxent.kernels.launch import RowPass
 from fastxent.kernels.rows import record as r
-from fastxent.kernels.rows.class_sums import BLOCK, room, sum_rows
+from fastxent.kernels.rows.class_sums import BLOCK, block_at, room, sum_rows
 from fastxent.kernels.rows.wide import NARROW
 from fastxent.kernels.tally import FIRST_PATTERN, PATTERN_SHIFT, PATTERNS
 from fastxent.options.config import EvalConfig
@@ -168,9 +168,8 @@ class _Summing:
         histogram = self._nll, PATTERN_SHIFT, FIRST_PATTERN
         binned, losses = tuple(self._binned), tuple(self._losses)
         sums = *self._words, self._matrix, self._ranks, histogram, self._extremes, binned, self._grid, losses
-        done, fine = sum_rows(
-            take.kernel_at(), take.arguments(), tuple(take.buffers()), rule, terms, sums, self._counts, space
-        )
+        kernels, held = (take.kernel_at(), block_at()), tuple(take.buffers())
+        done, fine = sum_rows(kernels, take.arguments(), held, rule, terms, sums, self._counts, space)
         if not fine:
             raise ValueError("scored rows hold a class that is out of range")
         if done < take.logits.n:

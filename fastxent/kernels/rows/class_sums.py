@@ -6,7 +6,11 @@ and `kernels.tally` make of records of many rows.
 
 from __future__ import annotations
 
+import functools
+
+import numba
 import numpy as np
+from numba import types
 
 from fastxent.kernels import cuts
 from fastxent.kernels.cuts import add_block, find_bins
@@ -14,7 +18,7 @@ from fastxent.kernels.fold import fold_block, fold_room
 from fastxent.kernels.grid import WHOLE_BITS, add_to_grid
 from fastxent.kernels.jit import bare, jit
 from fastxent.kernels.rows.arguments import Rows
-from fastxent.kernels.rows.called import call_rows
+from fastxent.kernels.rows.called import address, call_rows, calling
 from fastxent.kernels.rows.labels import count_distributions, rows_within
 from fastxent.kernels.rows.record import (
     BAD_LOGITS, BRIER, CONFIDENCE, ENTROPY, LSE, MAX, NLL, PREDICTED, RANK, USED,
@@ -89,12 +93,31 @@ def _sum_block(record, ids, target, n, terms, sums, space):  # type: ignore[no-u
     return True
 
 
+@functools.cache
+def block_at() -> int:
+    """Address of what adds a block, which is compiled once and not for each type of logits."""
+    return address(_sum_block, _block_types(), types.boolean)
+
+
+@functools.cache
+def _block_types() -> tuple[types.Type, ...]:
+    line, plane = np.empty(0, np.int64), np.empty((0, 0), np.int64)
+    left = np.empty(0), line, line
+    cut = plane, left
+    sums = plane, np.empty(0, np.uint8), np.empty((0, 0, 0), np.int64), plane, (line, 0, 0), np.empty(0), cut, line, cut
+    given = np.empty((0, 0)), plane, line, 0, (plane, plane), sums, room(0)
+    return tuple(map(numba.typeof, given))
+
+
+_call_block = calling(_block_types, rows=0, returns=types.boolean)
+
+
 @bare
-def sum_rows(kernel, read, held, rule, terms, sums, counts, space):  # type: ignore[no-untyped-def]
+def sum_rows(kernels, read, held, rule, terms, sums, counts, space):  # type: ignore[no-untyped-def]
     """Score and sum rows. (how many were, whether all classes are in range): less than all if one is bad.
 
-    kernel: address of a row kernel. read, held: fields of `Rows`, `Targets`, `Shape` and `Soft`, and of `Buffers`, for
-    a record of `BLOCK` rows.
+    kernels: addresses of a row kernel, and `block_at`.
+    read, held: fields of `Rows`, `Targets`, `Shape` and `Soft`, and of `Buffers`, for a record of `BLOCK` rows.
     rule: a tuple of whether the first bad row ends it; whether rows are counted that are probabilities; the
         temperature; the slack and the bounds of these, see `labels.rows_within`.
     terms: see `fold.fold_rows`, of the record.
@@ -112,7 +135,7 @@ def sum_rows(kernel, read, held, rule, terms, sums, counts, space):  # type: ign
     for b in range(0, rows.n, BLOCK):
         n = min(BLOCK, rows.n - b)
         here, aims, shape, beside, into = chunk_of(b, n, read, held)
-        call_rows(kernel, (here, aims, shape, beside, into))
+        call_rows(kernels[0], (here, aims, shape, beside, into))
         status, other = into.status, 0
         for i in range(n):
             other |= status[i] != USED
@@ -134,6 +157,6 @@ def sum_rows(kernel, read, held, rule, terms, sums, counts, space):  # type: ign
         if other:
             n = _keep_used(into, target, coded)
             target = coded[:n]
-        if not _sum_block(into.record, into.ids, target, n, terms, sums, space):
+        if not _call_block(kernels[1], (into.record, into.ids, target, n, terms, sums, space)):
             return b, False
     return rows.n, True
