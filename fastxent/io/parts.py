@@ -217,6 +217,8 @@ _OTHERS = {
     b"Obj\x01": ("the file is Avro", _DUCKDB.format("read_avro('FILE')")),
     b"ORC": ("the file is ORC",
              "convert it with: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'x.parquet')"),
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"),
+                    ("the text is UTF-16", "convert it with: iconv -f UTF-16 -t UTF-8 FILE > OUT")),
     b"\x89HDF": ("the file is HDF5", f"load it with h5py.File(FILE) {_PASS}"),
 }  # fmt: skip
 

@@ -108,6 +108,10 @@ def _held_entries(entries: list[dict[str, Any]]) -> bool | None:
     return all(isinstance(entry.get("id"), int) for entry in [first, *(tops or [])])
 
 
+def _held_chat(response: dict[str, Any]) -> bool | None:
+    return _held_entries(response["choices"][0]["logprobs"]["content"])
+
+
 def _held_legacy(response: dict[str, Any]) -> bool | None:
     logprobs = response["choices"][0]["logprobs"]
     tokens, values, tops = logprobs["tokens"], logprobs["token_logprobs"], logprobs.get("top_logprobs")
@@ -137,11 +141,13 @@ def _held_parts(response: dict[str, Any]) -> bool | None:
 
 _HELD: dict[str, Callable[[dict[str, Any]], bool | None]] = {
     "vLLM": _held_vllm,
-    "chat": lambda response: _held_entries(response["choices"][0]["logprobs"]["content"]),
+    "chat": _held_chat,
     "llama.cpp": lambda response: _held_entries(response["completion_probabilities"]),
     "completions": _held_legacy,
     "SGLang": _held_sglang,
     "Responses API": _held_parts,
+    "chat choices": lambda choice: _held_chat({"choices": [choice]}),
+    "completion choices": lambda choice: _held_legacy({"choices": [choice]}),
 }
 
 
@@ -284,6 +290,11 @@ def _sglang(response: dict[str, Any], request: int) -> Iterator[Token]:
             position += 1
 
 
+def _alone(choice: dict[str, Any]) -> dict[str, Any]:
+    """A response of one choice, of which people have kept that alone, or its log-probabilities."""
+    return {"choices": [{"index": 0, "logprobs": choice.get("logprobs")}]}
+
+
 def _lists_of(tops: list[Any] | None, tokens: int) -> list[Any]:
     """The lists of so many tokens; none if there are no lists. ValueError if their numbers differ."""
     if tops and len(tops) != tokens:
@@ -294,4 +305,6 @@ def _lists_of(tops: list[Any] | None, tokens: int) -> list[Any]:
 _READERS: dict[str, Callable[[dict[str, Any], int], Iterator[Token]]] = {
     "chat": _chat, "llama.cpp": _native, "completions": _legacy, "vLLM": _vllm, "SGLang": _sglang,
     "Responses API": _responses,
+    "chat choices": lambda choice, request: _chat(_alone(choice), request),
+    "completion choices": lambda choice, request: _legacy(_alone(choice), request),
 }  # fmt: skip

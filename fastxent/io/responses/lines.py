@@ -28,7 +28,14 @@ from fastxent.io.responses.emitted import (
     text_offsets,
 )
 from fastxent.io.responses.forms import Form
-from fastxent.io.responses.listed import read_chat, read_legacy, read_native, read_responses
+from fastxent.io.responses.listed import (
+    read_chat,
+    read_chat_choice,
+    read_legacy,
+    read_legacy_choice,
+    read_native,
+    read_responses,
+)
 from fastxent.io.responses.prompts import read_sglang, read_vllm
 from fastxent.io.responses.rows import NUMBERS, REAL, WHOLE
 from fastxent.io.storage.buffers import buffers
@@ -89,6 +96,8 @@ _READERS = {
     "vLLM": _reader(read_vllm),
     "SGLang": _reader(read_sglang),
     "Responses API": _reader(read_responses),
+    "chat choices": _reader(read_chat_choice),
+    "completion choices": _reader(read_legacy_choice),
 }
 
 

@@ -124,6 +124,12 @@ read_chat = of_choices(_chat_choice)
 
 
 @bare
+def read_chat_choice(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    """The rows of a choice that stands alone."""
+    return _chat_choice(text, values, at, line, 0, out)
+
+
+@bare
 def _output_item(text, values, at, line, out):  # type: ignore[no-untyped-def]
     """Rows of the texts of an item of the output of OpenAI's Responses API."""
     content = member(text, values, at, CONTENT)
@@ -255,3 +261,9 @@ def _legacy_choice(text, values, at, line, choice, out):  # type: ignore[no-unty
 
 
 read_legacy = of_choices(_legacy_choice)
+
+
+@bare
+def read_legacy_choice(text, values, at, line, out):  # type: ignore[no-untyped-def]
+    """The rows of a choice that stands alone."""
+    return _legacy_choice(text, values, at, line, 0, out)

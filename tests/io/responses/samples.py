@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,11 @@ def events(responses: list[dict[str, Any]], done: bool = True) -> str:
     return "\n".join(found)
 
 
-FORMS = {
+FORMS: dict[str, Callable[[list[Row]], dict[str, Any]]] = {
     "chat": chat, "chat_ids": chat_ids, "batch_api": batch_api, "native": native, "legacy": legacy, "vllm": vllm,
     "vllm_flat": vllm_flat, "vllm_outputs": vllm_outputs, "sglang": sglang, "responses_api": responses_api,
+    "chat_choice": lambda response: {"question": "x", "logprobs": chat(response)["choices"][0]["logprobs"]},
+    "legacy_choice": lambda response: legacy(response)["choices"][0],
 }  # fmt: skip
 NUMBERED = {"chat_ids", "native", "vllm", "vllm_flat", "vllm_outputs", "sglang"}
 BARE = ("chat", "chat_ids", "batch_api", "native", "legacy", "sglang", "responses_api")

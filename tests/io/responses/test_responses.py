@@ -54,7 +54,7 @@ def test_the_rows_of_every_form(tmp_path: Path, form: str, monkeypatch):
     numbered = form in NUMBERED
     tokens = [(k, place, row) for k, response in enumerate(rows(0, 20)) for place, row in enumerate(response)]
     first = (
-        1 if form in ("legacy", "vllm", "vllm_flat", "vllm_outputs", "sglang") else 0
+        1 if form in ("legacy", "legacy_choice", "vllm", "vllm_flat", "vllm_outputs", "sglang") else 0
     )  # of a prompt, which is not predicted
     assert found["request"] == [k for k, _, _ in tokens]
     assert found["position"] == [place + first for _, place, _ in tokens]
@@ -68,7 +68,7 @@ def test_the_rows_of_every_form(tmp_path: Path, form: str, monkeypatch):
         assert dict(zip(ids, logprobs, strict=True)) == {
             (j if numbered else TOKENS[j]): row.logprobs[j] for j in some
         }  # fmt: skip
-        assert len(some) == len(row.top) or form == "legacy"
+        assert len(some) == len(row.top) or form.startswith("legacy")
 
 
 @pytest.mark.parametrize("form", ["chat", "chat_ids", "legacy", "vllm"])
@@ -262,6 +262,22 @@ def test_a_list_in_a_later_line_is_read(tmp_path: Path):
     path.write_text(json.dumps(bare("chat", one, True)) + "\n" + json.dumps(chat(one)))
     result = fx.evaluate(path, **OPTIONS, on_bad_row="skip")
     assert (result.rows.used, result.rows.bad) == (len(one), len(one))
+
+
+@pytest.mark.parametrize("form", ["chat_choice", "legacy_choice"])
+def test_a_choice_without_log_probabilities_is_an_ignored_row(tmp_path: Path, form: str):
+    (one,), path = rows(0, 1), tmp_path / "x.jsonl"
+    lines = [FORMS[form](one), {"error": "timeout"}, {"logprobs": None}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    result = fx.evaluate(path, **OPTIONS)
+    assert (result.rows.used, result.rows.ignored) == (len(one), 2)
+
+
+def test_text_in_utf_16_is_named(tmp_path: Path):
+    for name, text in (("x.jsonl", json.dumps(chat(rows(0, 1)[0]))), ("x.csv", "p_0,p_1,y\n0.5,0.5,1\n")):
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        with pytest.raises(fx.SourceError, match=r"UTF-16; .* iconv -f UTF-16 -t UTF-8 FILE"):
+            fx.evaluate(tmp_path / name, **OPTIONS)
 
 
 def test_responses_inside_lines_that_people_make(tmp_path: Path):
