@@ -11,10 +11,9 @@ from fastxent.kernels.grid import (
     WHOLE_BITS,
     add_singles,
     add_to_grid,
-    layout_of,
+    by_bin,
     list_residues,
     places_of,
-    sum_bins,
 )
 
 
@@ -48,8 +47,7 @@ def test_float32_numbers_have_the_places_of_others(bins):
 
     residues, at = np.empty(2 * len(x)), np.empty(2 * len(x), np.int64)
     count = list_residues(singles, len(x), bins, WHOLE_BITS, residues, at)
-    rows, totals = np.zeros((bins, 2), np.int64), np.zeros(bins, np.int64)
-    sum_bins(found.reshape(-1, 2), layout_of(WHOLE_BITS, bins).bins, rows, totals)
+    rows, totals = by_bin(found, bins)
     assert (rows[:, 1] == np.bincount(bin_of[right == 1], minlength=bins)).all()
     assert rows.sum() == len(x)
     sums = [Fraction(int(total), 1 << (WHOLE_BITS + OFFSET_BITS)) for total in totals]

@@ -315,7 +315,7 @@ def test_a_record_that_does_not_fit(late: str, message: str, tmp_path: Path, mon
         ("x.csv.gz", gzip.compress(b"\x00" * 50, mtime=0), "gzip-compressed"),
         ("x.json.gz", gzip.compress(b'{"a": 1, "b": 2}\n', mtime=0), "gzip-compressed"),
         ("x.csv", b"a\x00b,c\n1,2\n", "unknown format"),
-        ("x.csv", "a,b\n1,é\n".encode("utf-16"), "unknown format"),
+        ("x.csv", "a,b\n1,é\n".encode("utf-16"), "the text is UTF-16; .* convert it with: iconv -f UTF-16 "),
         ("x.csv", b"\n\n", "it has no columns"),
         ("x.csv", b"a,b\n1,\xff\n", r"x\.csv, row 0, column 'b': invalid UTF8 data; save the file as UTF-8"),
         ("x.csv", b"a,a,b\n1,2,3\n", "different names"),
