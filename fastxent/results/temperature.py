@@ -145,6 +145,7 @@ class TemperatureValues:
             "folds": [number_out(t) for t in self.folds],
             "reads": self.reads,
             "note": self.note,
+            "warnings": [*self.warnings, *self.doubts],
             "slices": {
                 column: [{"value": value, **_slice_out(part)} for value, part in slices.items()]
                 for column, slices in self.slices.items()

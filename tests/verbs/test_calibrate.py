@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from markupsafe import escape
 from scipy import special
 from scipy.optimize import brentq
 
@@ -197,13 +198,17 @@ def test_no_temperature_is_invented(logits, note, tmp_path):
     fit.to_html(tmp_path / "fit.html")
 
 
-def test_warnings_do_not_advise_options_that_this_command_does_not_have():
+def test_warnings_do_not_advise_options_that_this_command_does_not_have(tmp_path):
     both = np.tile([1.0, 1.0, *[0.0] * (C - 2)], (N, 1))
     fit = fx.fit_temperature(table(logits=special.softmax(LOGITS, axis=1), target=both))
     assert [text.rpartition("; ")[2] for text in fit.warnings] == [
         "if they are probabilities and not logits, fit a temperature to their logarithms",
         "if several labels of a row may hold, no temperature can be fitted to them",
     ]
+    assert fit.to_dict()["warnings"] == list(fit.warnings)
+    fit.to_html(tmp_path / "fit.html")
+    page = (tmp_path / "fit.html").read_text()
+    assert all(str(escape(text)) in page for text in fit.warnings)
 
 
 def test_no_rows():
@@ -278,7 +283,9 @@ def test_a_damaged_fit_is_refused(change):
 def test_a_temperature_of_noise_is_said_to_be_one():
     rng = np.random.default_rng(0)
     rows = {"logits": rng.normal(size=(2000, 10)).astype(np.float32), "target": rng.integers(0, 10, 2000)}
-    (doubt,) = fx.fit_temperature(rows).doubts
+    fit = fx.fit_temperature(rows)
+    (doubt,) = fit.doubts
     assert doubt.startswith("The scores may say nothing about the targets")
+    assert fit.to_dict()["warnings"] == [doubt]
     rows["logits"][np.arange(2000), rows["target"]] += 0.5
     assert not fx.fit_temperature(rows).doubts

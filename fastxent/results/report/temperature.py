@@ -7,6 +7,7 @@ import math
 from markupsafe import Markup
 
 from fastxent.results.report import plots
+from fastxent.results.report.comparison import listed
 from fastxent.results.report.evaluation import drawn, line_of
 from fastxent.results.report.page import Cell, Column, HtmlTable, Section, render, table
 from fastxent.results.temperature import SHOWN, TemperatureValues
@@ -26,6 +27,8 @@ def sections(fit: TemperatureValues) -> list[Section]:
         if result.has_calibration
         for mean, share in [plots.calibrated(result)]
     ]
+    if fit.warnings:
+        found.append(Section("warnings", "Warnings", listed(fit.warnings)))
     if pictures:
         body = render("evaluation.html.j2", part="calibration", plots=pictures, bins=None)
         found.append(Section("reliability", "Reliability", body))
