@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastxent.options.typed import check
 from fastxent.results.encoding import number_in
-from fastxent.results.values import Values
+from fastxent.results.values import Values, columns_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,22 +27,34 @@ class Confusion(Values):
 
     Attributes:
         n_classes: int.
-        target, predicted: int (pairs,). Class ids.
-        count: int (pairs,). Rows with this target and this prediction.
+        target, predicted: int64 (pairs,), an ``array.array``. Class ids.
+        count: int64 (pairs,), an ``array.array``. Rows with this target and this prediction.
     """
 
     n_classes: int
-    target: tuple[int, ...]
-    predicted: tuple[int, ...]
-    count: tuple[int, ...]
+    target: Sequence[int]
+    predicted: Sequence[int]
+    count: Sequence[int]
 
     def matrix(self) -> np.ndarray:
         """Return int64 (C, C): entry (t, p) is the number of rows with target t and prediction p."""
         import numpy as np
 
         found = np.zeros((self.n_classes, self.n_classes), np.int64)
-        found[list(self.target), list(self.predicted)] = self.count
+        found[np.asarray(self.target), np.asarray(self.predicted)] = self.count
         return found
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Confusion:
+        """Return the matrix with these JSON-ready values. ValueError if they are not whole numbers of 64 bits."""
+        columns = columns_in(values)
+        for name in ("target", "predicted", "count"):
+            check(columns[name], tuple[int, ...], f"confusion.{name}")
+            try:
+                columns[name] = array("q", columns[name])
+            except OverflowError:
+                raise ValueError(f"confusion.{name} must have numbers below 2**63, got {max(columns[name])}") from None
+        return cls(**columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+from array import array
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -184,7 +185,7 @@ class EvalValues:
                 versions=values["versions"],
                 curves=None if values.get("curves") is None else curves_in(values["curves"]),
                 score_rows={name: RowCounts(**rows) for name, rows in values.get("scores", {}).items()},
-                confusion=_table_in(Confusion, values.get("confusion")),
+                confusion=None if values.get("confusion") is None else Confusion.of(values["confusion"]),
                 most_confused=_table_in(MostConfused, values.get("most_confused")),
                 reliability=_table_in(Reliability, values.get("reliability")),
                 until=None if values.get("until") is None else _until_in(values["until"]),
@@ -282,7 +283,7 @@ def _check_shape(result: EvalValues) -> None:
     if result.curves is not None:
         tables += [(f"curves.{name}", getattr(result.curves, name)) for name in _CURVES]
     for where, table in tables:
-        lengths = {name: len(column) for name, column in asdict(table).items() if isinstance(column, tuple)}
+        lengths = {name: len(column) for name, column in asdict(table).items() if isinstance(column, tuple | array)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the columns of {where} must have the same length, got {lengths}")
     for where, counts in (("calibration.count", bins.count), ("nll_histogram.counts", histogram.counts)):

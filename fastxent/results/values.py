@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -29,6 +30,8 @@ class Values:
 def _comparable(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_comparable, value))
+    if isinstance(value, array):
+        return value.tobytes()
     return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -211,9 +214,13 @@ def slices_in(values: dict[str, Any]) -> dict[Any, Slice]:
 def columns_out(columns: Any) -> dict[str, Any]:
     """Return a table, a dataclass of columns, in JSON-ready values: one list per column."""
     return {
-        name: [number_out(value) for value in column] if isinstance(column, tuple) else column
+        name: _listed(column) if isinstance(column, tuple | array) else column
         for name, column in asdict(columns).items()
     }
+
+
+def _listed(column: tuple[Any, ...] | array[Any]) -> list[Any]:
+    return column.tolist() if isinstance(column, array) else [number_out(value) for value in column]
 
 
 def columns_in(columns: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ pair that counts in the end counted from the beginning.
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,7 @@ class Matrix:
         target, predicted = np.divmod(places, self.n_classes)
         wrong = target != predicted
         return {
-            "confusion": Confusion(
-                self.n_classes, tuple(target.tolist()), tuple(predicted.tolist()), tuple(count.tolist())
-            ),
+            "confusion": Confusion(self.n_classes, *(array("q", x.tobytes()) for x in (target, predicted, count))),
             "most_confused": _most(places[wrong], count[wrong], self.n_classes, 1.0),
         }
 
