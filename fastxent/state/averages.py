@@ -29,6 +29,7 @@ class ClassSums(NamedTuple):
     support, predicted, correct: (classes,). Rows by target, by prediction, and by target where the two agree; with
         weights the weights of these rows, as Python integers in one unit.
     finite: bool. False if a weight is not finite; there are no averages then.
+    losses: float64 (classes,) or None. The sums of the NLL of the rows of each class, where they are known.
     """
 
     ids: np.ndarray
@@ -37,6 +38,7 @@ class ClassSums(NamedTuple):
     predicted: np.ndarray
     correct: np.ndarray
     finite: bool = True
+    losses: np.ndarray | None = None
 
 
 def averages(sums: ClassSums) -> dict[str, float]:
@@ -83,16 +85,66 @@ def class_entropy(sums: ClassSums, class_weight: tuple[float, ...] | None = None
 
     class_weight: (C,) or None. Weights of the cross-entropy, which then weigh the frequencies too.
     """
+    shares = _frequencies(sums, class_weight)
+    shares = shares[shares != 0.0]
+    return -exact_sum(shares * np.log(shares)) if len(shares) and (shares > 0.0).all() else math.nan
+
+
+def _frequencies(sums: ClassSums, class_weight: tuple[float, ...] | None) -> np.ndarray:
+    """The share of each class; NaN without rows."""
     whole = int(sums.support.sum())
     if not (sums.finite and whole):
-        return math.nan
+        return np.full(len(sums.ids), math.nan)
     shares = ratios(sums.support, np.full_like(sums.support, whole))
-    if class_weight is not None:
-        shares = shares * np.array(class_weight)[sums.ids]
-        total = exact_sum(shares)
-        shares = shares / total if total > 0.0 else shares * math.nan
-    shares = shares[shares != 0.0]
-    return math.nan if not (shares > 0.0).all() else -exact_sum(shares * np.log(shares))
+    if class_weight is None:
+        return shares
+    shares = shares * np.array(class_weight)[sums.ids]
+    total = exact_sum(shares)
+    found: np.ndarray = shares / total if total > 0.0 else shares * math.nan
+    return found
+
+
+def entropy_error(
+    sums: ClassSums, class_weight: tuple[float, ...] | None, loss: float, stderr: float, units: int
+) -> float:
+    """The standard error of the normalized entropy L/H of independent rows, by the delta method.
+
+    What a row of class y adds to it is (l - L·w - (L/H)·w·(-ln p - H)) / (W·H), where l is w times its NLL, w and p are
+    the class weight and the frequency of y, and W the sum of w. Its squares follow from those of l - L·w, which
+    the error of L tells, and from the sums of each class.
+
+    loss, stderr: float. L and its standard error.
+    units: int. The rows that count, of which W is made.
+    """
+    shares = _frequencies(sums, class_weight)
+    some = shares != 0.0
+    if sums.losses is None or units < 2 or not some.any():
+        return math.nan
+    shares, rows, losses = shares[some], sums.support[some].astype(np.float64), sums.losses[some]
+    weights = np.ones(len(rows)) if class_weight is None else np.array(class_weight)[sums.ids[some]]
+    weights = weights / np.abs(weights).max()  # only their ratios matter
+    whole, above = exact_sum(weights * rows), -np.log(shares)
+    entropy = exact_sum(shares * above)
+    if not (entropy > 0.0 and math.isfinite(loss)):
+        return math.nan
+    above = weights * (above - entropy)
+    own, slope = stderr * whole * (stderr * whole) * ((units - 1) / units), loss / entropy
+    both = exact_sum(above * (weights * losses - loss * weights * rows))
+    squares = own - 2.0 * slope * both + slope * slope * exact_sum(rows * above * above)
+    if not math.isfinite(squares):
+        return math.nan
+    return math.sqrt(max(0.0, squares) * (units / (units - 1))) / (whole * entropy)
+
+
+def entropy_of_each(support: np.ndarray, class_weight: tuple[float, ...] | None) -> np.ndarray:
+    """(groups,) the class entropy of each of several groups of rows, within the rounding of sums; NaN where it is 0.
+
+    support: int64 (groups, C). Rows of each class by target.
+    """
+    weighed = support * (1.0 if class_weight is None else np.array(class_weight))
+    shares = weighed / np.maximum(weighed.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    found: np.ndarray = -(shares * np.log(np.where(shares > 0.0, shares, 1.0))).sum(axis=1)
+    return np.where(found > 0.0, found, math.nan)
 
 
 def ratios(upper: np.ndarray, lower: np.ndarray, over_nothing: float = 0.0) -> np.ndarray:

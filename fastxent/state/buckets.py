@@ -37,8 +37,12 @@ class Buckets:
             hashed = clusters.hashes()[of_clusters]
         else:
             hashed = hashed_rows(summands.rows) if summands.rows.hashed is None else summands.rows.hashed
-        index = ((hashed >> _HALF) * np.uint64(self.count)) >> _HALF
-        return EncodedColumn(self.keys.names, index.astype(np.int64))
+        return EncodedColumn(self.keys.names, self.of(hashed))
+
+    def of(self, hashed: np.ndarray) -> np.ndarray:
+        """(n,) int64 the buckets of hashes."""
+        found: np.ndarray = (((hashed >> _HALF) * np.uint64(self.count)) >> _HALF).astype(np.int64)
+        return found
 
 
 def hashed_rows(rows: ScoredRows) -> np.ndarray:

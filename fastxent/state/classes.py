@@ -111,7 +111,8 @@ class Classes:
         counts = self.counts[:, places]
         rows = counts[SUPPORT] + counts[PREDICTED]
         if not self.weighted:
-            return ClassSums(seen, rows, counts[SUPPORT], counts[PREDICTED], counts[CORRECT])
+            nll = np.array([rounded_ratio(total, 1 << self.sums.scale) for total in self.sums.each(places)[_NLL]])
+            return ClassSums(seen, rows, counts[SUPPORT], counts[PREDICTED], counts[CORRECT], losses=nll)
         sums, finite = self.sums.each(places), not self.sums.special[places, _WEIGHT:].any()
         weights = [np.array(sums[kind], object) for kind in (_WEIGHT, _WEIGHT_PREDICTED, _WEIGHT_CORRECT)]
         return ClassSums(seen, rows, weights[0], weights[1], weights[2], finite)

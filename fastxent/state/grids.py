@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from fastxent.kernels.exact import rounded_ratio
 from fastxent.options.config import EvalConfig
 from fastxent.results.details import MOST_CLASSES
 from fastxent.results.reliability import Reliability
 from fastxent.results.values import Metric
 from fastxent.scoring.class_sums import Summed
 from fastxent.state import class_buckets, ranking
-from fastxent.state.averages import MACRO, averages_of_each
+from fastxent.state.averages import AVERAGES, ENTROPY, MACRO, averages_of_each, entropy_of_each
 from fastxent.state.binary import RANKING
 from fastxent.state.buckets import BUCKET, Buckets
 from fastxent.state.calibration import NEAR, figures, rare, reliability, without_drawn, without_each
 from fastxent.state.class_table import ClassTable
+from fastxent.state.classes import SUPPORT
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
 from fastxent.state.confusion import Matrix
 from fastxent.state.grid import Grid
-from fastxent.state.jackknife import MOST_SLICES, jackknifed
+from fastxent.state.jackknife import MOST_SLICES, jackknifed, left_out
 from fastxent.state.labels import Labels
 from fastxent.state.metrics import CALIBRATION, FROM_GRID, RESOLVED, MetricPlan
 from fastxent.state.multilabel import MultilabelPlan
@@ -50,7 +53,7 @@ class Grids:
         labels: Mapping[str | None, Labels],
         paired: bool = False,
     ) -> None:
-        self.plan, self.buckets = plan, config.jackknife
+        self.plan, self.buckets, self.class_weight = plan, config.jackknife, config.class_weight
         self._bins: dict[str | None, GroupTable | Labels] = {t.column: labels.get(t.column, t) for t in tables}
         wanted = plan.labelled and any(name in (*CALIBRATION, *FROM_GRID) for name in plan.names)
         self.of = {t.column: Grid(t) for t in tables} if wanted else {}
@@ -62,7 +65,8 @@ class Grids:
         ranked = divided and not multilabel and any(name in RANKING for name in plan.names)
         self.grid = Grid(self._buckets) if divided and wanted else None
         self.scores = Scores(self._buckets) if ranked else None
-        averaged = bool(self.buckets) and any(name in MACRO for name in plan.averages) and not plan.weighted
+        jackknifed_ = set(AVERAGES if plan.clustered else MACRO)
+        averaged = bool(self.buckets and jackknifed_ & set(plan.averages)) and not plan.weighted
         needed = paired or plan.clustered or config.n_classes > MOST_CLASSES
         counted = averaged and needed and config.n_classes <= MOST_BUCKETED
         self.classes = ClassTable(self._buckets, config.n_classes, False) if counted else None
@@ -170,14 +174,20 @@ class Grids:
                     found[name] = np.array([figure(rows).value for rows in ranked])
         return found
 
-    def add_averages(self, metrics: dict[str, Metric], confusion: Component | None) -> None:
+    def add_averages(
+        self, metrics: dict[str, Metric], confusion: Component | None, whole: GroupTable, clusters: Clusters
+    ) -> None:
         """Give averages over classes of all rows the interval of the jackknife, if there is one.
 
-        confusion: the rows by target and prediction, if they are counted.
+        confusion: the rows by target and prediction, if they are counted. whole: the sums of all rows.
         """
         names = [name for name in MACRO if name in metrics]
-        if names and self.classes is not None and self.classes.known:
+        if self.classes is not None and self.classes.known:
             without = class_buckets.without_each(self.classes)
+            if ENTROPY in metrics and self.plan.clustered:
+                losses = self._losses_of_each(self.classes, whole, clusters)
+                each = losses / entropy_of_each(without[SUPPORT], self.class_weight)
+                metrics[ENTROPY] = jackknifed(metrics[ENTROPY], each, 0.0, math.inf)
         elif names and self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
             without = class_buckets.without_drawn(confusion, self.buckets)
         else:
@@ -186,6 +196,19 @@ class Grids:
         for name in names:
             low = -1.0 if name == "matthews_corrcoef" else 0.0
             metrics[name] = jackknifed(metrics[name], each[name], low)
+
+    def _losses_of_each(self, classes: ClassTable, whole: GroupTable, clusters: Clusters) -> np.ndarray:
+        """The mean loss of all rows, then without each bucket of clusters that has rows: float64 (1 + K,)."""
+        assert self.plan.loss_columns is not None
+        held = np.flatnonzero(classes.counts[SUPPORT].reshape(self.buckets, -1).any(axis=1))
+        codes = self._buckets.of(clusters.hashes())
+        sums = np.empty((len(held), 2))
+        for k, bucket in enumerate(held.tolist()):
+            totals, *_ = whole.sums.totals(np.flatnonzero(codes == bucket))
+            sums[k] = [rounded_ratio(totals[column], 1 << whole.sums.scale) for column in self.plan.loss_columns]
+        upper, lower = left_out(sums).T
+        found: np.ndarray = np.divide(upper, lower, out=np.full(len(upper), math.nan), where=lower != 0.0)
+        return found
 
     def _add_intervals(self, grid: Grid, groups: list[int], found: list[dict[str, Metric]]) -> None:
         """Give the metrics of calibration of groups the intervals of the jackknife, where there are any."""

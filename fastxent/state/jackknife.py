@@ -32,6 +32,7 @@ from fastxent.state.intervals import student
 FEWEST = 2  # buckets with rows
 _FEW = 64  # rows that are counted together, up to which each is drawn by itself
 _BLOCK = 1 << 15  # counts that are divided at once
+_SQUARED = 1e150  # figures below have squares that are doubles
 _ROUNDING = 2.0**-50  # of a figure; a standard error below it is 0
 MOST_SLICES = 200  # of a column, beyond which they have no interval: each takes some milliseconds
 
@@ -133,7 +134,7 @@ def jackknifed(metric: Metric, figures: Sequence[float] | np.ndarray, low: float
         cells. If leaving out a bucket changes nothing, there is no interval.
     """
     k, value = len(figures) - 1, metric.value
-    if k < FEWEST or not (math.isfinite(value) and all(map(math.isfinite, figures))):
+    if k < FEWEST or not all(abs(figure) < _SQUARED for figure in (value, *figures)):
         return metric
     together, without = float(figures[0]), figures[1:]
     mean = math.fsum(without) / k

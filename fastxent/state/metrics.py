@@ -32,6 +32,7 @@ from fastxent.state.averages import (
     ClassSums,
     averages,
     class_entropy,
+    entropy_error,
 )  # fmt: skip
 from fastxent.state.intervals import by_exponential, by_student, by_wilson
 
@@ -135,6 +136,7 @@ class MetricPlan:
         self.averages = tuple(name for name in AVERAGES if name in self.names)
         self.labelled = config.target is not None
         self.losses = self.labelled or config.task == "likelihood"
+        self.smoothed = config.label_smoothing > 0.0
         self._loss = every[0] if every else None
         self._choose(config, [mean for mean in every if mean.name in self.names])
 
@@ -153,7 +155,7 @@ class MetricPlan:
             needed.append(EFFECTIVE)
         self.columns = list({column.name: column for column in needed}.values())
         self._index = {column.name: i for i, column in enumerate(self.columns)}
-        self.pairs = list(dict.fromkeys(p for mean in self.means for p in self._pairs(mean) if p is not None))
+        self.pairs = list(dict.fromkeys(p for mean in valued for p in self._pairs(mean) if p is not None))
 
     def _pairs(self, mean: Mean) -> list[tuple[int, int] | None]:
         """The products Σu², Σud, Σd² by their columns; None where the sum of one column or a count tells it."""
@@ -181,11 +183,19 @@ class MetricPlan:
 
     def averages_of(self, classes: ClassSums, sums: Sums, class_weight: tuple[float, ...] | None) -> dict[str, Metric]:
         """The chosen averages over classes of one group of rows, from sums alone."""
-        found = averages(classes)
+        found = {name: Metric(value) for name, value in averages(classes).items()}
         if NORMALIZED in self.averages and self._loss is not None:
-            value, _ = self._ratio(self._loss, sums, error=False)
-            found[NORMALIZED] = value / (class_entropy(classes, class_weight) or math.nan)
-        return {name: Metric(found[name]) for name in self.averages}
+            found[NORMALIZED] = self._normalized(self._loss, classes, sums, class_weight)
+        return {name: found[name] for name in self.averages}
+
+    def _normalized(self, mean: Mean, classes: ClassSums, sums: Sums, class_weight: tuple[float, ...] | None) -> Metric:
+        """A loss over the entropy of the classes, with its interval where rows are independent and weigh the same."""
+        loss, stderr = self._ratio(mean, sums)
+        value = loss / (class_entropy(classes, class_weight) or math.nan)
+        if self.weighted or self.clustered or self.smoothed:
+            return Metric(value)
+        units = self._units(mean, sums)
+        return by_student(value, entropy_error(classes, class_weight, loss, stderr, units), units - 1)
 
     def metric(self, mean: Mean, sums: Sums) -> Metric:
         """One mean with its interval."""
@@ -209,6 +219,14 @@ class MetricPlan:
         return sums.totals[self._index[mean.column.name]], d, self._ratio(mean, sums)[1]
 
     @property
+    def loss_columns(self) -> tuple[int, int] | None:
+        """The places of the columns whose ratio is the loss, if both are summed."""
+        mean = self._loss
+        if mean is None or not {mean.column.name, mean.over.name} <= self._index.keys():
+            return None
+        return self._index[mean.column.name], self._index[mean.over.name]
+
+    @property
     def counted(self) -> int | None:
         """The place of the column that counts rows of a class weight other than 0, where there is one."""
         return self._index.get(EFFECTIVE.name)
@@ -217,11 +235,8 @@ class MetricPlan:
         """Rows or clusters that the mean rests on."""
         return sums.units if mean.over is not CLASS_WEIGHT or sums.counted is None else sums.counted
 
-    def _ratio(self, mean: Mean, sums: Sums, *, error: bool = True) -> tuple[float, float]:
-        """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale).
-
-        error: bool. False if the products are not summed: the standard error is NaN then.
-        """
+    def _ratio(self, mean: Mean, sums: Sums) -> tuple[float, float]:
+        """R and its standard error from integers: u, d in units of 2**-scale, their products in 2**(-2 scale)."""
         iu, id_ = self._index[mean.column.name], self._index.get(mean.over.name)
         u = sums.totals[iu]
         d = sums.units << sums.scale if id_ is None else sums.totals[id_]
@@ -230,8 +245,6 @@ class MetricPlan:
         if sums.special[iu]:
             return (1 if d > 0 else -1) * special_value(sums.special[iu]), math.nan
         value = rounded_ratio(u, d)
-        if not error:
-            return value, math.nan
         pairs = self._pairs(mean)
         known = (u << sums.scale, u << sums.scale, d << sums.scale)  # u² = u for indicators, d = 1 for rows
         uu, ud, dd = (sums.products[p] if p is not None else k for p, k in zip(pairs, known, strict=True))
