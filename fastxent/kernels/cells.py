@@ -228,6 +228,36 @@ def add_rows(counts, cell, side, rows):  # type: ignore[no-untyped-def]
         over[cell >> BITS] = True
 
 
+@inline
+def _take(counts, page, side, room):  # type: ignore[no-untyped-def]
+    """The rows of a class in the cells of a page, into ``room``."""
+    low, high, over = counts
+    first = np.uint64((2 * page + side) * CELLS)
+    for cell in range(np.uint64(CELLS)):
+        room[cell] = low[first + cell]
+    if over[page]:
+        for cell in range(np.uint64(CELLS)):
+            room[cell] += np.int64(high[first + cell]) << _BYTE
+
+
+@inline
+def _add_moved(room, name, drop, page, side, into):  # type: ignore[no-untyped-def]
+    """Add the rows of a class in the cells of page ``name``, which are lost, where `_moved` says."""
+    low, high, over = into
+    cells = np.uint64(CELLS)
+    for _ in range(min(drop, np.uint64(BITS))):  # neighbouring cells become one
+        cells >>= np.uint64(1)
+        for cell in range(cells):
+            room[cell] = room[np.uint64(2) * cell] + room[np.uint64(2) * cell + np.uint64(1)]
+    first = np.uint64(count_at(_moved(name, 0, drop, page), side))
+    for cell in range(cells):
+        total = np.int64(low[first + cell]) + room[cell]
+        low[first + cell] = total & ((1 << _BYTE) - 1)
+        if total >> _BYTE:
+            high[first + cell] += total >> _BYTE
+            over[page] = True
+
+
 @jit
 def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def]
     """Move the counts of pages ``names`` as `move_cells` says, in place: no page moves up.
@@ -236,23 +266,21 @@ def move_counts(names, drop, page, counts, room):  # type: ignore[no-untyped-def
     """
     low, high, over = counts
     for k in range(min(names.size, over.size)):
-        for cell in range(CELLS):
-            for side in range(2):
-                room[side, cell] = rows_in(counts, k * CELLS + cell, side)
+        for side in range(2):
+            _take(counts, k, side, room[side])
         for at in range(k * 2 * CELLS, (k + 1) * 2 * CELLS):
             low[at] = 0
-            if over[k]:
+        if over[k]:
+            for at in range(k * 2 * CELLS, (k + 1) * 2 * CELLS):
                 high[at] = 0
         over[k] = False
-        for cell in range(CELLS):
-            to = _moved(names[k], cell, drop[k], page[k])
-            add_rows(counts, to, 0, room[0, cell])
-            add_rows(counts, to, 1, room[1, cell])
+        for side in range(2):
+            _add_moved(room[side], names[k], drop[k], page[k], side, counts)
 
 
 @jit
-def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
-    """Add the `Counts` of pages ``names`` to others, which are where `move_cells` says."""
+def add_pages(names, drop, page, counts, into, room):  # type: ignore[no-untyped-def]
+    """Add the `Counts` of pages ``names`` to others, which are where `move_cells` says. ``room``: see `move_counts`."""
     some, low = counts[0], into[0]
     count = min(names.size, counts[2].size)
     address = low.ctypes.data
@@ -266,10 +294,9 @@ def add_pages(names, drop, page, counts, into):  # type: ignore[no-untyped-def]
                 for i in range(np.uint64(2 * CELLS)):
                     low[to + i] += some[first + i]
                 continue
-        for cell in range(CELLS):
-            to_cell = _moved(names[k], cell, drop[k], page[k])
-            add_rows(into, to_cell, 0, rows_in(counts, k * CELLS + cell, 0))
-            add_rows(into, to_cell, 1, rows_in(counts, k * CELLS + cell, 1))
+        for side in range(2):
+            _take(counts, k, side, room[side])
+            _add_moved(room[side], names[k], drop[k], page[k], side, into)
 
 
 @jit

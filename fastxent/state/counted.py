@@ -91,7 +91,7 @@ class Counted:
         other.count()
         moves = self.cells.joined(other.cells, codes)
         self._expect(other._rows)
-        add_pages(*moves, other.counts, self.counts)
+        add_pages(*moves, other.counts, self.counts, np.empty((2, CELLS), np.int64))
 
     def _expect(self, rows: int, pages: int = 0) -> None:
         """Make room for all pages, or for so many, and for counts of so many more rows."""
