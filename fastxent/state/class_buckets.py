@@ -10,13 +10,15 @@ import numpy as np
 from fastxent.state import jackknife
 from fastxent.state.class_table import ClassTable
 from fastxent.state.classes import CORRECT, PREDICTED, SUPPORT
-from fastxent.state.confusion import Matrix
 from fastxent.state.jackknife import Draw
 
 
-def without_drawn(confusion: Matrix, buckets: int) -> np.ndarray:
-    """The counts of all rows, then without each of some buckets that are drawn: of rows that are alike."""
-    n_classes, (places, rows) = confusion.n_classes, confusion.filled()
+def without_drawn(entries: tuple[np.ndarray, np.ndarray], n_classes: int, buckets: int) -> np.ndarray:
+    """The counts of all rows, then without each of some buckets that are drawn: of rows that are alike.
+
+    entries: the places of a confusion matrix that are not 0, and their rows.
+    """
+    places, rows = entries
     each = np.zeros((3, 1 + buckets, n_classes), np.int64)
 
     def count(kind: int, classes: np.ndarray, draw: Draw, chosen: np.ndarray | None = None) -> None:
@@ -36,9 +38,9 @@ def without_drawn(confusion: Matrix, buckets: int) -> np.ndarray:
     return _without(each)
 
 
-def without_each(table: ClassTable) -> np.ndarray:
-    """The counts of all rows, then without those of each group of a table that has rows."""
-    return _without(np.pad(table.counts.reshape(3, -1, table.n_classes), ((0, 0), (1, 0), (0, 0))))
+def without_each(table: ClassTable, group: int) -> np.ndarray:
+    """The counts of the rows of a group, then without those of each of its buckets that has rows."""
+    return _without(np.pad(table.by_bucket(group), ((0, 0), (1, 0), (0, 0))))
 
 
 def _without(each: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Counts of each class in each group of rows, for averages over classes of slices."""
+"""Counts of each class in each group of rows, for averages over classes of slices and for their jackknife."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastxent.kernels.grouped import ExactSums
 from fastxent.kernels.grown import grown
 from fastxent.kernels.tally import tally_classes
 from fastxent.state.averages import ClassSums
-from fastxent.state.buckets import Buckets
+from fastxent.state.buckets import BUCKET, Buckets
 from fastxent.state.classes import CORRECT, PREDICTED, SUPPORT
 from fastxent.state.component import Summands
 from fastxent.state.packed import stored_counts, stored_sums
@@ -22,14 +22,15 @@ _EARLIER = "an earlier version of fastxent, which did not count them, wrote the 
 
 class ClassTable:
     """``counts`` (3, groups·C) of each group of ``table``, as in `Classes`; with weights, ``sums`` (groups·C, 3) of the
-    weights of these rows.
+    weights of these rows. With ``buckets``, those of each bucket of a group are apart: (3, groups·buckets·C).
 
     ``known`` turns False, for good, if they would take more than `MOST_BYTES` or if rows are added of a state of an
     earlier version, which did not count them. Groups only grow in number, so it does not depend on the order of rows.
     """
 
-    def __init__(self, table: GroupTable | Buckets, n_classes: int, weighted: bool) -> None:
-        self.table, self.n_classes, self.weighted = table, n_classes, weighted
+    def __init__(self, table: GroupTable, n_classes: int, weighted: bool, buckets: Buckets | None = None) -> None:
+        self.table, self.n_classes, self.weighted, self._buckets = table, n_classes, weighted, buckets
+        self._size = n_classes * (1 if buckets is None else buckets.count)  # places of a group
         self.known = True
         self.counts = np.zeros((3, 0), np.int64)
         self.sums = ExactSums(3)
@@ -41,11 +42,11 @@ class ClassTable:
         return _TOO_MANY if self._bytes() > MOST_BYTES else _EARLIER
 
     def _bytes(self) -> int:
-        return len(self.table.keys) * self.n_classes * (_COUNT_BYTES + self.weighted * _SUM_BYTES)
+        return len(self.table.keys) * self._size * (_COUNT_BYTES + self.weighted * _SUM_BYTES)
 
     def _resize(self) -> None:
         """Make room for every key, or forget everything."""
-        places = len(self.table.keys) * self.n_classes
+        places = len(self.table.keys) * self._size
         if self._bytes() > MOST_BYTES:
             self._forget()
         elif self.known and places > self.counts.shape[1]:
@@ -57,12 +58,14 @@ class ClassTable:
 
     def add(self, summands: Summands) -> None:
         """Add rows to the groups of their column, if they have targets."""
-        rows, column = summands.rows, str(self.table.column)
-        codes = self.table.keys.codes(summands.by[column])
+        rows, column = summands.rows, self.table.column
+        codes = np.zeros(summands.n, np.int64) if column is None else self.table.keys.codes(summands.by[column])
         self._resize()
         if not (self.known and summands.labelled):
             return
-        begins = (codes if len(codes) == summands.n else codes[summands.mask]) * self.n_classes
+        begins = (codes if len(codes) == summands.n else codes[summands.mask]) * self._size
+        if self._buckets is not None:
+            begins += summands.by[BUCKET].index * self.n_classes
         target, predicted = begins + rows.target, begins + rows.predicted
         tally_classes(target, predicted, rows.rank, self.counts[None])
         if rows.weight is not None:
@@ -85,11 +88,11 @@ class ClassTable:
                 self.sums.merge_into(part, places)
 
     def _places(self, groups: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (groups[:, None] * self.n_classes + np.arange(self.n_classes)).ravel()
+        found: np.ndarray = (groups[:, None] * self._size + np.arange(self._size)).ravel()
         return found
 
     def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The pairs of a group and a class that occur, groups in the order of their keys; nothing if not known."""
+        """The places of a group and a class that have rows, groups in the order of their keys; nothing if not known."""
         self._resize()
         if not self.known:
             return {}
@@ -116,15 +119,18 @@ class ClassTable:
         if not (counts[:2].any(axis=0).all() and (counts[CORRECT] <= counts[:2].min(axis=0)).all()):
             raise ValueError("counts of classes that contradict each other")
         self.counts[:, places] = counts
-        if isinstance(self.table, Buckets):
-            return
         rows = np.array([self.table.contributing(g) for g in range(len(self.table.keys))], np.int64)
         for kind in (SUPPORT, PREDICTED):
-            each = self.counts[kind].reshape(len(rows), self.n_classes).sum(axis=1)
+            each = self.counts[kind].reshape(len(rows), self._size).sum(axis=1)
             if each.any() and (each != rows).any():
                 raise ValueError("classes that do not add up to the rows of slices")
         if self.weighted:
             self.sums.merge_into(ExactSums.restore(3, (), len(places), stored_sums(arrays)), places)
+
+    def by_bucket(self, group: int) -> np.ndarray:
+        """int64 (3, buckets, C): the counts of one group by bucket."""
+        self._resize()
+        return self.counts[:, group * self._size : (group + 1) * self._size].reshape(3, -1, self.n_classes)
 
     def class_sums(self, group: int) -> ClassSums | None:
         """The sums of one group that averages over classes follow from; None if they are not known."""

@@ -18,10 +18,13 @@ from fastxent.kernels.hashed import Numbers, mixed
 from fastxent.kernels.tally import tally_pairs
 from fastxent.results.details import MOST_CLASSES, MOST_CONFUSED, Confusion, MostConfused
 from fastxent.state.component import Summands
+from fastxent.state.jackknife import MOST_SLICES
 from fastxent.state.packed import stored, stored_counts
+from fastxent.state.table import GroupTable
 
 MOST_PAIRS = 1 << 20  # that are counted of more than `MOST_CLASSES` classes
-_FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
+FEW = 64  # classes up to which there is a matrix of each slice
+_TABLES = 4  # in which neighbouring rows of few classes are counted
 _SPARSE = 32  # rows that wait are at most so many times fewer than entries of the matrix
 _LEVELS = 40
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -61,7 +64,7 @@ class Matrix:
         """Count rows, if they have targets; ids in range are checked before."""
         if not (self.known and summands.labelled):
             return
-        rows, few = summands.rows, self.n_classes <= _FEW
+        rows, few = summands.rows, self.n_classes <= FEW
         if self._waits(summands.n):
             self._wait([rows.target * self.n_classes + rows.predicted], summands.n)
             return
@@ -106,7 +109,7 @@ class Matrix:
         """Take over stored arrays; ValueError if they do not fit."""
         self.known = bool(arrays)
         if arrays:
-            pairs, counts = _stored(arrays, self.n_classes)
+            pairs, counts = _stored(arrays, self.n_classes**2)
             if len(pairs):
                 self._held().ravel()[pairs] = counts
 
@@ -127,6 +130,70 @@ class Matrix:
             "confusion": Confusion(self.n_classes, *(array("q", x.tobytes()) for x in (target, predicted, count))),
             "most_confused": _most(places[wrong], count[wrong], self.n_classes, 1.0),
         }
+
+
+class Matrices:
+    """The confusion matrix of each group of a table, of few classes: (groups, C, C).
+
+    ``known`` turns False, for good, if there are more than `MOST_SLICES` groups or if rows are added of a state of an
+    earlier version, which did not count them. Groups only grow in number, so it does not depend on the order of rows.
+    """
+
+    def __init__(self, table: GroupTable, n_classes: int) -> None:
+        self.table, self.n_classes, self.known = table, n_classes, True
+        self._counts = np.zeros((0, n_classes, n_classes), np.int64)
+
+    def _resize(self) -> None:
+        """Make room for every group, or forget everything."""
+        self.known &= len(self.table.keys) <= MOST_SLICES
+        self._counts = grown(self._counts, len(self.table.keys)) if self.known else self._counts[:0]
+
+    def add(self, summands: Summands) -> None:
+        """Count rows, if they have targets."""
+        rows, codes = summands.rows, self.table.keys.codes(summands.by[str(self.table.column)])
+        self._resize()
+        if self.known and summands.labelled:
+            codes = codes if len(codes) == summands.n else codes[summands.mask]
+            counts = self._counts.reshape(1, -1, self.n_classes)
+            tally_pairs(codes * self.n_classes + rows.target, rows.predicted, counts)
+
+    def absorb(self, other: Matrices, clusters: np.ndarray | None = None) -> None:
+        """Add the counts of another."""
+        codes = self.table.keys.absorb(other.table.keys)
+        self.known &= other.known
+        self._resize()
+        if self.known:
+            self._counts[codes] += other._counts[: len(codes)]
+
+    def arrays(self, clusters: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The places of entries that are not 0, groups in the order of their keys, and these; nothing if not known."""
+        self._resize()
+        if not self.known:
+            return {}
+        counts = self._counts[self.table.keys.order()].ravel()
+        places = np.flatnonzero(counts)
+        return {"pairs": places, "counts": counts[places]}
+
+    def load(self, arrays: dict[str, np.ndarray], keys: list[str] | None = None, clusters: int = 0) -> None:
+        """Take over stored arrays; ValueError if they do not fit."""
+        self.known = bool(arrays)
+        self._resize()
+        if not arrays:
+            return
+        if not self.known:
+            raise ValueError("confusion matrices of more slices than there may be")
+        pairs, counts = _stored(arrays, self._counts.size)
+        self._counts.ravel()[pairs] = counts
+        rows = np.array([self.table.contributing(g) for g in range(len(self._counts))], np.int64)
+        if len(pairs) and (self._counts.sum(axis=(1, 2)) != rows).any():
+            raise ValueError("confusion matrices that do not add up to the rows of slices")
+
+    def filled(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """(the places of entries of a group that are not 0, target·C + prediction, and the entries)."""
+        self._resize()
+        flat = self._counts[group].ravel()
+        places = np.flatnonzero(flat != 0)
+        return places, flat[places]
 
 
 class Pairs:
@@ -200,7 +267,7 @@ class Pairs:
         if not arrays:
             self._forget()
             return
-        pairs, counts = _stored(arrays, self.n_classes)
+        pairs, counts = _stored(arrays, self.n_classes**2)
         (self.level,) = stored_counts(arrays, "level", 1).tolist()
         if self.level > _LEVELS or len(pairs) > MOST_PAIRS or (pairs % (self.n_classes + 1) == 0).any():
             raise ValueError("pairs of classes that cannot have been counted")
@@ -228,9 +295,10 @@ def confusion_of(n_classes: int) -> Matrix | Pairs:
     return (Matrix if n_classes <= MOST_CLASSES else Pairs)(n_classes)
 
 
-def _stored(arrays: dict[str, np.ndarray], n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _stored(arrays: dict[str, np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of entries below ``size``, and the entries."""
     pairs = stored(arrays, "pairs", np.int64, -1)
-    if pairs.size and not (pairs[0] >= 0 and pairs[-1] < n_classes**2 and np.all(np.diff(pairs) > 0)):
+    if pairs.size and not (pairs[0] >= 0 and pairs[-1] < size and np.all(np.diff(pairs) > 0)):
         raise ValueError("pairs of classes out of order")
     counts = stored_counts(arrays, "counts", len(pairs))
     if not counts.all():

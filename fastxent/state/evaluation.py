@@ -298,8 +298,8 @@ class EvalState:
             for g, group in enumerate(found):
                 group.update({name: metric for name, metric in bins.macro(g).items() if name in group})
         self.grids.add_metrics(table.column, found)
-        if self.plan.averages and table is self.whole:
-            self.grids.add_averages(found[0], self.details.get("confusion"), table, self.clusters)
+        if self.plan.averages:
+            self.grids.add_averages(found, self.details.get("confusion"), table, self.clusters)
         if self.class_gaps is not None and table is self.whole:
             found[0][CLASSWISE] = self.class_gaps.metric()
         scores = self.scores.get(table.column), self.grids.scores if table is self.whole else None

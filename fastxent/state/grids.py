@@ -22,7 +22,7 @@ from fastxent.state.class_table import ClassTable
 from fastxent.state.classes import SUPPORT
 from fastxent.state.clusters import Clusters
 from fastxent.state.component import Component, Summands
-from fastxent.state.confusion import Matrix
+from fastxent.state.confusion import FEW, Matrices, Matrix
 from fastxent.state.grid import Grid
 from fastxent.state.jackknife import MOST_SLICES, jackknifed, left_out
 from fastxent.state.labels import Labels
@@ -67,21 +67,27 @@ class Grids:
         self.scores = Scores(self._buckets) if ranked else None
         jackknifed_ = set(AVERAGES if plan.clustered else MACRO)
         averaged = bool(self.buckets and jackknifed_ & set(plan.averages)) and not plan.weighted
-        needed = paired or plan.clustered or config.n_classes > MOST_CLASSES
-        counted = averaged and needed and config.n_classes <= MOST_BUCKETED
-        self.classes = ClassTable(self._buckets, config.n_classes, False) if counted else None
+        averaged = averaged and config.n_classes <= MOST_BUCKETED
+        counted = averaged and (paired or plan.clustered or config.n_classes > MOST_CLASSES)
+        bucketed = [t for t in tables if counted and (plan.clustered or t.column is None)]
+        self.classes = {t.column: ClassTable(t, config.n_classes, False, self._buckets) for t in bucketed}
+        sliced = [t for t in tables if t.column is not None and averaged and self._alike and not paired]
+        self.pairs = {t.column: Matrices(t, config.n_classes) for t in sliced if config.n_classes <= FEW}
 
     @property
     def components(self) -> dict[str, Component]:
         """All of them, by their names in a saved state. States of earlier versions have none."""
-        apart = {"jackknife grid": self.grid, "jackknife scores": self.scores, "jackknife classes": self.classes}
+        apart = {"jackknife grid": self.grid, "jackknife scores": self.scores}
         found: dict[str, Component] = {name: component for name, component in apart.items() if component is not None}
+        for name, classes in self.classes.items():
+            found["jackknife classes" if name is None else f"jackknife classes by {name}"] = classes
+        found |= {f"confusion by {name}": pairs for name, pairs in self.pairs.items()}
         return {**found, **{"grid" if name is None else f"grid by {name}": grid for name, grid in self.of.items()}}
 
     @property
     def divided(self) -> bool:
         """Whether rows are summed by bucket."""
-        return any(part is not None for part in (self.grid, self.scores, self.classes))
+        return self.grid is not None or self.scores is not None or bool(self.classes)
 
     def divide(self, rows: Summands, clusters: Clusters) -> None:
         """Find the bucket of each row."""
@@ -164,9 +170,7 @@ class Grids:
         names = [name for name in _DIVIDED if name in self.plan.names]
         if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
             found |= without_each(self.grid, names)
-        if self.classes is not None and self.classes.known:
-            each = averages_of_each(class_buckets.without_each(self.classes))
-            found |= {name: each[name] for name in self.plan.averages if name in MACRO}
+        found |= self.averages_without_each(None, 0)
         if self.scores is not None:
             ranked = self.scores.without_each()
             for name, figure in zip(RANKING, (ranking.roc_auc, ranking.average_precision), strict=True):
@@ -174,37 +178,52 @@ class Grids:
                     found[name] = np.array([figure(rows).value for rows in ranked])
         return found
 
-    def add_averages(
-        self, metrics: dict[str, Metric], confusion: Component | None, whole: GroupTable, clusters: Clusters
-    ) -> None:
-        """Give averages over classes of all rows the interval of the jackknife, if there is one.
+    def averages_without_each(self, column: str | None, group: int) -> dict[str, np.ndarray]:
+        """Averages over classes of the rows of a group, then without each bucket that has rows: float64 (1 + K,)."""
+        classes = self.classes.get(column)
+        if classes is None or not classes.known:
+            return {}
+        each = averages_of_each(class_buckets.without_each(classes, group))
+        return {name: each[name] for name in self.plan.averages if name in MACRO}
 
-        confusion: the rows by target and prediction, if they are counted. whole: the sums of all rows.
+    def add_averages(
+        self, found: list[dict[str, Metric]], confusion: Component | None, table: GroupTable, clusters: Clusters
+    ) -> None:
+        """Give averages over classes of each group of a table the interval of the jackknife, where there is one.
+
+        confusion: all rows by target and prediction, if they are counted.
         """
-        names = [name for name in MACRO if name in metrics]
-        if self.classes is not None and self.classes.known:
-            without = class_buckets.without_each(self.classes)
-            if ENTROPY in metrics and self.plan.clustered:
-                losses = self._losses_of_each(self.classes, whole, clusters)
-                each = losses / entropy_of_each(without[SUPPORT], self.class_weight)
-                metrics[ENTROPY] = jackknifed(metrics[ENTROPY], each, 0.0, math.inf)
-        elif names and self._alike and self.buckets and isinstance(confusion, Matrix) and confusion.known:
-            without = class_buckets.without_drawn(confusion, self.buckets)
-        else:
+        if len(found) > MOST_SLICES:
             return
-        each = averages_of_each(without)
-        for name in names:
-            low = -1.0 if name == "matthews_corrcoef" else 0.0
-            metrics[name] = jackknifed(metrics[name], each[name], low)
+        classes, pairs = self.classes.get(table.column), self.pairs.get(table.column)
+        if classes is not None and classes.known:
+            for g, metrics in enumerate(found):
+                without = class_buckets.without_each(classes, g)
+                _add_averages(metrics, without)
+                if ENTROPY in metrics and self.plan.clustered and table.column is None:
+                    losses = self._losses_of_each(classes, table, clusters)
+                    each = losses / entropy_of_each(without[SUPPORT], self.class_weight)
+                    metrics[ENTROPY] = jackknifed(metrics[ENTROPY], each, 0.0, math.inf)
+        elif pairs is not None and pairs.known:
+            for g, metrics in enumerate(found):
+                self._add_drawn(metrics, pairs.filled(g), pairs.n_classes)
+        elif table.column is None and self._alike and self.buckets and isinstance(confusion, Matrix):
+            if confusion.known:
+                self._add_drawn(found[0], confusion.filled(), confusion.n_classes)
+
+    def _add_drawn(self, metrics: dict[str, Metric], entries: tuple[np.ndarray, np.ndarray], n_classes: int) -> None:
+        """Give averages over classes of a group of independent rows their intervals."""
+        if any(name in MACRO for name in metrics):
+            _add_averages(metrics, class_buckets.without_drawn(entries, n_classes, self.buckets))
 
     def _losses_of_each(self, classes: ClassTable, whole: GroupTable, clusters: Clusters) -> np.ndarray:
         """The mean loss of all rows, then without each bucket of clusters that has rows: float64 (1 + K,)."""
         assert self.plan.loss_columns is not None
-        held = np.flatnonzero(classes.counts[SUPPORT].reshape(self.buckets, -1).any(axis=1))
-        codes = self._buckets.of(clusters.hashes())
+        held = np.flatnonzero(classes.by_bucket(0)[SUPPORT].any(axis=1))
+        buckets = self._buckets.of(clusters.hashes())
         sums = np.empty((len(held), 2))
         for k, bucket in enumerate(held.tolist()):
-            totals, *_ = whole.sums.totals(np.flatnonzero(codes == bucket))
+            totals, *_ = whole.sums.totals(np.flatnonzero(buckets == bucket))
             sums[k] = [rounded_ratio(totals[column], 1 << whole.sums.scale) for column in self.plan.loss_columns]
         upper, lower = left_out(sums).T
         found: np.ndarray = np.divide(upper, lower, out=np.full(len(upper), math.nan), where=lower != 0.0)
@@ -224,3 +243,12 @@ class Grids:
         for g, figures_ in without.items():
             for name, values in figures_.items():
                 found[g][name] = jackknifed(found[g][name], values)
+
+
+def _add_averages(metrics: dict[str, Metric], without: np.ndarray) -> None:
+    """Give averages over classes of one group of rows their intervals. without: see `class_buckets`."""
+    each = averages_of_each(without)
+    for name in MACRO:
+        if name in metrics:
+            low = -1.0 if name == "matthews_corrcoef" else 0.0
+            metrics[name] = jackknifed(metrics[name], each[name], low)

@@ -17,7 +17,7 @@ from fastxent.results.values import Metric
 from fastxent.state import class_buckets, ranking
 from fastxent.state.averages import ClassSums, averages, averages_of_each
 from fastxent.state.calibration import figures
-from fastxent.state.confusion import Matrix
+from fastxent.state.confusion import FEW, Matrix
 from fastxent.state.grid import moments_of
 from fastxent.state.intervals import student
 from fastxent.state.jackknife import drawn, freedom, jackknifed, left_out, without_drawn
@@ -44,7 +44,7 @@ def test_buckets_of_a_confusion_matrix(n_classes: int, most: int, seed: int) -> 
     matrix = Matrix(n_classes)
     counts = random.integers(0, most + 1, (n_classes, n_classes)) * random.integers(0, 2, (n_classes, n_classes))
     matrix.add_counts(counts)
-    whole, *rest = class_buckets.without_drawn(matrix, K).swapaxes(0, 1)
+    whole, *rest = class_buckets.without_drawn(matrix.filled(), n_classes, K).swapaxes(0, 1)
     assert whole.tolist() == _by_class(counts).tolist()
     divided = without_drawn(counts.ravel()[counts.ravel() > 0], K)[1:]
     assert len(rest) == len(divided)
@@ -278,6 +278,44 @@ def test_averages_have_intervals_of_rows_and_of_clusters() -> None:
     assert fx.EvalState.from_bytes(state.to_bytes()).result().to_json() == state.result().to_json()
     none = fx.evaluate(dump, threads=1, jackknife=0).metrics
     assert all(none[name].method is None for name in (*names, "expected_calibration_error"))
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("n_classes", [3, 70])
+def test_averages_of_slices_are_those_of_their_rows_alone(clustered: bool, n_classes: int) -> None:
+    random = np.random.default_rng(5)
+    target, kind = random.integers(0, n_classes, 900), random.integers(0, 4, 900)
+    logits = random.normal(0, 1, (900, n_classes)) + 2 * np.eye(n_classes)[target]
+    dump = {"logits": logits, "target": target, "kind": kind, "doc": np.arange(900) // 6}
+    options = {"cluster": "doc"} if clustered else {}
+    result = fx.evaluate(dump, by="kind", threads=1, **options)
+    a, b = (fx.evaluate({k: v[i::2] for k, v in dump.items()}, by="kind", threads=1, **options) for i in range(2))
+    names = ("macro_f1", "matthews_corrcoef", "balanced_accuracy", "weighted_f1", "macro_precision", "macro_recall")
+    for value, part in result.slices["kind"].items():
+        rows = {name: column[kind == value] for name, column in dump.items()}
+        alone = fx.evaluate(rows, threads=1, **options).metrics
+        for name in names:
+            if not clustered and n_classes > FEW:
+                assert part.metrics[name].method is None
+            else:
+                assert part.metrics[name] == alone[name]
+                assert part.metrics[name].method == "jackknife"
+    assert b.state.merge(a.state).result().slices == result.slices
+    state = fx.EvalState.from_bytes(result.state.to_bytes())
+    assert state.to_bytes() == result.state.to_bytes()
+    assert state.result().slices == result.slices
+
+
+def test_averages_of_very_many_slices_have_no_intervals() -> None:
+    random = np.random.default_rng(6)
+    dump = {"logits": random.normal(0, 1, (402, 3)), "target": random.integers(0, 3, 402), "kind": np.arange(402) // 2}
+    for options in ({}, {"cluster": "kind"}):
+        result = fx.evaluate(dump, by="kind", threads=1, **options)
+        assert all(part.metrics["macro_f1"].method is None for part in result.slices["kind"].values())
+        fewer = fx.evaluate({k: v[:400] for k, v in dump.items()}, by="kind", threads=1, **options)
+        assert any(part.metrics["macro_f1"].method for part in fewer.slices["kind"].values()) != bool(options)
+        state = fx.EvalState.from_bytes(result.state.to_bytes())
+        assert state.merge(fewer.state).to_bytes() == fewer.state.merge(state).to_bytes()
 
 
 def test_the_number_of_buckets_is_checked() -> None:
