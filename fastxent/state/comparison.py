@@ -48,6 +48,7 @@ from fastxent.state.differences import (
 from fastxent.state.evaluation import rows_of
 from fastxent.state.given import score_tables
 from fastxent.state.intervals import by_student, by_wilson
+from fastxent.state.jackknife import MOST_SLICES
 from fastxent.state.keys import distinct_values, in_order
 from fastxent.state.metrics import Column, MetricPlan, Sums
 from fastxent.state.packed import DAMAGED, pack, unpack
@@ -244,7 +245,8 @@ class CompareState:
     ) -> CompareResult:
         """Every metric of the rows so far; the state stays as it is."""
         (whole,) = self._compared(self.first.whole, self.second.whole)
-        whole = replace(whole, metrics=whole.metrics | self._jackknifed(whole.metrics))
+        each = self.first.grids.without_each(), self.second.grids.without_each()
+        whole = replace(whole, metrics=whole.metrics | by_buckets(whole.metrics, *each))
         slices = {
             name: in_order(self._slices(table, self.second.slices[name])) for name, table in self.first.slices.items()
         }
@@ -260,22 +262,13 @@ class CompareState:
             **{**a, "warnings": tuple(dict.fromkeys([*a["warnings"], *b["warnings"]]))},
         )
 
-    def _jackknifed(self, metrics: dict[str, MetricComparison]) -> dict[str, MetricComparison]:
-        """The differences of metrics that are not means, with errors from the same buckets of both dumps."""
-        a, b = self.first.grids.without_each(), self.second.grids.without_each()
-        return {
-            name: by_buckets(name, metrics[name], a[name], b[name])
-            for name in a.keys() & b.keys() & metrics.keys()
-            if not metrics[name].difference.stderr >= 0.0 and len(a[name]) == len(b[name])
-        }
-
     def _compared(self, table: GroupTable, other: GroupTable) -> list[Compared]:
         """What the groups of a column differ in, in the order of the keys."""
         plan = self.first.pair_plan
         places, metrics_a = table.by_group(), self.first.metrics_of(table)
         order = other.keys.order().tolist()
         others = self.second.metrics_of(other)
-        of_key = {other.keys.names[g]: others[g] for g in order}
+        of_key = {other.keys.names[g]: g for g in order}
         scores = {
             mine.score: mine.comparisons(theirs)
             for mine, theirs in zip(self.first.given, self.second.given, strict=True)
@@ -285,7 +278,10 @@ class CompareState:
         for g in table.keys.order().tolist():
             sums = table.sums_of(g, places[g])
             key = table.keys.names[g]
-            metrics, ratio = plan.comparisons(metrics_a[g], of_key[key], sums)
+            metrics, ratio = plan.comparisons(metrics_a[g], others[of_key[key]], sums)
+            if table.column is not None and len(order) <= MOST_SLICES:
+                grids = (self.first.grids, g), (self.second.grids, of_key[key])
+                metrics |= by_buckets(metrics, *(of.averages_without_each(table.column, k) for of, k in grids))
             metrics |= {score: by_key[key] for score, by_key in scores.items()}
             part = self._group(table, g, sums, metrics, ratio)
             found.append(part if table.column is None else self._with_quantiles(part, table.column, g))

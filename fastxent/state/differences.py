@@ -312,7 +312,21 @@ def apart(a: Metric, b: Metric) -> MetricComparison:
     return MetricComparison(a, b, difference, math.nan, math.nan, math.nan, math.nan)
 
 
-def by_buckets(name: str, found: MetricComparison, a: np.ndarray, b: np.ndarray) -> MetricComparison:
+def by_buckets(
+    metrics: dict[str, MetricComparison], a: dict[str, np.ndarray], b: dict[str, np.ndarray]
+) -> dict[str, MetricComparison]:
+    """The comparisons of metrics that are not means, with errors from the same buckets of both dumps.
+
+    a, b: what `Grids.without_each` gives of each dump.
+    """
+    return {
+        name: _by_buckets(name, metrics[name], a[name], b[name])
+        for name in a.keys() & b.keys() & metrics.keys()
+        if not metrics[name].difference.stderr >= 0.0 and len(a[name]) == len(b[name])
+    }
+
+
+def _by_buckets(name: str, found: MetricComparison, a: np.ndarray, b: np.ndarray) -> MetricComparison:
     """The comparison of a metric that is not a mean, with the jackknife's error of its difference.
 
     a, b: float64 (1 + K,). The metric of either dump: of all rows, then without each bucket.

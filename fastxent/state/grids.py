@@ -69,7 +69,7 @@ class Grids:
         averaged = bool(self.buckets and jackknifed_ & set(plan.averages)) and not plan.weighted
         averaged = averaged and config.n_classes <= MOST_BUCKETED
         counted = averaged and (paired or plan.clustered or config.n_classes > MOST_CLASSES)
-        bucketed = [t for t in tables if counted and (plan.clustered or t.column is None)]
+        bucketed = [t for t in tables if counted and (paired or plan.clustered or t.column is None)]
         self.classes = {t.column: ClassTable(t, config.n_classes, False, self._buckets) for t in bucketed}
         sliced = [t for t in tables if t.column is not None and averaged and self._alike and not paired]
         self.pairs = {t.column: Matrices(t, config.n_classes) for t in sliced if config.n_classes <= FEW}

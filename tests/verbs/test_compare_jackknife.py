@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -110,8 +111,18 @@ def test_equal_dumps_weights_and_no_buckets():
     assert weighted["expected_calibration_error"].difference.method == "jackknife"
     assert math.isnan(weighted["macro_f1"].difference.stderr)  # not with weights
     assert math.isnan(fx.compare(a, b, jackknife=0).metrics["macro_f1"].difference.stderr)
-    sliced = fx.compare(a, b, by="kind").slices["kind"]["a"].metrics["macro_f1"]
-    assert math.isnan(sliced.p_value)
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "doc"}])
+def test_averages_of_slices_are_those_of_their_rows_alone(options):
+    a, b = pairs.both()
+    sliced = fx.compare(a, b, by="kind", **options).slices["kind"]["a"]
+    some = np.flatnonzero(np.array(a["kind"].to_pylist()) == "a")
+    alone = fx.compare(a.take(some), b.take(some), **options)
+    for name in (*MACRO, "macro_precision", "macro_recall", "weighted_f1"):
+        assert replace(sliced.metrics[name], adjusted_p_value=None) == alone.metrics[name]
+        assert sliced.metrics[name].difference.method == "jackknife"
+        assert 0.0 <= sliced.metrics[name].p_value <= 1.0
 
 
 def test_the_same_bits_in_any_split(tmp_path):
