@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from fastxent.engine import timing
 from fastxent.engine.pool import get_num_threads
-from fastxent.engine.recipe import Key, Ledger, Recipe, S, Watch
+from fastxent.engine.recipe import Deferring, Key, Ledger, Recipe, S, Watch
 from fastxent.io.batch import batch_bytes
 from fastxent.io.storage.buffers import kept
 from fastxent.kernels.dense import spent
@@ -165,6 +165,10 @@ class Loop(Generic[S]):
                 worker.whole = False
                 self._fail(index, error)
         try:
+            if isinstance(worker.state, Deferring) and self._failure is None:
+                start = time.perf_counter()
+                worker.state.settle()
+                worker.clock.state += time.perf_counter() - start
             self._keep(worker, last=True)
         except BaseException as error:  # noqa: BLE001 - as above
             self._fail(self._taken, error)

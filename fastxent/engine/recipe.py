@@ -6,7 +6,7 @@ The loop, checkpoints, work units and clusters run any `Recipe`. They know no me
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from fastxent.io.batch import Batch, Unit
@@ -31,6 +31,15 @@ class State(Protocol):
 
     def to_bytes(self, compression: int = ...) -> bytes:
         """The state as bytes, for `Recipe.load`."""
+        ...
+
+
+@runtime_checkable
+class Deferring(Protocol):
+    """A state that adds some rows later than `State.add` is called."""
+
+    def settle(self) -> None:
+        """Add the rows that wait. A worker calls it after its last unit, so that workers do this side by side."""
         ...
 
 

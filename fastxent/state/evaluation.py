@@ -186,15 +186,19 @@ class EvalState:
                 scores.add_sums(rows)
         else:
             words = rows.words
-        matrix = rows.matrix
         self.whole.add_sums(rows.statuses, words, rows.cuts)
-        self.classes.add_sums(matrix, rows.losses)
+        self.classes.add_sums(rows.matrix, rows.losses)
         if isinstance(confusion := self.details.get("confusion"), Matrix):
-            confusion.add_counts(matrix)
+            confusion.add_counts(rows.matrix)
         self.distribution.add_counts(rows.nll, rows.extremes)
         self.grids.add_sums(rows)
         for name in self.told:
             self.told[name] += getattr(rows, name)
+
+    def settle(self) -> None:
+        """Count the scores that wait."""
+        for scores in self.scores.values():
+            scores.counted.count()
 
     def _check_slices(self, name: str, keys: Iterable[str]) -> None:
         labelled = name in self.labels or bool(self.labels and name in self.scores)
@@ -221,17 +225,14 @@ class EvalState:
         clusters = self.clusters.absorb(other.clusters)
         for name, component in self.components.items():
             component.absorb(other.components[name], clusters)
-        for name in self.told:
-            self.told[name] += other.told[name]
+        self.told = {name: count + other.told[name] for name, count in self.told.items()}
         self.coverage.absorb(other.coverage)
         return self
 
     def _refuse_other_config(self, other: EvalState) -> None:
         pairs = {f.name: (getattr(self.config, f.name), getattr(other.config, f.name)) for f in fields(EvalConfig)}
-        for name, (mine, theirs) in {
-            **pairs,
-            **{name: (getattr(self, name), getattr(other, name)) for name in ("worst", "id")},
-        }.items():
+        pairs |= {name: (getattr(self, name), getattr(other, name)) for name in ("worst", "id")}
+        for name, (mine, theirs) in pairs.items():
             if mine != theirs:
                 raise StateError(
                     f"states of different configurations do not merge: {name}={mine!r} here, {theirs!r} there"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -76,3 +78,38 @@ def test_work_units_travel(paths, expected):
         total.absorb(job.recipe.load(pickle.loads(pickle.dumps(unit)).run().to_bytes()))  # noqa: S301 - our own
     assert total.counts.tolist() == expected
     assert total.coverage.whole
+
+
+class Late(histogram.Histogram):
+    """A state whose rows wait until it is settled."""
+
+    def __init__(self):
+        super().__init__()
+        self.waiting, self.threads = [], set()
+
+    def add(self, rows):
+        self.waiting.append(rows)
+
+    def settle(self):
+        self.threads.add(threading.get_ident())
+        while self.waiting:
+            super().add(self.waiting.pop())
+
+    def absorb(self, other):
+        assert not self.waiting
+        assert not other.waiting
+        assert not self.threads & other.threads
+        super().absorb(other)
+
+
+class LateLogit(histogram.LargestLogit):
+    def empty(self):
+        return Late()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_each_worker_settles_its_own_state(paths, expected, threads):
+    job = histogram.job(paths)
+    found = run(replace(job, recipe=LateLogit()), threads=threads)
+    assert found.counts.tolist() == expected
+    assert found.threads

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import fastxent as fx
 from fastxent.kernels import cells
 from fastxent.kernels.cells import TOP
 from fastxent.kernels.near import mark_prefixes, tally_near
@@ -168,3 +169,17 @@ def test_warming_up_compiles_what_many_scores_need():
     module.warm_up("float32")
     for kernel in (cells.near_cells, cells.move_counts, cells.add_pages, list_ranked, mark_prefixes, tally_near):
         assert kernel.signatures
+
+
+def test_a_state_that_is_settled_between_batches_has_the_same_bits(small):
+    rng = np.random.default_rng(8)
+    config = fx.EvalConfig(n_classes=2, task="binary", input="probs", logits="p", target="y")
+    states = fx.EvalState.empty(config), fx.EvalState.empty(config)
+    for _ in range(3):
+        columns = {"p": rng.random(90).astype(np.float32), "y": rng.integers(0, 2, 90)}
+        for settled, state in enumerate(states):
+            state.update(columns)
+            if settled:
+                state.settle()
+    assert states[0] == states[1]
+    assert states[1].total == 270
