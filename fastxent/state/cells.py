@@ -181,7 +181,7 @@ class Cells:
                     self._bring_near(first)
                 return found
             if self._held[owners[begin]] < self._room:
-                self._grow()
+                self._grow(len(keys) - begin)
             else:
                 self.shorten(self._due(keys, owners))
                 begin, first = 0, int(self._used[0])
@@ -244,8 +244,10 @@ class Cells:
         if (self._held > self.limit).any():
             self.shorten(self._due(np.zeros(0, np.uint64), np.zeros(0, np.int64)))
 
-    def _grow(self) -> None:
-        used, room = int(self._used[0]), 2 * len(self._names)
+    def _grow(self, rows: int) -> None:
+        """Make room for more pages: at most one for each of ``rows``, and for at least as many as there are now."""
+        used, held = int(self._used[0]), len(self._names)
+        room = max(2 * held, min(held + rows, self._room))
         self._names = np.concatenate([self._names, np.zeros(room - len(self._names), np.uint64)])
         self._owner_of = np.concatenate([self._owner_of, np.zeros(room - len(self._owner_of), np.int32)])
         self._slots = np.zeros((1 << (2 * room - 1).bit_length(), 2), np.uint64)
