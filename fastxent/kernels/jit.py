@@ -45,6 +45,7 @@ from numba.core.types.misc import unliteral
 
 from fastxent._version import __version__
 from fastxent.errors import ConfigError, OutputError
+from fastxent.kernels.compiler import Compiler
 from fastxent.kernels.signals import held, hold_while_linking
 
 if numba.config.DISABLE_JIT:
@@ -255,7 +256,10 @@ def _checksum(path: Path, content: bytes) -> bytes:
 
 
 # What is not said here, a function would take over from the one whose compilation asks for it first.
-_POLICY = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": True}
+_POLICY = {
+    "nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": True,
+    "no_cfunc_wrapper": True, "pipeline_class": Compiler,
+}  # fmt: skip
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
