@@ -39,9 +39,9 @@ def without_drawn(
     return [{name: values[g] for name, values in each.items()} for g in range(len(parts))]
 
 
-def without_each(grid: Grid, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The figures ``names`` of all groups together, then of all but one, for each that has rows."""
-    each = grid.moments(np.flatnonzero(grid.rows))
+def without_each(grid: Grid, group: int, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The figures ``names`` of a group of a grid with buckets, then without each of its buckets that has rows."""
+    each = grid.moments(grid.buckets_of(group))
     return figures(Moments(*map(jackknife.left_out, each)), grid.layout, names)
 
 

@@ -281,7 +281,7 @@ class CompareState:
             metrics, ratio = plan.comparisons(metrics_a[g], others[of_key[key]], sums)
             if table.column is not None and len(order) <= MOST_SLICES:
                 grids = (self.first.grids, g), (self.second.grids, of_key[key])
-                metrics |= by_buckets(metrics, *(of.averages_without_each(table.column, k) for of, k in grids))
+                metrics |= by_buckets(metrics, *(of.without_each(table.column, k) for of, k in grids))
             metrics |= {score: by_key[key] for score, by_key in scores.items()}
             part = self._group(table, g, sums, metrics, ratio)
             found.append(part if table.column is None else self._with_quantiles(part, table.column, g))

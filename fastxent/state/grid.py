@@ -30,8 +30,9 @@ from fastxent.kernels.grid import (
 )  # fmt: skip
 from fastxent.kernels.grown import grown
 from fastxent.scoring.rows import MultilabelRows
-from fastxent.state.buckets import Buckets
+from fastxent.state.buckets import BUCKET, Buckets
 from fastxent.state.component import Summands
+from fastxent.state.jackknife import MOST_SLICES
 from fastxent.state.packed import stored, stored_counts, stored_sums
 from fastxent.state.table import GroupTable
 
@@ -65,17 +66,25 @@ def moments_of(counts: np.ndarray, forecast: np.ndarray) -> Moments:
 
 
 class Grid:
-    """The component of a state that holds the grid of each group of ``table``."""
+    """The component of a state that holds the grid of each group of ``table``; with ``buckets``, of each bucket of a
+    group, as groups that follow one another; nothing then if the table has more than `MOST_SLICES` groups.
+    """
 
-    def __init__(self, table: GroupTable | Buckets) -> None:
-        self.table = table
-        self.bits = WHOLE_BITS if table.column is None else SLICE_BITS
+    def __init__(self, table: GroupTable, buckets: Buckets | None = None) -> None:
+        self.table, self._buckets = table, buckets
+        self._parts = 1 if buckets is None else buckets.count
+        self.bits = WHOLE_BITS if table.column is None and buckets is None else SLICE_BITS
         self.places = places_of(self.bits, table.bins)
         self.rows = np.zeros(0, np.int64)  # (groups,) rows added
         self.counts, self.offsets = np.zeros((2, 0, 2), np.int64)  # (groups · places, 2): wrong, right
         self.sums = DenseSums(_SUMS)  # of each place, once there are any
         self._words, self._waiting = np.zeros(0, np.int64), 0
         self._resize()
+
+    @property
+    def known(self) -> bool:
+        """Whether there are no more groups than are held. Groups only grow in number."""
+        return self._parts == 1 or len(self.table.keys) <= MOST_SLICES
 
     @property
     def layout(self) -> Layout:
@@ -89,10 +98,15 @@ class Grid:
         return self.rows
 
     def _resize(self) -> None:
-        more = len(self.table.keys) - len(self.rows)
-        if more > 0:
+        """Make room for every group, or forget everything."""
+        groups = self._parts * len(self.table.keys)
+        if not self.known:
+            self.rows, self.sums = self.rows[:0], DenseSums(_SUMS)
+            self.counts, self.offsets, self._words = self.counts[:0], self.offsets[:0], self._words[:0]
+            self._waiting = 0
+        elif groups > len(self.rows):
             self.settle()
-            self.rows = grown(self.rows, len(self.table.keys))
+            self.rows = grown(self.rows, groups)
             self.counts, self.offsets = (grown(a, len(self.rows) * self.places) for a in (self.counts, self.offsets))
             self._words = np.zeros(2 * len(self.counts), np.int64)
 
@@ -102,6 +116,12 @@ class Grid:
         if self.table.column is not None:
             codes = self.table.keys.codes(summands.by[self.table.column])
             codes = codes if len(codes) == summands.n else codes[summands.mask]
+        if self._buckets is not None:
+            buckets = summands.by[BUCKET].index
+            codes = codes * self._parts + buckets if codes.size else buckets
+        self._resize()
+        if not self.known:
+            return
         if not isinstance(summands.rows, MultilabelRows):
             self.add_rows(summands.calibration, codes)
             return
@@ -180,8 +200,11 @@ class Grid:
 
     def absorb(self, other: Grid, clusters: np.ndarray | None = None) -> None:
         """Add the rows of another."""
-        codes = self.table.keys.absorb(other.table.keys)
+        codes = self._groups_of(self.table.keys.absorb(other.table.keys))
         self._resize()
+        if not self.known:
+            return
+        other._resize()
         other.settle()
         places = self._places_of(codes)
         self.rows[codes] += other.rows
@@ -190,6 +213,11 @@ class Grid:
         if other.sums.groups:
             self.sums.resize(len(self.counts))
             self.sums.merge_into(other.sums, places[: other.sums.groups])
+
+    def _groups_of(self, keys: np.ndarray) -> np.ndarray:
+        """The groups of keys, in order."""
+        found: np.ndarray = (keys[:, None] * self._parts + np.arange(self._parts)).ravel()
+        return found
 
     def _places_of(self, groups: np.ndarray) -> np.ndarray:
         """The places of groups, in order."""
@@ -208,7 +236,7 @@ class Grid:
         self.settle()
         if not self.held.any():
             return {}
-        order = self.table.keys.order()
+        order = self._groups_of(self.table.keys.order())
         places = self._places_of(order)
         counted = np.flatnonzero(self.counts[places].any(axis=1))
         summed = np.flatnonzero(self._summed()[places])
@@ -227,6 +255,8 @@ class Grid:
         self._resize()
         if not arrays:
             return
+        if not self.known:
+            raise ValueError("grids of more slices than there may be")
         self.rows = stored_counts(arrays, "rows", len(self.rows))
         counted, summed = (stored(arrays, name, np.int64, -1) for name in ("counted", "summed"))
         for places in (counted, summed):
@@ -261,9 +291,10 @@ class Grid:
         some = slice(group * self.places, (group + 1) * self.places)
         return self.sums.groups > 0 and bool(self._summed()[some].any())
 
-    def whole_of(self, other: Grid) -> bool:
-        """Whether it holds as many rows as another."""
-        return bool(self.rows.sum() == other.rows.sum())
+    def buckets_of(self, key: int) -> np.ndarray:
+        """The groups of a key that have rows: its buckets."""
+        found: np.ndarray = key * self._parts + np.flatnonzero(self.held[key * self._parts : (key + 1) * self._parts])
+        return found
 
     def _numbers(self, places: np.ndarray) -> np.ndarray:
         """The sums of places, float64 (_SUMS, n)."""

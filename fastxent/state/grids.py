@@ -63,7 +63,11 @@ class Grids:
         together = paired and not config.partial
         divided = bool(self.buckets) and plan.labelled and (together or not self._alike)
         ranked = divided and not multilabel and any(name in RANKING for name in plan.names)
-        self.grid = Grid(self._buckets) if divided and wanted else None
+        self.bucketed = {
+            t.column: Grid(t, self._buckets)
+            for t in tables
+            if divided and wanted and (t.column is None or (plan.clustered and not plan.weighted and not multilabel))
+        }
         self.scores = Scores(self._buckets) if ranked else None
         jackknifed_ = set(AVERAGES if plan.clustered else MACRO)
         averaged = bool(self.buckets and jackknifed_ & set(plan.averages)) and not plan.weighted
@@ -77,8 +81,9 @@ class Grids:
     @property
     def components(self) -> dict[str, Component]:
         """All of them, by their names in a saved state. States of earlier versions have none."""
-        apart = {"jackknife grid": self.grid, "jackknife scores": self.scores}
-        found: dict[str, Component] = {name: component for name, component in apart.items() if component is not None}
+        found: dict[str, Component] = {} if self.scores is None else {"jackknife scores": self.scores}
+        for name, grid in self.bucketed.items():
+            found["jackknife grid" if name is None else f"jackknife grid by {name}"] = grid
         for name, classes in self.classes.items():
             found["jackknife classes" if name is None else f"jackknife classes by {name}"] = classes
         found |= {f"confusion by {name}": pairs for name, pairs in self.pairs.items()}
@@ -87,7 +92,7 @@ class Grids:
     @property
     def divided(self) -> bool:
         """Whether rows are summed by bucket."""
-        return self.grid is not None or self.scores is not None or bool(self.classes)
+        return self.scores is not None or bool(self.bucketed or self.classes)
 
     def divide(self, rows: Summands, clusters: Clusters) -> None:
         """Find the bucket of each row."""
@@ -109,7 +114,7 @@ class Grids:
         """ValueError if a grid that was read holds more rows than there are."""
         if any((grid.held > self._rows(column)).any() for column, grid in self.of.items()):
             raise ValueError("more rows of a grid than there are")
-        if self.grid is not None and self.grid.rows.sum() > self._rows(None).sum():
+        if any(grid.held.sum() > self._rows(column).sum() for column, grid in self.bucketed.items()):
             raise ValueError("more rows in buckets than there are")
 
     def doubts(self) -> list[str]:
@@ -164,27 +169,27 @@ class Grids:
         if self.buckets and len(found) <= MOST_SLICES:
             self._add_intervals(grid, order[known[order]].tolist(), found)
 
-    def without_each(self) -> dict[str, np.ndarray]:
-        """The metrics of all rows, then of all but those of each bucket that has rows, by name: float64 (1 + K,)."""
-        found: dict[str, np.ndarray] = {}
+    def without_each(self, column: str | None = None, group: int = 0) -> dict[str, np.ndarray]:
+        """The metrics of a group, then without each bucket that has rows there, by name: float64 (1 + K,)."""
         names = [name for name in _DIVIDED if name in self.plan.names]
-        if self.grid is not None and self.grid.rows.sum() == self._rows(None).sum():
-            found |= without_each(self.grid, names)
-        found |= self.averages_without_each(None, 0)
-        if self.scores is not None:
+        found = self._grid_without_each(column, group, names)
+        classes = self.classes.get(column)
+        if classes is not None and classes.known:
+            each = averages_of_each(class_buckets.without_each(classes, group))
+            found |= {name: each[name] for name in self.plan.averages if name in MACRO}
+        if self.scores is not None and column is None:
             ranked = self.scores.without_each()
             for name, figure in zip(RANKING, (ranking.roc_auc, ranking.average_precision), strict=True):
                 if name in self.plan.names:
                     found[name] = np.array([figure(rows).value for rows in ranked])
         return found
 
-    def averages_without_each(self, column: str | None, group: int) -> dict[str, np.ndarray]:
-        """Averages over classes of the rows of a group, then without each bucket that has rows: float64 (1 + K,)."""
-        classes = self.classes.get(column)
-        if classes is None or not classes.known:
+    def _grid_without_each(self, column: str | None, group: int, names: list[str]) -> dict[str, np.ndarray]:
+        """Metrics of the grid of a group, then without each of its buckets that has rows, if it holds all rows."""
+        grid = self.bucketed.get(column)
+        if grid is None or not grid.known or grid.rows[grid.buckets_of(group)].sum() != self._rows(column)[group]:
             return {}
-        each = averages_of_each(class_buckets.without_each(classes, group))
-        return {name: each[name] for name in self.plan.averages if name in MACRO}
+        return without_each(grid, group, names)
 
     def add_averages(
         self, found: list[dict[str, Metric]], confusion: Component | None, table: GroupTable, clusters: Clusters
@@ -237,9 +242,8 @@ class Grids:
         for begin in range(0, len(alike), _DRAWN_AT_ONCE):
             some = alike[begin : begin + _DRAWN_AT_ONCE]
             without |= zip(some, without_drawn(grid, some, self.buckets, names), strict=True)
-        if not alike and self.grid is not None and grid.table.column is None:
-            if self.grid.rows.sum() == grid.rows.sum():
-                without[0] = without_each(self.grid, names)
+        for g in groups if names and not alike else []:
+            without[g] = self._grid_without_each(grid.table.column, g, names)
         for g, figures_ in without.items():
             for name, values in figures_.items():
                 found[g][name] = jackknifed(found[g][name], values)

@@ -301,6 +301,14 @@ def test_averages_of_slices_are_those_of_their_rows_alone(clustered: bool, n_cla
                 assert part.metrics[name] == alone[name]
                 assert part.metrics[name].method == "jackknife"
     assert b.state.merge(a.state).result().slices == result.slices
+    calibration = ("expected_calibration_error", "smooth_calibration_error", "discrimination", "uncertainty")
+    for value, part in result.slices["kind"].items() if clustered else ():
+        alone = fx.evaluate(
+            {name: column[kind == value] for name, column in dump.items()}, threads=1, **options
+        ).metrics
+        for name in calibration:
+            assert part.metrics[name].stderr == alone[name].stderr > 0.0
+            assert part.metrics[name].method == "jackknife"
     state = fx.EvalState.from_bytes(result.state.to_bytes())
     assert state.to_bytes() == result.state.to_bytes()
     assert state.result().slices == result.slices

@@ -123,6 +123,9 @@ def test_averages_of_slices_are_those_of_their_rows_alone(options):
         assert replace(sliced.metrics[name], adjusted_p_value=None) == alone.metrics[name]
         assert sliced.metrics[name].difference.method == "jackknife"
         assert 0.0 <= sliced.metrics[name].p_value <= 1.0
+    if options:  # a slice has coarser cells, but the same buckets
+        for name in ("expected_calibration_error", "smooth_calibration_error"):
+            assert sliced.metrics[name].difference.stderr == alone.metrics[name].difference.stderr > 0.0
 
 
 def test_the_same_bits_in_any_split(tmp_path):
