@@ -120,8 +120,10 @@ def _denominator(
     ids: np.ndarray | None, sample: np.ndarray, weight: np.ndarray | None, ignore: int, n: int, c: int
 ) -> float:
     """Return the sum of the rows' weights, from targets and weights alone. The kernels find ids out of range later."""
+    if weight is None and not sample.size:
+        return float(n if ids is None else _count_used(ids, ignore, c))
     if ids is None:
-        share = sample if sample.size else np.ones(n)
+        share = sample
     else:
         used = (ids != ignore) & (ids >= 0) & (ids < c)
         share = used.astype(np.float64) if weight is None else np.where(used, weight[np.where(used, ids, 0)], 0.0)
@@ -130,6 +132,17 @@ def _denominator(
     total = exact_zeros()
     exact_add(total, share)
     return exact_round(total)
+
+
+def _count_used(ids: np.ndarray, ignore: int, c: int) -> int:
+    """Return the number of ids that are a class and not ``ignore``."""
+
+    def count(begin: int, end: int) -> int:
+        some = ids[begin:end]
+        used = (some >= 0) & (some < c)
+        return int(np.count_nonzero(used & (some != ignore) if 0 <= ignore < c else used))
+
+    return sum(parallel_rows(count, len(ids), ids.itemsize))
 
 
 @overload
