@@ -47,7 +47,9 @@ def averages(sums: ClassSums) -> dict[str, float]:
     if not (sums.finite and seen.any()):
         return dict.fromkeys(MACRO, math.nan)
     counts = sums.support[seen], sums.predicted[seen], sums.correct[seen]
-    return dict(zip(MACRO, (*map(float, _means(*counts, int(seen.sum()), exact_sum)), _matthews(*counts)), strict=True))
+    return dict(
+        zip(MACRO, (*map(float, _means(*counts, int(seen.sum()), exact_sum)), *_matthews(*counts)), strict=True)
+    )
 
 
 def averages_of_each(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,10 +59,8 @@ def averages_of_each(counts: np.ndarray) -> dict[str, np.ndarray]:
     """
     seen = np.count_nonzero(counts[0] + counts[1], axis=1)
     means = _means(counts[0], counts[1], counts[2], seen, lambda values: values.sum(axis=-1))
-    matthews = [
-        _matthews(*group) if rows else math.nan for group, rows in zip(counts.swapaxes(0, 1), seen, strict=True)
-    ]
-    return dict(zip(MACRO, (*means, np.array(matthews)), strict=True))
+    matthews = np.where(seen != 0, _matthews(*counts), math.nan)
+    return dict(zip(MACRO, (*means, matthews), strict=True))
 
 
 def _means(
@@ -156,12 +156,16 @@ def ratios(upper: np.ndarray, lower: np.ndarray, over_nothing: float = 0.0) -> n
     return found
 
 
-def _matthews(support: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -> float:
-    """Correlation of targets and predictions (Gorodkin 2004); 0 where one of them does not vary."""
-    rows, right = int(support.sum()), int(correct.sum())
-    if support.dtype != object and rows >= _EXACT:
+def _matthews(support: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -> list[float]:
+    """Correlation of targets and predictions (Gorodkin 2004) over the last axis; 0 where one of them does not vary."""
+    if support.dtype != object and support.sum(axis=-1).max(initial=0) >= _EXACT:
         support, predicted = support.astype(object), predicted.astype(object)
-    covariance = right * rows - int(np.dot(support, predicted))
-    spread = (rows * rows - int(np.dot(support, support))) * (rows * rows - int(np.dot(predicted, predicted)))
+    sums = support, correct, support * predicted, support * support, predicted * predicted
+    return [_correlation(*group) for group in zip(*(np.ravel(n.sum(axis=-1)).tolist() for n in sums), strict=True)]
+
+
+def _correlation(rows: int, right: int, both: int, targets: int, predictions: int) -> float:
+    covariance = right * rows - both
+    spread = (rows * rows - targets) * (rows * rows - predictions)
     size = rounded_root(covariance * covariance, spread) if spread > 0 else 0.0
     return -size if covariance < 0 else size

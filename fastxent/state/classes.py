@@ -19,6 +19,7 @@ from fastxent.state.packed import stored, stored_counts, stored_sums
 SUPPORT, PREDICTED, CORRECT = range(3)
 _NLL, _WEIGHT, _WEIGHT_CORRECT, _WEIGHT_PREDICTED = range(4)
 _FEW, _TABLES = 64, 4  # classes up to which neighbouring rows are counted in different tables, and how many
+_DENSE = 16  # if one class of so many occurs, all are added to those of another
 
 
 class Classes:
@@ -83,9 +84,13 @@ class Classes:
         self.sums.merge_into(sums, places)
 
     def absorb(self, other: Classes, clusters: np.ndarray | None = None) -> None:
-        """Add the counts and sums of another. Only the classes that occur there are touched: few, of many, where the
-        other is of few rows."""
+        """Add the counts and sums of another. Only the classes that occur there are touched where they are few, as
+        where the other is of few rows."""
         there, seen = other._places()
+        if self.ids is None and other.ids is None and len(seen) * _DENSE > self.n_classes:
+            self.counts += other.counts
+            self.sums.merge_into(other.sums, np.arange(self.n_classes))
+            return
         if self.ids is not None:
             ids = np.union1d(self.ids, seen)
             if len(ids) > len(self.ids):
@@ -111,7 +116,8 @@ class Classes:
         counts = self.counts[:, places]
         rows = counts[SUPPORT] + counts[PREDICTED]
         if not self.weighted:
-            nll = np.array([rounded_ratio(total, 1 << self.sums.scale) for total in self.sums.each(places)[_NLL]])
+            unit = 1 << self.sums.scale
+            nll = np.array([rounded_ratio(total, unit) for total in self.sums.each(places)[_NLL]])
             return ClassSums(seen, rows, counts[SUPPORT], counts[PREDICTED], counts[CORRECT], losses=nll)
         sums, finite = self.sums.each(places), not self.sums.special[places, _WEIGHT:].any()
         weights = [np.array(sums[kind], object) for kind in (_WEIGHT, _WEIGHT_PREDICTED, _WEIGHT_CORRECT)]

@@ -206,13 +206,14 @@ class Grid:
             return
         other._resize()
         other.settle()
-        places = self._places_of(codes)
         self.rows[codes] += other.rows
-        self.counts[places] += other.counts
-        self.offsets[places] += other.offsets
+        for mine, theirs in ((self.counts, other.counts), (self.offsets, other.offsets)):
+            of_groups = mine.view()
+            of_groups.shape = len(self.rows), 2 * self.places  # never a copy
+            of_groups[codes] += theirs.reshape(len(codes), 2 * self.places)
         if other.sums.groups:
             self.sums.resize(len(self.counts))
-            self.sums.merge_into(other.sums, places[: other.sums.groups])
+            self.sums.merge_into(other.sums, self._places_of(codes)[: other.sums.groups])
 
     def _groups_of(self, keys: np.ndarray) -> np.ndarray:
         """The groups of keys, in order."""

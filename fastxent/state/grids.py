@@ -75,6 +75,7 @@ class Grids:
         counted = averaged and (paired or plan.clustered or config.n_classes > MOST_CLASSES)
         bucketed = [t for t in tables if counted and (paired or plan.clustered or t.column is None)]
         self.classes = {t.column: ClassTable(t, config.n_classes, False, self._buckets) for t in bucketed}
+        self._averages: dict[tuple[str | None, int], tuple[int, dict[str, np.ndarray]]] = {}  # for rows counted so far
         sliced = [t for t in tables if t.column is not None and averaged and self._alike and not paired]
         self.pairs = {t.column: Matrices(t, config.n_classes) for t in sliced if config.n_classes <= FEW}
 
@@ -175,7 +176,7 @@ class Grids:
         found = self._grid_without_each(column, group, names)
         classes = self.classes.get(column)
         if classes is not None and classes.known:
-            each = averages_of_each(class_buckets.without_each(classes, group))
+            each = self._averages_without_each(classes, group)
             found |= {name: each[name] for name in self.plan.averages if name in MACRO}
         if self.scores is not None and column is None:
             ranked = self.scores.without_each()
@@ -191,6 +192,15 @@ class Grids:
             return {}
         return without_each(grid, group, names)
 
+    def _averages_without_each(self, classes: ClassTable, group: int) -> dict[str, np.ndarray]:
+        """Averages over classes of a group, then without each bucket that has rows: float64 (1 + K,)."""
+        counted, key = int(classes.by_bucket(group).sum()), (classes.table.column, group)
+        before, each = self._averages.get(key, (-1, {}))
+        if counted != before:  # rows were added since
+            each = averages_of_each(class_buckets.without_each(classes, group))
+            self._averages[key] = counted, each
+        return each
+
     def add_averages(
         self, found: list[dict[str, Metric]], confusion: Component | None, table: GroupTable, clusters: Clusters
     ) -> None:
@@ -203,11 +213,11 @@ class Grids:
         classes, pairs = self.classes.get(table.column), self.pairs.get(table.column)
         if classes is not None and classes.known:
             for g, metrics in enumerate(found):
-                without = class_buckets.without_each(classes, g)
-                _add_averages(metrics, without)
+                _add_averages(metrics, self._averages_without_each(classes, g))
                 if ENTROPY in metrics and self.plan.clustered and table.column is None:
+                    support = class_buckets.without_each(classes, g)[SUPPORT]
                     losses = self._losses_of_each(classes, table, clusters)
-                    each = losses / entropy_of_each(without[SUPPORT], self.class_weight)
+                    each = losses / entropy_of_each(support, self.class_weight)
                     metrics[ENTROPY] = jackknifed(metrics[ENTROPY], each, 0.0, math.inf)
         elif pairs is not None and pairs.known:
             for g, metrics in enumerate(found):
@@ -219,7 +229,7 @@ class Grids:
     def _add_drawn(self, metrics: dict[str, Metric], entries: tuple[np.ndarray, np.ndarray], n_classes: int) -> None:
         """Give averages over classes of a group of independent rows their intervals."""
         if any(name in MACRO for name in metrics):
-            _add_averages(metrics, class_buckets.without_drawn(entries, n_classes, self.buckets))
+            _add_averages(metrics, averages_of_each(class_buckets.without_drawn(entries, n_classes, self.buckets)))
 
     def _losses_of_each(self, classes: ClassTable, whole: GroupTable, clusters: Clusters) -> np.ndarray:
         """The mean loss of all rows, then without each bucket of clusters that has rows: float64 (1 + K,)."""
@@ -249,9 +259,8 @@ class Grids:
                 found[g][name] = jackknifed(found[g][name], values)
 
 
-def _add_averages(metrics: dict[str, Metric], without: np.ndarray) -> None:
-    """Give averages over classes of one group of rows their intervals. without: see `class_buckets`."""
-    each = averages_of_each(without)
+def _add_averages(metrics: dict[str, Metric], each: dict[str, np.ndarray]) -> None:
+    """Give averages over classes of one group of rows their intervals. each: see `averages_of_each`."""
     for name in MACRO:
         if name in metrics:
             low = -1.0 if name == "matthews_corrcoef" else 0.0

@@ -141,7 +141,8 @@ class Quantities:
     def quantiles(self) -> dict[float, float]:
         """Each of `QUANTILES`, within 0.2 %."""
         counts = np.concatenate([self.counts[1, ::-1], self.counts[0]])
-        return WHOLE.quantiles(np.arange(len(counts)), counts, self.least, self.largest)
+        filled = np.flatnonzero(counts)
+        return WHOLE.quantiles(filled, counts[filled], self.least, self.largest)
 
     def histogram(self, edges: np.ndarray) -> list[int]:
         """Counts between ``edges``, each number at the middle of its bin."""
