@@ -120,7 +120,7 @@ def _denominator(
     ids: np.ndarray | None, sample: np.ndarray, weight: np.ndarray | None, ignore: int, n: int, c: int
 ) -> float:
     """Return the sum of the rows' weights, from targets and weights alone. The kernels find ids out of range later."""
-    if weight is None and not sample.size:
+    if not sample.size and (ids is None or weight is None):
         return float(n if ids is None else _count_used(ids, ignore, c))
     if ids is None:
         share = sample
