@@ -59,7 +59,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Gathered(Held):
-    """Rows of an array in another order. ``order``: (rows,) int64. The row of ``values`` at each place."""
+    """Rows of an array in another order. ``order``: integers (rows,). The row of ``values`` at each place."""
 
     order: np.ndarray
 

@@ -28,7 +28,7 @@ class InPlace:
 
     files: the files. first: int64 (runs + 1,). The first entry of each run of entries that lie one behind the other.
     offset, file: int64 (runs,). Where a run begins, and the number of its file.
-    entry: (entries of a row, bytes of an entry). order: int64 (rows,). The row at each place.
+    entry: (entries of a row, bytes of an entry). order: integers (rows,). The row at each place.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class InPlace:
 
     def read(self, begin: int, end: int, width: int | None) -> pa.Array:
         """The rows of some places, in their order."""
-        rows = self.order[begin:end]
+        rows = self.order[begin:end].astype(np.int64)
         memory = buffers().take(len(rows) * self.entry[0] * self.entry[1])
         with SPENT.reading(), self._opened(rows) as descriptors:
             self._read(rows, descriptors, memory)
@@ -91,7 +91,8 @@ class InPlace:
 
     def is_near(self) -> bool:
         """Whether rows come at once, since the files are in memory."""
-        some = self.order[np.linspace(0, len(self.order) - 1, min(len(self.order), _SAMPLE), dtype=np.int64)]
+        sample = np.linspace(0, len(self.order) - 1, min(len(self.order), _SAMPLE), dtype=np.int64)
+        some = self.order[sample].astype(np.int64)
         memory, seconds = np.zeros(self.entry[0] * self.entry[1], np.uint8), []
         with self._opened(some) as descriptors:
             self._read(some[:0], descriptors, memory)

@@ -124,7 +124,13 @@ def _in_order(source: OpenSource, places: np.ndarray, columns: Sequence[str]) ->
     table = columns_of(source, columns)
     if columns and len(table) != len(places):
         raise _changed(source, places, len(table))
-    return table.take(pa.array(order_of(places))) if columns else table
+    if not columns:
+        return table
+    table = table.combine_chunks()  # `take` would do so beside its result
+    pa.default_memory_pool().release_unused()
+    table = table.take(pa.array(order_of(places)))
+    pa.default_memory_pool().release_unused()  # of the columns in the order of the file
+    return table
 
 
 def _changed(source: OpenSource, places: np.ndarray, rows: int) -> SourceError:

@@ -35,10 +35,12 @@ class Matching:
 
 
 def order_of(places: np.ndarray) -> np.ndarray:
-    """int64. The row at each place, of the place of each row or -1."""
-    found = np.flatnonzero(places >= 0)
-    order = np.empty_like(found)
-    order[places[found]] = found
+    """The row at each place, of the place of each row or -1; of the same integer type."""
+    order = np.empty(np.count_nonzero(places >= 0), places.dtype)
+    for begin in range(0, len(places), _ROWS):
+        part = places[begin : begin + _ROWS]
+        found = np.flatnonzero(part >= 0)
+        order[part[found]] = begin + found
     return order
 
 

@@ -42,6 +42,18 @@ def by_position():
     return fx.compare(*dumps_with_ids(), **OPTIONS)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("rows", [0, 1, 5, matching._ROWS, 3 * matching._ROWS + 7])
+def test_the_order_is_the_row_at_each_place(rows, dtype):
+    random = np.random.default_rng(rows)
+    some = np.flatnonzero(random.random(rows) < 0.8)
+    places = np.full(rows, -1, dtype)
+    places[some] = random.permutation(len(some))
+    found = matching.order_of(places)
+    assert found.dtype == dtype and len(found) == len(some)
+    assert np.array_equal(places[found], np.arange(len(some)))
+
+
 @pytest.mark.parametrize("on", ["id", "n", ["id", "n"]])
 def test_any_order_has_the_bits_of_the_same_rows_by_position(by_position, on):
     a, b = dumps_with_ids()
