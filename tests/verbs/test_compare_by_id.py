@@ -50,7 +50,8 @@ def test_the_order_is_the_row_at_each_place(rows, dtype):
     places = np.full(rows, -1, dtype)
     places[some] = random.permutation(len(some))
     found = matching.order_of(places)
-    assert found.dtype == dtype and len(found) == len(some)
+    assert found.dtype == dtype
+    assert len(found) == len(some)
     assert np.array_equal(places[found], np.arange(len(some)))
 
 
