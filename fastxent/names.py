@@ -42,6 +42,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be stored as UTF-8: whether it holds no half of a surrogate pair.
+
+    >>> is_unicode("é"), is_unicode("\\ude00")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def some(names: Iterable[str], most: int = 20) -> str:
     """Return the first ``most`` names of a list, and the number of the others.
 

@@ -35,6 +35,7 @@ from fastxent.io.remarks import Remarks
 from fastxent.io.storage.files import File
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.io.tensors import Stored, element_type, read_npy, read_safetensors, to_arrow
+from fastxent.names import is_unicode
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,10 @@ class ArraysPart(Remarks):
         for key, array in sound.items():
             rows, width = math.prod(array.shape[:depth]), array.shape[-1] if len(array.shape) > depth else None
             try:
+                if not is_unicode(key):
+                    raise SourceError(
+                        f"cannot use {key!r} of {name} as a column: its name is not valid Unicode; rename it"
+                    )
                 if self.steps is not None and rows != self.rows and array.shape in (extents[:-1], (documents,)):
                     array, rows = _of_documents(key, array, self.steps), self.rows
                 if rows != self.rows:

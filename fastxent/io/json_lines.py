@@ -28,6 +28,7 @@ from fastxent.io.storage.files import File
 from fastxent.io.storage.identity import Version, unchanged
 from fastxent.io.storage.stored import StoredBytes
 from fastxent.kernels.json_text import count_lines, one_per_line
+from fastxent.names import is_unicode
 
 _PIECE = 2 << 20  # bytes of a unit, up to the end of its last line: small, so that all threads end together
 _LONGEST = 256 << 20  # of a line
@@ -289,7 +290,8 @@ def type_of(name: str, values: list[Any], lists: bool = True, depth: int = 0) ->
         for value in values:
             for key, item in (value or {}).items():
                 inner.setdefault(key, []).append(item)
-        found = ((key, type_of(key, items, lists, depth + 1)) for key, items in inner.items())
+        named = ((key, items) for key, items in inner.items() if is_unicode(key))
+        found = ((key, type_of(key, items, lists, depth + 1)) for key, items in named)
         fields = [pa.field(key, kind) for key, kind in found if kind is not None]
         return pa.struct(fields) if fields else None
     if kinds == {list} and lists and depth < _DEEPEST:

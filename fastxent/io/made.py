@@ -12,10 +12,13 @@ import pyarrow.types as pt
 from fastxent.errors import ColumnError
 from fastxent.io.families import expand
 from fastxent.io.values import storage
+from fastxent.names import is_unicode
 
 
 def stored_field(schema: pa.Schema, name: str) -> pa.Field | None:
     """The field of that name; ``a.b`` reaches into struct columns where no column is itself called so."""
+    if not is_unicode(name):
+        return None
     found = schema.get_all_field_indices(name)
     if len(found) > 1:
         raise ColumnError(f"columns must have different names, got {name!r} {len(found)} times; rename all but one")
@@ -30,7 +33,7 @@ def stored_field(schema: pa.Schema, name: str) -> pa.Field | None:
 
 def made_names(schema: pa.Schema, name: str) -> tuple[str, ...]:
     """The columns that hold the lists ``name``; none if there are no such lists, or if they are a column."""
-    if stored_field(schema, name) is not None:
+    if not is_unicode(name) or stored_field(schema, name) is not None:
         return ()
     if _is_glob(name):
         return expand(schema, name, "this dump") if fnmatch.filter(schema.names, name) else ()

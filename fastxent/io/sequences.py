@@ -14,6 +14,7 @@ from fastxent.io.documents import Documents, Sequences, SequenceUnit, position_f
 from fastxent.io.layout import DOCUMENT, NO_LOGITS, POSITION, Layout, RowReader, find_field
 from fastxent.io.parts import Part
 from fastxent.io.remarks import Remarks, Storage
+from fastxent.names import is_unicode
 
 _DOCUMENT_BYTES = 64 << 10  # of a document in a stream, of which nothing is known before it is read
 
@@ -48,7 +49,7 @@ def unrolled(parts: list[Part], spec: Sequences) -> list[Part]:
 def _holds_documents(part: Part, heads: Sequence[tuple[str, int]]) -> bool | None:
     """Whether a row is a document, as the first column says that can tell; None if none can."""
     for name, dimensions in heads:
-        at = part.schema.get_field_index(name)
+        at = part.schema.get_field_index(name) if is_unicode(name) else -1
         if at < 0:
             continue
         field, levels = part.schema.field(at), 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from fastxent.errors import ConfigError
+from fastxent.names import is_unicode
 
 Check = Callable[[str, Any], Any]  # (name, value) -> checked value
 
@@ -236,6 +237,8 @@ def class_names(name: str, value: Any) -> tuple[str, ...]:
     for place, item in enumerate(values):
         if not isinstance(item, str):
             raise ConfigError(f"{name} must be a list of strings, got {shown(item)}")
+        if not is_unicode(item):
+            raise ConfigError(f"{name} must be valid Unicode, got {shown(item)}; save the names as UTF-8")
         if places.setdefault(item, place) != place:
             raise ConfigError(
                 f"{name} must differ, got {shown(item)} for classes {places[item]} and {place}; rename one of them"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from decimal import ROUND_FLOOR, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from fastxent.names import is_unicode
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -153,6 +155,8 @@ def _scalar(kind: pa.DataType, literal: Any) -> pa.Scalar:
     import pyarrow.types as pt
 
     text = isinstance(literal, str)
+    if text and not is_unicode(literal):
+        raise TypeError(f"invalid text {literal!r}; expected valid Unicode")
     if (text and (pt.is_string(kind) or pt.is_large_string(kind))) or (
         isinstance(literal, bool) and pt.is_boolean(kind)
     ):
