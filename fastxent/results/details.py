@@ -53,7 +53,7 @@ class Confusion(Values):
             try:
                 columns[name] = array("q", columns[name])
             except OverflowError:
-                raise ValueError(f"confusion.{name} must have numbers below 2**63, got {max(columns[name])}") from None
+                raise ValueError(f"confusion.{name} must have numbers that fit in 64 bits") from None
         return cls(**columns)
 
 

@@ -208,9 +208,8 @@ class Grid:
         other.settle()
         self.rows[codes] += other.rows
         for mine, theirs in ((self.counts, other.counts), (self.offsets, other.offsets)):
-            of_groups = mine.view()
-            of_groups.shape = len(self.rows), 2 * self.places  # never a copy
-            of_groups[codes] += theirs.reshape(len(codes), 2 * self.places)
+            by_group = len(self.rows), 2 * self.places
+            mine.reshape(by_group)[codes] += theirs.reshape(len(codes), 2 * self.places)
         if other.sums.groups:
             self.sums.resize(len(self.counts))
             self.sums.merge_into(other.sums, self._places_of(codes)[: other.sums.groups])

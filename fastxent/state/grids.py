@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -69,13 +69,12 @@ class Grids:
             if divided and wanted and (t.column is None or (plan.clustered and not plan.weighted and not multilabel))
         }
         self.scores = Scores(self._buckets) if ranked else None
-        jackknifed_ = set(AVERAGES if plan.clustered else MACRO)
-        averaged = bool(self.buckets and jackknifed_ & set(plan.averages)) and not plan.weighted
-        averaged = averaged and config.n_classes <= MOST_BUCKETED
+        some = any(name in (AVERAGES if plan.clustered else MACRO) for name in plan.averages)
+        averaged = bool(self.buckets) and some and not plan.weighted and config.n_classes <= MOST_BUCKETED
         counted = averaged and (paired or plan.clustered or config.n_classes > MOST_CLASSES)
-        bucketed = [t for t in tables if counted and (paired or plan.clustered or t.column is None)]
-        self.classes = {t.column: ClassTable(t, config.n_classes, False, self._buckets) for t in bucketed}
-        self._averages: dict[tuple[str | None, int], tuple[int, dict[str, np.ndarray]]] = {}  # for rows counted so far
+        classed = [t for t in tables if counted and (paired or plan.clustered or t.column is None)]
+        self.classes = {t.column: ClassTable(t, config.n_classes, False, self._buckets) for t in classed}
+        self._made: dict[tuple[str, str | None, int], tuple[int, dict[str, np.ndarray]]] = {}  # see `_once`
         sliced = [t for t in tables if t.column is not None and averaged and self._alike and not paired]
         self.pairs = {t.column: Matrices(t, config.n_classes) for t in sliced if config.n_classes <= FEW}
 
@@ -173,7 +172,7 @@ class Grids:
     def without_each(self, column: str | None = None, group: int = 0) -> dict[str, np.ndarray]:
         """The metrics of a group, then without each bucket that has rows there, by name: float64 (1 + K,)."""
         names = [name for name in _DIVIDED if name in self.plan.names]
-        found = self._grid_without_each(column, group, names)
+        found = {**self._grid_without_each(column, group, names)}
         classes = self.classes.get(column)
         if classes is not None and classes.known:
             each = self._averages_without_each(classes, group)
@@ -188,18 +187,25 @@ class Grids:
     def _grid_without_each(self, column: str | None, group: int, names: list[str]) -> dict[str, np.ndarray]:
         """Metrics of the grid of a group, then without each of its buckets that has rows, if it holds all rows."""
         grid = self.bucketed.get(column)
-        if grid is None or not grid.known or grid.rows[grid.buckets_of(group)].sum() != self._rows(column)[group]:
+        rows = 0 if grid is None or not grid.known else int(grid.rows[grid.buckets_of(group)].sum())
+        if grid is None or not names or not rows or rows != self._rows(column)[group]:
             return {}
-        return without_each(grid, group, names)
+        return self._once(("grid", column, group), rows, lambda: without_each(grid, group, names))
 
     def _averages_without_each(self, classes: ClassTable, group: int) -> dict[str, np.ndarray]:
         """Averages over classes of a group, then without each bucket that has rows: float64 (1 + K,)."""
-        counted, key = int(classes.by_bucket(group).sum()), (classes.table.column, group)
-        before, each = self._averages.get(key, (-1, {}))
-        if counted != before:  # rows were added since
-            each = averages_of_each(class_buckets.without_each(classes, group))
-            self._averages[key] = counted, each
-        return each
+        key, rows = ("classes", classes.table.column, group), int(classes.by_bucket(group)[SUPPORT].sum())
+        return self._once(key, rows, lambda: averages_of_each(class_buckets.without_each(classes, group)))
+
+    def _once(
+        self, key: tuple[str, str | None, int], rows: int, make: Callable[[], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """What ``make`` returns, made once for so many rows: a comparison needs it for a dump and the difference."""
+        before, made = self._made.get(key, (-1, {}))
+        if rows != before:
+            made = make()
+            self._made[key] = rows, made
+        return made
 
     def add_averages(
         self, found: list[dict[str, Metric]], confusion: Component | None, table: GroupTable, clusters: Clusters
